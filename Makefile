@@ -1,0 +1,54 @@
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.inril-ready
+BUILT := $(VENV)/.inril-built
+INTERFACES := $(wildcard ros2_ws/src/inril_msgs/*/*.msg ros2_ws/src/inril_msgs/*/*.srv ros2_ws/src/inril_msgs/CMakeLists.txt)
+PACKAGES := $(wildcard ros2_ws/src/*/package.xml ros2_ws/src/*/setup.py launch/*.launch.py)
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(BUILT)  ## install everything into .venv and build the ROS packages (a second time: nothing to do)
+
+demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over ROS 2, write a report
+	@$(BIN)/inril demo
+
+test: $(BUILT) lint  ## run every check and test
+	@$(BIN)/python -m pytest tests
+
+lint: $(BUILT)  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(BUILT)  ## the slow evidence: method comparison, simulator speed (resumes where it stopped)
+	@$(BIN)/python -m inril_core.sim.benchmark
+	@$(BIN)/python -m inril_core.finetune.compare
+
+clean:  ## remove the virtual environment and everything built (runs/ stays)
+	rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log
+
+$(READY): constraints.txt pyproject.toml tools/repair_ros_wheels.py tools/system_packages.sh
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: sudo apt-get install python3 python3-venv python3-dev"; exit 1; }
+	@bash tools/system_packages.sh $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Python packages into .venv (about 2 minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^setuptools==' constraints.txt)" wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev]'
+	@$(BIN)/python tools/repair_ros_wheels.py
+	@touch $@
+
+$(BUILT): $(READY) $(INTERFACES) $(PACKAGES)
+	@echo "building the ROS packages (about 1 minute)"
+	@cd ros2_ws && PATH="$(BIN):$$PATH" AMENT_PREFIX_PATH=$(VENV) CMAKE_PREFIX_PATH=$(VENV) \
+	  $(BIN)/colcon --log-base log build --merge-install --install-base $(VENV) --symlink-install \
+	  --event-handlers console_direct- --cmake-args -DBUILD_TESTING=OFF > build.log 2>&1 || { tail -40 build.log; exit 1; }
+	@$(BIN)/python tools/link_ros_packages.py
+	@touch $@

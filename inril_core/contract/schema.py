@@ -1,0 +1,253 @@
+"""The contract's fields, with units and bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+PositiveSeconds = Annotated[float, Field(gt=0.0, le=60.0, allow_inf_nan=False)]
+Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
+Violation = Literal["clip", "stop"]
+Purpose = Literal["demo", "train", "eval"]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class ObservationField(_Frozen):
+    """One part of the state vector. `shape` is flattened row by row."""
+
+    name: Name
+    shape: tuple[Annotated[int, Field(ge=1, le=4096)], ...]
+    unit: str
+    frame: str
+
+    @property
+    def size(self) -> int:
+        """Number of floats in the vector."""
+        return int(np.prod(self.shape))
+
+
+class ImageField(_Frozen):
+    """One camera image of an Observation.
+
+    crop_px: (left, top, width, height) in the camera's own pixels, before resizing; None keeps all.
+    required: a policy reads it, so every Observation of a running episode carries it.
+    recorded_in: purposes in which it is carried although no policy reads it.
+    """
+
+    name: Name
+    camera: Name
+    width_px: Annotated[int, Field(ge=8, le=4096)]
+    height_px: Annotated[int, Field(ge=8, le=4096)]
+    crop_px: tuple[int, int, int, int] | None = None
+    required: bool = False
+    recorded_in: tuple[Purpose, ...] = ("demo", "eval")
+
+    def due(self, purpose: str) -> bool:
+        """Whether an Observation of an episode with this purpose carries the image."""
+        return self.required or purpose in self.recorded_in
+
+
+class ActionSpec(_Frozen):
+    """A delta of the tool pose in the base frame, each of six numbers in [-1, 1] times its scale.
+
+    Order: x, y, z translation, then a rotation vector x, y, z applied on the left.
+    delta_reference: `commanded` adds to the last commanded pose, which is kept within the wind-up
+    bounds of the measured one; `measured` adds to the measured pose.
+    gripper: the gripper keeps this width, in metres, during an episode.
+    """
+
+    kind: Literal["delta_pose"]
+    translation_scale_m: Annotated[float, Field(gt=0.0, le=0.1)]
+    rotation_scale_rad: Annotated[float, Field(gt=0.0, le=0.5)]
+    delta_reference: Literal["measured", "commanded"]
+    windup_translation_m: Annotated[float, Field(gt=0.0, le=0.2)]
+    windup_rotation_rad: Annotated[float, Field(gt=0.0, le=1.0)]
+    gripper_width_m: Annotated[float, Field(ge=0.0, le=0.2)]
+
+    @property
+    def size(self) -> int:
+        """Numbers in an action."""
+        return 6
+
+
+class Limits(_Frozen):
+    """What the arbiter allows, after the choice between human and policy.
+
+    position_min_m, position_max_m: box of the tool position, base frame.
+    max_translation_step_m, max_rotation_step_rad: from one commanded pose to the next.
+    max_tilt_rad: angle between the tool's z axis and straight down.
+    on_violation: `clip` names the limit on the step, `stop` latches a fault.
+    """
+
+    position_min_m: tuple[Metres, Metres, Metres]
+    position_max_m: tuple[Metres, Metres, Metres]
+    max_translation_step_m: Annotated[float, Field(ge=0.0, le=0.1)]
+    max_rotation_step_rad: Annotated[float, Field(ge=0.0, le=0.5)]
+    max_tilt_rad: Annotated[float, Field(ge=0.0, le=3.2)]
+    on_violation: dict[Literal["position_box", "translation_step", "rotation_step", "tilt"], Violation]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Limits:
+        for axis, low, high in zip("xyz", self.position_min_m, self.position_max_m, strict=True):
+            if not low < high:
+                raise ValueError(
+                    f"position_min_m.{axis} = {low} is not below position_max_m.{axis} = {high}; swap them"
+                )
+        missing = {"position_box", "translation_step", "rotation_step", "tilt"} - set(self.on_violation)
+        if missing:
+            raise ValueError(f"on_violation lacks {sorted(missing)}; give each `clip` or `stop`")
+        return self
+
+
+class Staleness(_Frozen):
+    """Largest age of each link's data, in seconds, before control stops."""
+
+    robot_state_s: PositiveSeconds
+    part_poses_s: PositiveSeconds
+    camera_s: PositiveSeconds
+    policy_action_s: PositiveSeconds
+    teleop_s: PositiveSeconds
+    target_s: PositiveSeconds
+    recorder_s: PositiveSeconds
+    session_s: PositiveSeconds
+    learner_s: PositiveSeconds
+
+
+class SuccessRule(_Frozen):
+    """When the leg counts as inserted.
+
+    depth_m: tip below the hole's rim; min_up_z: cosine between leg and hole axes; turn_*_rad: turn
+    about the hole's axis made while deeper than turn_depth_m.
+    """
+
+    depth_m: Annotated[float, Field(gt=0.0, le=0.1)]
+    min_up_z: Annotated[float, Field(gt=0.0, le=1.0)]
+    turn_min_rad: Annotated[float, Field(ge=0.0, le=6.3)]
+    turn_max_rad: Annotated[float, Field(ge=0.0, le=6.3)]
+    turn_depth_m: Annotated[float, Field(ge=0.0, le=0.1)]
+
+
+class StartRange(_Frozen):
+    """Where an episode of the simulated cell may start, relative to straight above the hole."""
+
+    offset_m: Annotated[float, Field(ge=0.0, le=0.2)]
+    height_min_m: Annotated[float, Field(ge=0.0, le=0.3)]
+    height_max_m: Annotated[float, Field(ge=0.0, le=0.3)]
+    tilt_rad: Annotated[float, Field(ge=0.0, le=0.8)]
+    yaw_rad: Annotated[float, Field(ge=0.0, le=3.2)]
+
+
+class SimSpec(_Frozen):
+    """The simulated cell. `demo_start` is where a demonstrator lays out the parts, `start` where life does."""
+
+    clearance_m: Annotated[float, Field(gt=0.0, le=0.01)]
+    start: StartRange
+    demo_start: StartRange
+    hole_pose_error_m: Annotated[float, Field(ge=0.0, le=0.02)] = 0.0
+
+
+class Contract(_Frozen):
+    """Everything that demonstrations, policies, weights and the graph must agree on."""
+
+    schema_version: Literal[1]
+    task: Name
+    description: str
+    control_rate_hz: Annotated[float, Field(gt=0.0, le=100.0)]
+    episode_length_steps: Annotated[int, Field(ge=1, le=100_000)]
+    observation: Annotated[tuple[ObservationField, ...], Field(min_length=1)]
+    images: tuple[ImageField, ...] = ()
+    action: ActionSpec
+    limits: Limits
+    staleness: Staleness
+    success: SuccessRule
+    calibration: tuple[str, ...] = ()
+    sim: SimSpec | None = None
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Contract:
+        for kind, names in (
+            ("observation", [field.name for field in self.observation]),
+            ("images", [image.name for image in self.images]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind} names {twice} twice; names must be unique")
+        return self
+
+    @property
+    def period_ns(self) -> int:
+        """Length of a control period."""
+        return round(1e9 / self.control_rate_hz)
+
+    @cached_property
+    def observation_size(self) -> int:
+        """Length of the state vector."""
+        return sum(field.size for field in self.observation)
+
+    @cached_property
+    def links(self) -> tuple[str, ...]:
+        """Names of the links whose age an Observation carries, in order."""
+        return ("robot_state", "part_poses", *(f"camera_{image.camera}" for image in self.images))
+
+    def slices(self) -> dict[str, slice]:
+        """Where each observation field lies in the state vector."""
+        places: dict[str, slice] = {}
+        start = 0
+        for field in self.observation:
+            places[field.name] = slice(start, start + field.size)
+            start += field.size
+        return places
+
+    @cached_property
+    def text(self) -> str:
+        """Canonical JSON that travels with demonstrations, checkpoints and weights."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def interface_digest(self) -> str:
+        """SHA-256 (hex) of what must match between demos, checkpoints, weights and graph."""
+        return _digest(self._interface())
+
+    @cached_property
+    def deployment_digest(self) -> str:
+        """SHA-256 (hex) of what may differ between deployments, but is recorded and shown."""
+        whole = self.model_dump(mode="json")
+        return _digest({key: value for key, value in whole.items() if key not in self._interface()})
+
+    def _interface(self) -> dict[str, Any]:
+        whole = self.model_dump(mode="json")
+        images = [
+            {key: image[key] for key in ("name", "camera", "width_px", "height_px", "crop_px", "required")}
+            for image in whole["images"]
+        ]
+        keys = ("schema_version", "task", "control_rate_hz", "observation", "action")
+        return {**{key: whole[key] for key in keys}, "images": images}
+
+    def differences(self, other: Contract) -> list[str]:
+        """Fields in which two contracts differ, as `field: this != other`."""
+        return _differences("", self.model_dump(mode="json"), other.model_dump(mode="json"))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _differences(path: str, left: Any, right: Any) -> list[str]:
+    if isinstance(left, dict) and isinstance(right, dict):
+        keys = sorted(set(left) | set(right))
+        return [d for key in keys for d in _differences(f"{path}.{key}", left.get(key), right.get(key))]
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        pairs = zip(left, right, strict=True)
+        return [d for i, (a, b) in enumerate(pairs) for d in _differences(f"{path}[{i}]", a, b)]
+    return [] if left == right else [f"{path.lstrip('.')}: {left!r} != {right!r}"]

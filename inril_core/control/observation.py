@@ -1,0 +1,86 @@
+"""From measurements to the contract's state vector and images: the one place where that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from inril_core.contract import Contract, ImageField
+from inril_core.errors import ConfigError, InrilError
+
+Features = Callable[[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+class BadMeasurement(InrilError):
+    """A measurement that must not reach a policy; the message names the field."""
+
+
+class StateVector:
+    """Builds the state vector of a contract.
+
+    features: maps (tool_pose float64[7], tool_twist float64[6], gripper_width_m, parts {name:
+    float64[7]}) to the contract's observation fields; default: the task's own.
+    """
+
+    def __init__(self, contract: Contract, features: Features | None = None) -> None:
+        if features is None:
+            from inril_core.control.features import FEATURES
+
+            if contract.task not in FEATURES:
+                raise ConfigError(
+                    f"task = {contract.task!r}: no features are defined for it (known: {sorted(FEATURES)}); "
+                    "add them to inril_core/control/features.py"
+                )
+            features = FEATURES[contract.task]
+        self._features = features
+        self._fields = [(field.name, field.size) for field in contract.observation]
+        self._size = contract.observation_size
+
+    def __call__(
+        self,
+        tool_pose: np.ndarray,
+        tool_twist: np.ndarray,
+        gripper_width_m: float,
+        parts: Mapping[str, np.ndarray],
+    ) -> np.ndarray:
+        """float32[D], SI units, fields in the contract's order.
+
+        Raises:
+            BadMeasurement: a part is missing, a field has another size, or a value is not finite.
+        """
+        try:
+            values = self._features(tool_pose, tool_twist, gripper_width_m, parts)
+        except KeyError as error:
+            raise BadMeasurement(f"part {error} has no pose (known: {sorted(parts)})") from error
+        vector = np.empty(self._size, np.float32)
+        start = 0
+        for name, size in self._fields:
+            if name not in values or np.size(values[name]) != size:
+                raise BadMeasurement(f"observation field {name}: the task's features do not give {size} numbers")
+            vector[start : start + size] = np.ravel(values[name])
+            start += size
+        if not np.isfinite(vector).all():
+            bad = [name for name, size in self._fields if not np.isfinite(np.ravel(values[name])).all()]
+            raise BadMeasurement(f"observation fields {bad} are not finite")
+        return vector
+
+
+def prepare_image(pixels: np.ndarray, field: ImageField) -> np.ndarray:
+    """Crop and resize a camera's uint8[H, W, 3] to the contract's uint8[height_px, width_px, 3].
+
+    Raises:
+        BadMeasurement: not an RGB image, or smaller than the crop.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise BadMeasurement(f"image {field.name}: {pixels.dtype}{list(pixels.shape)} is not uint8[H, W, 3]")
+    if field.crop_px is not None:
+        left, top, width, height = field.crop_px
+        pixels = pixels[top : top + height, left : left + width]
+        if pixels.shape[:2] != (height, width):
+            raise BadMeasurement(f"image {field.name}: the crop {field.crop_px} reaches beyond the camera's image")
+    if pixels.shape[:2] != (field.height_px, field.width_px):
+        scaled = PillowImage.fromarray(pixels).resize((field.width_px, field.height_px), PillowImage.Resampling.BOX)
+        pixels = np.asarray(scaled)
+    return pixels

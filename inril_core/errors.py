@@ -1,0 +1,14 @@
+"""The errors that a user can mend."""
+
+from __future__ import annotations
+
+
+class InrilError(Exception):
+    """Base of every error that inril raises on purpose."""
+
+
+class ConfigError(InrilError):
+    """A setting, file or argument that the user can mend.
+
+    The message names the file or argument, the field, the value, what is allowed and the mend.
+    """

@@ -1,0 +1,94 @@
+"""A run directory: who it is, and where everything in it lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inril_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The places below a run directory."""
+
+    root: Path
+
+    @property
+    def episodes(self) -> Path:
+        """Finished episodes and their index."""
+        return self.root / "episodes"
+
+    @property
+    def raw(self) -> Path:
+        """Episodes while they are recorded."""
+        return self.root / "raw"
+
+    @property
+    def weights(self) -> Path:
+        """What the policy has accepted, and which of it is active."""
+        return self.root / "weights"
+
+    @property
+    def learner(self) -> Path:
+        """Checkpoints, ingestion log and metrics."""
+        return self.root / "learner"
+
+    @property
+    def key(self) -> Path:
+        """The key that signs weights; mode 600."""
+        return self.root / "weights.key"
+
+    @property
+    def session(self) -> Path:
+        """One JSON line per finished episode."""
+        return self.root / "session.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        """What the processes printed."""
+        return self.root / "logs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened run: `run_id` is unique, the folder's name need not be."""
+
+    run_id: str
+    paths: RunPaths
+
+
+def open_run(run_dir: str | Path) -> Run:
+    """Open a run directory and give it its id at the first call. Processes may race for it.
+
+    Raises:
+        ConfigError: the folder cannot be made, or its run.json is not one of inril's.
+    """
+    root = Path(run_dir).expanduser().absolute()
+    identity = root / "run.json"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not identity.exists():
+            _create_once(identity, {"run_id": f"{root.name}-{uuid.uuid4().hex[:8]}"})
+        content = json.loads(identity.read_text())
+        run_id = content["run_id"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"run_dir = {root}: {error}; give a writable folder that is new or of an earlier run") from error
+    if not isinstance(run_id, str) or not run_id:
+        raise ConfigError(f"{identity}: run_id = {run_id!r} is not a name; restore the file or use a new folder")
+    return Run(run_id, RunPaths(root))
+
+
+def _create_once(path: Path, content: dict[str, Any]) -> None:
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft.write_text(json.dumps(content) + "\n")
+    try:
+        os.link(draft, path)  # fails where another process was first, whose id then counts
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

@@ -1,0 +1,289 @@
+"""The two node bases: typed parameters, link diagnostics, and one teardown path."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from inril_core.contract import Contract, load_contract
+from inril_core.errors import ConfigError, InrilError
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from inril_common.links import LinkMonitor, LinkReport
+from inril_common.qos import EVENT
+
+T = TypeVar("T", bool, int, float, str, list[str])
+
+_TYPES: dict[type, Parameter.Type] = {
+    bool: Parameter.Type.BOOL,
+    int: Parameter.Type.INTEGER,
+    float: Parameter.Type.DOUBLE,
+    str: Parameter.Type.STRING,
+    list: Parameter.Type.STRING_ARRAY,
+}
+
+
+class _Shared:
+    """What both bases do. Mixed into an rclpy node."""
+
+    boot_id: str
+
+    def _init_shared(self) -> None:
+        self.boot_id = uuid.uuid4().hex
+        self._links: dict[str, LinkMonitor] = {}
+        self._diagnostics_publisher: Any = None
+        self._diagnostics_timer: Any = None
+
+    def param(
+        self,
+        name: str,
+        default: T,
+        description: str,
+        low: float | None = None,
+        high: float | None = None,
+        choices: Sequence[str] | None = None,
+    ) -> T:
+        """Declare a read-only, typed, described and bounded parameter and return its value.
+
+        Raises:
+            ConfigError: the value is of another type, out of bounds or not a choice.
+        """
+        node: Any = self
+        descriptor = ParameterDescriptor(description=description, read_only=True, dynamic_typing=False)
+        if low is not None and high is not None:
+            if isinstance(default, float):
+                descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+            else:
+                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+        if choices is not None:
+            descriptor.additional_constraints = f"one of {list(choices)}"
+        allowed = f"{_TYPES[type(default)].name.lower()}"
+        allowed += f" in [{low}, {high}]" if low is not None else ""
+        try:
+            if not node.has_parameter(name):
+                node.declare_parameter(name, default, descriptor)
+            value = node.get_parameter(name).value
+        except Exception as error:
+            raise ConfigError(
+                f"{node.get_name()}: parameter {name}: {error}; give {allowed}: {description}"
+            ) from error
+        if isinstance(value, float) and value != value:
+            raise ConfigError(f"{node.get_name()}: parameter {name} is NaN; give {allowed}: {description}")
+        if choices is not None and value not in choices:
+            raise ConfigError(f"{node.get_name()}: parameter {name} = {value!r}; give one of {list(choices)}")
+        return value  # type: ignore[no-any-return]
+
+    def contract_param(self) -> Contract:
+        """Declare `contract` and load it."""
+        return load_contract(self.param("contract", "insert_leg", "packaged task name or path of a contract YAML"))
+
+    def link(self, name: str, timeout_s: float) -> LinkMonitor:
+        """Watch a link; its rate, age and drops go to /diagnostics once a second."""
+        monitor = self._links.setdefault(name, LinkMonitor(name, timeout_s))
+        if self._diagnostics_timer is None:
+            node: Any = self
+            self._diagnostics_publisher = node.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
+            self._diagnostics_timer = node.create_timer(1.0, self._publish_diagnostics)
+        return monitor
+
+    def mono_ns(self) -> int:
+        """The monotonic clock: liveness of processes, devices and people."""
+        return time.monotonic_ns()
+
+    def ros_ns(self) -> int:
+        """The ROS clock: ages of data."""
+        node: Any = self
+        return int(node.get_clock().now().nanoseconds)
+
+    def _publish_diagnostics(self) -> None:
+        node: Any = self
+        message = DiagnosticArray()
+        message.header.stamp = node.get_clock().now().to_msg()
+        message.status = [_status(node.get_name(), link.report(self.mono_ns())) for link in self._links.values()]
+        self._diagnostics_publisher.publish(message)
+
+    def setup(self) -> None:
+        """Read parameters, make publishers, subscriptions and services. MUST NOT move anything."""
+
+    def teardown(self) -> None:
+        """Close everything, also after a `setup` that failed half-way. MUST NOT raise."""
+
+    def _safe_teardown(self) -> None:
+        node: Any = self
+        try:
+            self.teardown()
+        except Exception:
+            node.get_logger().error(f"teardown failed:\n{traceback.format_exc()}")
+        if self._diagnostics_timer is not None:
+            node.destroy_timer(self._diagnostics_timer)
+            node.destroy_publisher(self._diagnostics_publisher)
+            self._diagnostics_timer = None
+        self._links.clear()
+
+
+def _status(node_name: str, link: LinkReport) -> DiagnosticStatus:
+    level = DiagnosticStatus.STALE if link.stale else DiagnosticStatus.OK
+    age = "never heard" if link.age_s is None else f"{link.age_s:.3f}"
+    values = {
+        "rate_hz": f"{link.rate_hz:.2f}",
+        "age_s": age,
+        "worst_gap_s": f"{link.worst_gap_s:.4f}",
+        "drops": str(link.drops),
+        "timeout_s": f"{link.timeout_s:.3f}",
+    }
+    return DiagnosticStatus(
+        level=level,
+        name=f"{node_name}: {link.name}",
+        message="stale" if link.stale else "ok",
+        hardware_id=node_name,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+class InrilNode(_Shared, LifecycleNode):
+    """A hardware- or policy-facing node: does nothing until the lifecycle_manager activates it.
+
+    Subclasses write `setup`, `start`, `stop` and `teardown`, never transitions.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._init_shared()
+        self.active = False
+
+    def start(self) -> None:
+        """Begin to work. MUST NOT move the arm by itself."""
+
+    def stop(self) -> None:
+        """Cease to work; `start` may follow."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle transition: `setup`."""
+        return self._attempt("configure", self.setup, undo=True)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle transition: `start`."""
+        outcome = self._attempt("activate", self.start)
+        self.active = outcome == TransitionCallbackReturn.SUCCESS
+        return outcome
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle transition: `stop`."""
+        self.active = False
+        return self._attempt("deactivate", self.stop)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle transition: the one teardown path."""
+        return self._end()
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle transition: the one teardown path."""
+        return self._end()
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle transition: the one teardown path."""
+        return self._end()
+
+    def _end(self) -> TransitionCallbackReturn:
+        if self.active:
+            self.active = False
+            self._attempt("stop", self.stop)
+        self._safe_teardown()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _attempt(self, what: str, action: Any, undo: bool = False) -> TransitionCallbackReturn:
+        try:
+            action()
+        except InrilError as error:
+            self.get_logger().error(f"cannot {what}: {error}")
+        except Exception:
+            self.get_logger().error(f"cannot {what}:\n{traceback.format_exc()}")
+        else:
+            return TransitionCallbackReturn.SUCCESS
+        if undo:
+            self._safe_teardown()
+        return TransitionCallbackReturn.FAILURE
+
+    def end(self) -> None:
+        """Called once when the process ends, from whatever state."""
+        self._end()
+
+
+class InrilPlainNode(_Shared, Node):
+    """A node without a lifecycle: it works as soon as it is there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._init_shared()
+
+    def end(self) -> None:
+        """Called once when the process ends."""
+        self._safe_teardown()
+
+
+class _Stop(Exception):
+    """Raised in the main thread by SIGINT and SIGTERM."""
+
+
+class NodeFinished(Exception):
+    """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
+
+
+def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
+    """Body of every node's `main`: spin until told to stop, tear down once, exit.
+
+    Exit code 0 after a clean stop or a finished plan, 1 after an error, which is logged.
+    """
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    signal.signal(signal.SIGINT, _raise_stop)
+    signal.signal(signal.SIGTERM, _raise_stop)
+    node: Any = None
+    code = 0
+    try:
+        node = node_class()  # type: ignore[call-arg]
+        if isinstance(node, InrilPlainNode):
+            node.setup()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.5)
+    except (_Stop, NodeFinished, ExternalShutdownException):
+        pass
+    except InrilError as error:
+        _report(node, str(error))
+        code = 1
+    except Exception:
+        _report(node, traceback.format_exc())
+        code = 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if node is not None:
+        node.end()
+    rclpy.try_shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Non-daemon threads of DDS can outlive a shutdown; everything that must be closed is closed.
+    os._exit(code)
+
+
+def _raise_stop(signum: int, frame: Any) -> None:
+    raise _Stop
+
+
+def _report(node: Any, text: str) -> None:
+    if node is not None:
+        node.get_logger().fatal(text)
+    else:
+        print(text, file=sys.stderr)

@@ -1,0 +1,368 @@
+"""Runs a session's plan: resets the cell, begins episodes, notes how they end, and says what it waits for."""
+
+from __future__ import annotations
+
+import math
+import time
+from enum import Enum, auto
+from typing import Any
+
+from inril_common.calls import Calls
+from inril_common.node import InrilPlainNode, NodeFinished, run_node
+from inril_common.qos import EVENT, LATCHED
+from inril_core.run import open_run
+from inril_core.session.ledger import EpisodeResult, Ledger
+from inril_core.session.plan import Segment, episode_seed, parse_plan
+from inril_msgs.msg import EpisodeEvent, Observation, SessionStatus, StepOutcome
+from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCell
+
+from inril_session.readiness import Readiness
+
+PURPOSE_CODES = {
+    "demo": Observation.PURPOSE_DEMO,
+    "train": Observation.PURPOSE_TRAIN,
+    "eval": Observation.PURPOSE_EVAL,
+}
+CALL_TIMEOUT_S = 10.0
+END_GRACE_S = 3.0
+STATUS_PERIOD_S = 0.5
+PROGRESS_PERIOD_S = 2.0
+
+
+class State(Enum):
+    """Where the running episode is."""
+
+    WAITING = auto()
+    RESETTING = auto()
+    BEGINNING = auto()
+    RUNNING = auto()
+    ENDING = auto()
+
+
+class SessionNode(InrilPlainNode):
+    """Serves /session/label_episode; publishes /episode_event and /session_status."""
+
+    def __init__(self) -> None:
+        super().__init__("session_node")
+
+    def setup(self) -> None:
+        """Read the plan, open the ledger, and start looking for the first episode."""
+        self.contract = self.contract_param()
+        self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
+        self._plan = parse_plan(
+            self.param("plan", ["eval:10:episodes"], "segments PURPOSE:AMOUNT:UNIT, done in order")
+        )
+        self._seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
+        factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
+        self._lockstep = factor == 0.0
+        arm_at_start = self.param(
+            "arm_at_start", False, "arm once when the run begins; for simulated cells, a person arms a real one"
+        )
+        self._ledger = Ledger(self._run.paths.session)
+        self._ledger.check_plan(self._plan)
+        self._arm_marker = self._run.paths.root / "armed_at_start"
+        self._arm_wanted = arm_at_start and not self._arm_marker.exists()
+        self._calls = Calls(self)
+        self._ready = Readiness(self, self.contract, self._lockstep)
+        self._state = State.WAITING
+        self._waiting_for = ""
+        self._episode: dict[str, Any] = {}
+        self._deadline_ns = 0
+        self._begun_s = time.monotonic()
+        self._steps_here = 0
+        self._next_status_ns = 0
+        self._next_progress_ns = 0
+        self._events = self.create_publisher(EpisodeEvent, "/episode_event", EVENT)
+        self._status = self.create_publisher(SessionStatus, "/session_status", LATCHED)
+        self.create_subscription(StepOutcome, "/episode_outcome", self._on_outcome, EVENT)
+        self.create_service(LabelEpisode, "/session/label_episode", self._label)
+        self.create_timer(0.02, self._poll)
+
+    def teardown(self) -> None:
+        """End the running episode, so that the recorder can close it."""
+        if self._state in (State.RUNNING, State.ENDING, State.BEGINNING):
+            self._finish(success=None, terminated=False, steps=0, by="session", reason="session ended", valid=False)
+        self._calls.cancel()
+
+    @property
+    def _segment_index(self) -> int:
+        for index, segment in enumerate(self._plan):
+            if not self._ledger.progress(index).done(segment):
+                return index
+        return len(self._plan)
+
+    def _poll(self) -> None:
+        now_ns = self.mono_ns()
+        self._calls.poll(now_ns)
+        if self._state is State.WAITING:
+            self._try_next()
+        elif self._state is State.RUNNING:
+            self._watch()
+        elif self._state is State.ENDING and now_ns > self._deadline_ns:
+            self._finish(None, False, 0, "session", "no node closed the episode in time", valid=False)
+        if now_ns >= self._next_status_ns:
+            self._next_status_ns = now_ns + round(STATUS_PERIOD_S * 1e9)
+            self._publish_status()
+
+    def _try_next(self) -> None:
+        index = self._segment_index
+        if self._arm_wanted:
+            self._arm()
+            return
+        if index == len(self._plan):
+            self._waiting_for = self._ready.drained()
+            if not self._waiting_for:
+                self._publish_status()
+                self._progress()
+                self.get_logger().info("plan finished")
+                raise NodeFinished
+            return
+        segment = self._plan[index]
+        self._waiting_for = self._ready.blocked_by(segment.purpose)
+        if not self._waiting_for:
+            self._reset(index, segment)
+
+    def _arm(self) -> None:
+        self._waiting_for = "the arbiter's readiness to be armed (/arbiter/arm)"
+        reason = self._ready.not_armable()
+        if reason:
+            self._waiting_for = reason
+            return
+
+        def armed(reply: Arm.Response) -> None:
+            self._state = State.WAITING
+            if reply.success:
+                self._arm_wanted = False
+                self._arm_marker.write_text("armed once, by the launch argument arm_at_start\n")
+                self.get_logger().info("armed once, as arm_at_start says; from here on only a person arms")
+            else:
+                self._waiting_for = reply.message
+
+        self._state = State.RESETTING
+        self._call(Arm, "/arbiter/arm", Arm.Request(arm=True, operator_name="arm_at_start"), armed)
+
+    def _reset(self, index: int, segment: Segment) -> None:
+        number = self._ledger.progress(index).episodes
+        earlier = sum(
+            self._ledger.progress(i).episodes for i in range(index) if self._plan[i].purpose == segment.purpose
+        )
+        if segment.purpose == "eval":
+            earlier = 0  # every evaluation meets the same starts
+        attempt = self._ledger.attempts(index)
+        self._episode = {
+            "index": number,
+            "segment_index": index,
+            "segment": segment,
+            "episode_id": f"{self._run.run_id}-{index}-{segment.purpose}-{attempt:05d}-{self.boot_id[:6]}",
+            "seed": episode_seed(segment.purpose, earlier + number, self._seed),
+            "explore": segment.purpose == "train",
+        }
+        request = ResetCell.Request(
+            seed=self._episode["seed"],
+            reset_id=self._episode["episode_id"],
+            purpose=PURPOSE_CODES[segment.purpose],
+        )
+        self._state = State.RESETTING
+        self._call(ResetCell, "/cell/reset", request, self._on_reset)
+
+    def _on_reset(self, reply: ResetCell.Response) -> None:
+        if not reply.success:
+            self._give_up(f"/cell/reset refused: {reply.message}")
+            return
+        self._state = State.BEGINNING
+        self._publish_event(EpisodeEvent.BEGIN)
+        request = BeginEpisode.Request(
+            episode_id=self._episode["episode_id"],
+            purpose=PURPOSE_CODES[self._episode["segment"].purpose],
+            seed=self._episode["seed"],
+            explore=self._episode["explore"],
+            max_steps=self.contract.episode_length_steps,
+        )
+        self._episode["began_ns"] = self.mono_ns()
+        self._call(BeginEpisode, "/observation/begin_episode", request, self._on_begun)
+
+    def _on_begun(self, reply: BeginEpisode.Response) -> None:
+        if self._state is not State.BEGINNING:
+            return  # the outcome was faster than this reply
+        if not reply.success:
+            self._finish(None, False, 0, "session", f"not begun: {reply.message}", valid=False)
+            return
+        self._state = State.RUNNING
+        self._ready.note_running()
+
+    def _watch(self) -> None:
+        trouble = self._ready.trouble_while_running()
+        ran_s = (self.mono_ns() - self._episode["began_ns"]) * 1e-9
+        if not trouble and ran_s > 2.0 * self.contract.episode_length_steps:
+            trouble = f"the episode has run for {ran_s:.0f} s"
+        if trouble:
+            self._request_end(trouble)
+
+    def _request_end(self, reason: str) -> None:
+        self.get_logger().warning(f"ending {self._episode['episode_id']}: {reason}")
+        self._episode["trouble"] = reason
+        self._state = State.ENDING
+        self._deadline_ns = self.mono_ns() + round(END_GRACE_S * 1e9)
+        request = EndEpisode.Request(
+            episode_id=self._episode["episode_id"], label=EpisodeEvent.LABEL_UNKNOWN, by="session", reason=reason
+        )
+
+        def answered(reply: EndEpisode.Response) -> None:
+            if not reply.success and self._state is State.ENDING:
+                self._finish(None, False, 0, "session", reason, valid=False)
+
+        self._calls.call(
+            EndEpisode, "/observation/end_episode", request, self.mono_ns(), END_GRACE_S, answered, lambda _: None
+        )
+
+    def _on_outcome(self, outcome: StepOutcome) -> None:
+        running = self._state in (State.BEGINNING, State.RUNNING, State.ENDING)
+        if not running or outcome.episode_id != self._episode["episode_id"]:
+            return
+        trouble = self._episode.get("trouble") or self._ready.trouble_while_running()
+        labelled = outcome.source != "session"
+        self._finish(
+            success=outcome.success if labelled else None,
+            terminated=outcome.terminated,
+            steps=outcome.step + 1,
+            by=outcome.source,
+            reason=trouble or outcome.reason,
+            valid=not trouble,
+        )
+
+    def _finish(
+        self, success: bool | None, terminated: bool, steps: int, by: str, reason: str, valid: bool
+    ) -> None:
+        labels = {True: EpisodeEvent.LABEL_SUCCESS, False: EpisodeEvent.LABEL_FAILURE}
+        self._publish_event(
+            EpisodeEvent.END, EpisodeEvent.LABEL_UNKNOWN if success is None else labels[success], by, reason
+        )
+        segment = self._episode["segment"]
+        self._ledger.append(
+            EpisodeResult(
+                segment_index=self._episode["segment_index"],
+                segment=segment.name,
+                index=self._episode["index"],
+                episode_id=self._episode["episode_id"],
+                purpose=segment.purpose,
+                seed=self._episode["seed"],
+                steps=steps,
+                success=bool(success),
+                terminated=terminated,
+                source=by,
+                reason=reason,
+                version_n=self._ready.active_version(),
+                duration_s=(self.mono_ns() - self._episode["began_ns"]) * 1e-9,
+                ended_unix_s=time.time(),
+                valid=valid,
+            )
+        )
+        self._steps_here += steps
+        if segment.purpose == "train" and valid:
+            self._ready.note_trained(self._train_steps())
+        self._state = State.WAITING
+        self._episode = {}
+        if self.mono_ns() >= self._next_progress_ns:
+            self._next_progress_ns = self.mono_ns() + round(PROGRESS_PERIOD_S * 1e9)
+            self._progress()
+
+    def _train_steps(self) -> int:
+        return sum(r.steps for r in self._ledger.results if r.purpose == "train" and r.valid)
+
+    def _give_up(self, reason: str) -> None:
+        """Before an episode began: nothing to close, try again."""
+        self._waiting_for = reason
+        self.get_logger().warning(reason, throttle_duration_sec=2.0)
+        if self._state is State.BEGINNING:
+            self._finish(None, False, 0, "session", reason, valid=False)
+        self._state = State.WAITING
+
+    def _call(self, service_type: Any, service: str, request: Any, on_reply: Any) -> None:
+        self._calls.call(
+            service_type, service, request, self.mono_ns(), CALL_TIMEOUT_S, on_reply, self._give_up
+        )
+
+    def _label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
+        known = any(r.episode_id == request.episode_id for r in self._ledger.results)
+        if not known or request.label not in (EpisodeEvent.LABEL_SUCCESS, EpisodeEvent.LABEL_FAILURE):
+            response.message = f"episode {request.episode_id!r} or label {request.label} is unknown; see session.jsonl"
+            return response
+        event = EpisodeEvent(
+            event=EpisodeEvent.LABEL,
+            run_id=self._run.run_id,
+            episode_id=request.episode_id,
+            label=request.label,
+            by=request.by,
+        )
+        event.header.stamp = self.get_clock().now().to_msg()
+        self._events.publish(event)
+        response.success = True
+        return response
+
+    def _publish_event(self, kind: int, label: int = EpisodeEvent.LABEL_UNKNOWN, by: str = "", reason: str = "") -> None:
+        event = EpisodeEvent(
+            event=kind,
+            run_id=self._run.run_id,
+            episode_id=self._episode["episode_id"],
+            purpose=PURPOSE_CODES[self._episode["segment"].purpose],
+            seed=self._episode["seed"],
+            explore=self._episode["explore"],
+            max_steps=self.contract.episode_length_steps,
+            label=label,
+            by=by,
+            reason=reason,
+        )
+        event.header.stamp = self.get_clock().now().to_msg()
+        self._events.publish(event)
+
+    def _publish_status(self) -> None:
+        index = self._segment_index
+        done = index == len(self._plan)
+        progress = self._ledger.progress(index)
+        status = SessionStatus(
+            boot_id=self.boot_id,
+            run_id=self._run.run_id,
+            segment="done" if done else self._plan[index].purpose,
+            waiting_for=self._waiting_for if self._state is State.WAITING else "",
+            episode_id=self._episode.get("episode_id", ""),
+            episodes=progress.episodes,
+            steps=progress.steps,
+            successes=progress.successes,
+            failures=progress.episodes - progress.successes,
+            steps_per_s=self._steps_here / max(time.monotonic() - self._begun_s, 1e-6),
+            eta_s=math.nan if done else self._eta_s(self._plan[index], index),
+        )
+        status.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(status)
+
+    def _eta_s(self, segment: Segment, index: int) -> float:
+        progress = self._ledger.progress(index)
+        reached = {"episodes": progress.episodes, "steps": progress.steps, "seconds": progress.seconds}[segment.unit]
+        if reached <= 0 or progress.seconds <= 0:
+            return math.nan
+        first = next(r for r in self._ledger.results if r.segment_index == index and r.valid)
+        last = self._ledger.results[-1]
+        elapsed_s = max(last.ended_unix_s - first.ended_unix_s + first.duration_s, 1e-6)
+        return max(segment.amount - reached, 0) / (reached / elapsed_s)
+
+    def _progress(self) -> None:
+        result = self._ledger.results[-1]
+        segment = self._plan[result.segment_index]
+        progress = self._ledger.progress(result.segment_index)
+        recent = [r.success for r in self._ledger.results if r.segment_index == result.segment_index and r.valid][-20:]
+        eta_s = self._eta_s(segment, result.segment_index)
+        self.get_logger().info(
+            f"{segment.name}: {progress.episodes} episodes, {progress.steps} steps | "
+            f"success {progress.successes}/{progress.episodes}, last {len(recent)}: {sum(recent) / max(len(recent), 1):.2f} | "
+            f"{self._steps_here / max(time.monotonic() - self._begun_s, 1e-6):.0f} steps/s | "
+            f"{self._ready.learner_summary()} | ETA {'?' if math.isnan(eta_s) else f'{eta_s:.0f} s'}"
+        )
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(SessionNode)
+
+
+if __name__ == "__main__":
+    main()
