@@ -39,11 +39,6 @@ class RunPaths:
         return self.root / "learner"
 
     @property
-    def key(self) -> Path:
-        """The key that signs weights; mode 600."""
-        return self.root / "weights.key"
-
-    @property
     def session(self) -> Path:
         """One JSON line per finished episode."""
         return self.root / "session.jsonl"
@@ -52,6 +47,15 @@ class RunPaths:
     def logs(self) -> Path:
         """What the processes printed."""
         return self.root / "logs"
+
+
+def default_key_path() -> Path:
+    """The key that signs weights on this installation: $INRIL_KEY, or a file of the user's own."""
+    given = os.environ.get("INRIL_KEY")
+    if given:
+        return Path(given)
+    config = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(config) if config else Path.home() / ".config") / "inril" / "weights.key"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from inril_core.session.plan import Segment
 class EpisodeResult:
     """One finished episode.
 
-    version_n: policy version that acted at its end (-1: none). wall_s: since the session's start of
-    this process. valid: false where a fault or a crash ended it; it is done again.
+    version_n: policy version that acted at its end (-1: none). late_ticks: closed at their deadline
+    instead of by an answer. valid: false where a fault or a crash ended it; it is done again.
     """
 
     segment_index: int
@@ -32,6 +32,7 @@ class EpisodeResult:
     source: str
     reason: str
     version_n: int
+    late_ticks: int
     duration_s: float
     ended_unix_s: float
     valid: bool

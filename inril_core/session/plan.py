@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inril_core.errors import ConfigError
@@ -27,17 +26,15 @@ class Segment:
         return f"{self.purpose}:{self.amount}:{self.unit}"
 
 
-def parse_plan(items: Sequence[str]) -> tuple[Segment, ...]:
-    """Read a plan such as ["eval:100:episodes", "train:9000:steps", "eval:100:episodes"].
+def parse_plan(text: str) -> tuple[Segment, ...]:
+    """Read a plan such as "eval:100:episodes,train:9000:steps,eval:100:episodes".
 
     Raises:
         ConfigError: an item is not PURPOSE:AMOUNT:UNIT, or the plan is empty.
     """
-    form = f"PURPOSE:AMOUNT:UNIT with PURPOSE in {PURPOSES}, a whole AMOUNT above 0 and UNIT in {UNITS}"
-    if not items:
-        raise ConfigError(f"plan is empty; give one or more {form}")
+    form = f"one or more, separated by commas, of PURPOSE:AMOUNT:UNIT with PURPOSE in {PURPOSES}, a whole AMOUNT above 0 and UNIT in {UNITS}"
     segments = []
-    for item in items:
+    for item in text.replace(" ", "").split(","):
         parts = item.split(":")
         if len(parts) != 3 or parts[0] not in PURPOSES or parts[2] not in UNITS or not parts[1].isdigit():
             raise ConfigError(f"plan item {item!r}: give {form}")

@@ -27,13 +27,22 @@ def test_length_limit_truncates() -> None:
     assert [t.step for t in ticks] == [0, 1, 2, 3, 4, 5]
     outcome = ticks[-1].outcome
     assert ticks[-1].last and outcome is not None
-    assert (outcome.truncated, outcome.terminated, outcome.source, outcome.step) == (True, False, "episode_length", 4)
+    assert (outcome.truncated, outcome.terminated, outcome.source, outcome.step) == (
+        True,
+        False,
+        "episode_length",
+        4,
+    )
 
 
 def test_success_terminates_also_on_the_last_step() -> None:
     ticks = run(begun(2), [NOTHING, NOTHING, Verdict(True, False, "inserted")])
     outcome = ticks[-1].outcome
-    assert outcome is not None and (outcome.success, outcome.terminated, outcome.truncated) == (True, True, False)
+    assert outcome is not None and (outcome.success, outcome.terminated, outcome.truncated) == (
+        True,
+        True,
+        False,
+    )
 
 
 def test_verdict_at_step_0_judges_no_action() -> None:

@@ -32,6 +32,7 @@ class Readiness:
         self._heard_ns: dict[str, int] = {}
         self._recorder_boot = ""
         self._trained_steps = 0
+        self._late_before = 0
         self._began_ns = node.mono_ns()
         node.create_subscription(ArbiterStatus, "/arbiter_status", self._keep("_arbiter"), LATCHED)
         if self._policy_expected:
@@ -116,6 +117,7 @@ class Readiness:
     def note_running(self) -> None:
         """An episode has begun: from here a restarted recorder spoils it."""
         self._recorder_boot = "" if self._recorder is None else self._recorder.boot_id
+        self._late_before = self._late_ticks()
 
     def trouble_while_running(self) -> str:
         """Why the running episode must end now; empty if it may go on."""
@@ -129,6 +131,14 @@ class Readiness:
             if self._age_s("_recorder") > self._contract.staleness.recorder_s:
                 return "recorder_node is silent"
         return ""
+
+    def _late_ticks(self) -> int:
+        return 0 if self._arbiter is None else int(self._arbiter.late_ticks)
+
+    def late_ticks_while_running(self) -> int:
+        """Ticks of the running episode that closed at their deadline; counted anew if the arbiter restarted."""
+        now = self._late_ticks()
+        return now - self._late_before if now >= self._late_before else now
 
     def drained(self) -> str:
         """What the end of the plan waits for: the last episode on disk, learned from, and acted on."""

@@ -50,7 +50,7 @@ class SessionNode(InrilPlainNode):
         self.contract = self.contract_param()
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._plan = parse_plan(
-            self.param("plan", ["eval:10:episodes"], "segments PURPOSE:AMOUNT:UNIT, done in order")
+            self.param("plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order")
         )
         self._seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
@@ -252,6 +252,7 @@ class SessionNode(InrilPlainNode):
                 source=by,
                 reason=reason,
                 version_n=self._ready.active_version(),
+                late_ticks=self._ready.late_ticks_while_running(),
                 duration_s=(self.mono_ns() - self._episode["began_ns"]) * 1e-9,
                 ended_unix_s=time.time(),
                 valid=valid,

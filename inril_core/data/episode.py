@@ -1,0 +1,176 @@
+"""What an episode is once it has been read: arrays, one row a step, facts only."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inril_core.errors import InrilError
+
+PURPOSES = ("demo", "train", "eval")
+SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD, SOURCE_RESET = range(4)
+EPISODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class InvalidEpisode(InrilError):
+    """Parts of an episode do not fit together; the message names the field, its value and what is allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """T executed actions and the T + 1 observations around them. Rows are steps; arrays are read-only.
+
+    observations: float32[T+1, D], the contract's fields in order, SI units.
+    actions: float32[T, A], executed, contract units, after all limits; proposed: what the source asked.
+    raw: float32[T, A], the policy's sample before squashing; NaN where no policy answered.
+    log_prob: float32[T] of `raw`; NaN where there is none.
+    source: uint8[T], who was in control: 0 policy, 1 human, 2 hold, 3 reset.
+    policy_run_ids, policy_n: version (run_id, n) that answered the step, also while a human was in control;
+        "" and -1 where none did.
+    limits: per step, the names of the limits that changed the action.
+    stamps_ns: int64[T+1], ROS time of the observation. tool_pose: float64[T+1, 7], base frame, m and xyzw.
+    link_age_s: float32[T+1, L], NaN where a link is not due or was never heard.
+    success: None means nobody said: it is not failure. outcome_source says who did.
+    terminated: the task ended; truncated: something else ended it, the value function still bootstraps.
+    complete: the closing observation is there and no step is missing.
+    qpos: float64[T+1, nq] of a simulated cell, NaN rows where unknown; None without a simulator.
+    images: uint8[n, H, W, 3] by name; image_steps: int32[n], the observation each belongs to.
+    sha256: hex, of the file that was read.
+    """
+
+    episode_id: str
+    run_id: str
+    task: str
+    purpose: str
+    seed: int
+    explore: bool
+    contract_text: str
+    interface_digest: str
+    deployment_digest: str
+    observations: np.ndarray
+    actions: np.ndarray
+    proposed: np.ndarray
+    raw: np.ndarray
+    log_prob: np.ndarray
+    source: np.ndarray
+    policy_run_ids: tuple[str, ...]
+    policy_n: np.ndarray
+    limits: tuple[tuple[str, ...], ...]
+    stamps_ns: np.ndarray
+    tool_pose: np.ndarray
+    link_age_s: np.ndarray
+    success: bool | None
+    terminated: bool
+    truncated: bool
+    outcome_source: str
+    outcome_reason: str
+    complete: bool
+    qpos: np.ndarray | None = None
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    image_steps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Check everything.
+
+        Raises:
+            InvalidEpisode: a shape, dtype or value that breaks the promises above.
+        """
+        check_episode_id(self.episode_id)
+        if self.purpose not in PURPOSES:
+            raise InvalidEpisode(f"purpose = {self.purpose!r}: must be one of {PURPOSES}")
+        if self.actions.ndim != 2 or self.observations.ndim != 2 or self.steps < 1:
+            raise InvalidEpisode(
+                f"actions{list(self.actions.shape)}, observations{list(self.observations.shape)}: "
+                "must be two-dimensional with at least one step"
+            )
+        self._check_arrays()
+        for name, values in (("policy_run_ids", self.policy_run_ids), ("limits", self.limits)):
+            if len(values) != self.steps:
+                raise InvalidEpisode(f"{name} has {len(values)} entries for {self.steps} steps")
+        if self.terminated and self.truncated:
+            raise InvalidEpisode("an episode is terminated or truncated, not both")
+        self._check_images()
+
+    @property
+    def steps(self) -> int:
+        """T, the number of executed actions."""
+        return int(self.actions.shape[0])
+
+    @property
+    def succeeded(self) -> bool:
+        """Somebody said that it succeeded; an unlabelled episode did not, as far as is known."""
+        return self.success is True
+
+    def labelled(self, success: bool | None, source: str) -> Episode:
+        """The same episode with a later annotation."""
+        return dataclasses.replace(self, success=success, outcome_source=source)
+
+    def _check_arrays(self) -> None:
+        steps, (rows, size), action_size = self.steps, self.observations.shape, self.actions.shape[1]
+        if rows != steps + 1:
+            raise InvalidEpisode(f"{rows} observations for {steps} actions: there must be one more")
+        links = self.link_age_s.shape[-1] if self.link_age_s.ndim == 2 else 0
+        _check("observations", self.observations, np.float32, (rows, size), "finite")
+        _check("actions", self.actions, np.float32, (steps, action_size), "finite")
+        _check("proposed", self.proposed, np.float32, (steps, action_size), "finite")
+        _check("raw", self.raw, np.float32, (steps, action_size), "finite or NaN")
+        _check("log_prob", self.log_prob, np.float32, (steps,), "finite or NaN")
+        _check("source", self.source, np.uint8, (steps,))
+        _check("policy_n", self.policy_n, np.int64, (steps,))
+        _check("stamps_ns", self.stamps_ns, np.int64, (rows,))
+        _check("tool_pose", self.tool_pose, np.float64, (rows, 7), "finite")
+        _check("link_age_s", self.link_age_s, np.float32, (rows, links), "finite or NaN")
+        if self.qpos is not None:
+            _check("qpos", self.qpos, np.float64, (rows, self.qpos.shape[-1]), "finite or NaN")
+        if int(self.source.max()) > SOURCE_RESET:
+            raise InvalidEpisode(f"source = {int(self.source.max())}: must be 0 to {SOURCE_RESET}")
+
+    def _check_images(self) -> None:
+        if set(self.images) != set(self.image_steps):
+            raise InvalidEpisode(
+                f"images {sorted(self.images)} and image_steps {sorted(self.image_steps)} differ"
+            )
+        for name, pixels in self.images.items():
+            count = len(self.image_steps[name])
+            _check(f"images[{name}]", pixels, np.uint8, (count, *pixels.shape[1:3], 3))
+            _check(f"image_steps[{name}]", self.image_steps[name], np.int32, (count,))
+            if (
+                count
+                and not 0
+                <= int(self.image_steps[name].min())
+                <= int(self.image_steps[name].max())
+                <= self.steps
+            ):
+                raise InvalidEpisode(f"image_steps[{name}] leaves 0 to {self.steps}")
+
+
+def check_episode_id(episode_id: str) -> str:
+    """Return `episode_id`, which also names files.
+
+    Raises:
+        InvalidEpisode: empty, too long, or with a character that could lead out of the folder.
+    """
+    if not EPISODE_ID.fullmatch(episode_id):
+        raise InvalidEpisode(
+            f"episode_id = {episode_id[:140]!r}: must be 1 to 128 letters, digits, dots, dashes or "
+            "underscores and begin with a letter or digit"
+        )
+    return episode_id
+
+
+def _check(name: str, values: np.ndarray, dtype: type, shape: tuple[int, ...], allowed: str = "") -> None:
+    if values.dtype != dtype or values.shape != shape:
+        raise InvalidEpisode(
+            f"{name} is {values.dtype}{list(values.shape)}: must be {np.dtype(dtype)}{list(shape)}"
+        )
+    if allowed:
+        bad = ~np.isfinite(values) if allowed == "finite" else np.isinf(values)
+        if bad.any():
+            place = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise InvalidEpisode(f"{name}{list(place)} = {values[place]}: must be {allowed}")
+    values.flags.writeable = False

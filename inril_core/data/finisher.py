@@ -1,0 +1,94 @@
+"""Finishing episodes beside the recording of the next: one thread, one file at a time, nothing given up."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+
+from inril_core.data.finalise import Recovery, raw_files, recover_one, remove_drafts
+from inril_core.data.index import Annotation, EpisodeIndex
+from inril_core.data.recorder import Label
+
+RETRY_S = 5.0
+MAX_BACKLOG = 64
+
+
+class Finisher:
+    """Finishes raw files and appends labels, in the order given.
+
+    raw, episodes: folders. index: of `episodes`. What an earlier process left in `raw` comes first.
+    What fails, for instance on a full disk, is tried again every 5 s.
+    """
+
+    def __init__(self, raw: Path, episodes: Path, index: EpisodeIndex) -> None:
+        self._episodes, self._index = episodes, index
+        self._work: queue.Queue[Path | Label | None] = queue.Queue()
+        self._again: list[Path] = []
+        self._done: queue.SimpleQueue[Recovery | Annotation | str] = queue.SimpleQueue()
+        self._busy = False
+        remove_drafts(episodes)
+        for path in raw_files(raw):
+            self._work.put(path)
+        self._thread = threading.Thread(target=self._run, name="finisher", daemon=True)
+        self._thread.start()
+
+    @property
+    def backlog(self) -> int:
+        """Raw files and labels that are not done yet."""
+        return self._work.qsize() + len(self._again) + self._busy
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether another episode may be added to the backlog."""
+        return self.backlog < MAX_BACKLOG
+
+    def submit(self, work: Path | Label) -> None:
+        """Finish a raw file, which its writer has closed, or append a label."""
+        self._work.put(work)
+
+    def results(self) -> list[Recovery | Annotation | str]:
+        """What was done since the last call; text is a label that could not be appended."""
+        done = []
+        while not self._done.empty():
+            done.append(self._done.get())
+        return done
+
+    def stop(self, timeout_s: float) -> bool:
+        """Finish what is queued and end; return whether that was done in time. The rest waits for the next
+        start."""
+        self._work.put(None)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                work = self._work.get(timeout=RETRY_S)
+            except queue.Empty:
+                again, self._again = self._again, []
+                for path in again:
+                    self._finish(path)
+                continue
+            if work is None:
+                return
+            self._busy = True
+            if isinstance(work, Label):
+                self._annotate(work)
+            else:
+                self._finish(work)
+            self._busy = False
+
+    def _finish(self, path: Path) -> None:
+        recovery = recover_one(path, self._episodes, self._index)
+        if recovery.entry is None and path.exists() and not recovery.refused:
+            self._again.append(path)
+        self._done.put(recovery)
+
+    def _annotate(self, label: Label) -> None:
+        try:
+            self._done.put(self._index.annotate(label.episode_id, label.success, label.by, label.stamp_ns))
+        except (KeyError, OSError) as error:
+            self._done.put(
+                f"label of episode {label.episode_id} by {label.by!r} is lost: {error!r}; label it again"
+            )

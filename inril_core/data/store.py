@@ -1,0 +1,92 @@
+"""Serving finished episodes: what is listed, when it may be announced, and its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from inril_core.data.blobs import BlobShelf
+from inril_core.data.finalise import SUFFIX
+from inril_core.data.index import EpisodeIndex, IndexEntry
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A listed episode with its newest label (`success` None: nobody said)."""
+
+    entry: IndexEntry
+    success: bool | None
+    by: str
+
+
+class EpisodeStore:
+    """Follows the list of a run's episodes, in order.
+
+    folder: of the finished episodes. label_timeout_s: an unlabelled episode is announced this long
+    (monotonic) after it was listed; until then it holds back those after it, so that the list has no gaps.
+    """
+
+    def __init__(self, folder: Path, label_timeout_s: float = 10.0) -> None:
+        self.folder = folder
+        self._index = EpisodeIndex(folder)
+        self._shelf = BlobShelf()
+        self._label_timeout_ns = int(label_timeout_s * 1e9)
+        self._seen_ns: list[int] = []
+        self._announced: list[Announcement] = []
+
+    def poll(self, now_ns: int) -> list[Announcement]:
+        """What is to be announced now: newly ready episodes, and those whose label has changed.
+
+        Raises:
+            IndexDamaged: the list cannot be read.
+        """
+        self._index.refresh()
+        self._seen_ns += [now_ns] * (len(self._index.entries) - len(self._seen_ns))
+        news = self._relabelled()
+        while len(self._announced) < len(self._index.entries):
+            position = len(self._announced)
+            announcement = self._announcement(self._index.entries[position])
+            if announcement.success is None and now_ns - self._seen_ns[position] < self._label_timeout_ns:
+                break
+            self._announced.append(announcement)
+            self._shelf.put(announcement.entry.sha256, self.path(announcement.entry.episode_id))
+            if announcement.entry.steps:
+                news.append(announcement)
+        return news
+
+    @property
+    def total(self) -> int:
+        """Length of the part of the list that is announced."""
+        return len(self._announced)
+
+    def listed(self, first_index: int, limit: int) -> list[Announcement]:
+        """Announced episodes from `first_index` on, at most `limit`; without those that have no whole
+        step."""
+        found = (a for a in self._announced[first_index:] if a.entry.steps)
+        return [announcement for announcement, _ in zip(found, range(limit), strict=False)]
+
+    def entries(self) -> list[IndexEntry]:
+        """Everything listed that has a whole step, announced or not."""
+        self._index.refresh()
+        return [entry for entry in self._index.entries if entry.steps]
+
+    def path(self, episode_id: str) -> Path:
+        """The episode's file."""
+        return self.folder / f"{episode_id}{SUFFIX}"
+
+    def read(self, sha256: str, offset: int, length: int) -> tuple[int, bytes]:
+        """Bytes of an announced episode; see `BlobShelf.read`."""
+        return self._shelf.read(sha256, offset, length)
+
+    def _announcement(self, entry: IndexEntry) -> Announcement:
+        success, by = self._index.label(entry)
+        return Announcement(entry, success, by)
+
+    def _relabelled(self) -> list[Announcement]:
+        news = []
+        for position, announced in enumerate(self._announced):
+            now = self._announcement(announced.entry)
+            if now != announced:
+                self._announced[position] = now
+                news.append(now)
+        return news

@@ -1,0 +1,1 @@
+"""What a run achieved: success rates with intervals, learning curves, cadence, and the report."""

@@ -1,0 +1,244 @@
+"""What a run directory holds, read leniently: a cut short or damaged run has a report too."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from inril_core.data.episode import Episode, InvalidEpisode, check_episode_id
+from inril_core.data.reader import read_episode
+from inril_core.errors import InrilError
+from inril_core.evaluation.intervals import SuccessRate, success_rate
+from inril_core.run import RunPaths
+from inril_core.session.ledger import EpisodeResult, read_ledger
+
+MAX_LOG_BYTES = 64 << 20
+MAX_VALUE = 2.0**64
+"""Beyond any seed, step or Unix time; larger numbers in a ledger are damage."""
+DEMOS_RUN = "demos"
+"""Folder below a run that may hold the run in which its demonstrations were recorded."""
+_KINDS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """The episodes of one segment of a session's plan, oldest first.
+
+    results: every attempt; `valid` ones count, the others were ended by a fault and done again.
+    """
+
+    name: str
+    purpose: str
+    results: tuple[EpisodeResult, ...]
+
+    @property
+    def valid(self) -> list[EpisodeResult]:
+        """Episodes that count."""
+        return [r for r in self.results if r.valid]
+
+    @property
+    def real_time(self) -> bool:
+        """Measured in seconds, as only a segment at real time is."""
+        return self.name.endswith(":seconds")
+
+    @property
+    def rate(self) -> SuccessRate | None:
+        """Success of the episodes that count; None without any."""
+        valid = self.valid
+        return success_rate(sum(r.success for r in valid), len(valid)) if valid else None
+
+    @property
+    def steps(self) -> int:
+        """Control steps of the episodes that count."""
+        return sum(r.steps for r in self.valid)
+
+    @property
+    def late_ticks(self) -> int:
+        """Ticks closed at their deadline, in all attempts."""
+        return sum(r.late_ticks for r in self.results)
+
+    @property
+    def wall_s(self) -> float:
+        """From the first episode's begin to the last one's end."""
+        begin = min(r.ended_unix_s - r.duration_s for r in self.results)
+        return max(0.0, max(r.ended_unix_s for r in self.results) - begin)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One pack of weights that came to the policy. push_to_acting_ms: None until it acted."""
+
+    n: int
+    accepted: bool
+    reason: str
+    push_to_acting_ms: float | None = None
+
+
+@dataclass
+class RunRecord:
+    """Everything a report is made of. notes: what was missing or unreadable, in plain words."""
+
+    root: Path
+    run_id: str = ""
+    segments: list[SegmentRecord] = field(default_factory=list)
+    offers: list[Offer] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, purpose: str) -> list[SegmentRecord]:
+        """Segments of a purpose that have an episode that counts, in order."""
+        return [s for s in self.segments if s.purpose == purpose and s.valid]
+
+    @property
+    def wall_s(self) -> float:
+        """Time spent in the segments, without the pauses between the processes that ran them."""
+        return sum(s.wall_s for s in self.segments)
+
+
+def read_run(root: Path) -> RunRecord:
+    """Read what is there; never raises for missing or damaged files."""
+    paths = RunPaths(root)
+    record = RunRecord(root, run_id=_run_id(root))
+    record.segments = _segments(paths.session, record.notes)
+    record.segments = _segments(RunPaths(root / DEMOS_RUN).session, record.notes) + record.segments
+    if not record.segments:
+        record.notes.append("session.jsonl holds no episode: the session has not finished one yet.")
+    record.offers = _offers(paths.weights / "log.jsonl", record.notes)
+    record.metrics = _metrics(paths.learner / "metrics.jsonl", record.notes)
+    return record
+
+
+def find_episode(root: Path, episode_id: str, images: bool = False) -> Episode | str:
+    """The recorded episode of a run, or why it cannot be had."""
+    try:
+        name = f"{check_episode_id(episode_id)}.mcap"
+    except InvalidEpisode as error:
+        return str(error)
+    for run in (root, root / DEMOS_RUN):
+        path = RunPaths(run).episodes / name
+        if path.is_file():
+            try:
+                return read_episode(path, images=images)
+            except InrilError as error:
+                return str(error)
+    return f"episode {episode_id} is not in episodes/"
+
+
+def read_json_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line. Torn and foreign lines are left out, counted and noted."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_LOG_BYTES + 1)
+    except OSError:
+        return []
+    if len(data) > MAX_LOG_BYTES:
+        notes.append(f"{path.name} is larger than {MAX_LOG_BYTES >> 20} MB: only its beginning was read.")
+    objects, unreadable = [], 0
+    for line in data[:MAX_LOG_BYTES].splitlines():
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            objects.append(value)
+        elif line.strip():
+            unreadable += 1
+    if unreadable:
+        notes.append(f"{path.name}: {unreadable} unreadable line(s) left out, as a crash leaves them.")
+    return objects
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _run_id(root: Path) -> str:
+    try:
+        content = json.loads((root / "run.json").read_text())
+        run_id = content["run_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return root.name
+    return run_id if isinstance(run_id, str) else root.name
+
+
+def _segments(path: Path, notes: list[str]) -> list[SegmentRecord]:
+    try:
+        too_large = path.stat().st_size > MAX_LOG_BYTES
+    except OSError:
+        return []
+    if too_large:
+        notes.append(f"{path} is larger than {MAX_LOG_BYTES >> 20} MB: not read.")
+        return []
+    results = [r for r in read_ledger(path) if _sound(r)]
+    lines = sum(bool(line.strip()) for line in path.read_bytes().splitlines())
+    if lines > len(results):
+        notes.append(
+            f"{path.name}: {lines - len(results)} unreadable line(s) left out, as a crash leaves them."
+        )
+    grouped: dict[tuple[int, str], list[EpisodeResult]] = {}
+    for result in results:
+        grouped.setdefault((result.segment_index, result.segment), []).append(result)
+    return [
+        SegmentRecord(name, members[0].purpose, tuple(members))
+        for (_, name), members in sorted(grouped.items(), key=lambda item: item[0])
+    ]
+
+
+def _sound(result: EpisodeResult) -> bool:
+    """A JSON line may put anything into a field; only what it promises is used."""
+    for declared in fields(result):
+        value = getattr(result, declared.name)
+        kinds = _KINDS[str(declared.type)]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            return False
+        if isinstance(value, (int, float)) and not abs(value) <= MAX_VALUE:  # false for NaN too
+            return False
+    return result.steps >= 0 and result.duration_s >= 0.0 and result.late_ticks >= 0
+
+
+def _offers(path: Path, notes: list[str]) -> list[Offer]:
+    """Packs in the order they came. A later line says when an accepted one began to act."""
+    offers: list[Offer] = []
+    acting: dict[tuple[str, int], float] = {}
+    keys: list[tuple[str, int]] = []
+    for line in read_json_lines(path, notes):
+        n = number(line.get("n"))
+        key = (str(line.get("run_id", "")), -1 if n is None else int(n))
+        delay_ms = number(line.get("push_to_acting_ms"))
+        if delay_ms is not None:
+            acting.setdefault(key, delay_ms)
+        if line.get("event") == "acting" or not isinstance(line.get("accepted"), bool):
+            continue
+        offers.append(Offer(key[1], line["accepted"], str(line.get("reason") or "")))
+        keys.append(key)
+    return [
+        Offer(o.n, o.accepted, o.reason, acting.get(key) if o.accepted else None)
+        for o, key in zip(offers, keys, strict=True)
+    ]
+
+
+def _metrics(path: Path, notes: list[str]) -> list[dict[str, float]]:
+    """Groups of updates in order; of a group logged twice, by a learner that resumed, the newer counts."""
+    groups: dict[float, dict[str, float]] = {}
+    for line in read_json_lines(path, notes):
+        group = dict(_numbers(line))
+        if "updates" in group:
+            groups[group["updates"]] = group
+    return [groups[update] for update in sorted(groups)]
+
+
+def _numbers(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in line.items():
+        finite = number(value)
+        if finite is not None:
+            yield name, finite

@@ -1,0 +1,38 @@
+"""Imitation without RL: shows what more imitation alone would give."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from inril_core.finetune.combine.base import Combiner, GradientSource
+from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.methods import MethodConfig
+
+
+class Config(MethodConfig):
+    """``il_lr``: learning rate of the imitation step."""
+
+    method: Literal["il_only"]
+    requires = (("il", "actor_gradient"),)
+    il_lr: float = Field(1e-4, gt=0.0)
+
+    def build(self, flat: FlatParameters, rl_lr: float) -> "IlOnly":
+        """The combination; ``rl_lr`` is not used."""
+        return IlOnly(flat, self.il_lr)
+
+
+class IlOnly(Combiner):
+    """One Adam step on the IL gradient."""
+
+    uses_rl = False
+
+    def __init__(self, flat: FlatParameters, il_lr: float) -> None:
+        super().__init__(flat)
+        self.adams = {"il": Adam(flat.value.numel(), il_lr)}
+
+    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+        """See `Combiner.step`."""
+        adam = self.adams["il"]
+        gradient, metrics = il()
+        self.flat.value.sub_(adam.direction(gradient), alpha=adam.lr)
+        return metrics

@@ -1,0 +1,42 @@
+"""RL loss plus a weighted IL loss in one step: the common base line."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from inril_core.finetune.combine.base import Combiner, GradientSource
+from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.gradients import cosine
+from inril_core.finetune.methods import MethodConfig
+
+
+class Config(MethodConfig):
+    """``il_weight``: weight of the imitation loss beside the RL loss."""
+
+    method: Literal["weighted_sum"]
+    requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
+    il_weight: float = Field(0.5, ge=0.0)
+
+    def build(self, flat: FlatParameters, rl_lr: float) -> "WeightedSum":
+        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
+        return WeightedSum(flat, rl_lr, self.il_weight)
+
+
+class WeightedSum(Combiner):
+    """One Adam step on g_RL + w g_IL."""
+
+    def __init__(self, flat: FlatParameters, rl_lr: float, il_weight: float) -> None:
+        super().__init__(flat)
+        self.il_weight = il_weight
+        self.adams = {"rl": Adam(flat.value.numel(), rl_lr)}
+
+    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+        """See `Combiner.step`."""
+        adam = self.adams["rl"]
+        gradient, metrics = rl()
+        g_rl = gradient.clone()
+        g_il, il_metrics = il()
+        angle = cosine(g_rl, g_il)
+        direction = adam.direction(g_rl + self.il_weight * g_il)
+        self.flat.value.sub_(direction, alpha=adam.lr)
+        return {**metrics, **il_metrics, "gradient_cosine": angle, "step_cosine": cosine(direction, g_rl)}

@@ -1,0 +1,177 @@
+"""Settings of a fine-tuning run: read once, validated, frozen."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
+
+
+class PolicyConfig(Settings):
+    """Architecture of the policy; see `inril_core.policies.GaussianPolicy`."""
+
+    hidden: tuple[int, ...] = (128, 128)
+    activation: Literal["relu", "tanh"] = "relu"
+    log_std: Literal["state", "fixed"] = "state"
+    log_std_init: float = -1.5
+    log_std_min: float = -4.0
+    log_std_max: float = 0.0
+    std_floor: float = Field(
+        0.01, gt=0.0, description="smallest std of the observation normaliser, field's unit"
+    )
+
+
+class PretrainConfig(Settings):
+    """Behaviour cloning before fine-tuning; the loss is the ``il`` part's."""
+
+    updates: int = Field(3000, ge=0)
+    batch: int = Field(128, ge=1)
+    lr: float = Field(1e-3, gt=0.0)
+
+
+class ScheduleConfig(Settings):
+    """When to train on what.
+
+    Attributes:
+        utd: RL updates per ingested environment step, counted from the end of the warm-up.
+        warmup_steps: environment steps collected by the pre-trained policy before the first update.
+        critic_warmup_updates: critic-only updates at the end of the warm-up, on top of ``utd``.
+        budget_steps: environment steps after which the run is over.
+        demo_growth: what else becomes a demonstration: ``corrections`` (steps with a human in control, as in
+            HIL-SERL), ``successes`` (successful training episodes).
+    """
+
+    utd: float = Field(1.0, gt=0.0, le=100.0)
+    warmup_steps: int = Field(2000, ge=0)
+    critic_warmup_updates: int = Field(2000, ge=0)
+    budget_steps: int = Field(10000, ge=1)
+    replay_capacity: int = Field(100_000, ge=1)
+    demo_growth: tuple[Literal["corrections", "successes"], ...] = ("corrections",)
+
+
+class FineTuneConfig(Settings):
+    """Everything that decides the numbers of a run, besides the data.
+
+    ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file; see `inril_core.finetune.methods`.
+    """
+
+    name: str
+    seed: int = Field(0, ge=0)
+    policy: PolicyConfig = PolicyConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    rl: SerializeAsAny[MethodConfig]
+    il: SerializeAsAny[MethodConfig]
+    rewards: SerializeAsAny[MethodConfig]
+    combine: SerializeAsAny[MethodConfig]
+    metrics_every_updates: int = Field(200, ge=1)
+    push_every_updates: int = Field(500, ge=1)
+    checkpoint_every_updates: int = Field(2000, ge=1)
+
+    @field_validator("rl", "il", "rewards", "combine", mode="before")
+    @classmethod
+    def _method(cls, value: Any, info: Any) -> Any:
+        return method_config(info.field_name, value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _combination(self) -> "FineTuneConfig":
+        for part, capability in self.combine.requires:
+            other: MethodConfig = getattr(self, part)
+            if capability not in other.provides:
+                raise ConfigError(
+                    f"combine.method = {self.combine.method!r} needs {capability!r} from {part}, which "
+                    f"{part}.method = {other.method!r} does not give; choose another {part} or combine method"
+                )
+        if self.schedule.warmup_steps >= self.schedule.budget_steps:
+            raise ConfigError(
+                f"schedule.warmup_steps = {self.schedule.warmup_steps}: must be below schedule.budget_steps = "
+                f"{self.schedule.budget_steps}, or nothing is ever trained"
+            )
+        return self
+
+    def changed(self, **values: Any) -> "FineTuneConfig":
+        """A validated copy with dotted settings replaced, e.g. ``changed(**{"combine.rl_per_il": 4})``.
+
+        Raises:
+            ConfigError: unknown setting or a value out of its range.
+        """
+        data = self.model_dump(mode="json")
+        for path, value in values.items():
+            *parents, last = path.split(".")
+            node = data
+            for parent in parents:
+                if not isinstance(node.get(parent), dict):
+                    raise ConfigError(f"{path}: there is no setting {parent!r}")
+                node = node[parent]
+            node[last] = value
+        return config_from_values(data, self.name)
+
+
+def config_from_values(values: Any, source: str) -> FineTuneConfig:
+    """A config from plain values, e.g. of a YAML file.
+
+    Raises:
+        ConfigError: names ``source``, field, value and what is allowed.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: must be a mapping of settings, found {type(values).__name__}")
+    try:
+        return FineTuneConfig(**values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {describe(error, '')}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def preset_names() -> list[str]:
+    """Names of the packaged presets."""
+    folder = resources.files("inril_core.finetune") / "presets"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_config(name_or_path: str | Path) -> FineTuneConfig:
+    """A packaged preset by name, or a YAML file by path.
+
+    A file may name a preset it starts from: ``base: NAME``; its other settings replace the preset's, part by part.
+
+    Raises:
+        ConfigError: not found, not YAML, or a setting is wrong.
+    """
+    return config_from_values(_read_values(str(name_or_path)), str(name_or_path))
+
+
+def _read_values(source: str, depth: int = 0) -> Any:
+    path = Path(source)
+    if not source.endswith((".yaml", ".yml")):
+        if source not in preset_names():
+            raise ConfigError(
+                f"fine-tuning config {source!r}: neither a .yaml path nor one of {preset_names()}"
+            )
+        path = Path(str(resources.files("inril_core.finetune") / "presets" / f"{source}.yaml"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{source}: cannot be read: {error}") from error
+    if not isinstance(values, dict) or "base" not in values:
+        return values
+    if depth > 4:
+        raise ConfigError(f"{source}: base presets refer to each other")
+    base = _read_values(str(values.pop("base")), depth + 1)
+    for key, value in values.items():
+        other_method = isinstance(value, dict) and value.get("method", None) not in (
+            None,
+            _method_of(base.get(key)),
+        )
+        if isinstance(value, dict) and isinstance(base.get(key), dict) and not other_method:
+            base[key] = {**base[key], **value}
+        else:
+            base[key] = value
+    return base
+
+
+def _method_of(values: Any) -> Any:
+    return values.get("method") if isinstance(values, dict) else None

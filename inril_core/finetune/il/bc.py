@@ -1,0 +1,83 @@
+"""Behaviour cloning."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.replay import Replay
+from inril_core.policies import GaussianPolicy
+from inril_core.policies.gaussian import log_density
+
+
+class Config(MethodConfig):
+    """Settings of behaviour cloning.
+
+    Attributes:
+        loss: ``nll``: -log pi(a|s). ``mse``: squared error of the mode tanh(mean). ``faithful``: ``mse`` plus the
+            negative log-likelihood of the log-std alone, so that the spread cannot spoil the fit of the mean
+            (Stirn et al., "Faithful Heteroscedastic Regression", AISTATS 2023).
+        action_limit: demonstrated actions are clipped to +- this, because +-1 is at infinity before squashing.
+    """
+
+    method: Literal["bc"]
+    provides = frozenset({"actor_gradient"})
+    loss: Literal["nll", "mse", "faithful"] = "faithful"
+    batch: int = Field(128, ge=1)
+    action_limit: float = Field(0.99, gt=0.5, lt=1.0)
+
+    def build(self, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator) -> "Bc":
+        """The method on ``policy``, whose parameters are ``flat``."""
+        return Bc(self, policy, flat, generator)
+
+
+class Bc:
+    """Gradient of the imitation loss on a minibatch of demonstrations."""
+
+    def __init__(
+        self, config: Config, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator
+    ) -> None:
+        self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
+
+    def loss(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """The imitation loss of normalised ``observations [B, D]`` and ``actions [B, A]``, a mean over B."""
+        clipped = actions.clamp(-self.config.action_limit, self.config.action_limit)
+        mean, log_std = self._policy(observations)
+        if self.config.loss == "nll":
+            return -log_density(torch.atanh(clipped), mean, log_std).mean()
+        squared = (torch.tanh(mean) - clipped).square().sum(-1).mean()
+        if self.config.loss == "mse":
+            return squared
+        return squared - log_density(torch.atanh(clipped), mean.detach(), log_std).mean()
+
+    def gradient(self, demos: Replay, batch: int | None = None) -> tuple[Tensor, dict[str, float]]:
+        """Gradient ``[P]`` on a fresh minibatch; the buffer is reused by the policy's next gradient."""
+        rows = demos.sample(self.config.batch if batch is None else batch, self._generator)
+        loss = self.loss(rows.observations, rows.actions)
+        return self._actor.gradient(loss), {"il_loss": loss.item()}
+
+
+def fit(
+    bc: Bc,
+    flat: FlatParameters,
+    demos: Replay,
+    updates: int,
+    batch: int,
+    lr: float,
+    on_update: Callable[[int, float], None] | None = None,
+) -> list[float]:
+    """``updates`` Adam steps on the imitation loss, lr falling along a half cosine to 0; returns the losses."""
+    adam = Adam(flat.value.numel(), lr)
+    losses = []
+    for update in range(updates):
+        gradient, metrics = bc.gradient(demos, batch)
+        rate = 0.5 * lr * (1.0 + torch.cos(torch.tensor(torch.pi * update / updates)).item())
+        flat.value.sub_(adam.direction(gradient), alpha=rate)
+        losses.append(metrics["il_loss"])
+        if on_update is not None:
+            on_update(update, losses[-1])
+    return losses

@@ -1,0 +1,42 @@
+"""Behaviour cloning before fine-tuning: from demonstrations to the policy a run starts from."""
+
+from collections.abc import Callable, Sequence
+
+from inril_core.contract import Contract
+from inril_core.data.episode import Episode
+from inril_core.finetune.config import FineTuneConfig
+from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.il.bc import fit
+from inril_core.finetune.learner import new_policy, seeded
+from inril_core.finetune.replay import Replay
+from inril_core.finetune.transitions import transitions
+from inril_core.policies import GaussianPolicy
+
+_STREAM = 1
+
+
+def pretrain(
+    config: FineTuneConfig,
+    contract: Contract,
+    demos: Sequence[Episode],
+    on_update: Callable[[int, float], None] | None = None,
+) -> GaussianPolicy:
+    """A policy cloned from the successful ``demos``; decided by them and ``config.seed``.
+
+    Args:
+        on_update: told each update's index and loss.
+
+    Raises:
+        ConfigError: no successful demonstration, or the ``il`` method cannot pre-train.
+    """
+    policy = new_policy(config, contract, demos)
+    flat = FlatParameters(policy.parameters())
+    il = config.il.build(policy, flat, seeded(config, _STREAM))  # type: ignore[attr-defined]
+    good = [demo for demo in demos if demo.success]
+    replay = Replay(sum(demo.steps for demo in good), contract.observation_size, contract.action.size)
+    for demo in good:
+        rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
+        replay.add(transitions(demo, rewards, masks, policy, 0.0, 1).batch)
+    p = config.pretrain
+    fit(il, flat, replay, p.updates, p.batch, p.lr, on_update)
+    return policy

@@ -1,0 +1,111 @@
+"""Replay memory: preallocated, constant-time sampling, safe to fill from another thread."""
+
+import threading
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B transitions. Observations are normalised; ``discount`` is gamma^n where the target bootstraps, else 0."""
+
+    observations: Tensor  # [B, D]
+    actions: Tensor  # [B, A], as executed
+    rewards: Tensor  # [B], discounted sum over the n steps
+    discounts: Tensor  # [B]
+    next_observations: Tensor  # [B, D]
+
+    def __len__(self) -> int:
+        return self.observations.shape[0]
+
+
+class Replay:
+    """A ring of transitions in one array, so that a batch is one gather.
+
+    Args:
+        capacity: rows kept; the oldest are overwritten.
+        observation_size, action_size: D and A.
+    """
+
+    def __init__(self, capacity: int, observation_size: int, action_size: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity {capacity}: must be >= 1")
+        d, a = observation_size, action_size
+        self.capacity = capacity
+        self._columns = (d, a, 1, 1, d)
+        self._rows = torch.zeros((capacity, sum(self._columns)))
+        self._added = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return min(self._added, self.capacity)
+
+    def add(self, batch: Batch) -> None:
+        """Append transitions in order.
+
+        Raises:
+            ValueError: a shape does not fit or a value is not finite.
+        """
+        parts = (
+            batch.observations,
+            batch.actions,
+            batch.rewards[:, None],
+            batch.discounts[:, None],
+            batch.next_observations,
+        )
+        if tuple(part.shape[1] for part in parts) != self._columns:
+            raise ValueError(f"columns {[part.shape[1] for part in parts]}: must be {list(self._columns)}")
+        rows = torch.cat(parts, 1)
+        if not torch.isfinite(rows).all():
+            raise ValueError("a transition contains NaN or infinity")
+        with self._lock:
+            slots = (self._added + torch.arange(len(rows))) % self.capacity
+            self._rows[slots[-self.capacity :]] = rows[-self.capacity :]
+            self._added += len(rows)
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """``size`` transitions, uniformly with replacement.
+
+        Raises:
+            ValueError: the memory is empty.
+        """
+        with self._lock:
+            if self._added == 0:
+                raise ValueError("replay is empty: ingest episodes before training")
+            picks = torch.randint(len(self), (size,), generator=generator)
+            rows = self._rows.index_select(0, picks)
+        return self._batch(rows)
+
+    def first(self, size: int) -> Batch:
+        """The first ``size`` rows in memory (fewer if there are fewer): a fixed set to measure on."""
+        with self._lock:
+            return self._batch(self._rows[: min(size, len(self))].clone())
+
+    def _batch(self, rows: Tensor) -> Batch:
+        observations, actions, rewards, discounts, following = rows.split(self._columns, 1)
+        return Batch(observations, actions, rewards.squeeze(1), discounts.squeeze(1), following)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything `load` needs, as tensors."""
+        with self._lock:
+            return {"rows": self._rows[: len(self)].clone(), "added": torch.tensor([self._added])}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned; MUST have the same capacity and columns."""
+        with self._lock:
+            rows = state["rows"]
+            self._rows[: len(rows)] = rows
+            self._added = int(state["added"])
+
+
+def join(first: Batch, second: Batch) -> Batch:
+    """Both batches' rows, one after the other."""
+    return Batch(
+        torch.cat((first.observations, second.observations)),
+        torch.cat((first.actions, second.actions)),
+        torch.cat((first.rewards, second.rewards)),
+        torch.cat((first.discounts, second.discounts)),
+        torch.cat((first.next_observations, second.next_observations)),
+    )

@@ -1,0 +1,175 @@
+"""SAC with RLPD's changes (arXiv 2302.02948): LayerNorm critic ensemble, random-subset targets, symmetric demos.
+
+Differences, each a setting: the ensemble's size, no entropy in the target by default (as for RLPD's sparse tasks),
+and the target may be clipped to the range that a sparse 0/1 reward allows.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.critics import CriticEnsemble, views_like
+from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.replay import Batch
+from inril_core.policies import GaussianPolicy
+
+
+class Config(MethodConfig):
+    """Settings of RLPD.
+
+    Attributes:
+        target_subset: critics drawn for each target, without replacement; their minimum is used.
+        demo_share: share of each batch taken from the demonstrations (RLPD: 0.5).
+        gamma, tau: discount per step, and the target network's step size at every critic step.
+        n_steps: length of the return before bootstrapping.
+        critic_steps: critic steps per RL update (which is one actor step).
+        temperature: weight of the entropy; where learned, its start.
+        target_entropy: of the learned temperature, nats; None: -A/2 as in RLPD.
+        target_range: clip of the target value; only true bounds may be given.
+        actor_q: ``mean`` of all critics (RLPD) or ``min``, which is more careful.
+    """
+
+    method: Literal["rlpd"]
+    provides = frozenset({"actor_gradient"})
+    critics: int = Field(2, ge=1, le=100)
+    target_subset: int = Field(2, ge=1)
+    hidden: tuple[int, ...] = (128, 128)
+    batch: int = Field(128, ge=2)
+    demo_share: float = Field(0.0, ge=0.0, lt=1.0)
+    critic_lr: float = Field(3e-4, gt=0.0)
+    actor_lr: float = Field(1e-4, gt=0.0)
+    gamma: float = Field(0.97, gt=0.0, lt=1.0)
+    tau: float = Field(0.005, gt=0.0, le=1.0)
+    n_steps: int = Field(1, ge=1, le=50)
+    critic_steps: int = Field(1, ge=1)
+    learn_temperature: bool = False
+    temperature: float = Field(0.002, ge=0.0)
+    temperature_lr: float = Field(3e-4, gt=0.0)
+    target_entropy: float | None = None
+    entropy_in_target: bool = False
+    target_range: tuple[float, float] | None = (0.0, 1.0)
+    actor_q: Literal["mean", "min"] = "mean"
+
+    @model_validator(mode="after")
+    def _combination(self) -> "Config":
+        if self.target_subset > self.critics:
+            raise ConfigError(
+                f"rl.target_subset = {self.target_subset}: must be at most rl.critics = {self.critics}"
+            )
+        if self.entropy_in_target and self.target_range is not None:
+            raise ConfigError(
+                "rl.target_range must be null with rl.entropy_in_target: the entropy takes values out of that range"
+            )
+        if self.learn_temperature and self.temperature <= 0.0:
+            raise ConfigError(
+                f"rl.temperature = {self.temperature}: must be > 0 where it is learned (its log is)"
+            )
+        if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
+            raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
+        return self
+
+    def build(self, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator) -> "Rlpd":
+        """The algorithm on ``policy``, whose parameters are ``flat``."""
+        return Rlpd(self, policy, flat, generator)
+
+
+class Rlpd:
+    """Critics, target and temperature; the actor's step is left to the combination.
+
+    Args:
+        generator: all noise and subsets are drawn from it.
+    """
+
+    def __init__(
+        self, config: Config, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator
+    ) -> None:
+        self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
+        d, a = policy.observation_size, policy.action_size
+        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator)
+        self._critic = FlatParameters(self.critics.parameters())
+        self._target = self._critic.value.clone()
+        shapes = list(self.critics.weights)
+        self._target_weights = views_like(self._target, shapes)
+        self._frozen_weights = views_like(self._critic.value, shapes)
+        self._adam = Adam(self._critic.value.numel(), config.critic_lr)
+        self._log_temperature = torch.tensor([math.log(max(config.temperature, 1e-12))])
+        self._temperature_adam = Adam(1, config.temperature_lr)
+        self._target_entropy = -a / 2 if config.target_entropy is None else config.target_entropy
+
+    @property
+    def temperature(self) -> float:
+        """Weight of the entropy in the actor's loss."""
+        return (
+            math.exp(float(self._log_temperature))
+            if self.config.learn_temperature
+            else self.config.temperature
+        )
+
+    def targets(self, batch: Batch) -> Tensor:
+        """y = r + discount * min over a random subset of target critics at a' ~ pi, ``[B]`` (RLPD algorithm 1).
+
+        With ``entropy_in_target``, - discount * temperature * log pi(a'|s') is added.
+        """
+        c = self.config
+        with torch.no_grad():
+            noise = torch.randn(batch.actions.shape, generator=self._generator)
+            actions, log_prob = self._policy.sample(batch.next_observations, noise)
+            q = self.critics(batch.next_observations, actions, self._target_weights)
+            if c.target_subset < c.critics:
+                q = q[torch.randperm(c.critics, generator=self._generator)[: c.target_subset]]
+            value = q.amin(0)
+            if c.entropy_in_target:
+                value = value - self.temperature * log_prob
+            y = batch.rewards + batch.discounts * value
+            return y if c.target_range is None else y.clamp(*c.target_range)
+
+    def critic_step(self, batch: Batch) -> dict[str, float]:
+        """One step of all critics on the mean squared error, then of the target network."""
+        y = self.targets(batch)
+        q = self.critics(batch.observations, batch.actions)
+        loss = (q - y).square().mean() * self.config.critics
+        gradient = self._critic.gradient(loss)
+        self._critic.value.sub_(self._adam.direction(gradient), alpha=self._adam.lr)
+        self._target.lerp_(self._critic.value, self.config.tau)
+        return {"critic_loss": loss.item() / self.config.critics, "q_mean": float(q.detach().mean())}
+
+    def actor_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
+
+        The buffer is reused by the next gradient of the same policy.
+        """
+        noise = torch.randn(batch.actions.shape, generator=self._generator)
+        actions, log_prob = self._policy.sample(batch.observations, noise)
+        q = self.critics(batch.observations, actions, self._frozen_weights)
+        value = q.mean(0) if self.config.actor_q == "mean" else q.amin(0)
+        loss = (self.temperature * log_prob - value).mean()
+        entropy = -log_prob.detach().mean().item()
+        metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
+        return self._actor.gradient(loss), metrics
+
+    def temperature_step(self, entropy: float) -> None:
+        """One step of a learned temperature towards the target entropy (SAC eq. 18, on its logarithm)."""
+        if self.config.learn_temperature:
+            gradient = torch.tensor([self.temperature * (entropy - self._target_entropy)])
+            step = self._temperature_adam.direction(gradient)
+            self._log_temperature.sub_(step, alpha=self._temperature_adam.lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything `load` needs, as tensors."""
+        adams = {"adam": self._adam, "temperature_adam": self._temperature_adam}
+        nested = {f"{name}.{key}": t for name, adam in adams.items() for key, t in adam.state().items()}
+        own = {"critic": self._critic.value, "target": self._target, "log_temperature": self._log_temperature}
+        return {**own, **nested}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        self._critic.value.copy_(state["critic"])
+        self._target.copy_(state["target"])
+        self._log_temperature.copy_(state["log_temperature"])
+        for name, adam in (("adam", self._adam), ("temperature_adam", self._temperature_adam)):
+            adam.load({key: state[f"{name}.{key}"] for key in ("first", "second", "steps")})

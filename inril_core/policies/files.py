@@ -1,0 +1,41 @@
+"""A policy in one file: safetensors, with the manifest as metadata."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from inril_core.errors import ConfigError
+from inril_core.policies.gaussian import GaussianPolicy
+from inril_core.policies.manifest import policy_from_manifest
+
+
+def save_policy(path: Path, policy: GaussianPolicy, facts: dict[str, Any]) -> None:
+    """Write weights, architecture and ``facts`` (JSON values; where the policy came from), atomically."""
+    state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
+    metadata = {"policy": json.dumps(policy.manifest()), "facts": json.dumps(facts)}
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(save(state, metadata=metadata))
+    temporary.replace(path)
+
+
+def load_policy(path: Path) -> tuple[GaussianPolicy, dict[str, Any]]:
+    """The policy and the facts that `save_policy` wrote.
+
+    Raises:
+        ConfigError: the file is missing, not readable, or does not hold a policy.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        policy = policy_from_manifest(json.loads(metadata["policy"]))
+        policy.load_state_dict(state)
+        facts: dict[str, Any] = json.loads(metadata["facts"])
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{path}: holds no readable policy ({error}); make one with `inril pretrain`"
+        ) from error
+    return policy, facts

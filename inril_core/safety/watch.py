@@ -1,0 +1,208 @@
+"""The watchdogs: whose silence or bad data stops the arm, and whether a cause is gone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from inril_core.contract import Contract
+from inril_core.safety.faults import Blocks, Fault, FaultLatch
+from inril_core.safety.ticks import ArbiterConfig, Phase, RobotSample, Tick
+
+# policy_node publishes its status every 0.5 s: four in a row are missing
+_POLICY_LIFE_NS = 2_000_000_000
+
+
+class Cause(NamedTuple):
+    """A condition that forbids something as long as it lasts."""
+
+    name: str
+    detail: str
+    blocks: Blocks
+
+
+class Watch:
+    """Remembers when each partner was last heard, and says what is wrong now.
+
+    The same conditions latch faults while armed (`check`) and refuse an arming (`persisting`).
+    """
+
+    def __init__(self, contract: Contract, config: ArbiterConfig, faults: FaultLatch) -> None:
+        self._config = config
+        self._faults = faults
+        staleness = contract.staleness
+        self._robot_ns = round(staleness.robot_state_s * 1e9)
+        self._teleop_ns = round(staleness.teleop_s * 1e9)
+        self._recorder_ns = round(staleness.recorder_s * 1e9)
+        self._session_ns = round(staleness.session_s * 1e9)
+        self._links = contract.links
+        required = {f"camera_{image.camera}" for image in contract.images if image.required}
+        self._link_limits_s = [
+            ("robot_state", staleness.robot_state_s),
+            ("part_poses", staleness.part_poses_s),
+            *((link, staleness.camera_s) for link in self._links if link in required),
+        ]
+        self._link_index = {link: index for index, link in enumerate(self._links)}
+
+        self._tick: Tick | None = None
+        self._tick_now_ns = 0
+        self._observation_mono_ns = 0
+        self._episode_mono_ns = 0
+        self._robot: RobotSample | None = None
+        self._robot_mono_ns = 0
+        self._recorder_boot_id: str | None = None
+        self._recorder_mono_ns: int | None = None
+        self.policy_mono_ns: int | None = None
+        self.session_mono_ns: int | None = None
+        self.teleop_mono_ns = 0
+
+    @property
+    def episode_is_running(self) -> bool:
+        """Whether the newest Observation belongs to an episode that goes on."""
+        return self._tick is not None and self._tick.phase == Phase.RUN and not self._tick.last
+
+    def measured_pose(self, tick: Tick) -> Sequence[float]:
+        """The newest measured tool pose, 7: the arm's own where it is newer than the tick's."""
+        if self._robot is not None and self._robot.stamp_ns > tick.stamp_ns:
+            return self._robot.tool_pose
+        return tick.tool_pose
+
+    def saw_observation(self, tick: Tick, now_ns: int, mono_ns: int, armed: bool) -> None:
+        """Judge an Observation: its age, its links and its pose."""
+        if not self.episode_is_running:
+            self._episode_mono_ns = mono_ns
+        self._tick, self._tick_now_ns, self._observation_mono_ns = tick, now_ns, mono_ns
+        if armed:
+            self._latch(self._observation_causes())
+
+    def saw_robot(self, sample: RobotSample, mono_ns: int, armed: bool) -> None:
+        """Judge a state of the arm. A restart while armed is a fault: its watchdogs and target are gone."""
+        if armed and self._robot is not None and sample.boot_id != self._robot.boot_id:
+            detail = "the arm's node has restarted; look at the arm, then arm again"
+            self._faults.latch(Fault.ROBOT_RESTARTED, detail, Blocks.TARGETS)
+        self._robot, self._robot_mono_ns = sample, mono_ns
+
+    def saw_recorder(self, boot_id: str, mono_ns: int, armed: bool) -> None:
+        """A sign of life of the recorder. A restart within an episode has lost a part of it."""
+        restarted = self._recorder_boot_id is not None and boot_id != self._recorder_boot_id
+        if armed and restarted and self.episode_is_running and self._config.expects_recorder:
+            detail = "the recorder has restarted within an episode; end the episode, then arm"
+            self._faults.latch(Fault.RECORDER_LOST, detail, Blocks.POLICY)
+        self._recorder_boot_id, self._recorder_mono_ns = boot_id, mono_ns
+
+    def check(self, now_ns: int, mono_ns: int, human_moves: bool) -> None:
+        """Latch what is wrong now. `human_moves`: a device that is not synchronous has control."""
+        self.check_robot(now_ns, mono_ns)
+        self._latch(self._silence_causes(mono_ns, since_ns=self._episode_mono_ns))
+        if human_moves:
+            self._latch(self.teleop_causes(mono_ns))
+        if self.episode_is_running and not self.observations_flow(mono_ns):
+            silent_s = (mono_ns - self._observation_mono_ns) / 1e9
+            detail = f"no Observation for {silent_s:.2f} s; look after observation_node and the cell"
+            self._latch(iter([Cause(Fault.OBSERVATION_STALE, detail, Blocks.POLICY)]))
+
+    def check_robot(self, now_ns: int, mono_ns: int) -> None:
+        """Latch what forbids every target: an arm whose state is unknown or that does not listen."""
+        self._latch(self._robot_causes(now_ns, mono_ns))
+
+    def persisting(self, now_ns: int, mono_ns: int) -> list[Cause]:
+        """What would make an arming now void: conditions that last, each with its mend."""
+        causes = list(self._robot_causes(now_ns, mono_ns))
+        if self.observations_flow(mono_ns):
+            causes += self._observation_causes()
+        causes += self._silence_causes(mono_ns, since_ns=None)
+        silent = self.policy_mono_ns is None or mono_ns - self.policy_mono_ns > _POLICY_LIFE_NS
+        if Fault.POLICY_ACTION_STALE in self._faults and silent:
+            detail = "the policy does not answer; start policy_node"
+            causes.append(Cause(Fault.POLICY_ACTION_STALE, detail, Blocks.POLICY))
+        return causes
+
+    def teleop_causes(self, mono_ns: int) -> Iterator[Cause]:
+        """Silence of the device that has control."""
+        silent_ns = mono_ns - self.teleop_mono_ns
+        if silent_ns > self._teleop_ns:
+            detail = f"the device with control is silent for {silent_ns / 1e9:.2f} s; reconnect it"
+            yield Cause(Fault.TELEOP_LOST, detail, Blocks.MOTION)
+
+    def observations_flow(self, mono_ns: int) -> bool:
+        """Whether an episode is running and its Observations come."""
+        return (
+            self.episode_is_running
+            and mono_ns - self._observation_mono_ns <= self._config.observation_timeout_ns
+        )
+
+    def forget_silent_episode(self, mono_ns: int) -> None:
+        """A person arms: an episode whose Observations ceased is over, the next one is watched anew."""
+        if not self.observations_flow(mono_ns):
+            self._tick = None
+
+    def _latch(self, causes: Iterator[Cause]) -> None:
+        for name, detail, blocks in causes:
+            self._faults.latch(name, f"{detail}, then arm", blocks)
+
+    def _observation_causes(self) -> Iterator[Cause]:
+        tick = self._tick
+        if tick is None:
+            return
+        age_ns = self._tick_now_ns - tick.stamp_ns
+        if not self._config.lockstep and abs(age_ns) > self._config.observation_timeout_ns:
+            detail = f"Observation is {age_ns / 1e9:.3f} s old; look after observation_node and the clocks"
+            yield Cause(Fault.OBSERVATION_STALE, detail, Blocks.POLICY)
+        if not all(map(math.isfinite, tick.tool_pose)):
+            detail = f"measured tool pose {list(tick.tool_pose)} is not finite; look after the arm's driver"
+            yield Cause(Fault.NON_FINITE_STATE, detail, Blocks.TARGETS)
+        ages_s = tick.link_age_s
+        for link, limit_s in self._link_limits_s:
+            index = self._link_index[link]
+            age_s = ages_s[index] if index < len(ages_s) else math.nan
+            if age_s <= limit_s:  # false for NaN, which is a link never heard
+                continue
+            detail = f"{link} is {age_s:.3f} s old, at most {limit_s} s; look after its node"
+            if link == "robot_state":
+                yield Cause(Fault.ROBOT_STATE_STALE, detail, Blocks.TARGETS)
+            else:
+                yield Cause(f"{Fault.LINK_STALE}:{link}", detail, Blocks.POLICY)
+
+    def _robot_causes(self, now_ns: int, mono_ns: int) -> Iterator[Cause]:
+        if self._config.lockstep:
+            return  # the Observation's link age says it all
+        if self._robot is None:
+            detail = "no state of the arm was heard; start its node"
+            yield Cause(Fault.ROBOT_STATE_STALE, detail, Blocks.TARGETS)
+            return
+        age_ns, silent_ns = abs(now_ns - self._robot.stamp_ns), mono_ns - self._robot_mono_ns
+        if silent_ns > self._config.robot_timeout_ns:
+            detail = f"the arm is silent for {silent_ns / 1e9:.3f} s; look after its node"
+            yield Cause(Fault.ROBOT_STATE_STALE, detail, Blocks.TARGETS)
+        elif age_ns > self._robot_ns:
+            limit_s = self._robot_ns / 1e9
+            detail = f"the arm's state is {age_ns / 1e9:.3f} s old, at most {limit_s} s; look after its node"
+            yield Cause(Fault.ROBOT_STATE_STALE, detail, Blocks.TARGETS)
+        if self._robot.needs_rearm:
+            detail = "the arm's own watchdog holds it; call /robot/arm"
+            yield Cause(Fault.ROBOT_NEEDS_REARM, detail, Blocks.TARGETS)
+        if not all(map(math.isfinite, self._robot.tool_pose)):
+            pose = list(self._robot.tool_pose)
+            detail = f"measured tool pose {pose} is not finite; look after the arm's driver"
+            yield Cause(Fault.NON_FINITE_STATE, detail, Blocks.TARGETS)
+
+    def _silence_causes(self, mono_ns: int, since_ns: int | None) -> Iterator[Cause]:
+        """Silence of recorder and session: within an episode that began at `since_ns`; None: at any time."""
+        if since_ns is not None and not self.episode_is_running:
+            return
+        config = self._config
+        for expected, heard_ns, limit_ns, fault, who in (
+            (
+                config.expects_recorder,
+                self._recorder_mono_ns,
+                self._recorder_ns,
+                Fault.RECORDER_LOST,
+                "recorder",
+            ),
+            (config.expects_session, self.session_mono_ns, self._session_ns, Fault.SESSION_LOST, "session"),
+        ):
+            heard = [time_ns for time_ns in (heard_ns, since_ns) if time_ns is not None]
+            if expected and (not heard or mono_ns - max(heard) > limit_ns):
+                detail = f"{who}_node is silent for over {limit_ns / 1e9} s; start it"
+                yield Cause(fault, detail, Blocks.POLICY)

@@ -1,0 +1,166 @@
+"""What an arm's node does around the simulated cell: whose targets it follows, and when it holds."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inril_core.errors import ConfigError, InrilError
+from inril_core.sim.cell import Cell, CellState
+
+
+class ResetRefused(InrilError):
+    """The cell cannot be laid out now; the message says why, and the mend."""
+
+
+@dataclass(frozen=True)
+class TargetCommand:
+    """Where the tool shall be at the end of the period.
+
+    boot_id, k: the tick it answers. episode_id: empty outside episodes. pose: 7, m and xyzw, base frame.
+    gripper_width_m: NaN keeps the width. hold: the pose is latched, no motion is wanted.
+    """
+
+    boot_id: str
+    k: int
+    episode_id: str
+    pose: Sequence[float]
+    gripper_width_m: float
+    hold: bool
+    valid_until_ns: int
+
+
+class CellDriver:
+    """Follows Targets with a cell, as an arm's driver would. Nothing re-arms itself.
+
+    After a reset physics waits for the first Target of the episode, so that an episode's start depends on
+    its seed alone. In lockstep each Target moves the cell by one period, and `hold_period` does so where
+    none comes. In real time `run_period` is called once per period; it holds, and asks for `arm`, when the
+    newest Target is older than `target_timeout_ns` on the monotonic clock.
+
+    delay_steps: periods by which each target acts later, as over a slow link.
+
+    Raises:
+        ConfigError: a negative delay, or a time-out that is not positive.
+    """
+
+    def __init__(self, cell: Cell, lockstep: bool, target_timeout_ns: int, delay_steps: int = 0) -> None:
+        if not 0 <= delay_steps <= 100:
+            raise ConfigError(f"action_delay_steps = {delay_steps}: must be in [0, 100]")
+        if not target_timeout_ns > 0:
+            raise ConfigError(f"target_timeout_s = {target_timeout_ns / 1e9}: must be above 0")
+        self.cell = cell
+        self.needs_rearm = False
+        self.refused_targets = 0
+        self.reset_id = ""
+        self.purpose = ""
+        self._lockstep = lockstep
+        self._target_timeout_ns = target_timeout_ns
+        self._delay_steps = delay_steps
+        self._queue: deque[TargetCommand] = deque()
+        self._newest: TargetCommand | None = None
+        self._target_mono_ns: int | None = None
+        self._paused = True
+
+    @property
+    def holding(self) -> bool:
+        """The arm's own watchdog, or a person, keeps it still."""
+        return self.needs_rearm
+
+    @property
+    def paused(self) -> bool:
+        """Laid out, and waiting for the episode's first Target."""
+        return self._paused
+
+    def reset(self, seed: int, reset_id: str, purpose: str) -> CellState:
+        """Lay the cell out and wait for the first Target of episode `reset_id`.
+
+        Raises:
+            ResetRefused: the arm waits to be armed.
+        """
+        if self.needs_rearm:
+            raise ResetRefused("the arm's own watchdog holds it; look at the arm, then call /robot/arm")
+        state = self.cell.reset(seed, purpose)
+        self.reset_id, self.purpose = reset_id, purpose
+        self._queue.clear()
+        self._newest, self._paused = None, True
+        return state
+
+    def arm(self, arm: bool, operator: str) -> tuple[bool, str]:
+        """A named person arms the arm, or disarms it. Returns success and a message."""
+        if not arm:
+            self.needs_rearm = True
+            return True, "disarmed: no Target is followed until /robot/arm"
+        if not operator.strip():
+            return False, "operator_name is empty: only a named person arms"
+        self.needs_rearm = False
+        self._target_mono_ns = self._newest = None
+        self._queue.clear()
+        return True, f"armed by {operator.strip()}"
+
+    def offer(self, target: TargetCommand, now_ns: int, mono_ns: int) -> bool:
+        """Take a Target; True where it shall be followed. now_ns: the clock of its stamps."""
+        if not _is_sound(target) or now_ns > target.valid_until_ns or self.needs_rearm:
+            self.refused_targets += 1
+            return False
+        newest = self._newest
+        if (
+            newest is not None
+            and target.boot_id == newest.boot_id
+            and target.episode_id
+            and target.k <= newest.k
+        ):
+            self.refused_targets += 1
+            return False
+        if target.episode_id not in ("", self.reset_id):
+            self.refused_targets += 1
+            return False
+        self._target_mono_ns = mono_ns
+        if not target.episode_id and (self._lockstep or (self._paused and target.hold)):
+            return False  # it shows that the arbiter lives, but the laid-out cell stays as it is
+        self._newest, self._paused = target, False
+        if self._lockstep:
+            self._queue.append(target)
+        return True
+
+    def lockstep_period(self) -> CellState:
+        """Advance one period with the Target just taken, or with the one taken `delay_steps` before."""
+        return self._follow() if len(self._queue) > self._delay_steps else self.cell.hold()
+
+    def hold_period(self) -> CellState:
+        """Advance one period in hold; nothing moves while paused."""
+        return self.cell.state if self._paused else self.cell.hold()
+
+    def run_period(self, mono_ns: int) -> CellState:
+        """Real time: advance one period with the newest Target, or hold."""
+        self._watch(mono_ns)
+        if self._paused:
+            return self.cell.state
+        if self.needs_rearm or self._newest is None:
+            return self.cell.hold()
+        self._queue.append(self._newest)
+        return self._follow() if len(self._queue) > self._delay_steps else self.cell.hold()
+
+    def _watch(self, mono_ns: int) -> None:
+        heard_ns = self._target_mono_ns
+        if heard_ns is not None and mono_ns - heard_ns > self._target_timeout_ns:
+            self.needs_rearm = True
+            self._newest = None
+            self._queue.clear()
+
+    def _follow(self) -> CellState:
+        target = self._queue.popleft()
+        pose = np.asarray(target.pose, np.float64)
+        width_m = None if math.isnan(target.gripper_width_m) else target.gripper_width_m
+        return self.cell.step(pose[:3], pose[3:], width_m)
+
+
+def _is_sound(target: TargetCommand) -> bool:
+    if len(target.pose) != 7 or not all(map(math.isfinite, target.pose)):
+        return False
+    width_m = target.gripper_width_m
+    return abs(math.hypot(*target.pose[3:]) - 1.0) < 0.01 and (math.isnan(width_m) or 0.0 <= width_m <= 0.08)

@@ -1,0 +1,82 @@
+"""Forward and inverse kinematics of the Panda's tool."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import mujoco
+import numpy as np
+
+from inril_core.errors import InrilError
+from inril_core.transforms import quat_conjugate, quat_multiply, rotvec_from_quat
+
+DAMPING = 0.005  # bounds the step where the arm is singular, costs < 0.1 mm elsewhere
+MAX_STEP_RAD = 0.3  # of a joint: a target far away is approached, not jumped to
+POSTURE_GAIN = 0.1  # share of the way back to the rest posture per step, in the null space
+
+
+class OutOfReach(InrilError):
+    """The arm cannot take a tool pose; the message names it."""
+
+
+class ArmKinematics:
+    """Damped least squares on the tool's pose, with a rest posture in the null space.
+
+    Source: Nakamura and Hanafusa, "Inverse Kinematic Solutions With Singularity Robustness for Robot
+    Manipulator Control" (1986).
+
+    rest_rad: float64[7], the posture the elbow returns to.
+    """
+
+    def __init__(self, rest_rad: np.ndarray) -> None:
+        xml = (resources.files("inril_core.sim") / "mjcf" / "panda.xml").read_text()
+        self._model = mujoco.MjModel.from_xml_string(xml)
+        self._data = mujoco.MjData(self._model)
+        self._site = self._model.site("tool").id
+        self._rest_rad = np.array(rest_rad, np.float64)
+        self._jacobian = np.zeros((6, self._model.nv))
+        self._low_rad, self._high_rad = self._model.jnt_range[:7].T
+        self._quat = np.zeros(4)
+
+    def tool_pose(self, joint_rad: np.ndarray) -> np.ndarray:
+        """Tool pose float64[7], m and xyzw, base frame."""
+        self._data.qpos[:7] = joint_rad
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mju_mat2Quat(self._quat, self._data.site_xmat[self._site])
+        return np.concatenate([self._data.site_xpos[self._site], self._quat[[1, 2, 3, 0]]])
+
+    def step(self, joint_rad: np.ndarray, target_pose: np.ndarray) -> tuple[np.ndarray, float]:
+        """One step towards `target_pose` (float64[7], m and xyzw, base frame).
+
+        Returns the new joint positions float64[7], within their range, and the error before the step,
+        m + rad.
+        """
+        pose = self.tool_pose(joint_rad)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_jacSite(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._site)
+        error = np.empty(6)
+        error[:3] = target_pose[:3] - pose[:3]
+        turn = quat_multiply(target_pose[3:].tolist(), quat_conjugate(pose[3:].tolist()))
+        error[3:] = rotvec_from_quat(turn)
+        jacobian = self._jacobian[:, :7]
+        inverse = np.linalg.solve(jacobian @ jacobian.T + DAMPING**2 * np.eye(6), jacobian).T
+        posture = POSTURE_GAIN * (self._rest_rad - joint_rad)
+        delta = inverse @ (error - jacobian @ posture) + posture
+        delta /= max(1.0, float(np.abs(delta).max()) / MAX_STEP_RAD)
+        return np.clip(joint_rad + delta, self._low_rad, self._high_rad), float(np.abs(error).sum())
+
+    def solve(self, start_rad: np.ndarray, target_pose: np.ndarray, tolerance: float = 1e-4) -> np.ndarray:
+        """Joint positions float64[7] whose tool pose is `target_pose`, from `start_rad` on.
+
+        Raises:
+            OutOfReach: the error left after 200 steps is above `tolerance` (m + rad).
+        """
+        joint_rad, error = np.array(start_rad, np.float64), np.inf
+        for _ in range(200):
+            joint_rad, error = self.step(joint_rad, target_pose)
+            if error < tolerance:
+                return joint_rad
+        raise OutOfReach(
+            f"tool pose {np.round(target_pose, 4).tolist()} is out of reach: "
+            f"{error:.2g} m + rad left; move it inwards"
+        )

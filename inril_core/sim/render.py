@@ -1,0 +1,102 @@
+"""Pictures of the cell, rendered off screen. Touches OpenGL only when the first picture is asked for."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import TYPE_CHECKING
+
+import mujoco
+import numpy as np
+
+from inril_core.errors import InrilError
+
+if TYPE_CHECKING:
+    from inril_core.contract import Contract
+
+CAMERAS = ("front", "overview", "close", "wrist")
+
+
+class RenderError(InrilError):
+    """No picture can be made; the message says why and what to install."""
+
+
+class CellRenderer:
+    """Renders joint states of one model. Use it in the thread that made it.
+
+    shadows: nicer and several times slower.
+    """
+
+    def __init__(self, model: mujoco.MjModel, shadows: bool = False) -> None:
+        self._model = model
+        self._data = mujoco.MjData(model)
+        self._shadows = shadows
+        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+
+    def image(self, qpos: np.ndarray, camera: str, width_px: int, height_px: int) -> np.ndarray:
+        """uint8[height_px, width_px, 3] of the cell at `qpos` (float64[nq]).
+
+        Raises:
+            RenderError: OpenGL is missing, the camera is unknown, or `qpos` does not fit the model.
+        """
+        if camera not in CAMERAS:
+            raise RenderError(f"camera = {camera!r}: the cell has {', '.join(CAMERAS)}")
+        if np.shape(qpos) != (self._model.nq,) or not np.isfinite(qpos).all():
+            raise RenderError(
+                f"qpos of shape {np.shape(qpos)}: the cell needs {self._model.nq} finite numbers"
+            )
+        renderer = self._renderer(width_px, height_px)
+        self._data.qpos[:] = qpos
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        renderer.update_scene(self._data, camera)
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = int(self._shadows)
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = int(self._shadows)
+        return np.array(renderer.render())
+
+    def close(self) -> None:
+        """Free the GL contexts. Idempotent."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+        atexit.unregister(self.close)
+
+    def _renderer(self, width_px: int, height_px: int) -> mujoco.Renderer:
+        size = (width_px, height_px)
+        if size not in self._renderers:
+            os.environ.setdefault("MUJOCO_GL", "egl")
+            try:
+                self._renderers[size] = mujoco.Renderer(self._model, height_px, width_px)
+            except Exception as error:  # the GL loaders raise whatever their platform raises
+                raise RenderError(
+                    f"no off-screen OpenGL (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error!r}. Install "
+                    "libegl1 libegl-mesa0 libgl1-mesa-dri (Debian, Ubuntu), or use a contract without images"
+                ) from error
+            # Registered after MuJoCo's own exit handler, so run before it: later OpenGL is gone.
+            atexit.unregister(self.close)
+            atexit.register(self.close)
+        return self._renderers[size]
+
+
+class EpisodeRenderer:
+    """Renders recorded episodes of a contract again, from their `qpos`."""
+
+    def __init__(self, contract: Contract, shadows: bool = True) -> None:
+        from inril_core.sim.cell import Cell
+
+        self._renderer = CellRenderer(Cell(contract).model, shadows)
+
+    def image(
+        self, qpos: np.ndarray, camera: str = "front", width_px: int = 640, height_px: int = 480
+    ) -> np.ndarray:
+        """uint8[height_px, width_px, 3] at one recorded `qpos` (float64[nq]).
+
+        Raises:
+            RenderError: as `CellRenderer.image`.
+        """
+        return self._renderer.image(qpos, camera, width_px, height_px)
+
+    def close(self) -> None:
+        """Free the GL contexts. Idempotent."""
+        self._renderer.close()

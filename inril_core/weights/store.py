@@ -1,0 +1,164 @@
+"""The packs a policy has accepted, on disk: it starts from them and can roll back to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from inril_core.errors import ConfigError
+from inril_core.weights.refusal import Refusal, WeightsRefused
+
+STATE_NAME = "state.json"
+_TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True)
+class KeptPack:
+    """A pack on disk: version, and SHA-256 (hex), which also names its file."""
+
+    run_id: str
+    n: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the pack's file in the store's folder."""
+        return f"{self.n:08d}-{self.sha256[:16]}.pack"
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """What survives a restart: the run, the highest version accepted in it, the pin, and the packs.
+
+    active: SHA-256 (hex) of the pack that acts; None before the first. packs: oldest first.
+    """
+
+    run_id: str = ""
+    highest_n: int = -1
+    pinned: bool = False
+    active: str | None = None
+    packs: tuple[KeptPack, ...] = ()
+
+
+class WeightStore:
+    """Packs and state in one folder.
+
+    Every file is written beside its place, synced and renamed, and a pack is there before the state names it;
+    so after a kill at any moment either the old or the new state is found, whole.
+    """
+
+    def __init__(self, folder: Path, keep: int = 8) -> None:
+        """Open the folder, and clear away what a kill has left half-done.
+
+        Raises:
+            ConfigError: the folder cannot be used, or its state is not readable.
+        """
+        if keep < 2:
+            raise ConfigError(f"keep = {keep}: must be at least 2, the active pack and one to roll back to")
+        self._folder = folder
+        self._keep = keep
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.state = self._read_state()
+            self._clear_leftovers()
+        except OSError as error:
+            raise ConfigError(
+                f"weights folder {folder}: {error.strerror}; give one that can be written"
+            ) from error
+
+    def add(self, data: bytes, run_id: str, n: int) -> KeptPack:
+        """Keep an accepted pack and count its version as the highest. It does not act yet."""
+        kept = KeptPack(run_id, n, hashlib.sha256(data).hexdigest())
+        _write_atomically(self._folder / kept.file_name, data)
+        packs = [pack for pack in self.state.packs if pack.sha256 != kept.sha256] + [kept]
+        while len(packs) > self._keep:
+            packs.remove(next(pack for pack in packs if pack.sha256 not in (self.state.active, kept.sha256)))
+        self._write_state(replace(self.state, run_id=run_id, highest_n=n, packs=tuple(packs)))
+        self._clear_leftovers()
+        return kept
+
+    def activate(self, sha256: str, pinned: bool) -> None:
+        """Note which pack acts from now on."""
+        self._write_state(replace(self.state, active=sha256, pinned=pinned))
+
+    def unpin(self) -> None:
+        """Note that new versions are accepted again."""
+        self._write_state(replace(self.state, pinned=False))
+
+    def active(self) -> KeptPack | None:
+        """The pack that acts; None before the first."""
+        return next((pack for pack in self.state.packs if pack.sha256 == self.state.active), None)
+
+    def find(self, run_id: str, n: int) -> KeptPack:
+        """A kept pack by its version.
+
+        Raises:
+            WeightsRefused: it is not kept.
+        """
+        for kept in self.state.packs:
+            if (kept.run_id, kept.n) == (run_id, n):
+                return kept
+        versions = ", ".join(f"({pack.run_id}, {pack.n})" for pack in self.state.packs)
+        raise WeightsRefused(Refusal.NOT_KEPT, f"({run_id}, {n}): kept are {versions or 'none'}")
+
+    def read(self, kept: KeptPack) -> bytes:
+        """The bytes of a kept pack.
+
+        Raises:
+            ConfigError: the file is missing or has changed.
+        """
+        path = self._folder / kept.file_name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: {error.strerror}; restore it, or remove {self._folder} to start anew"
+            ) from error
+        if hashlib.sha256(data).hexdigest() != kept.sha256:
+            raise ConfigError(
+                f"{path}: has changed on disk; restore it, or remove {self._folder} to start anew"
+            )
+        return data
+
+    def _read_state(self) -> StoreState:
+        path = self._folder / STATE_NAME
+        try:
+            content = json.loads(path.read_text())
+            packs = tuple(KeptPack(**pack) for pack in content.pop("packs"))
+            return StoreState(packs=packs, **content)
+        except FileNotFoundError:
+            return StoreState()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{path}: not a state of kept weights ({error}); restore it or remove the folder"
+            ) from error
+
+    def _write_state(self, state: StoreState) -> None:
+        _write_atomically(self._folder / STATE_NAME, json.dumps(asdict(state), indent=1).encode())
+        self.state = state
+
+    def _clear_leftovers(self) -> None:
+        """Remove half-written files, and packs that the state does not name (any more)."""
+        named = {pack.file_name for pack in self.state.packs}
+        for path in self._folder.iterdir():
+            unnamed = path.suffix == ".pack" and path.name not in named
+            if path.name.startswith(_TEMPORARY) or unnamed:
+                path.unlink()
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,136 @@
+"""The whole of it on the simulated arm: demonstrate, pre-train, evaluate, fine-tune, evaluate, report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from inril_core.errors import ConfigError
+from inril_core.run import open_run
+
+DEMO_CONTRACT = "insert_leg"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `inril demo`."""
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        default=None,
+        help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
+    )
+    parser.add_argument("--preset", default="interleave", help="fine-tuning preset (default: %(default)s)")
+    parser.add_argument("--demos", type=int, default=10, help="demonstrations to record (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
+    parser.add_argument(
+        "--eval-episodes", type=int, default=100, help="before and after fine-tuning (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--real-time-seconds", type=int, default=60, help="of the segment at real time (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of demonstrations and training (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run all parts in order; the last line printed is one JSON object. Returns the exit code."""
+    began_s = time.monotonic()
+    run_dir = (arguments.run_dir or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")).absolute()
+    demos_dir = run_dir / "demos"
+    opened = open_run(run_dir)
+    _same_settings(run_dir, arguments)
+    print(f"inril demo: everything of this run is in {_short(run_dir)}", flush=True)
+
+    from inril_core.finetune.config import load_config
+
+    config = load_config(arguments.preset)
+    steps = config.schedule.budget_steps if arguments.steps is None else arguments.steps
+    common = {"contract": DEMO_CONTRACT, "seed": arguments.seed, "arm_at_start": "true"}
+    lockstep = f"eval:{arguments.eval_episodes}:episodes,train:{steps}:steps,eval:{arguments.eval_episodes}:episodes"
+    real_time = f"{lockstep},train:{arguments.real_time_seconds}:seconds"
+    initial = run_dir / "pretrained.inril"
+    tuned = {
+        **common,
+        "run_dir": run_dir,
+        "demos": demos_dir,
+        "initial_weights": initial,
+        "preset": arguments.preset,
+    }
+
+    _title(1, f"the scripted human shows the task {arguments.demos} times")
+    _graph("collect_demos", {**common, "run_dir": demos_dir, "plan": f"demo:{arguments.demos}:episodes"})
+    _title(2, "behaviour cloning from the recordings")
+    if not initial.exists():
+        _inril(
+            "pretrain",
+            *("--demos", str(demos_dir), "--out", str(initial), "--preset", arguments.preset),
+            *("--run-dir", str(run_dir), "--seed", str(arguments.seed), "--contract", DEMO_CONTRACT),
+        )
+    _title(3, "evaluation, fine-tuning and evaluation in lockstep")
+    _graph("finetune", {**tuned, "plan": lockstep, "real_time_factor": 0.0})
+    if arguments.real_time_seconds > 0:
+        _title(4, f"{arguments.real_time_seconds} s in real time, learning goes on")
+        _graph("finetune", {**tuned, "plan": real_time, "real_time_factor": 1.0})
+    _title(5, "report")
+
+    from inril_core.evaluation.report import summary, write_report
+
+    report = write_report(opened.paths.root)
+    result = summary(opened.paths.root)
+    result["wall_s"] = round(time.monotonic() - began_s, 1)
+    result["report"] = _short(report)
+    print(f"open {_short(report)}", flush=True)
+    print(json.dumps(result), flush=True)
+    return 0
+
+
+def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
+    """A run that goes on must go on as it was begun."""
+    path = run_dir / "demo.json"
+    settings = {k: getattr(arguments, k) for k in ("preset", "demos", "steps", "eval_episodes", "seed")}
+    if not path.exists():
+        path.write_text(json.dumps(settings) + "\n")
+        return
+    before = json.loads(path.read_text())
+    changed = [f"{k}: {before.get(k)!r} != {v!r}" for k, v in settings.items() if before.get(k) != v]
+    if changed:
+        raise ConfigError(f"{run_dir} was begun with other settings ({', '.join(changed)}); give the same or a new --run-dir")
+
+
+def _graph(name: str, values: dict[str, object]) -> None:
+    _inril("up", name, *(f"{key}:={value}" for key, value in values.items()))
+
+
+def _inril(*words: str) -> None:
+    """Run an `inril` command in a process of its own; its output is ours."""
+    code = _run_child([sys.executable, "-m", "inril_bringup.cli", *words])
+    if code != 0:
+        raise ConfigError(f"`inril {' '.join(words[:2])}` ended with {code}; its last lines above say why")
+
+
+def _run_child(command: Sequence[str]) -> int:
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        # The terminal has sent Ctrl-C to the child as well: it is stopping in order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        child.wait()
+        raise
+
+
+def _title(number: int, text: str) -> None:
+    print(f"\n[{number}/5] {text}", flush=True)
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

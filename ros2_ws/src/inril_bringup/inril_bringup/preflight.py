@@ -1,0 +1,369 @@
+"""Is this machine fit to run a graph? Each check answers OK, WARN or FAIL, and names the mend."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import inril_core
+from inril_bringup.environment import DEFAULT_ENVIRONMENT
+from inril_core.run import default_key_path
+
+Level = Literal["OK", "WARN", "FAIL"]
+
+GIB = 1 << 30
+MIB = 1 << 20
+DISK_FAIL_BYTES, DISK_WARN_BYTES = GIB, 5 * GIB
+SHM_FAIL_BYTES, SHM_WARN_BYTES = 8 * MIB, 64 * MIB
+KEY_MIN_BYTES = 32
+EXACT = ("torch", "mujoco", "numpy", "ros-jazzy-rclpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastrtps")
+"""Packages whose version decides numbers or the wire."""
+DISCOVERY_S = 2.0
+RENDER_TIMEOUT_S = 60.0
+_TIME_ERROR = 5  # <sys/timex.h>: the clock is not synchronised
+_RENDER = """
+import mujoco
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light/><geom size='1'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    assert renderer.render().max() > 0, "the image is black"
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found; `mend` is empty where there is nothing to do."""
+
+    name: str
+    level: Level
+    found: str
+    mend: str = ""
+
+
+def python() -> Check:
+    """The interpreter, and that it is a virtual environment's."""
+    found = f"{platform.python_version()} in {sys.prefix}"
+    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return Check("python", "FAIL", found, "use Python 3.11 or 3.12 (make setup)")
+    if sys.prefix == sys.base_prefix:
+        return Check("python", "WARN", found, "run .venv/bin/inril, so that the tested packages are used")
+    return Check("python", "OK", found)
+
+
+def packages(constraints: Path | None = None) -> Check:
+    """Installed versions against constraints.txt."""
+    path = constraints or Path(inril_core.__file__).resolve().parents[1] / "constraints.txt"
+    if not path.exists():
+        return Check(
+            "packages", "WARN", f"{path} is not there", "compare with the constraints.txt of your checkout"
+        )
+    pins = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;#]+)", path.read_text(), re.MULTILINE))
+    found = {name: _version(name) for name in pins}
+    differ = [
+        f"{name} {version} (pinned: {pins[name]})"
+        for name, version in found.items()
+        if _differs(version, pins[name])
+    ]
+    bad = [text for text in differ if text.split()[0].lower() in EXACT]
+    present = {name: version for name, version in found.items() if version and name.lower() in EXACT}
+    if differ:
+        level: Level = "FAIL" if bad else "WARN"
+        return Check("packages", level, ", ".join(bad or differ), "rm -rf .venv && make setup")
+    return Check(
+        "packages", "OK", ", ".join(f"{name} {version}" for name, version in present.items()) or "as pinned"
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _differs(version: str | None, pin: str) -> bool:
+    """A package that is not installed is not missed here: its import says so where it is needed."""
+    return version is not None and version.split("+")[0] != pin.split("+")[0]
+
+
+def middleware() -> Check:
+    """The RMW that rclpy loads."""
+    import rclpy
+
+    found = rclpy.get_rmw_implementation_identifier()
+    if found != "rmw_fastrtps_cpp":
+        return Check("rmw", "WARN", found, "tested is rmw_fastrtps_cpp: unset RMW_IMPLEMENTATION")
+    return Check("rmw", "OK", found)
+
+
+def discovery_range() -> Check:
+    """Who can hear this graph."""
+    found = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST (set by inril)")
+    if found.startswith("LOCALHOST") or found == "OFF":
+        return Check("discovery", "OK", found)
+    return Check(
+        "discovery",
+        "WARN",
+        found,
+        "everybody on this network can command the graph; see docs/security.md, or set LOCALHOST",
+    )
+
+
+def domain() -> Check:
+    """Whether other nodes are heard on this domain id."""
+    import rclpy
+    from rclpy.context import Context
+
+    os.environ.setdefault(
+        "ROS_AUTOMATIC_DISCOVERY_RANGE", DEFAULT_ENVIRONMENT["ROS_AUTOMATIC_DISCOVERY_RANGE"]
+    )
+    number = os.environ.get("ROS_DOMAIN_ID", "0")
+    context = Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node(
+        "inril_preflight", context=context, enable_rosout=False, start_parameter_services=False
+    )
+    try:
+        deadline_s = time.monotonic() + DISCOVERY_S
+        others: list[str] = []
+        while not others and time.monotonic() < deadline_s:
+            others = sorted(
+                {name for name in node.get_node_names() if not name.startswith("inril_preflight")}
+            )
+            time.sleep(0.05)
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    if others:
+        return Check(
+            "domain",
+            "WARN",
+            f"{number}: {', '.join(others)}",
+            "stop them, or set another ROS_DOMAIN_ID (0 to 101)",
+        )
+    return Check("domain", "OK", f"{number}: nobody else is heard")
+
+
+def clock() -> Check:
+    """The monotonic clock is fine and fast, the system clock plausible and synchronised."""
+    info = time.get_clock_info("monotonic")
+    source = _read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    found = f"{source or 'unknown source'}, resolution {info.resolution:g} s"
+    if not info.monotonic or info.resolution > 1e-4:
+        return Check(
+            "clock", "FAIL", found, "the monotonic clock is too coarse for 10 Hz control; use another machine"
+        )
+    if time.gmtime().tm_year < 2025:
+        return Check(
+            "clock",
+            "FAIL",
+            f"{found}; the system clock says {time.ctime()}",
+            "set the clock (timedatectl set-ntp true)",
+        )
+    if source in ("hpet", "acpi_pm", "jiffies"):
+        return Check(
+            "clock",
+            "WARN",
+            found,
+            "slow clock source: clocksource=tsc on the kernel's command line, if it is stable",
+        )
+    synchronised = _synchronised()
+    if synchronised is None:
+        return Check("clock", "OK", f"{found}; synchronisation unknown")
+    if not synchronised:
+        return Check(
+            "clock",
+            "WARN",
+            f"{found}; not synchronised by NTP",
+            "no matter on one host; with two hosts install chrony on both (apt-get install chrony)",
+        )
+    return Check("clock", "OK", f"{found}; synchronised")
+
+
+def _synchronised() -> bool | None:
+    """The kernel's word on NTP; None where it cannot be asked."""
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else bool(state != _TIME_ERROR)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def disk(folder: Path) -> Check:
+    """Free space where runs are written."""
+    existing = next(path for path in [folder, *folder.parents] if path.exists())
+    free = shutil.disk_usage(existing).free
+    found = f"{free / GIB:.1f} GiB free at {existing}"
+    if not os.access(existing, os.W_OK):
+        return Check(
+            "disk", "FAIL", f"{existing} cannot be written", "give another --run-dir, or its owner's rights"
+        )
+    if free < DISK_FAIL_BYTES:
+        return Check(
+            "disk", "FAIL", found, f"free at least {DISK_FAIL_BYTES // GIB} GiB; old runs lie in runs/"
+        )
+    if free < DISK_WARN_BYTES:
+        return Check("disk", "WARN", found, f"a long run with cameras wants {DISK_WARN_BYTES // GIB} GiB")
+    return Check("disk", "OK", found)
+
+
+def shared_memory(path: Path = Path("/dev/shm")) -> Check:
+    """Room for Fast DDS's shared memory transport."""
+    try:
+        usage = shutil.disk_usage(path)
+    except OSError:
+        return Check(
+            "shared memory", "WARN", f"{path} is not there", "DDS falls back to UDP; mount a tmpfs there"
+        )
+    found = f"{usage.free / MIB:.0f} of {usage.total / MIB:.0f} MiB free at {path}"
+    mend = "in a container: --shm-size=256m; while no graph runs: rm /dev/shm/fastrtps_*"
+    if usage.free < SHM_FAIL_BYTES:
+        return Check("shared memory", "FAIL", found, mend)
+    return (
+        Check("shared memory", "WARN", found, mend)
+        if usage.free < SHM_WARN_BYTES
+        else Check("shared memory", "OK", found)
+    )
+
+
+def key(path: Path | None = None) -> Check:
+    """The key that signs weights: there, the user's own, and nobody else's to read."""
+    path = path or default_key_path()
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return Check(
+            "key",
+            "WARN",
+            f"{path} is not there",
+            "it is made by the first run; two hosts need the same: copy it by hand",
+        )
+    except OSError as error:
+        return Check(
+            "key", "FAIL", f"{path}: {error.strerror}", f"make it readable for you: ls -l {path.parent}"
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        return Check(
+            "key", "FAIL", f"{path} is not a regular file", "replace it by a copy of the key file itself"
+        )
+    if mode & 0o077:
+        return Check(
+            "key",
+            "FAIL",
+            f"{path} has mode {mode:o}",
+            f"others may have read it: make a new one, then chmod 600 {path}",
+        )
+    if status.st_uid != os.getuid():
+        return Check(
+            "key", "FAIL", f"{path} belongs to user id {status.st_uid}", f"chown {os.getuid()} {path}"
+        )
+    if status.st_size < KEY_MIN_BYTES:
+        return Check(
+            "key",
+            "FAIL",
+            f"{path} has {status.st_size} bytes",
+            f"a key has {KEY_MIN_BYTES}: remove it, a run makes a new one",
+        )
+    return Check("key", "OK", f"{path}, mode {mode:o}")
+
+
+def graphics() -> Check:
+    """Render one small image off screen, in a process of its own: OpenGL drivers crash rather than raise."""
+    environment = {"MUJOCO_GL": "egl", **os.environ}
+    kind = environment["MUJOCO_GL"]
+    mend = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri; only cameras and videos need it"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _RENDER],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=RENDER_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return Check("graphics", "FAIL", f"{kind}: no image within {RENDER_TIMEOUT_S:.0f} s", mend)
+    if done.returncode == 0:
+        return Check("graphics", "OK", f"{kind}: an image was rendered")
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+    return Check("graphics", "FAIL", f"{kind}: {lines[-1][:120]}", mend)
+
+
+def usb() -> Check:
+    """libusb, which camera drivers load."""
+    if ctypes.util.find_library("usb-1.0"):
+        return Check("libusb", "OK", "found")
+    return Check("libusb", "WARN", "not found", "apt-get install libusb-1.0-0; only real cameras need it")
+
+
+def processors() -> Check:
+    """Cores that this process may use."""
+    count = len(os.sched_getaffinity(0))
+    found = f"{count} cores, load {os.getloadavg()[0]:.1f}"
+    if count < 2:
+        return Check(
+            "processors", "WARN", found, "learner and control share one core: run the learner on another host"
+        )
+    return Check("processors", "OK", found)
+
+
+def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: None) -> list[Check]:
+    """All checks in order; each one is offered as soon as it is known. A check that breaks is a FAIL."""
+    checks: list[tuple[str, Callable[[], Check]]] = [
+        ("python", python),
+        ("packages", packages),
+        ("rmw", middleware),
+        ("discovery", discovery_range),
+        ("domain", domain),
+        ("clock", clock),
+        ("processors", processors),
+        ("shared memory", shared_memory),
+        ("disk", partial(disk, run_dir.expanduser().absolute())),
+        ("key", key),
+        ("graphics", graphics),
+        ("libusb", usb),
+    ]
+    results = []
+    for name, check in checks:
+        try:
+            result = check()
+        except Exception as error:
+            result = Check(name, "FAIL", f"{type(error).__name__}: {error}", "make setup; see the message")
+        results.append(result)
+        offer(result)
+    return results
+
+
+def line(check: Check) -> str:
+    """A line of the table, and the mend below it."""
+    text = f"{check.level:<4}  {check.name:<13}  {check.found}"
+    return f"{text}\n{'':21}mend: {check.mend}" if check.mend else text
+
+
+def as_dict(checks: list[Check]) -> dict[str, Any]:
+    """For `--json`."""
+    worst = max((check.level for check in checks), key=["OK", "WARN", "FAIL"].index, default="OK")
+    return {"result": worst, "checks": [vars(check) for check in checks]}

@@ -1,0 +1,238 @@
+"""Who is in control: closes every tick exactly once, within the limits, and serves /arbiter/arm."""
+
+from __future__ import annotations
+
+from inril_common.convert import array_to_pose, ns_to_stamp, pose_to_array, stamp_to_ns
+from inril_common.node import InrilNode, run_node
+from inril_common.qos import EVENT, LATCHED, TICK
+from inril_msgs.msg import (
+    ArbiterStatus,
+    ExecutedAction,
+    Observation,
+    PolicyAction,
+    PolicyStatus,
+    RecorderStatus,
+    RobotState,
+    SessionStatus,
+    Target,
+    TeleopAction,
+)
+from inril_msgs.srv import Arm
+from rclpy.clock import Clock, ClockType
+from rclpy.parameter import Parameter
+
+from inril_core.safety.arbiter import Arbiter
+from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
+
+TIMER_S = 0.02
+STATUS_PERIOD_NS = 100_000_000
+
+
+class ArbiterNode(InrilNode):
+    """Publishes /executed_action and /target per tick, and /arbiter_status.
+
+    Its own steady timer drives deadlines and watchdogs, so they work when no message comes. It starts
+    disarmed, and deactivating it disarms it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("arbiter_node")
+
+    def setup(self) -> None:
+        """Subscribe to everyone who has a say, and offer /arbiter/arm."""
+        self.contract = self.contract_param()
+        self._config = self._read_config()
+        self._arbiter = Arbiter(self.contract, self._config)
+        self._shown: tuple[object, ...] = ()
+        self._next_status_ns = 0
+        self._executed = self.create_publisher(ExecutedAction, "/executed_action", TICK)
+        self._target = self.create_publisher(Target, "/target", TICK)
+        self._status = self.create_publisher(ArbiterStatus, "/arbiter_status", LATCHED)
+        self._observations = self.link("observation", self._config.observation_timeout_ns * 1e-9)
+        self.create_subscription(Observation, "/observation", self._on_observation, TICK)
+        self.create_subscription(TeleopAction, "/teleop_action", self._on_teleop_action, TICK)
+        if self._config.expects_policy:
+            self.create_subscription(PolicyAction, "/policy_action", self._on_policy_action, TICK)
+            self.create_subscription(PolicyStatus, "/policy_status", self._on_policy_status, LATCHED)
+        if not self._config.lockstep:
+            self.create_subscription(RobotState, "/robot_state", self._on_robot_state, TICK)
+        if self._config.expects_recorder:
+            self.create_subscription(RecorderStatus, "/recorder_status", self._on_recorder_status, EVENT)
+        if self._config.expects_session:
+            self.create_subscription(SessionStatus, "/session_status", self._on_session_status, LATCHED)
+        self.create_service(Arm, "/arbiter/arm", self._on_arm)
+        self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _read_config(self) -> ArbiterConfig:
+        contract, staleness = self.contract, self.contract.staleness
+        factor = self.param("real_time_factor", 0.0, "0: lockstep; N: N times real time", 0.0, 100.0)
+        deadline_s = self.param("lockstep_deadline_s", 0.5, "s until a tick closes in any case", 0.01, 60.0)
+        timeout_s = self.param(
+            "lockstep_observation_timeout_s", 5.0, "s without an Observation within an episode", 0.1, 60.0
+        )
+        lockstep = factor == 0.0
+        period_s = 1.0 / contract.control_rate_hz
+        slower = 1.0
+        if not lockstep:
+            deadline_s = min(period_s, staleness.policy_action_s) / factor
+            slower = max(1.0, 1.0 / factor)
+            timeout_s = (period_s + staleness.robot_state_s) * slower
+            period_s /= factor
+            if factor != 1.0:  # the cell's stamps are then those of its /clock
+                self.set_parameters([Parameter("use_sim_time", Parameter.Type.BOOL, True)])
+        return ArbiterConfig(
+            lockstep=lockstep,
+            period_ns=round(period_s * 1e9),
+            deadline_ns=round(deadline_s * 1e9),
+            robot_timeout_ns=round(staleness.robot_state_s * slower * 1e9),
+            observation_timeout_ns=round(timeout_s * 1e9),
+            expects_policy=self.param("expects_policy", True, "the graph has a policy_node"),
+            expects_teleop=self.param("expects_teleop", False, "a device answers every tick, from the first"),
+            expects_recorder=self.param("expects_recorder", False, "without a recorder no episode goes on"),
+            expects_session=self.param("expects_session", False, "without a session no episode goes on"),
+        )
+
+    def start(self) -> None:
+        """Begin to close ticks, disarmed."""
+        self._publish_status()
+
+    def stop(self) -> None:
+        """Disarm: no target follows."""
+        self._arbiter.disarm()
+        self._publish_status()
+
+    def _on_observation(self, message: Observation) -> None:
+        mono_ns = self.mono_ns()
+        self._observations.saw(mono_ns, message.k)
+        if not self.active:
+            return
+        tick = Tick(
+            boot_id=message.boot_id,
+            k=message.k,
+            stamp_ns=stamp_to_ns(message.header.stamp),
+            episode_id=message.episode_id,
+            step=message.step,
+            phase=message.phase,
+            purpose=message.purpose,
+            last=message.last,
+            tool_pose=pose_to_array(message.tool_pose).tolist(),
+            link_age_s=message.link_age_s,
+        )
+        self._say(self._arbiter.on_observation(tick, self.ros_ns(), mono_ns))
+
+    def _on_policy_action(self, message: PolicyAction) -> None:
+        if self.active:
+            answer = PolicyAnswer(message.boot_id, message.k, message.run_id, message.n, message.action)
+            self._say(self._arbiter.on_policy_action(answer, self.ros_ns(), self.mono_ns()))
+
+    def _on_teleop_action(self, message: TeleopAction) -> None:
+        if self.active:
+            answer = HumanAnswer(
+                message.k, message.synchronous, message.grab, message.released, message.action, message.frame
+            )
+            self._say(self._arbiter.on_teleop_action(answer, self.ros_ns(), self.mono_ns()))
+
+    def _on_robot_state(self, message: RobotState) -> None:
+        pose = pose_to_array(message.tool_pose).tolist()
+        sample = RobotSample(message.boot_id, stamp_to_ns(message.header.stamp), pose, message.needs_rearm)
+        self._arbiter.on_robot_state(sample, self.mono_ns())
+
+    def _on_policy_status(self, message: PolicyStatus) -> None:
+        self._arbiter.on_policy_alive(self.mono_ns())
+
+    def _on_recorder_status(self, message: RecorderStatus) -> None:
+        self._arbiter.on_recorder_alive(message.boot_id, self.mono_ns())
+
+    def _on_session_status(self, message: SessionStatus) -> None:
+        self._arbiter.on_session_alive(self.mono_ns())
+
+    def _on_timer(self) -> None:
+        mono_ns = self.mono_ns()
+        if self.active:
+            self._say(self._arbiter.on_timer(self.ros_ns(), mono_ns))
+        if mono_ns >= self._next_status_ns:
+            self._publish_status()
+
+    def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
+        if not request.arm:
+            response.success, response.message = self._arbiter.disarm()
+        elif not self.active:
+            response.success, response.message = False, "arbiter_node is not active; see `inril status`"
+        else:
+            response.success, response.message = self._arbiter.arm(
+                request.operator_name, self.ros_ns(), self.mono_ns()
+            )
+        self.get_logger().info(f"{request.operator_name!r}: {response.message}")
+        self._show_changes()
+        return response
+
+    def _say(self, closed_ticks: list[Closed]) -> None:
+        """Publish what the arbiter says: first the record, then the command."""
+        for closed in closed_ticks:
+            tick = closed.tick
+            stamp = ns_to_stamp(tick.stamp_ns)
+            if closed.source is not None:
+                executed = ExecutedAction(
+                    boot_id=tick.boot_id,
+                    k=tick.k,
+                    episode_id=tick.episode_id,
+                    step=tick.step,
+                    source=closed.source,
+                    run_id=closed.run_id,
+                    n=closed.n,
+                    proposed=closed.proposed,
+                    executed=closed.executed,
+                    limits=closed.limits,
+                )
+                executed.header.stamp = stamp
+                self._executed.publish(executed)
+            if closed.target is not None:
+                target = Target(
+                    boot_id=tick.boot_id,
+                    k=tick.k,
+                    episode_id=tick.episode_id,
+                    pose=array_to_pose(closed.target.pose),
+                    gripper_width_m=self.contract.action.gripper_width_m,
+                    hold=closed.target.hold,
+                    valid_until=ns_to_stamp(closed.target.valid_until_ns),
+                )
+                target.header.stamp = stamp
+                target.header.frame_id = "base"
+                self._target.publish(target)
+        self._show_changes()
+
+    def _show_changes(self) -> None:
+        arbiter = self._arbiter
+        if (arbiter.armed, arbiter.in_control, arbiter.faults.count) != self._shown:
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        arbiter = self._arbiter
+        faults = arbiter.faults.named()
+        shown = (arbiter.armed, arbiter.in_control, arbiter.faults.count)
+        if shown != self._shown:
+            for name, detail in faults.items():
+                self.get_logger().error(f"{name}: {detail}")
+        self._shown = shown
+        self._next_status_ns = self.mono_ns() + STATUS_PERIOD_NS
+        message = ArbiterStatus(
+            boot_id=self.boot_id,
+            armed=arbiter.armed,
+            in_control=arbiter.in_control,
+            faults=list(faults),
+            details=list(faults.values()),
+            ticks=arbiter.ticks,
+            late_ticks=arbiter.late_ticks,
+            late_answers=arbiter.late_answers,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(message)
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(ArbiterNode)
+
+
+if __name__ == "__main__":
+    main()

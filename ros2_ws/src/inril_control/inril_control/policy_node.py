@@ -1,0 +1,244 @@
+"""Answers every Observation with the active policy, and takes better weights at episode boundaries."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from inril_common.calls import Calls
+from inril_common.convert import float32_array, stamp_to_ns
+from inril_common.node import InrilNode, run_node
+from inril_common.qos import LATCHED, TICK
+from inril_msgs.msg import Observation, PolicyAction, PolicyStatus, PolicyWeights
+from inril_msgs.srv import RollBack
+from rclpy.clock import Clock, ClockType
+
+from inril_control.weights_pull import WeightsPull
+from inril_core.errors import InrilError
+from inril_core.policies import load_policy
+from inril_core.run import default_key_path, open_run
+from inril_core.weights import Refusal, WeightsRefused, load_or_create_key
+from inril_core.weights.acting import ActingPolicy, Answer
+from inril_core.weights.gate import Gate, GateRules, Offer
+from inril_core.weights.store import WeightStore
+
+TIMER_S = 0.1
+STATUS_PERIOD_NS = 500_000_000
+EPISODE_SILENCE_S = 2.0  # an episode without Observations for so long has died
+
+
+class PolicyNode(InrilNode):
+    """Publishes /policy_action per Observation of a running episode, and /policy_status.
+
+    Offers on /policy_weights are checked, tried and kept beside the running weights. Demonstrations are not
+    answered. Serves /policy/roll_back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("policy_node")
+
+    def setup(self) -> None:
+        """Load the weights that acted last, or the initial ones, and listen."""
+        torch.set_num_threads(1)
+        self.contract = self.contract_param()
+        self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
+        self._acting = self._open_weights()
+        self._calls = Calls(self)
+        self._pull: WeightsPull | None = None
+        self._pull_timeout_s = self.param(
+            "pull_timeout_s", 10.0, "s to wait for a piece of a pack", 0.1, 60.0
+        )
+        self._in_episode = False
+        self._waiting: tuple[bytes, Offer, int] | None = None
+        self._actions_n = 0
+        self._next_status_ns = 0
+        self._actions = self.create_publisher(PolicyAction, "/policy_action", TICK)
+        self._status = self.create_publisher(PolicyStatus, "/policy_status", LATCHED)
+        self._observations = self.link("observation", self.contract.staleness.policy_action_s)
+        self.create_subscription(Observation, "/observation", self._on_observation, TICK)
+        self.create_subscription(PolicyWeights, "/policy_weights", self._on_weights, LATCHED)
+        self.create_service(RollBack, "/policy/roll_back", self._on_roll_back)
+        self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _open_weights(self) -> ActingPolicy:
+        initial = self.param("initial_weights", "", "policy file to start from; kept weights of the run win")
+        key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
+        swap_at = self.param("swap_at", "episode", "boundary of a change", choices=["episode", "chunk"])
+        rules = GateRules(
+            self.contract.interface_digest,
+            self.param("allow_new_run", False, "accept weights of another run than this folder's"),
+            self.param("max_action_change", 0.5, "mean change by new weights, of [-1, 1]", 0.001, 2.0),
+        )
+        keep = self.param("keep_packs", 8, "accepted packs to keep for rolling back", 2, 1000)
+        key = load_or_create_key(Path(key_path) if key_path else default_key_path())
+        store = WeightStore(self._run.paths.weights, keep)
+        known = store.state
+        gate = Gate(rules, key, known.run_id or self._run.run_id, known.highest_n, known.pinned)
+        acting = ActingPolicy(self.contract, gate, store, key, swap_at)
+        if acting.load_kept():
+            if initial:
+                self.get_logger().info("the run has kept weights; initial_weights is not used")
+        elif initial:
+            policy, facts = load_policy(Path(initial))
+            acting.load_initial(policy, facts, time.time_ns())
+        else:
+            self.get_logger().warning("no weights yet: give initial_weights, or a learner must push some")
+        return acting
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._publish_status()
+
+    def teardown(self) -> None:
+        """Forget what is on its way; what was accepted is on disk."""
+        if hasattr(self, "_calls"):
+            self._calls.cancel()
+
+    def _on_observation(self, message: Observation) -> None:
+        self._observations.saw(self.mono_ns(), message.k)
+        if not self.active:
+            return
+        self._in_episode = message.phase == Observation.PHASE_RUN and not message.last
+        if not self._in_episode:
+            self._take_waiting()
+            return
+        if message.purpose == Observation.PURPOSE_DEMO:
+            return
+        began_ns = self.mono_ns()
+        try:
+            state = np.asarray(message.state, np.float32)
+            answer = self._acting.act(state, message.explore, message.seed, message.step)
+        except ValueError as error:
+            self.get_logger().error(f"no action for tick {message.k}: {error}", throttle_duration_sec=1.0)
+            return
+        if answer is None:
+            return
+        self._publish_action(message, answer, (self.mono_ns() - began_ns) * 1e-6)
+        if self._acting.after_answer(time.time_ns()):
+            self._publish_status()
+
+    def _publish_action(self, observation: Observation, answer: Answer, inference_ms: float) -> None:
+        message = PolicyAction(
+            header=observation.header,
+            boot_id=observation.boot_id,
+            k=observation.k,
+            run_id=answer.run_id,
+            n=answer.n,
+            log_prob=answer.log_prob,
+            chunk_id=self._actions_n % 2**32,
+            inference_ms=inference_ms,
+        )
+        message.action = float32_array(answer.action)
+        message.raw = float32_array(answer.raw)
+        self._actions.publish(message)
+        self._actions_n += 1
+
+    def _on_weights(self, message: PolicyWeights) -> None:
+        offer = Offer(message.run_id, message.n, message.size_bytes, bytes(message.sha256))
+        if self._acting.knows(offer):
+            return  # the latched offer, heard again after a restart
+        try:
+            self._acting.check_offer(offer)
+        except WeightsRefused as error:
+            self._refused(offer, error)
+            return
+        if self._pull is not None:
+            self._pull.cancel()
+            self._pull = None
+        published_ns = stamp_to_ns(message.header.stamp)
+        if message.data:
+            self._take(message.data.tobytes(), offer, published_ns)
+            return
+        self._pull = WeightsPull(
+            self._calls,
+            self._run.paths.weights / "incoming",
+            self._pull_timeout_s,
+            partial(self._pulled, offer, published_ns),
+            partial(self._pull_failed, offer),
+        )
+        self._pull.start(offer.sha256, offer.size_bytes)
+
+    def _pulled(self, offer: Offer, published_ns: int, data: bytes) -> None:
+        """Checking a large pack can take longer than a tick, so it waits until no episode runs."""
+        self._pull = None
+        self._waiting = (data, offer, published_ns)
+
+    def _pull_failed(self, offer: Offer, reason: str) -> None:
+        self._pull = None
+        error = WeightsRefused(Refusal.PULL_FAILED, f"n = {offer.n}: {reason}")
+        self._acting.note_refusal(offer.n, error)
+        self._refused(offer, error)
+
+    def _take_waiting(self) -> None:
+        if self._waiting is not None:
+            data, offer, published_ns = self._waiting
+            self._waiting = None
+            self._take(data, offer, published_ns)
+
+    def _take(self, data: bytes, offer: Offer, published_ns: int) -> None:
+        try:
+            self._acting.take(data, offer, published_ns)
+        except WeightsRefused as error:
+            self._refused(offer, error)
+            return
+        self._publish_status()
+
+    def _refused(self, offer: Offer, error: WeightsRefused) -> None:
+        self.get_logger().warning(f"weights ({offer.run_id!r:.80}, {offer.n}) refused: {error}")
+        self._publish_status()
+
+    def _on_roll_back(self, request: RollBack.Request, response: RollBack.Response) -> RollBack.Response:
+        try:
+            if request.unpin:
+                self._acting.unpin()
+                response.message = "unpinned: new versions are accepted again"
+            else:
+                self._acting.roll_back(request.run_id, request.n)
+                response.message = f"({request.run_id}, {request.n}) acts from the next boundary on, pinned"
+            response.success = True
+        except InrilError as error:
+            response.message = str(error)
+        self.get_logger().info(f"roll back: {response.message}")
+        self._publish_status()
+        return response
+
+    def _on_timer(self) -> None:
+        mono_ns = self.mono_ns()
+        self._calls.poll(mono_ns)
+        silent_s = self._observations.age_s(mono_ns)
+        if not self._in_episode or silent_s is None or silent_s > EPISODE_SILENCE_S:
+            self._take_waiting()
+        if mono_ns >= self._next_status_ns:
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        acting = self._acting
+        self._next_status_ns = self.mono_ns() + STATUS_PERIOD_NS
+        fields: dict[str, Any] = {
+            "active_run_id": "" if acting.active is None else acting.active.run_id,
+            "active_n": -1 if acting.active is None else acting.active.n,
+            "pending_n": -1 if acting.pending is None else acting.pending.n,
+            "highest_n": acting.highest_n,
+            "pinned": acting.pinned,
+            "accepted": acting.accepted,
+            "rejected": acting.rejected,
+            "last_rejected_n": acting.last_rejected_n,
+            "last_rejection": acting.last_rejection,
+            "push_to_acting_ms": acting.push_to_acting_ms,
+        }
+        message = PolicyStatus(boot_id=self.boot_id, **fields)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(message)
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    main()

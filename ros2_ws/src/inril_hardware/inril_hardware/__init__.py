@@ -1,0 +1,1 @@
+"""What stands between the graph and an arm: the simulated cell."""

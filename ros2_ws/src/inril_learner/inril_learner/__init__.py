@@ -1,0 +1,1 @@
+"""The off-board learner: pulls episodes, trains, pushes weights."""

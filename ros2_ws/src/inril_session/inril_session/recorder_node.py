@@ -1,0 +1,257 @@
+"""Writes what happens: every message of an episode, as it came, before the next one is read."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from inril_common.node import InrilNode, run_node
+from inril_common.qos import EVENT, RECORD
+from inril_msgs import msg as messages
+from inril_msgs.msg import RecorderStatus
+from rclpy.clock import Clock, ClockType
+
+from inril_core.contract import Contract
+from inril_core.data.episode import PURPOSES
+from inril_core.data.finalise import Recovery
+from inril_core.data.finisher import Finisher
+from inril_core.data.index import Annotation, EpisodeIndex
+from inril_core.data.recorder import EpisodeRecorder, RecorderSettings
+from inril_core.data.recording import episode_metadata, estimate_episode_bytes
+from inril_core.data.schemas import OBSERVATION, TOPICS, recorded_schemas
+from inril_core.errors import ConfigError
+from inril_core.run import open_run
+
+POLL_PERIOD_S = 0.02
+STATUS_PERIOD_S = 0.5
+STOP_TIMEOUT_S = 10.0
+
+
+class RecorderNode(InrilNode):
+    """Hears everything that makes an episode, raw; publishes /recorder_status.
+
+    Episodes that an earlier process left unfinished are finished first, beside the recording.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("recorder_node")
+        self._finisher: Finisher | None = None
+        self._recorder: EpisodeRecorder | None = None
+        self._lock: IO[str] | None = None
+        self._heard: list[Any] = []
+        self._steady_timers: list[Any] = []
+
+    def setup(self) -> None:
+        """Take hold of the run's folders, recover what lies there, subscribe."""
+        self.contract = self.contract_param()
+        run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
+        settings = self._settings()
+        for folder in (run.paths.raw, run.paths.episodes):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folder = run.paths.raw
+        self._lock = _lock(run.paths.raw)
+        index = EpisodeIndex(run.paths.episodes)
+        self._finisher = Finisher(run.paths.raw, run.paths.episodes, index)
+        self._recorder = EpisodeRecorder(
+            run.paths.raw,
+            recorded_schemas(),
+            settings,
+            describe=_describe(self.contract, run.run_id),
+            needed_bytes=lambda purpose, steps: estimate_episode_bytes(self.contract, purpose, steps),
+            known=lambda episode_id: index.find(episode_id) is not None,
+        )
+        self._index = index
+        self._purposes = settings.purposes
+        self._told: tuple[Any, ...] = ()
+        self._publisher = self.create_publisher(RecorderStatus, "/recorder_status", EVENT)
+        self._link = self.link("observation", self.contract.staleness.session_s)
+        for topic, type_name in TOPICS.items():
+            kind = getattr(messages, type_name.rsplit("/", 1)[1])
+            heard = self.create_subscription(kind, topic, self._hear(topic), RECORD, raw=True)
+            self._heard.append(heard)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._look_at_disk()
+        self._steady_timers = [
+            self.create_timer(POLL_PERIOD_S, self._poll, clock=steady),
+            self.create_timer(STATUS_PERIOD_S, self._tell, clock=steady),
+        ]
+
+    def stop(self) -> None:
+        """End the running episode where it is."""
+        if self._recorder is not None and self._finisher is not None:
+            for path in self._recorder.close_all():
+                self._finisher.submit(path)
+
+    def teardown(self) -> None:
+        """Finish what is closed; what is not done in time waits on disk for the next start."""
+        while self._heard:  # a second setup must not hear everything twice
+            self.destroy_subscription(self._heard.pop())
+        while self._steady_timers:
+            self.destroy_timer(self._steady_timers.pop())
+        if self._finisher is not None and not self._finisher.stop(STOP_TIMEOUT_S):
+            self.get_logger().warning(
+                f"{self._finisher.backlog} episodes are not finished; the next start does that"
+            )
+        self._finisher = self._recorder = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _settings(self) -> RecorderSettings:
+        default = RecorderSettings()
+        purposes = self.param("record_purposes", list(PURPOSES), "purposes of the episodes to record")
+        unknown = sorted(set(purposes) - set(PURPOSES))
+        if unknown:
+            raise ConfigError(f"record_purposes: {unknown} are not purposes; give some of {PURPOSES}")
+        return RecorderSettings(
+            purposes=tuple(purposes),
+            linger_s=self.param(
+                "linger_s", default.linger_s, "wait for answers after an episode is whole", 0.0, 5.0
+            ),
+            close_timeout_s=self.param(
+                "close_timeout_s", default.close_timeout_s, "wait for the rest after the end", 0.1, 60.0
+            ),
+            idle_timeout_s=self.param(
+                "idle_timeout_s", default.idle_timeout_s, "silence that ends an episode", 1.0, 3600.0
+            ),
+            min_free_bytes=self.param(
+                "min_free_bytes", default.min_free_bytes, "disk kept free besides an episode", 0, 1 << 50
+            ),
+        )
+
+    def _hear(self, topic: str) -> Callable[[bytes], None]:
+        def hear(data: bytes) -> None:
+            if not self.active or self._recorder is None:
+                return
+            now_ns = self.mono_ns()
+            if topic == OBSERVATION:
+                self._link.saw(now_ns)
+            try:
+                self._recorder.handle(topic, data, self.ros_ns(), now_ns)
+            except ValueError as error:
+                self.get_logger().error(f"not recorded: {error}", throttle_duration_sec=1.0)
+            self._advance(now_ns)
+
+        return hear
+
+    def _poll(self) -> None:
+        if self.active:
+            self._advance(self.mono_ns())
+        if self._finisher is not None:
+            for result in self._finisher.results():
+                self._report(result)
+
+    def _advance(self, now_ns: int) -> None:
+        assert self._recorder is not None and self._finisher is not None
+        for path in self._recorder.poll(now_ns):
+            self._finisher.submit(path)
+        while self._recorder.labels:
+            self._finisher.submit(self._recorder.labels.popleft())
+        state = (
+            self._recorder.recording,
+            self._recorder.episode_id,
+            self._recorder.last_step_on_disk,
+            self._recorder.refusal,
+        )
+        if state != self._told:
+            self._told = state
+            self._publish()
+
+    def _tell(self) -> None:
+        self._look_at_disk()
+        if self.active:
+            self._publish()
+
+    def _look_at_disk(self) -> None:
+        assert self._recorder is not None
+        steps = self.contract.episode_length_steps
+        refusals = (self._recorder.room_for(purpose, steps) for purpose in self._purposes)
+        self._no_room = next((refusal for refusal in refusals if refusal), "")
+        self._free_bytes = shutil.disk_usage(self._folder).free
+
+    def _publish(self) -> None:
+        assert self._recorder is not None and self._finisher is not None
+        recorder = self._recorder
+        reason = recorder.refusal or self._no_room
+        if not self._finisher.keeps_up:
+            reason = f"{self._finisher.backlog} episodes wait to be finished; is the disk full or slow?"
+        status = RecorderStatus(
+            boot_id=self.boot_id,
+            episode_id=recorder.episode_id,
+            last_step_on_disk=recorder.last_step_on_disk,
+            episodes_on_disk=len(self._index.entries),
+            free_bytes=self._free_bytes,
+            reason="" if recorder.recording else reason,
+        )
+        status.header.stamp = self.get_clock().now().to_msg()
+        if recorder.recording:
+            status.state = RecorderStatus.RECORDING
+        elif reason:
+            status.state = RecorderStatus.REFUSING
+        else:
+            status.state = RecorderStatus.FINALISING if self._finisher.backlog else RecorderStatus.IDLE
+        self._publisher.publish(status)
+
+    def _report(self, result: Recovery | Annotation | str) -> None:
+        if isinstance(result, str):
+            self.get_logger().error(result)
+        elif isinstance(result, Recovery):
+            if result.entry is None:
+                self.get_logger().error(f"not finished: {result.problem}", throttle_duration_sec=10.0)
+            elif not result.entry.complete:
+                entry = result.entry
+                self.get_logger().warning(
+                    f"episode {entry.episode_id} is incomplete: {entry.steps} steps are whole"
+                )
+        if self.active:
+            self._publish()
+
+
+def _describe(contract: Contract, run_id: str) -> Callable[[Any, str], Mapping[str, str]]:
+    versions = json.dumps(
+        {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+    )
+
+    def describe(begin: Any, purpose: str) -> Mapping[str, str]:
+        return episode_metadata(
+            contract, begin.run_id or run_id, purpose, begin.seed, begin.explore, begin.max_steps, versions
+        )
+
+    return describe
+
+
+_PACKAGES = ("inril", "rclpy", "numpy", "mujoco", "mcap")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _lock(folder: Path) -> IO[str]:
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ConfigError(
+            f"{folder}: another recorder writes here; stop it, or give this one another run_dir"
+        ) from error
+    return file
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(RecorderNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Serves finished episodes, so that serving never delays recording."""
+
+from __future__ import annotations
+
+import numpy as np
+from inril_common.convert import byte_array
+from inril_common.node import InrilPlainNode, run_node
+from inril_common.qos import LATCHED
+from inril_msgs.msg import EpisodeReady
+from inril_msgs.srv import ListEpisodes, ReadBlob
+from rclpy.clock import Clock, ClockType
+
+from inril_core.data.blobs import BlobRefused
+from inril_core.data.episode import PURPOSES
+from inril_core.data.schemas import LABELS
+from inril_core.data.store import Announcement, EpisodeStore
+from inril_core.run import open_run
+
+MAX_LISTED = 1000
+LABEL_CODES = {success: code for code, success in LABELS.items()}
+
+
+class StoreNode(InrilPlainNode):
+    """Follows the list of finished episodes; serves /store/list_episodes and /store/read_blob.
+
+    Announces each episode on /episode_ready, again when its label changes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("store_node")
+
+    def setup(self) -> None:
+        """Read the list and serve it."""
+        run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
+        timeout_s = self.param(
+            "label_timeout_s", 10.0, "an unlabelled episode is announced after this", 0.0, 3600.0
+        )
+        rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
+        run.paths.episodes.mkdir(parents=True, exist_ok=True)
+        self._store = EpisodeStore(run.paths.episodes, timeout_s)
+        self._publisher = self.create_publisher(EpisodeReady, "/episode_ready", LATCHED)
+        self._poll()
+        self.create_service(ListEpisodes, "/store/list_episodes", self._list)
+        self.create_service(ReadBlob, "/store/read_blob", self._read)
+        self.create_timer(1.0 / rate_hz, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _poll(self) -> None:
+        for announcement in self._store.poll(self.mono_ns()):
+            self._publisher.publish(_message(announcement))
+
+    def _list(self, request: ListEpisodes.Request, response: ListEpisodes.Response) -> ListEpisodes.Response:
+        listed = self._store.listed(request.first_index, min(request.limit, MAX_LISTED))
+        response.episodes = [_message(announcement) for announcement in listed]
+        response.total = self._store.total
+        return response
+
+    def _read(self, request: ReadBlob.Request, response: ReadBlob.Response) -> ReadBlob.Response:
+        try:
+            size, data = self._store.read(bytes(request.sha256).hex(), request.offset, request.length)
+        except BlobRefused as error:
+            response.message = str(error)
+            return response
+        response.success, response.size_bytes, response.data = True, size, byte_array(data)
+        return response
+
+
+def _message(announcement: Announcement) -> EpisodeReady:
+    entry = announcement.entry
+    return EpisodeReady(
+        index=entry.index,
+        episode_id=entry.episode_id,
+        run_id=entry.run_id,
+        purpose=PURPOSES.index(entry.purpose) + 1,
+        steps=entry.steps,
+        complete=entry.complete,
+        label=LABEL_CODES[announcement.success],
+        sha256=np.frombuffer(bytes.fromhex(entry.sha256), np.uint8),
+        size_bytes=entry.size_bytes,
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(StoreNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The command `inril`: what it refuses, with one message and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inril_bringup import cli, operate
+
+COMMANDS = [
+    "up",
+    "demos",
+    "pretrain",
+    "demo",
+    "preflight",
+    "status",
+    "arm",
+    "disarm",
+    "rollback",
+    "unpin",
+    "label",
+]
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(words))
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pins a command that cannot be used without reading its source."""
+    assert run(command, "--help") == 0
+    assert f"examples:\n  inril {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["up", "finetun"], "did you mean 'finetune'"),
+        (["up", "finetune"], "run_dir is missing"),
+        (["up", "finetune", "run_dir"], "'run_dir': give arguments as NAME:=VALUE"),
+        (["up", "finetune", "run_dir:=a", "run_dir:=b"], "run_dir is given twice"),
+        (["up", "finetune", "run_dir:=a", "sed:=1"], "did you mean 'seed'"),
+        (["demos", "--count", "0", "--run-dir", "x"], "--count = 0; give 1 or more"),
+        (["demos", "--count", "1", "--run-dir", "x", "plan:=demo:1:steps"], "plan:= is what an option"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_1(
+    words: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pins a traceback where a word would do, and a typo that starts a run."""
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == 1
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_of_a_graph_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Pins an argument that nobody can find."""
+    assert run("up", "finetune", "--show-args") == 0
+    out = capsys.readouterr().out
+    assert "run_dir (a path; required)" in out and "sim_cell" in out
+
+
+def test_demos_start_the_graph_that_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pins `inril demos` that records another number, or arms a real arm unasked."""
+    started: list[Any] = []
+    monkeypatch.setattr("inril_bringup.supervisor.supervise", lambda graph: started.append(graph) or 0)
+    assert run("demos", "--count", "7", "--run-dir", str(tmp_path), "seed:=3") == 0
+    session = started[0].nodes["session_node"].parameters
+    assert started[0].name == "collect_demos"
+    assert (session["plan"], session["seed"], session["arm_at_start"]) == ("demo:7:episodes", 3, False)
+
+
+def test_without_a_graph_the_operator_is_told_so() -> None:
+    """Pins `inril arm` or `inril status` that hangs, or says yes, when nothing runs."""
+    environment = os.environ | {"ROS_DOMAIN_ID": "55", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    code = """
+from inril_bringup import operate
+operate.SERVICE_TIMEOUT_S = operate.STATUS_TIMEOUT_S = 0.3
+import json
+with operate.operator() as person:
+    try:
+        person.call(operate.Arm, "/arbiter/arm", operate.Arm.Request(arm=True), 0.3)
+    except operate.Refused as error:
+        print(json.dumps({"told": str(error), "heard": list(person.statuses(0.3))}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert "/arbiter/arm: nobody serves it on ROS domain 55; is the graph up?" in found["told"]
+    assert found["heard"] == []
+
+
+def test_every_status_can_be_shown() -> None:
+    """Pins a status line that breaks on a field that was renamed, or on NaN."""
+    states = {name: operate._plain(message_type()) for name, (message_type, _) in operate.STATUSES.items()}
+    lines = operate.describe(states | {"learner": None})
+    assert len(lines) == len(operate.STATUSES)
+    assert "not armed" in lines[1] and "not heard" in lines[-1]
+    message = operate.PolicyStatus(push_to_acting_ms=float("nan"))
+    assert json.loads(json.dumps(operate._plain(message), allow_nan=False))["push_to_acting_ms"] is None

@@ -1,0 +1,153 @@
+"""Graph descriptions: what is refused, and with which words."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from inril_bringup.graph import Argument, load_graph, packaged_graphs
+
+from inril_core.errors import ConfigError
+
+NODE: dict[str, Any] = {"package": "my_robot", "executable": "driver", "lifecycle": False, "required": True}
+
+
+def write(folder: Path, **content: Any) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.dump({"description": "mine", "nodes": ["robot"]} | content))
+    return path
+
+
+def defining(**settings: Any) -> dict[str, Any]:
+    return {"define": {"nodes": {"robot": NODE | settings}}}
+
+
+@pytest.mark.parametrize("name", packaged_graphs())
+def test_packaged_graphs_are_whole(name: str) -> None:
+    """Pins a packaged graph that cannot be started, or that nobody ends."""
+    graph = load_graph(name)
+    resolved = graph.resolve({"run_dir": "run"})
+    assert resolved.run_dir.is_absolute()
+    assert resolved.nodes["lifecycle_manager"].parameters["managed_nodes"] == graph.managed_nodes
+    assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == ["session_node"]
+    assert all(spec.respawn is not None for spec in graph.nodes.values())
+
+
+def test_who_is_in_which_graph() -> None:
+    """Pins a learner in a deployment, and a policy that answers during demonstrations."""
+    assert "learner_node" not in load_graph("deploy").nodes
+    assert not {"learner_node", "policy_node"} & set(load_graph("collect_demos").nodes)
+    assert load_graph("collect_demos").nodes["arbiter_node"].parameters["expects_policy"] is False
+    assert {"learner_node", "policy_node"} < set(load_graph("finetune").nodes)
+
+
+def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
+    """Pins the way to put a real arm in without touching the packaged files."""
+    node = defining(parameters={"speed": "${speed}", "address": "${speed}/x", "left_out": "${plan}"})
+    node["define"]["arguments"] = {"speed": {"type": "float", "description": "m/s", "default": 0.5}}
+    graph = load_graph(write(tmp_path, **node))
+    assert sorted(graph.arguments) == ["plan", "run_dir", "speed"]
+    resolved = graph.resolve({"run_dir": "x", "speed": "1"})
+    assert resolved.nodes["robot"].parameters == {"speed": 1.0, "address": "1.0/x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"nodes": ["arbiter_nod"]}, "nodes: no node 'arbiter_nod'; did you mean 'arbiter_node'?"),
+        ({"nodes": ["store_node", "store_node"]}, "stands there twice"),
+        ({"nodes": ["arbiter_node"]}, "nobody activates ['arbiter_node']; add lifecycle_manager"),
+        ({"nodes": []}, "nodes: "),
+        ({"node": ["x"]}, "node: remove it or mend its name"),
+        (defining(required="yes"), "define.nodes.robot.required"),
+        (defining(respawn={"initial_s": 0}), "define.nodes.robot.respawn.initial_s"),
+        (defining(nice=-5), "define.nodes.robot.nice"),
+        (defining(executable="a b"), "define.nodes.robot.executable"),
+        (defining(parameters={"a": "${nothing}"}), "no argument 'nothing' for ${nothing}"),
+        (defining(parameters={"a": "$(rm -rf)"}), "a $ that is not ${argument_name}"),
+        (defining(parameters={"a": "${plan}/x"}), "plan may be unset"),
+        (defining(parameters={"a": None}), "define.nodes.robot.parameters.a"),
+        (
+            defining() | {"parameters": {"robo": {"a": 1}}},
+            "parameters: no node 'robo' in this graph; did you mean",
+        ),
+        (defining() | {"defaults": {"sed": 1}}, "defaults: no argument 'sed'"),
+        (
+            defining(parameters={"a": "${seed}"}) | {"defaults": {"seed": -1}},
+            "defaults.seed = -1; give an integer, at least 0",
+        ),
+        (
+            {"define": {"arguments": {"a": {"type": "int", "description": "x", "default": "b"}}}},
+            "arguments.a.default = 'b': not an integer",
+        ),
+    ],
+)
+def test_a_wrong_file_names_file_field_and_mend(tmp_path: Path, content: dict[str, Any], words: str) -> None:
+    """Pins a typo in a graph file that is taken in silence, or told without saying where."""
+    path = write(tmp_path, **content)
+    with pytest.raises(ConfigError) as error:
+        load_graph(path)
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a list", "{", "nodes: [a]\nnodes: !!python/object:os.system {}", "a: .nan"]
+)
+def test_what_is_no_graph_at_all(tmp_path: Path, text: str) -> None:
+    """Pins a traceback, or code that runs, for a file that is something else."""
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"odd\.yaml"):
+        load_graph(path)
+
+
+def test_an_unknown_graph_is_refused() -> None:
+    """Pins `inril up finetun`."""
+    with pytest.raises(ConfigError, match="did you mean 'finetune'"):
+        load_graph("finetun")
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "words"),
+    [
+        ({}, "run_dir is missing; give run_dir:=VALUE"),
+        ({"run_dir": "x", "sede": "1"}, "no argument 'sede'; did you mean 'seed'?"),
+        ({"run_dir": "x", "seed": "1.5"}, "seed = '1.5'; give an integer, at least 0"),
+        ({"run_dir": "x", "seed": True}, "seed = True"),
+        ({"run_dir": "x", "real_time_factor": "nan"}, "real_time_factor = 'nan'; give a number"),
+        ({"run_dir": "x", "real_time_factor": "-1"}, "real_time_factor = '-1'"),
+        ({"run_dir": ""}, "run_dir = ''; give a path"),
+    ],
+)
+def test_wrong_arguments_are_refused(given_arguments: dict[str, Any], words: str) -> None:
+    """Pins a mistyped argument that leaves the default in force."""
+    with pytest.raises(ConfigError) as error:
+        load_graph("finetune").resolve(given_arguments)
+    assert words in str(error.value)
+
+
+def test_only_true_and_false_are_bools() -> None:
+    """Pins a word such as `Ture` or `0` that is silently false."""
+    argument = Argument(type="bool", description="x")
+    assert (argument.convert("true"), argument.convert("false"), argument.convert(True)) == (
+        True,
+        False,
+        True,
+    )
+    for word in ("True", "1", "yes", "", 1, 0):
+        with pytest.raises(ValueError):
+            argument.convert(word)
+
+
+@given(st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.booleans()))
+def test_whatever_is_given_is_in_range_or_refused(value: Any) -> None:
+    """Pins a number out of range, or another error than the one that is told to the user."""
+    argument = Argument(type="float", description="x", low=0.0, high=1.0)
+    with contextlib.suppress(ValueError, OverflowError):
+        assert 0.0 <= argument.convert(value) <= 1.0  # type: ignore[operator]

@@ -1,0 +1,127 @@
+"""Real nodes in processes of their own, in a DDS domain of their own, and a test's eyes and hands."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+from inril_common.calls import Calls
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+PATIENCE_S = 60.0
+"""For a busy machine; nothing is asserted about it."""
+
+
+class Bench:
+    """A test's node. `start` runs a node of inril as a process and activates it."""
+
+    def __init__(self, domain: int, folder: Path) -> None:
+        self._domain = domain
+        self._folder = folder
+        self._context = Context()
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("bench", context=self._context)
+        self.calls = Calls(self.node)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, module: str, **parameters: object) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", module, "--ros-args"]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        name = module.rsplit(".", 1)[-1]
+        environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(self._domain),
+            "INRIL_KEY": str(self._folder / "weights.key"),
+            "OMP_NUM_THREADS": "1",
+        }
+        process = subprocess.Popen(command, env=environment, cwd=self._folder)
+        self._processes.append(process)
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            assert self.ask(ChangeState, f"/{name}/change_state", request).success
+        return process
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
+        """Spin until the condition holds."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            value = condition()
+            if value:
+                return value
+            self._executor.spin_once(timeout_sec=0.02)
+            self.calls.poll(time.monotonic_ns())
+            dead = [
+                process for process in self._processes if process.poll() not in (None, 0, -signal.SIGKILL)
+            ]
+            assert not dead, f"{dead[0].args} ended while waiting for {what}"
+        raise AssertionError(f"no {what} within {timeout_s:.0f} s")
+
+    def ask(self, kind: Any, service: str, request: Any) -> Any:
+        """Call a service as soon as it is served."""
+        client = self.node.create_client(kind, service)
+        self.until(client.service_is_ready, f"service {service}")
+        future = client.call_async(request)
+        self.until(future.done, f"reply of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def hear(self, kind: Any, topic: str, qos: Any) -> list[Any]:
+        """The list into which the topic's messages will come."""
+        messages: list[Any] = []
+        self.node.create_subscription(kind, topic, messages.append, qos)
+        return messages
+
+    def speak(self, kind: Any, topic: str, qos: Any, listeners: int = 1) -> Callable[[Any], None]:
+        """A publisher that somebody listens to."""
+        publisher = self.node.create_publisher(kind, topic, qos)
+        self.until(lambda: publisher.get_subscription_count() >= listeners, f"listener of {topic}")
+        return publisher.publish
+
+    def end(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:
+        """Signal a process and return its exit code."""
+        process.send_signal(how)
+        return process.wait(timeout=PATIENCE_S)
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait(timeout=10)
+        self.node.destroy_node()
+        self._executor.shutdown()
+        rclpy.shutdown(context=self._context)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    for domain in range(21, 30):
+        path = Path(tempfile.gettempdir()) / f"inril-test-domain-{domain}.lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            made = Bench(domain, tmp_path)
+            try:
+                yield made
+            finally:
+                made.close()
+            return
+    raise RuntimeError("all test domains are in use")

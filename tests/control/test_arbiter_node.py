@@ -1,0 +1,122 @@
+"""Pins: an arbiter that is right as a library, and moves the arm wrongly as a node over DDS."""
+
+import time
+
+from inril_common.qos import LATCHED, TICK
+from inril_msgs.msg import (
+    ArbiterStatus,
+    ExecutedAction,
+    Observation,
+    PolicyAction,
+    RobotState,
+    Target,
+)
+from inril_msgs.srv import Arm
+
+ACTION = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def observation(k: int, **fields) -> Observation:
+    message = Observation(
+        boot_id="o",
+        k=k,
+        episode_id="e",
+        step=k,
+        phase=Observation.PHASE_RUN,
+        purpose=Observation.PURPOSE_TRAIN,
+    )
+    message.header.stamp.sec = 100 + k
+    message.link_age_s = [0.0, 0.0, float("nan")]
+    place(message.tool_pose)
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+def place(pose) -> None:
+    pose.position.x, pose.position.z = 0.5, 0.2
+    pose.orientation.x, pose.orientation.w = 1.0, 0.0
+
+
+def answer(k: int) -> PolicyAction:
+    return PolicyAction(boot_id="o", k=k, run_id="r", n=2, action=ACTION)
+
+
+def arm(bench, wanted: bool = True, operator: str = "test") -> Arm.Response:
+    return bench.ask(Arm, "/arbiter/arm", Arm.Request(arm=wanted, operator_name=operator))
+
+
+def test_in_lockstep_it_arms_closes_ticks_names_faults_and_ends_cleanly(bench):
+    executed = bench.hear(ExecutedAction, "/executed_action", TICK)
+    targets = bench.hear(Target, "/target", TICK)
+    statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
+    process = bench.start("inril_control.arbiter_node", lockstep_deadline_s=0.3)
+    observe = bench.speak(Observation, "/observation", TICK)
+    act = bench.speak(PolicyAction, "/policy_action", TICK)
+
+    observe(observation(0))
+    bench.until(lambda: executed, "closed tick while disarmed")
+    assert executed[0].source == ExecutedAction.SOURCE_HOLD and not targets
+    assert not arm(bench, operator="").success
+    assert arm(bench).success
+    bench.until(lambda: statuses and statuses[-1].armed, "armed status")
+
+    observe(observation(1))
+    act(answer(1))
+    bench.until(lambda: targets, "target")
+    assert (targets[0].k, targets[0].episode_id, targets[0].hold) == (1, "e", False)
+    assert abs(targets[0].pose.position.x - 0.51) < 1e-9
+    assert (executed[1].source, executed[1].run_id, executed[1].n) == (ExecutedAction.SOURCE_POLICY, "r", 2)
+    assert list(executed[1].executed) == ACTION and executed[1].header.stamp.sec == 101
+
+    observe(observation(2))  # nobody answers
+    bench.until(lambda: statuses[-1].faults, "fault")
+    assert list(statuses[-1].faults) == ["policy_action_stale"] and statuses[-1].late_ticks == 1
+    assert "policy_node" in statuses[-1].details[0]
+    bench.until(lambda: len(targets) == 2, "hold target")
+    assert targets[1].hold
+    refused = arm(bench)
+    assert refused.success or "policy_node" in refused.message
+    assert arm(bench, wanted=False).success
+    bench.until(lambda: not statuses[-1].armed, "disarmed status")
+    assert bench.end(process) == 0
+
+
+def test_in_real_time_it_feeds_the_arms_watchdog_and_stops_when_the_arm_falls_silent(bench):
+    targets = bench.hear(Target, "/target", TICK)
+    statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
+    bench.start("inril_control.arbiter_node", real_time_factor=1.0, expects_policy=False)
+    publish = bench.speak(RobotState, "/robot_state", TICK)
+    message = RobotState(boot_id="arm")
+    place(message.tool_pose)
+    assert not arm(bench).success  # no state was heard
+
+    next_ns = 0
+
+    def alive() -> None:
+        nonlocal next_ns
+        if time.monotonic_ns() >= next_ns:
+            next_ns = time.monotonic_ns() + 50_000_000
+            message.header.stamp = bench.node.get_clock().now().to_msg()
+            publish(message)
+
+    client = bench.node.create_client(Arm, "/arbiter/arm")
+    replies = []
+
+    def armed() -> bool:
+        alive()
+        if not replies or replies[-1].done():
+            if replies and replies[-1].result().success:
+                return True
+            replies.append(client.call_async(Arm.Request(arm=True, operator_name="test")))
+        return False
+
+    bench.until(armed, "arming")
+    bench.until(lambda: alive() or len(targets) >= 3, "hold targets between episodes")
+    assert all(target.hold and target.episode_id == "" for target in targets)
+    assert abs(targets[0].pose.position.x - 0.5) < 1e-9
+
+    bench.until(lambda: "robot_state_stale" in statuses[-1].faults, "fault of the silent arm")
+    heard = len(targets)
+    bench.until(lambda: statuses[-1].header.stamp.sec > message.header.stamp.sec + 1, "a second of silence")
+    assert len(targets) == heard

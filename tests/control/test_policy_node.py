@@ -1,0 +1,159 @@
+"""Pins: weights that a library would refuse or swap rightly, and a node over DDS does not."""
+
+import hashlib
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from inril_common.convert import byte_array, float32_array
+from inril_common.qos import LATCHED, TICK
+from inril_msgs.msg import Observation, PolicyAction, PolicyStatus, PolicyWeights
+from inril_msgs.srv import ReadBlob, RollBack
+
+from inril_core.contract import load_contract
+from inril_core.policies import GaussianPolicy, save_policy
+from inril_core.run import open_run
+from inril_core.weights import load_or_create_key, pack
+
+CONTRACT = load_contract("insert_leg")
+STATE = np.linspace(-0.3, 0.3, CONTRACT.observation_size).astype(np.float32)
+
+
+def policy(bias: float = 0.0) -> GaussianPolicy:
+    torch.manual_seed(0)
+    made = GaussianPolicy(CONTRACT.observation_size, 6)
+    with torch.no_grad():
+        made.head.bias[:6] = bias
+    return made
+
+
+class Learner:
+    """What the learner's side does: packs, offers, and serves what is pulled."""
+
+    def __init__(self, bench, folder) -> None:
+        self.run_id = open_run(folder / "run").run_id
+        self.key = load_or_create_key(folder / "weights.key")
+        self.blobs: dict[str, bytes] = {}
+        self._publisher = bench.node.create_publisher(PolicyWeights, "/policy_weights", LATCHED)
+        bench.node.create_service(ReadBlob, "/learner/read_blob", self._read)
+
+    def push(self, n: int, bias: float = 0.0, key: bytes | None = None, inline: bool = True) -> None:
+        made = policy(bias)
+        manifest = {
+            "run_id": self.run_id,
+            "n": n,
+            "parent": n - 1,
+            "interface_digest": CONTRACT.interface_digest,
+            "contract_text": CONTRACT.text,
+            "policy": made.manifest(),
+            "created_ns": time.time_ns(),
+        }
+        data = pack(made.state_dict(), manifest, self.key if key is None else key)
+        digest = hashlib.sha256(data).digest()
+        self.blobs[digest.hex()] = data
+        message = PolicyWeights(run_id=self.run_id, n=n, size_bytes=len(data))
+        message.sha256 = np.frombuffer(digest, np.uint8)
+        now_ns = time.time_ns()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 10**9)
+        if inline:
+            message.data = byte_array(data)
+        self._publisher.publish(message)
+
+    def _read(self, request, response):
+        data = self.blobs.get(bytes(request.sha256).hex(), b"")
+        response.success, response.size_bytes = bool(data), len(data)
+        response.data = byte_array(data[request.offset : request.offset + request.length])
+        return response
+
+
+class Robot:
+    """Opens ticks and hears the answers."""
+
+    def __init__(self, bench) -> None:
+        self.bench = bench
+        self.answers = bench.hear(PolicyAction, "/policy_action", TICK)
+        self.publisher = bench.node.create_publisher(Observation, "/observation", TICK)
+        self.k = -1
+
+    def tick(self, step: int, explore: bool = False) -> PolicyAction:
+        self.observe(step, explore)
+        self.bench.until(lambda: self.answers and self.answers[-1].k == self.k, f"answer to tick {self.k}")
+        return self.answers[-1]
+
+    def observe(self, step: int, explore: bool = False, last: bool = False) -> None:
+        self.bench.until(self.publisher.get_subscription_count, "policy_node's subscription")
+        self.k += 1
+        message = Observation(
+            boot_id="o", k=self.k, episode_id="e", step=step, seed=5, explore=explore, last=last
+        )
+        message.phase, message.purpose = Observation.PHASE_RUN, Observation.PURPOSE_TRAIN
+        message.state = float32_array(STATE)
+        self.publisher.publish(message)
+
+
+@pytest.fixture
+def start(bench, tmp_path):
+    facts = {"interface_digest": CONTRACT.interface_digest, "contract_text": CONTRACT.text}
+    save_policy(tmp_path / "initial.inril", policy(), facts)
+
+    def run():
+        return bench.start(
+            "inril_control.policy_node",
+            run_dir=tmp_path / "run",
+            initial_weights=tmp_path / "initial.inril",
+        )
+
+    return run
+
+
+def test_it_acts_swaps_refuses_rolls_back_and_survives_a_kill(bench, tmp_path, start):
+    statuses = bench.hear(PolicyStatus, "/policy_status", LATCHED)
+    robot, learner = (
+        Robot(
+            bench,
+        ),
+        Learner(bench, tmp_path),
+    )
+    process = start()
+
+    first = robot.tick(0)
+    assert (first.run_id, first.n, first.boot_id) == (learner.run_id, 0, "o")
+    expected = policy().act(STATE, False, np.random.default_rng(0))[0]
+    np.testing.assert_allclose(np.array(first.action), expected, atol=1e-6)
+    noisy = robot.tick(1, explore=True)
+    assert list(noisy.raw) == list(robot.tick(1, explore=True).raw) != list(first.raw)
+
+    learner.push(1, bias=0.3)
+    bench.until(lambda: statuses[-1].pending_n == 1, "pending version")
+    assert robot.tick(2).n == 0
+    assert robot.tick(0).n == 1
+    bench.until(lambda: statuses[-1].active_n == 1, "active version")
+    assert statuses[-1].push_to_acting_ms > 0
+
+    for n, changes, reason in ((2, {"key": bytes(32)}, "bad_signature"), (1, {"bias": 0.1}, "old_version")):
+        rejected = statuses[-1].rejected
+        learner.push(n, **changes)
+        bench.until(lambda before=rejected: statuses[-1].rejected > before, reason)
+        assert statuses[-1].last_rejection.startswith(reason) and statuses[-1].last_rejected_n == n
+    learner.push(3, bias=3.0, inline=False)
+    robot.observe(3, last=True)  # a pulled pack is checked when no episode runs
+    bench.until(lambda: statuses[-1].last_rejection.startswith("wild_action"), "refusal of wild weights")
+    assert robot.tick(0).n == 1
+
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=10)
+    process = start()
+    assert robot.tick(7).n == 1
+
+    learner.push(4, bias=0.4, inline=False)
+    robot.observe(8, last=True)
+    bench.until(lambda: statuses[-1].pending_n == 4, "pulled version")
+    assert robot.tick(0).n == 4
+    reply = bench.ask(RollBack, "/policy/roll_back", RollBack.Request(run_id=learner.run_id, n=1))
+    assert reply.success, reply.message
+    assert robot.tick(0).n == 1
+    bench.until(lambda: statuses[-1].pinned, "pin")
+    assert not bench.ask(RollBack, "/policy/roll_back", RollBack.Request(run_id="x", n=1)).success
+    assert bench.end(process) == 0

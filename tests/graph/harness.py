@@ -1,0 +1,220 @@
+"""A graph of real nodes in a DDS domain of its own, and a test's eyes and hands in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from inril_common.calls import Calls
+from inril_common.qos import EVENT, LATCHED
+from inril_core.data import read_episode
+from inril_core.data.episode import Episode
+from inril_core.data.store import EpisodeStore
+from inril_core.run import RunPaths
+from inril_core.session.ledger import EpisodeResult, read_ledger
+from inril_msgs.msg import (
+    ArbiterStatus,
+    EpisodeEvent,
+    LearnerStatus,
+    PolicyStatus,
+    RecorderStatus,
+    SessionStatus,
+)
+from inril_msgs.srv import Arm
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+START_S = 90.0
+"""Ten interpreters on two busy cores; nothing is asserted about it."""
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """A ROS domain that no other test on this machine uses meanwhile."""
+    for domain in range(60, 100):
+        path = Path(tempfile.gettempdir()) / f"inril-test-domain-{domain}.lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield domain
+            return
+    raise RuntimeError("all test domains are in use")
+
+
+class GraphRun:
+    """`inril up` as a child process, and a node that hears its statuses and can call its services."""
+
+    def __init__(self, graph: str, run_dir: Path, **arguments: object) -> None:
+        self.paths = RunPaths(run_dir)
+        self._graph, self._arguments = graph, {"run_dir": run_dir, **arguments}
+        self._statuses: dict[str, Any] = {}
+        self.events: list[EpisodeEvent] = []
+        self._log = Path(tempfile.mkstemp(prefix="inril-graph-", suffix=".log")[1])
+
+    def __enter__(self) -> GraphRun:
+        self._domain = own_domain()
+        domain = self._domain.__enter__()
+        environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        }
+        command = [sys.executable, "-m", "inril_bringup.cli", "up", self._graph]
+        command += [f"{key}:={_text(value)}" for key, value in self._arguments.items()]
+        self._process = subprocess.Popen(
+            command, env=environment, stdout=self._log.open("w"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+        self._context = Context()
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("test_observer", context=self._context)
+        self.calls = Calls(self.node)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        for name, kind, qos in (
+            ("arbiter", ArbiterStatus, LATCHED),
+            ("policy", PolicyStatus, LATCHED),
+            ("learner", LearnerStatus, LATCHED),
+            ("session", SessionStatus, LATCHED),
+            ("recorder", RecorderStatus, EVENT),
+        ):
+            self.node.create_subscription(kind, f"/{name}_status", self._keep(name), qos)
+        self.node.create_subscription(EpisodeEvent, "/episode_event", self.events.append, EVENT)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.node.destroy_node()
+        self._executor.shutdown()
+        rclpy.shutdown(context=self._context)
+        self._domain.__exit__(None, None, None)
+        if kind is None:
+            self._log.unlink()
+        else:
+            print(f"--- log of the graph ({self._log}) ---")
+            print(self._log.read_text(errors="replace")[-8000:])
+
+    def _keep(self, name: str) -> Callable[[Any], None]:
+        def keep(message: Any) -> None:
+            self._statuses[name] = message
+
+        return keep
+
+    def status(self, name: str) -> Any:
+        """Newest status message of arbiter, policy, learner, session or recorder; None before the first."""
+        return self._statuses.get(name)
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+        """Spin until the condition holds; fails the test with the graph's state after the time-out."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.05)
+            self.calls.poll(time.monotonic_ns())
+            value = condition()
+            if value:
+                return value
+            if self._process.poll() is not None:
+                raise AssertionError(f"the graph ended with {self._process.returncode} while waiting for {what}")
+        session, arbiter = self.status("session"), self.status("arbiter")
+        raise AssertionError(
+            f"no {what} within {timeout_s:.0f} s; session waits for "
+            f"{getattr(session, 'waiting_for', None)!r}; faults {getattr(arbiter, 'faults', None)}"
+        )
+
+    def finished(self, timeout_s: float) -> int:
+        """Wait for the graph to end by itself and return its exit code."""
+        return self._process.wait(timeout=timeout_s)
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(timeout=40)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(timeout=10)
+        return self._process.returncode
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a node, None while it is not running."""
+        try:
+            content = json.loads((self.paths.root / "supervisor.json").read_text())
+            return content["programs"][name]["pid"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def kill(self, name: str) -> int:
+        """kill -9 of a node, without warning; its process id."""
+        pid = self.until(lambda: self.pid(name), f"process of {name}")
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def restarted(self, name: str, old_pid: int, timeout_s: float = 60.0) -> int:
+        """Wait until the supervisor has started it again."""
+        return self.until(lambda: (p := self.pid(name)) and p != old_pid and p, f"restart of {name}", timeout_s)
+
+    def arm(self) -> Arm.Response:
+        """A person arms: asks until the arbiter agrees or the time is over."""
+        replies: list[Arm.Response] = []
+
+        def ask() -> None:
+            request = Arm.Request(arm=True, operator_name="test")
+            self.calls.call(Arm, "/arbiter/arm", request, time.monotonic_ns(), 2.0, replies.append, retry)
+
+        def retry(_: str) -> None:
+            replies.append(Arm.Response(success=False, message="no answer"))
+
+        def armed() -> bool:
+            if not replies or not replies[-1].success:
+                if len(replies) == asked[0]:
+                    asked[0] += 1
+                    ask()
+                return False
+            return True
+
+        asked = [0]
+        self.until(armed, "arming", 60.0)
+        return replies[-1]
+
+    def results(self) -> list[EpisodeResult]:
+        """The session's ledger."""
+        return read_ledger(self.paths.session)
+
+    def episodes(self) -> list[Episode]:
+        """Every episode in the store, read."""
+        store = EpisodeStore(self.paths.episodes)
+        return [read_episode(store.path(entry.episode_id)) for entry in store.entries()]
+
+    def running_step(self, at_least: int) -> Callable[[], bool]:
+        """Condition: an episode is being recorded and has at least so many steps on disk."""
+
+        def condition() -> bool:
+            status = self.status("recorder")
+            return (
+                status is not None
+                and status.state == RecorderStatus.RECORDING
+                and status.last_step_on_disk >= at_least
+            )
+
+        return condition
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

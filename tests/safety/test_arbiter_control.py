@@ -1,0 +1,164 @@
+"""Pins: a jump, a sag, or a silent change of hands when control passes between policy, human and hold."""
+
+import pytest
+
+from inril_core.safety.ticks import Phase, Purpose, Source
+
+FORWARD = (1.0, 0, 0, 0, 0, 0)
+
+
+def moved(b, x_m):
+    b.pose = (x_m, *b.pose[1:])
+
+
+def tick(b, policy=FORWARD, **changes):
+    closed = b.observe(**changes)
+    return closed if closed is not None and closed.tick.k == b.k else b.policy(policy)
+
+
+def test_nothing_is_commanded_before_a_person_arms(bench):
+    b = bench(arm=False)
+    b.human()
+    closed = tick(b)
+    assert closed.source is Source.HOLD and closed.target is None
+    assert b.arm("  ")[0] is False
+    assert b.arm("an operator")[0]
+    assert tick(b).target is not None
+
+
+def test_disarming_ends_every_command_until_armed_again(bench):
+    b = bench()
+    tick(b)
+    b.arbiter.disarm()
+    assert tick(b).target is None
+    b.human()
+    assert tick(b).target is None
+    b.arm()
+    assert tick(b).source is Source.POLICY
+
+
+def test_takeover_and_hand_back_start_from_the_measured_pose(bench):
+    """Pins: the commanded pose of the policy, 20 mm ahead, carried over to the human."""
+    b = bench()
+    for _ in range(3):
+        tick(b)
+    assert b.said[-1].target.pose[0] == pytest.approx(0.52)
+    b.human((0.0,) * 6)
+    assert tick(b).target.pose[0] == pytest.approx(0.50)
+    b.human((0.0,) * 6, grab=False, released=True)
+    assert tick(b, policy=(0.0,) * 6).target.pose[0] == pytest.approx(0.50)
+    assert b.said[-1].source is Source.POLICY
+
+
+def test_every_episode_starts_from_its_own_measured_pose(bench):
+    b = bench()
+    tick(b)
+    moved(b, 0.6)
+    assert tick(b, step=0, episode_id="e1").target.pose[0] == pytest.approx(0.61)
+
+
+def test_a_hold_latches_one_pose_and_motion_after_it_starts_from_the_measured_one(bench):
+    """Pins: a hold that follows a sagging arm down."""
+    b = bench()
+    tick(b)
+    b.human(grab=True)
+    b.human(grab=False)  # the human pauses: control is kept, nothing moves
+    holds = []
+    for sag_m in (0.0, 0.005, 0.01):
+        moved(b, 0.5 - sag_m)
+        holds.append(tick(b).target)
+    assert [hold.pose[0] for hold in holds] == [0.5] * 3 and all(hold.hold for hold in holds)
+    b.human((0.0,) * 6)
+    assert tick(b).target.pose[0] == pytest.approx(0.49)
+
+
+def test_the_human_keeps_control_until_handing_it_back(bench):
+    b = bench()
+    b.human()
+    assert tick(b).source is Source.HUMAN
+    b.human(grab=False)
+    assert tick(b).source is Source.HOLD
+    assert b.arbiter.in_control is Source.HUMAN
+    b.human(grab=False, released=True)
+    assert tick(b).source is Source.POLICY
+
+
+def test_a_lost_device_ends_in_hold_never_with_the_policy(bench):
+    b = bench()
+    b.human()
+    tick(b)
+    b.advance_s(0.35)
+    b.timer()
+    assert b.faults() == ["teleop_lost"]
+    assert tick(b).source is Source.HOLD
+    b.human(grab=False, released=True)
+    assert tick(b).source is Source.HOLD
+
+
+def test_a_synchronous_device_that_misses_a_tick_it_controls_is_lost(bench):
+    b = bench()
+    b.observe()
+    b.human(sync=True)
+    assert b.policy().source is Source.HUMAN
+    b.observe()
+    b.policy()
+    b.advance_s(0.6)
+    assert b.timer().source is Source.HOLD
+    assert b.faults() == ["teleop_lost"]
+
+
+def test_the_scripted_human_starts_every_episode_anew(bench):
+    """Pins: an episode that ended under the scripted human's hand leaves the next one in hold."""
+    b = bench()
+    b.observe()
+    b.human(sync=True)
+    b.policy()
+    b.observe(last=True)
+    b.observe(step=0, episode_id="e1")
+    b.policy()
+    assert b.human(grab=False, sync=True).source is Source.POLICY
+
+
+def test_a_grab_at_the_next_tick_does_not_take_over_the_open_one(bench):
+    b = bench(expects_teleop=True)
+    b.observe()
+    b.human(k=1, sync=True)
+    b.human(grab=False, sync=True)
+    assert b.policy().source is Source.POLICY
+    b.observe()
+    assert b.policy().source is Source.HUMAN
+
+
+def test_while_the_human_has_control_a_silent_policy_is_no_fault(bench):
+    b = bench()
+    b.human()
+    b.observe()
+    b.advance_s(0.2)
+    b.human()
+    b.advance_s(0.2)
+    b.human()
+    b.advance_s(0.2)
+    assert b.timer().source is Source.HUMAN
+    assert b.faults() == []
+
+
+def test_between_episodes_in_real_time_the_arm_hears_holds_and_the_human(bench):
+    """Pins: the arm's own watchdog trips in every gap between two episodes."""
+    b = bench(lockstep=False)
+    first = b.timer()
+    assert first.source is None and first.target.hold and first.tick.episode_id == ""
+    assert b.timer() is None  # one per period
+    b.advance_s(0.1)
+    b.robot()
+    b.human((1.0, 0, 0, 0, 0, 0))
+    closed = b.timer()
+    assert closed.source is None and not closed.target.hold
+    assert closed.target.pose[0] == pytest.approx(0.51)
+
+
+def test_demonstrations_never_ask_the_policy(bench):
+    b = bench()
+    b.human(grab=False, released=True)
+    assert b.observe(purpose=Purpose.DEMO).source is Source.HOLD
+    assert b.arbiter.in_control is Source.HOLD
+    assert b.observe(phase=Phase.IDLE, purpose=Purpose.NONE).source is Source.HOLD

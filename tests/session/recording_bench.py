@@ -1,0 +1,181 @@
+"""A recorder and a store as processes of their own, and a client that plays the rest of the graph."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from inril_common.qos import EVENT, LATCHED, TICK
+from inril_msgs import msg as messages
+from inril_msgs.msg import EpisodeReady, RecorderStatus
+from inril_msgs.srv import ListEpisodes, ReadBlob
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+from inril_core.data.blobs import pull_blob
+from inril_core.data.schemas import EPISODE_EVENT, TOPICS
+from inril_core.run import RunPaths
+from tests.data.synthetic import Synthetic
+from tests.graph.harness import own_domain
+
+START_S = 60.0
+
+
+class RecordingBench:
+    """`start` and `kill` nodes, `publish` as the graph would, and `until` something was heard."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.paths = RunPaths(run_dir)
+        self.statuses: list[RecorderStatus] = []
+        self.ready: list[EpisodeReady] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._clients: dict[str, Any] = {}
+        self._dead: set[bytes] = set()
+
+    def __enter__(self) -> RecordingBench:
+        self._stack = ExitStack()
+        self.domain = self._stack.enter_context(own_domain())
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=self.domain)
+        self._stack.callback(rclpy.shutdown, context=self._context)
+        self.node = rclpy.create_node("bench", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._publishers = {
+            topic: self.node.create_publisher(
+                getattr(messages, name.rsplit("/", 1)[1]), topic, EVENT if topic == EPISODE_EVENT else TICK
+            )
+            for topic, name in TOPICS.items()
+        }
+        self.node.create_subscription(RecorderStatus, "/recorder_status", self.statuses.append, EVENT)
+        self.node.create_subscription(EpisodeReady, "/episode_ready", self.ready.append, LATCHED)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self._processes):
+            self.kill(name)
+        self.node.destroy_node()
+        self._executor.shutdown()
+        self._stack.close()
+
+    def start(self, name: str, **parameters: Any) -> None:
+        """Start `recorder_node` or `store_node`; a recorder is configured and activated too."""
+        command = [
+            sys.executable,
+            "-m",
+            f"inril_session.{name}",
+            "--ros-args",
+            "-p",
+            f"run_dir:={self.paths.root}",
+        ]
+        for key, value in parameters.items():
+            command += ["-p", f"{key}:={value}"]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
+        self._processes[name] = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        if name == "recorder_node":
+            for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+                request = ChangeState.Request(transition=Transition(id=transition))
+                assert self.call(ChangeState, f"/{name}/change_state", request).success
+            self.until(self._matched, "the recorder's subscriptions")
+
+    def _matched(self) -> bool:
+        """Every topic goes to a recorder that is alive; a killed one stays known for the length of its
+        lease."""
+        for topic, publisher in self._publishers.items():
+            known = {bytes(info.endpoint_gid) for info in self.node.get_subscriptions_info_by_topic(topic)}
+            if not known - self._dead or publisher.get_subscription_count() < len(known):
+                return False
+        return True
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
+        """End a process; its exit code."""
+        for topic in self._publishers:
+            infos = self.node.get_subscriptions_info_by_topic(topic)
+            self._dead |= {bytes(info.endpoint_gid) for info in infos if info.node_name == name}
+        process = self._processes.pop(name)
+        process.send_signal(number)
+        code = process.wait(timeout=30)
+        self.statuses.clear()
+        return code
+
+    def pid(self, name: str) -> int:
+        """Process id."""
+        return self._processes[name].pid
+
+    def publish(self, pairs: Iterator[tuple[str, Any]] | list[tuple[str, Any]]) -> None:
+        """Publish at the recorder's pace: a tick is answered before the next, as in the graph."""
+        for topic, message in pairs:
+            self._publishers[topic].publish(message)
+            step = getattr(message, "step", 0)
+            if topic == "/observation" and step:
+                self.until(partial(self._reached, message.episode_id, step - 1), f"step {step} on disk")
+
+    def _reached(self, episode_id: str, step: int) -> bool:
+        return self.on_disk(episode_id) >= step
+
+    def on_disk(self, episode_id: str) -> int:
+        """last_step_on_disk of an episode, as last reported."""
+        status = self.statuses[-1] if self.statuses else None
+        return status.last_step_on_disk if status is not None and status.episode_id == episode_id else -1
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = START_S) -> Any:
+        """Spin until the condition holds."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            value = condition()
+            if value:
+                return value
+            self._executor.spin_once(timeout_sec=0.02)
+            dead = {name: p.returncode for name, p in self._processes.items() if p.poll() is not None}
+            assert not dead, f"{dead} ended while waiting for {what}"
+        raise TimeoutError(f"no {what}; newest status: {self.statuses[-1:]}")
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """A service's answer."""
+        client = self._clients.setdefault(name, self.node.create_client(kind, name))
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            self.until(client.service_is_ready, name)
+            future = client.call_async(request)
+            with suppress(TimeoutError):  # it may have gone to a server that was killed
+                self.until(future.done, f"an answer of {name}", 2.0)
+                return future.result()
+        raise TimeoutError(f"no answer of {name}")
+
+    def announced(self, episode_id: str) -> EpisodeReady:
+        """Wait for an episode's announcement."""
+        return self.until(
+            lambda: next((e for e in reversed(self.ready) if e.episode_id == episode_id), None),
+            f"{episode_id} ready",
+        )
+
+    def listed(self) -> list[EpisodeReady]:
+        """What the store lists."""
+        return list(self.call(ListEpisodes, "/store/list_episodes", ListEpisodes.Request(limit=100)).episodes)
+
+    def pull(self, ready: EpisodeReady, path: Path) -> Path:
+        """Pull an announced episode over DDS."""
+
+        def read(sha256: str, offset: int, length: int) -> tuple[int, bytes]:
+            request = ReadBlob.Request(sha256=ready.sha256, offset=offset, length=length)
+            response = self.call(ReadBlob, "/store/read_blob", request)
+            assert response.success, response.message
+            return response.size_bytes, bytes(response.data)
+
+        return pull_blob(read, bytes(ready.sha256).hex(), ready.size_bytes, path)
+
+    def record(self, made: Synthetic) -> None:
+        """Publish a whole episode."""
+        self.publish(made.messages())

@@ -1,0 +1,149 @@
+"""Pins: whose targets move the simulated arm, when it holds, and that nothing re-arms itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inril_core.errors import ConfigError
+from inril_core.sim.driver import CellDriver, ResetRefused, TargetCommand
+from inril_core.sim.env import CellEnv
+
+TIMEOUT_NS = 300_000_000
+FOREVER_NS = 10**18
+
+
+def ready(env: CellEnv, lockstep: bool, delay_steps: int = 0) -> CellDriver:
+    driver = CellDriver(env.cell, lockstep, TIMEOUT_NS, delay_steps)
+    driver.reset(3, "a", "train")
+    return driver
+
+
+def target(driver: CellDriver, k: int = 0, up_m: float = 0.008, **changes: object) -> TargetCommand:
+    pose = (driver.cell.state.tool_pose + np.array([0, 0, up_m, 0, 0, 0, 0])).tolist()
+    command = TargetCommand("boot", k, "a", pose, 0.0, False, FOREVER_NS)
+    return replace(command, **changes)  # type: ignore[arg-type]
+
+
+def height_m(driver: CellDriver) -> float:
+    return float(driver.cell.state.tool_pose[2])
+
+
+def test_physics_waits_for_the_first_target_of_its_episode(env: CellEnv) -> None:
+    driver = ready(env, lockstep=False)
+    start = driver.cell.state
+    for mono_ns in range(0, 2 * TIMEOUT_NS, TIMEOUT_NS // 3):
+        assert driver.run_period(mono_ns) is start
+    assert not driver.needs_rearm
+    assert not driver.offer(target(driver, episode_id="b"), 0, 0)
+    assert not driver.offer(target(driver, episode_id="", hold=True), 0, 0)
+    assert driver.run_period(1) is start and driver.paused
+    assert driver.offer(target(driver), 0, 0)
+    assert driver.run_period(1).step == 1
+
+
+def test_a_person_can_retract_the_arm_between_episodes(env: CellEnv) -> None:
+    driver = ready(env, lockstep=False)
+    before = height_m(driver)
+    assert driver.offer(target(driver, episode_id=""), 0, 0)
+    driver.run_period(1)
+    assert height_m(driver) > before + 0.004
+
+
+def test_real_time_holds_after_silence_until_armed(env: CellEnv) -> None:
+    driver = ready(env, lockstep=False)
+    assert driver.offer(target(driver), 0, mono_ns=0)
+    driver.run_period(TIMEOUT_NS)
+    assert not driver.needs_rearm
+    driver.run_period(TIMEOUT_NS + 1)
+    assert driver.needs_rearm and driver.holding
+    before = height_m(driver)
+    assert not driver.offer(target(driver, k=1), 0, TIMEOUT_NS + 2)
+    driver.run_period(TIMEOUT_NS + 3)
+    assert driver.needs_rearm and abs(height_m(driver) - before) < 0.003
+    with pytest.raises(ResetRefused, match="/robot/arm"):
+        driver.reset(4, "b", "train")
+    assert not driver.arm(True, "")[0] and driver.needs_rearm
+    assert driver.arm(True, "anyone")[0] and not driver.needs_rearm
+    driver.run_period(10 * TIMEOUT_NS)
+    assert not driver.needs_rearm  # silence counts from the first target after arming
+    assert driver.offer(target(driver, k=2), 0, 10 * TIMEOUT_NS)
+
+
+def test_hold_targets_outside_episodes_feed_the_watchdog(env: CellEnv) -> None:
+    driver = ready(env, lockstep=False)
+    driver.offer(target(driver), 0, 0)
+    driver.offer(target(driver, episode_id="", hold=True, k=0), 0, TIMEOUT_NS)
+    driver.run_period(2 * TIMEOUT_NS)
+    assert not driver.needs_rearm
+
+
+def test_disarming_stops_following(env: CellEnv) -> None:
+    driver = ready(env, lockstep=False)
+    assert driver.arm(False, "")[0]
+    assert not driver.offer(target(driver), 0, 0)
+    assert driver.needs_rearm
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pose": [math.nan] * 7},
+        {"pose": [0.5, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0]},
+        {"pose": [0.5, 0.0, 0.2]},
+        {"gripper_width_m": -1.0},
+        {"gripper_width_m": math.inf},
+        {"valid_until_ns": 99},
+        {"episode_id": "b"},
+    ],
+)
+def test_unsound_foreign_and_expired_targets_are_refused_and_counted(
+    env: CellEnv, change: dict[str, object]
+) -> None:
+    driver = ready(env, lockstep=True)
+    assert not driver.offer(target(driver, **change), now_ns=100, mono_ns=0)
+    assert driver.refused_targets == 1 and driver.paused
+
+
+def test_repeated_and_reordered_targets_are_refused(env: CellEnv) -> None:
+    driver = ready(env, lockstep=True)
+    assert driver.offer(target(driver, k=4), 0, 0)
+    assert not driver.offer(target(driver, k=4), 0, 0)
+    assert not driver.offer(target(driver, k=3), 0, 0)
+    assert driver.offer(target(driver, k=0, boot_id="observer restarted"), 0, 0)
+
+
+def test_lockstep_targets_move_and_silence_holds(env: CellEnv) -> None:
+    driver = ready(env, lockstep=True)
+    start = driver.cell.state
+    assert driver.hold_period() is start
+    driver.offer(target(driver), 0, 0)
+    moved = driver.lockstep_period()
+    assert moved.tool_pose[2] > start.tool_pose[2] + 0.004
+    assert driver.hold_period().step == 2
+
+
+def test_delay_makes_each_target_act_later(env: CellEnv) -> None:
+    driver = ready(env, lockstep=True, delay_steps=2)
+    heights = [height_m(driver)]
+    for k in range(4):
+        up_m = 0.02 if k == 0 else -0.01
+        pose = (driver.cell.state.tool_pose + np.array([0, 0, up_m, 0, 0, 0, 0])).tolist()
+        assert driver.offer(target(driver, k=k, pose=pose), 0, 0)
+        driver.lockstep_period()
+        heights.append(height_m(driver))
+    rises = np.diff(heights)
+    assert np.abs(rises[:2]).max() < 0.002 and rises[2] > 0.01
+    driver.reset(3, "b", "train")
+    driver.offer(target(driver, episode_id="b"), 0, 0)
+    assert abs(driver.lockstep_period().tool_pose[2] - heights[0]) < 0.002  # the queue was cleared
+
+
+@pytest.mark.parametrize("change", [{"delay_steps": -1}, {"target_timeout_ns": 0}])
+def test_bad_settings_are_refused(env: CellEnv, change: dict[str, int]) -> None:
+    settings = {"target_timeout_ns": 1, "delay_steps": 0, **change}
+    with pytest.raises(ConfigError):
+        CellDriver(env.cell, True, **settings)

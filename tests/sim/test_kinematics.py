@@ -1,0 +1,45 @@
+"""Pins: inverse kinematics reaches what it should, moves within bounds and says what it cannot reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inril_core.sim.cell import REST_RAD
+from inril_core.sim.kinematics import MAX_STEP_RAD, ArmKinematics, OutOfReach
+from inril_core.transforms import quat_from_rotvec, quat_multiply
+
+ARM = ArmKinematics(REST_RAD)
+
+
+def test_forward_kinematics_of_the_data_sheet_pose() -> None:
+    """At zero angles the flange is 88 mm forward, 926 mm up (0.333 + 0.316 + 0.384 - 0.107), tool down."""
+    pose = ARM.tool_pose(np.zeros(7))
+    assert pose[:3] == pytest.approx([0.088, 0.0, 0.926 - 0.1034], abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_solve_reaches_poses_near_rest(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = ARM.tool_pose(REST_RAD)
+    target[:3] += rng.uniform(-0.08, 0.08, 3)
+    target[3:] = quat_multiply(quat_from_rotvec(rng.uniform(-0.3, 0.3, 3).tolist()), target[3:].tolist())
+    reached = ARM.tool_pose(ARM.solve(REST_RAD, target))
+    assert reached[:3] == pytest.approx(target[:3], abs=2e-4)
+    assert abs(np.dot(reached[3:], target[3:])) > 1 - 1e-7
+
+
+def test_one_step_follows_a_control_step() -> None:
+    target = ARM.tool_pose(REST_RAD)
+    target[:3] += [0.01, -0.01, 0.01]
+    joint_rad, _ = ARM.step(REST_RAD, target)
+    assert ARM.tool_pose(joint_rad)[:3] == pytest.approx(target[:3], abs=3e-4)
+
+
+def test_far_targets_are_approached_slowly_and_reported() -> None:
+    target = ARM.tool_pose(REST_RAD)
+    target[0] += 2.0
+    joint_rad, _ = ARM.step(REST_RAD, target)
+    assert np.abs(joint_rad - REST_RAD).max() <= MAX_STEP_RAD + 1e-12
+    with pytest.raises(OutOfReach, match="out of reach"):
+        ARM.solve(REST_RAD, target)

@@ -1,0 +1,64 @@
+"""Pins: pictures show the scene, and a recorded state gives the same picture again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inril_core.contract import Contract
+from inril_core.sim.env import CellEnv
+from inril_core.sim.render import CAMERAS, EpisodeRenderer, RenderError
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_each_camera_sees_something(env: CellEnv, camera: str) -> None:
+    env.reset(0)
+    pixels = env.cell.render(camera, 96, 64)
+    assert pixels.shape == (64, 96, 3) and pixels.dtype == np.uint8
+    assert pixels.std() > 20
+    orange = (pixels[..., 0] > 100) & (pixels[..., 0] > 1.6 * pixels[..., 2].astype(int))
+    assert orange.sum() > 20  # leg or table top
+
+
+def test_recorded_states_give_the_same_picture(env: CellEnv, contract: Contract) -> None:
+    env.reset(3)
+    live = env.cell.render("front", 64, 64)
+    renderer = EpisodeRenderer(contract, shadows=False)
+    again = renderer.image(env.state.qpos, "front", 64, 64)
+    env.step(np.ones(6))
+    assert np.array_equal(live, again)
+    assert not np.array_equal(live, renderer.image(env.state.qpos, "front", 64, 64))
+    renderer.close()
+    renderer.close()
+
+
+def test_drawing_does_not_touch_physics(env: CellEnv) -> None:
+    def run(draw: bool) -> np.ndarray:
+        env.reset(4)
+        for _ in range(3):
+            if draw:
+                env.cell.render("wrist", 32, 32)
+            env.step(np.full(6, 0.3))
+        return env.state.qpos
+
+    assert np.array_equal(run(True), run(False))
+
+
+def test_bad_requests_are_refused(env: CellEnv, contract: Contract) -> None:
+    env.reset(0)
+    with pytest.raises(RenderError, match="camera"):
+        env.cell.render("nowhere", 32, 32)
+    renderer = EpisodeRenderer(contract)
+    for qpos in (np.zeros(3), np.full(env.cell.model.nq, np.nan)):
+        with pytest.raises(RenderError, match="qpos"):
+            renderer.image(qpos)
+
+
+def test_missing_opengl_is_explained(env: CellEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no display")
+
+    monkeypatch.setattr("inril_core.sim.render.mujoco.Renderer", broken)
+    env.reset(0)
+    with pytest.raises(RenderError, match="libegl1"):
+        env.cell.render("front", 33, 31)

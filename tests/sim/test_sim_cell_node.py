@@ -1,0 +1,125 @@
+"""Pins: the simulated arm follows its episode's targets only, never freezes the graph or re-arms itself."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from inril_common.convert import array_to_pose, ns_to_stamp, pose_to_array, stamp_to_ns
+from inril_hardware.sim_cell import SimCell
+from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, Target
+from inril_msgs.srv import Arm, ResetCell
+
+from tests.sim.nodes import Bench, bench
+
+FAR_NS = 2 * 10**18
+
+
+def target(robot: RobotState, episode_id: str, k: int = 0, dz_m: float = 0.005) -> Target:
+    """A target a little above the measured pose."""
+    message = Target(boot_id="observer", k=k, episode_id=episode_id, valid_until=ns_to_stamp(FAR_NS))
+    message.pose = array_to_pose(pose_to_array(robot.tool_pose) + np.array([0, 0, dz_m, 0, 0, 0, 0]))
+    return message
+
+
+def lay_out(
+    bench: Bench, reset_id: str, seed: int = 3, purpose: int = Observation.PURPOSE_TRAIN
+) -> ResetCell.Response:
+    request = ResetCell.Request(seed=seed, reset_id=reset_id, purpose=purpose)
+    return bench.call(ResetCell, "/cell/reset", request)
+
+
+def test_lockstep_moves_once_per_target_and_only_for_its_own_episode() -> None:
+    with bench(SimCell, lockstep_timeout_s=30.0) as cell:
+        truths, robots = cell.hear(CellTruth, "/cell_truth"), cell.hear(RobotState, "/robot_state")
+        parts = cell.hear(PartPoses, "/part_poses")
+        targets = cell.client.create_publisher(Target, "/target", 10)
+        cell.until(lambda: targets.get_subscription_count() == 1, "subscription")
+        assert lay_out(cell, "a").success
+        cell.until(lambda: robots and parts and truths[-1].reset_id == "a", "state after the reset")
+        first = robots[-1]
+        targets.publish(target(first, "another"))
+        targets.publish(target(first, "a", k=5))
+        targets.publish(target(first, "a", k=5))  # a repetition
+        targets.publish(target(first, "a", k=6, dz_m=0.01))
+        cell.until(lambda: truths[-1].step == 2 and len(parts) == len(robots) == len(truths), "second step")
+        assert [t.step for t in truths if t.reset_id == "a"] == [0, 1, 2]
+        assert robots[-1].tool_pose.position.z > first.tool_pose.position.z + 0.005
+        stamps = [stamp_to_ns(t.header.stamp) for t in truths]
+        assert {b - a for a, b in itertools.pairwise(stamps)} == {100_000_000}
+        assert (
+            stamps
+            == [stamp_to_ns(r.header.stamp) for r in robots]
+            == [stamp_to_ns(p.header.stamp) for p in parts]
+        )
+        assert parts[-1].names == ["leg", "hole"]
+
+
+def test_lockstep_republishes_while_paused_and_holds_while_running() -> None:
+    with bench(SimCell, lockstep_timeout_s=0.05) as cell:
+        truths, robots = cell.hear(CellTruth, "/cell_truth"), cell.hear(RobotState, "/robot_state")
+        targets = cell.client.create_publisher(Target, "/target", 10)
+        cell.until(lambda: targets.get_subscription_count() == 1, "subscription")
+        assert lay_out(cell, "a").success
+        cell.until(lambda: sum(t.reset_id == "a" for t in truths) >= 3, "repeated states")
+        paused = [t for t in truths if t.reset_id == "a"]
+        assert all(t.step == 0 and t.qpos == paused[0].qpos for t in paused)
+        targets.publish(target(robots[-1], "a"))
+        cell.until(lambda: truths[-1].step >= 3, "periods in hold")
+
+
+def test_real_time_watchdog_holds_until_a_person_arms() -> None:
+    with bench(SimCell, real_time_factor=1.0, target_timeout_s=0.25) as cell:
+        robots, truths = cell.hear(RobotState, "/robot_state"), cell.hear(CellTruth, "/cell_truth")
+        targets = cell.client.create_publisher(Target, "/target", 10)
+        cell.until(lambda: targets.get_subscription_count() == 1 and robots, "subscription")
+        assert not robots[-1].needs_rearm
+        assert lay_out(cell, "a").success
+        cell.until(lambda: truths[-1].reset_id == "a", "state after the reset")
+        targets.publish(target(robots[-1], "a"))
+        cell.until(lambda: robots[-1].needs_rearm and robots[-1].holding, "watchdog")
+        height_m = robots[-1].tool_pose.position.z
+        targets.publish(target(robots[-1], "a", k=9, dz_m=0.02))
+        seen = len(robots)
+        cell.until(lambda: len(robots) > seen + 3, "states")
+        assert robots[-1].needs_rearm and abs(robots[-1].tool_pose.position.z - height_m) < 0.002
+        assert not lay_out(cell, "b").success
+        assert not cell.call(Arm, "/robot/arm", Arm.Request(arm=True, operator_name=" ")).success
+        assert cell.call(Arm, "/robot/arm", Arm.Request(arm=True, operator_name="test")).success
+        cell.until(lambda: not robots[-1].needs_rearm, "armed state")
+        assert lay_out(cell, "b").success
+
+
+def test_images_come_in_recorded_purposes_only() -> None:
+    from sensor_msgs.msg import Image
+
+    with bench(SimCell, lockstep_timeout_s=0.05) as cell:
+        truths, images = cell.hear(CellTruth, "/cell_truth"), cell.hear(Image, "/camera/front/image")
+        assert lay_out(cell, "train").success
+        cell.until(lambda: sum(t.reset_id == "train" for t in truths) >= 2, "states")
+        assert not images
+        assert lay_out(cell, "demo", purpose=Observation.PURPOSE_DEMO).success
+        cell.until(lambda: images, "image")
+        assert (images[0].height, images[0].width, images[0].encoding) == (84, 84, "rgb8")
+        stamp = images[0].header.stamp
+        cell.until(lambda: any(t.header.stamp == stamp for t in truths), "state of the image's stamp")
+        assert not lay_out(cell, "x", purpose=9).success
+
+
+def test_reset_start_depends_on_the_seed_alone() -> None:
+    with bench(SimCell, lockstep_timeout_s=30.0) as cell:
+        truths, robots = cell.hear(CellTruth, "/cell_truth"), cell.hear(RobotState, "/robot_state")
+        targets = cell.client.create_publisher(Target, "/target", 10)
+        cell.until(lambda: targets.get_subscription_count() == 1, "subscription")
+        for reset_id in ("a", "b"):
+            assert lay_out(cell, reset_id, seed=7).success
+            cell.until(lambda reset_id=reset_id: truths and truths[-1].reset_id == reset_id, "state")
+            targets.publish(target(robots[-1], reset_id))
+            cell.until(lambda: truths[-1].step == 1, "step")
+        after = {t.reset_id: t.qpos for t in truths if t.step == 1}
+        assert after["a"] == after["b"]
+        assert pose_to_array(robots[-1].tool_pose)[2] > 0.05
