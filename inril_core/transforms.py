@@ -15,11 +15,14 @@ Vector3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 Rotation6 = tuple[float, float, float, float, float, float]
 
+_UNIT_ROUNDING = 1e-15  # a few units in the last place, which is what one normalisation leaves
 _SMALL_ANGLE_RAD = 1e-6  # below this sin(a)/a is 1 to double precision (error a^2/6 < 2e-13)
 
 
 def quat_normalise(q: Floats) -> Quaternion:
-    """Unit quaternion along `q`.
+    """Unit quaternion along `q`; one that is already unit to rounding comes back bit by bit.
+
+    So normalising twice is the same as once, and the graph computes what the in-process environment does.
 
     Raises:
         ValueError: `q` is not finite or its norm is below 1e-6, so it names no rotation.
@@ -28,6 +31,8 @@ def quat_normalise(q: Floats) -> Quaternion:
     norm = math.sqrt(x * x + y * y + z * z + w * w)
     if not 1e-6 <= norm < math.inf:  # false for NaN too
         raise ValueError(f"quaternion xyzw = {tuple(q)} has norm {norm}: must be finite and above 1e-6")
+    if abs(norm - 1.0) < _UNIT_ROUNDING:
+        return (x, y, z, w)
     return (x / norm, y / norm, z / norm, w / norm)
 
 

@@ -24,15 +24,19 @@ CELL_TRUTH = "/cell_truth"
 EPISODE_EVENT = "/episode_event"
 
 TOPICS = {
+    CELL_TRUTH: "inril_msgs/msg/CellTruth",
     OBSERVATION: "inril_msgs/msg/Observation",
     POLICY_ACTION: "inril_msgs/msg/PolicyAction",
     TELEOP_ACTION: "inril_msgs/msg/TeleopAction",
     EXECUTED_ACTION: "inril_msgs/msg/ExecutedAction",
     TARGET: "inril_msgs/msg/Target",
-    CELL_TRUTH: "inril_msgs/msg/CellTruth",
     EPISODE_EVENT: "inril_msgs/msg/EpisodeEvent",
 }
-"""Recorded topics and their types."""
+"""Recorded topics and their types, in the order in which they are taken when several have news.
+
+The cell's truth is sent before the Observation that it is part of, and is taken first: the last Observation
+closes the recording.
+"""
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 IMAGE_TOPIC = "/observation/image/"

@@ -20,6 +20,7 @@ class PolicyConfig(Settings):
     log_std_init: float = -1.5
     log_std_min: float = -4.0
     log_std_max: float = 0.0
+    mean_limit: float | None = None
     std_floor: float = Field(
         0.01, gt=0.0, description="smallest std of the observation normaliser, field's unit"
     )

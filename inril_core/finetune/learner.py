@@ -157,6 +157,8 @@ class Learner:
         self._log.append(record)
         self._known[episode.episode_id] = episode.sha256
         self.ingested_steps += steps
+        if len(self._log) == 1:  # a log left by a run that died before its first checkpoint
+            write_lines(self.run_dir / INGEST_LOG_NAME, [])
         append_line(self.run_dir / INGEST_LOG_NAME, vars(record))
         return Ingested(steps)
 
@@ -189,7 +191,7 @@ class Learner:
         s = self.config.schedule
         if self.ingested_steps < s.warmup_steps or self.ingested_steps == 0:
             return 0
-        steps = min(self.ingested_steps, s.budget_steps) - s.warmup_steps
+        steps = self.ingested_steps - s.warmup_steps
         return s.critic_warmup_updates + int(s.utd * steps)
 
     @property

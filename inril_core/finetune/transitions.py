@@ -71,8 +71,8 @@ def transitions(
     total, discount = np.zeros(len(starts), np.float32), np.zeros(len(starts), np.float32)
     following = np.zeros(len(starts), np.int64)
     for row, t in enumerate(starts):
-        end = t + 1
-        while end < min(t + n_steps, len(usable)) and usable[end]:
+        end = int(t) + 1
+        while end < min(int(t) + n_steps, len(usable)) and usable[end]:
             end += 1
         weights = gamma ** np.arange(end - t)
         total[row] = np.dot(weights, rewards[t:end])

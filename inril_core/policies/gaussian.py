@@ -48,6 +48,8 @@ class GaussianPolicy(nn.Module):
         log_std: ``state`` (a second head), or ``fixed`` at ``log_std_init``.
         log_std_init: where the log-std starts; must lie within its bounds.
         log_std_min, log_std_max: bounds of the log-std, before squashing.
+        mean_limit: bound of the mean before squashing, approached smoothly; None: unbounded. A mean far out, where
+            tanh is flat, has no gradient to come back on.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -67,6 +69,7 @@ class GaussianPolicy(nn.Module):
         log_std_init: float = -1.5,
         log_std_min: float = -4.0,
         log_std_max: float = 0.0,
+        mean_limit: float | None = None,
     ) -> None:
         super().__init__()
         if activation not in _ACTIVATIONS:
@@ -78,6 +81,8 @@ class GaussianPolicy(nn.Module):
                 f"policy.log_std_min/init/max = {log_std_min}/{log_std_init}/{log_std_max}: "
                 "must be ordered and within [-20, 2]"
             )
+        if mean_limit is not None and not 1.0 <= mean_limit <= 10.0:
+            raise ConfigError(f"policy.mean_limit = {mean_limit}: must be null or in [1, 10]")
         sizes = (observation_size, *hidden, action_size)
         if not hidden or any(not isinstance(size, int) or size < 1 for size in sizes):
             raise ConfigError(
@@ -86,6 +91,7 @@ class GaussianPolicy(nn.Module):
         self.observation_size, self.action_size = observation_size, action_size
         self.hidden, self.activation, self.log_std_mode = tuple(hidden), activation, log_std
         self.log_std_init, self.log_std_min, self.log_std_max = log_std_init, log_std_min, log_std_max
+        self.mean_limit = mean_limit
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-2], sizes[1:-1], strict=True))
         outputs = action_size * (2 if log_std == "state" else 1)
         self.head = nn.Linear(sizes[-2], outputs)
@@ -109,6 +115,7 @@ class GaussianPolicy(nn.Module):
             "log_std_init": self.log_std_init,
             "log_std_min": self.log_std_min,
             "log_std_max": self.log_std_max,
+            "mean_limit": self.mean_limit,
         }
 
     def fit_normaliser(self, observations: Array, std_floor: float = 0.01) -> None:
@@ -146,9 +153,12 @@ class GaussianPolicy(nn.Module):
         for layer in self.layers:
             hidden = act(layer(hidden))
         out = self.head(hidden)
+        mean = out[..., : self.action_size]
+        if self.mean_limit is not None:
+            mean = self.mean_limit * torch.tanh(mean / self.mean_limit)
         if self.log_std_mode == "fixed":
-            return out, torch.full_like(out, self.log_std_init)
-        mean, log_std = out.split(self.action_size, -1)
+            return mean, torch.full_like(mean, self.log_std_init)
+        log_std = out[..., self.action_size :]
         return mean, log_std.clamp(self.log_std_min, self.log_std_max)
 
     def sample(self, normalised: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,7 @@ class Arbiter:
         self._deadline_mono_ns = 0
         self._next_target_mono_ns = 0  # outside ticks
         self._policy: PolicyAnswer | None = None  # of the newest tick
+        self._unanswered_since_mono_ns: int | None = None  # first Observation since the policy's last answer
         self._early_policy: PolicyAnswer | None = None
         self._human: HumanAnswer | None = None  # newest
         self._early_human: HumanAnswer | None = None
@@ -97,11 +98,16 @@ class Arbiter:
         self._open = tick
         self._deadline_mono_ns = mono_ns + self._config.deadline_ns
         self._take_early_answers(tick)
+        if tick.step == 0:
+            self._unanswered_since_mono_ns = None
+        if self._missing_policy(tick) and self._unanswered_since_mono_ns is None:
+            self._unanswered_since_mono_ns = mono_ns
         return said + self._close_if_answered(now_ns, mono_ns)
 
     def on_policy_action(self, answer: PolicyAnswer, now_ns: int, mono_ns: int) -> list[Closed]:
         """The policy's answer to a tick: in time, early (kept) or late (counted and dropped)."""
         self._watch.policy_mono_ns = mono_ns
+        self._unanswered_since_mono_ns = None
         newest = self._newest
         if newest is None or answer.boot_id != self._boot_id or answer.k > newest.k:
             if answer.boot_id in self._old_boot_ids:
@@ -232,7 +238,7 @@ class Arbiter:
             self._grab_is_spent = False
         if answer.released:
             self._human_has_control = False
-        elif answer.grab and self.armed and not self._grab_is_spent:
+        elif answer.grab and not self._grab_is_spent:
             self._human_has_control = True
         if self._human_has_control:
             self._check_action(answer.action, "the human's device", Blocks.MOTION)
@@ -283,18 +289,21 @@ class Arbiter:
         if self.armed:
             self._watch.check_robot(now_ns, mono_ns)
         if late:
-            self._blame_missing_answers(tick)
+            self._blame_missing_answers(tick, mono_ns)
         self._open = None
         return self._act(tick, now_ns)
 
-    def _blame_missing_answers(self, tick: Tick) -> None:
+    def _blame_missing_answers(self, tick: Tick, mono_ns: int) -> None:
         if self._missing_human(tick):
             self._awaits_human = False  # until it is heard again or the next episode begins
             if self._human_has_control:
                 detail = f"the device with control did not answer tick {tick.k}; restart it, then arm"
                 self._fault(Fault.TELEOP_LOST, detail, Blocks.MOTION)
         if self._missing_policy(tick) and not self._human_has_control:
-            detail = f"no action for tick {tick.k} by its deadline; look after policy_node, then arm"
+            since_mono_ns = self._unanswered_since_mono_ns
+            if since_mono_ns is None or mono_ns - since_mono_ns < self._config.policy_timeout_ns:
+                return
+            detail = f"no action for tick {tick.k} and those before it; look after policy_node, then arm"
             self._fault(Fault.POLICY_ACTION_STALE, detail, Blocks.POLICY)
 
     def _target_outside_ticks(self, now_ns: int, mono_ns: int) -> list[Closed]:

@@ -117,6 +117,8 @@ class ArbiterConfig:
         otherwise ages are checked against the clocks, also between ticks.
     period_ns: monotonic time between the arm's targets outside ticks; not used in lockstep.
     deadline_ns: monotonic time from the arrival of an Observation until its tick is closed in any case.
+    policy_timeout_ns: monotonic age of the oldest Observation without any answer since, at which a missed
+        deadline latches a fault; before that a missed deadline is a tick in hold, counted as late.
     robot_timeout_ns: monotonic silence of the arm that stops all targets; not used in lockstep.
     observation_timeout_ns: monotonic silence of Observations within an episode that stops the policy.
     expects_policy: a policy answers every tick of an episode that is not a demonstration.
@@ -130,6 +132,7 @@ class ArbiterConfig:
     lockstep: bool
     period_ns: int
     deadline_ns: int
+    policy_timeout_ns: int
     robot_timeout_ns: int
     observation_timeout_ns: int
     expects_policy: bool = True
@@ -138,7 +141,7 @@ class ArbiterConfig:
     expects_session: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("period_ns", "deadline_ns", "robot_timeout_ns", "observation_timeout_ns"):
+        for name in ("period_ns", "deadline_ns", "policy_timeout_ns", "robot_timeout_ns", "observation_timeout_ns"):
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigError(f"arbiter.{name} = {value}: must be above 0; every wait has an end")

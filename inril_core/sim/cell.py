@@ -258,7 +258,7 @@ class Cell:
         up = quat_rotate(quat, (0.0, 0.0, 1.0))
         along = quat_rotate(quat, (1.0, 0.0, 0.0))
         in_hole = math.hypot(tip[0], tip[1]) < insert_leg.HOLE_RADIUS_M
-        depth_m = -tip[2] if in_hole else 0.0
+        depth_m = -float(tip[2]) if in_hole else 0.0
         self._count_turn(depth_m, math.atan2(along[1], along[0]))
         rule = self._rule
         success = (

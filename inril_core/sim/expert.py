@@ -17,9 +17,7 @@ HOVER_M = 0.006  # height of the tip above the rim until it is over the hole
 ALIGNED_M = 0.001  # sideways error with which the tip may go down
 FUNNEL = 0.3  # and by how much more per metre above the rim
 ALIGNED_RAD = 0.03  # tilt with which it may go down
-HEADING_RAD = (
-    0.25  # heading error with which it may go down: the turn then ends where the wrist still reaches
-)
+HEADING_RAD = 0.25  # heading error with which it may go down: the turn then ends within the wrist's reach
 DESCENT_M = 0.004  # a step downwards; a faster start swings the tip by more than the clearance
 INSIDE_M = 0.002  # depth from which the hole guides the tip: no more pushing sideways
 SEATED_M = 0.016  # depth below which it turns

@@ -158,10 +158,11 @@ def test_a_killed_program_is_started_again(tmp_path: Path) -> None:
 def test_a_stop_asks_the_manager_first_and_waits_for_it(tmp_path: Path) -> None:
     """Pins an arm that loses its arbiter before it is deactivated."""
     order = tmp_path / "order"
-    programs = [
-        forever(name, f"open({str(order)!r}, 'a').write('{name} ')", manages=name == "manager")
-        for name in ("first", "manager", "second")
-    ]
+    programs = []
+    for name in ("first", "manager", "second"):
+        work = "time.sleep(0.3); " if name == "manager" else ""  # shutting nodes down takes it a while
+        write = f"{work}open({str(order)!r}, 'a').write('{name} ')"
+        programs.append(forever(name, write, manages=name == "manager"))
     recorder = Recorder(programs, tmp_path)
     recorder.when("ready", recorder.stop, times=3)
     assert recorder.run() == 0

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import rclpy
 from inril_common.calls import Calls
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
@@ -53,10 +53,23 @@ class Bench:
         }
         process = subprocess.Popen(command, env=environment, cwd=self._folder)
         self._processes.append(process)
-        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-            request = ChangeState.Request(transition=Transition(id=transition))
-            assert self.ask(ChangeState, f"/{name}/change_state", request).success
+        steps = {
+            State.PRIMARY_STATE_UNCONFIGURED: Transition.TRANSITION_CONFIGURE,
+            State.PRIMARY_STATE_INACTIVE: Transition.TRANSITION_ACTIVATE,
+        }
+        while (state := self._state_of(name)) != State.PRIMARY_STATE_ACTIVE:
+            if state in steps:
+                request = ChangeState.Request(transition=Transition(id=steps[state]))
+                self.try_to_ask(ChangeState, f"/{name}/change_state", request)
         return process
+
+    def _state_of(self, name: str) -> int:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            reply = self.try_to_ask(GetState, f"/{name}/get_state", GetState.Request())
+            if reply is not None:
+                return int(reply.current_state.id)
+        raise AssertionError(f"{name} does not answer")
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
         """Spin until the condition holds."""
@@ -75,12 +88,19 @@ class Bench:
 
     def ask(self, kind: Any, service: str, request: Any) -> Any:
         """Call a service as soon as it is served."""
+        reply = self.try_to_ask(kind, service, request, PATIENCE_S)
+        assert reply is not None, f"{service} did not answer"
+        return reply
+
+    def try_to_ask(self, kind: Any, service: str, request: Any, timeout_s: float = 5.0) -> Any:
+        """Call a service; None if no reply comes: a node that was killed seems to serve for a while."""
         client = self.node.create_client(kind, service)
         self.until(client.service_is_ready, f"service {service}")
         future = client.call_async(request)
-        self.until(future.done, f"reply of {service}")
+        deadline = time.monotonic() + timeout_s
+        self.until(lambda: future.done() or time.monotonic() > deadline, f"reply of {service}")
         self.node.destroy_client(client)
-        return future.result()
+        return future.result() if future.done() else None
 
     def hear(self, kind: Any, topic: str, qos: Any) -> list[Any]:
         """The list into which the topic's messages will come."""

@@ -78,8 +78,17 @@ class Robot:
         self.k = -1
 
     def tick(self, step: int, explore: bool = False) -> PolicyAction:
-        self.observe(step, explore)
-        self.bench.until(lambda: self.answers and self.answers[-1].k == self.k, f"answer to tick {self.k}")
+        """An answered tick. A node that was killed seems to listen for a while, so it may take several."""
+        answered, deadline = len(self.answers), 0.0
+
+        def heard() -> bool:
+            nonlocal deadline
+            if len(self.answers) == answered and time.monotonic() > deadline:
+                self.observe(step, explore)
+                deadline = time.monotonic() + 2.0
+            return len(self.answers) > answered
+
+        self.bench.until(heard, f"answer to tick {self.k}")
         return self.answers[-1]
 
     def observe(self, step: int, explore: bool = False, last: bool = False) -> None:

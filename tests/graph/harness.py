@@ -174,9 +174,13 @@ class GraphRun:
         """A person arms: asks until the arbiter agrees or the time is over."""
         replies: list[Arm.Response] = []
 
+        request = Arm.Request(arm=True, operator_name="test")
+
+        def call(service: str, on_reply: Callable[[Arm.Response], object]) -> None:
+            self.calls.call(Arm, service, request, time.monotonic_ns(), 2.0, on_reply, retry)
+
         def ask() -> None:
-            request = Arm.Request(arm=True, operator_name="test")
-            self.calls.call(Arm, "/arbiter/arm", request, time.monotonic_ns(), 2.0, replies.append, retry)
+            call("/robot/arm", lambda _: call("/arbiter/arm", replies.append))
 
         def retry(_: str) -> None:
             replies.append(Arm.Response(success=False, message="no answer"))

@@ -73,7 +73,18 @@ def test_mode_ignores_the_noise_and_exploration_follows_it() -> None:
     assert not np.array_equal(a[0], c[0])
     np.testing.assert_allclose(np.tanh(a[1]), a[0], rtol=1e-6)
     normalised = policy.normalise(torch.from_numpy(row))
-    assert a[2] == pytest.approx(float(policy.log_prob(normalised, torch.from_numpy(a[1]))), rel=1e-5)
+    assert a[2] == pytest.approx(policy.log_prob(normalised, torch.from_numpy(a[1])).item(), rel=1e-5)
+
+
+def test_bounded_mean_keeps_its_gradient() -> None:
+    """Pins: a mean that runs off to where tanh is flat and never comes back."""
+    policy = policy_from_manifest({**make_policy().manifest(), "mean_limit": 2.0})
+    with torch.no_grad():
+        policy.head.bias[:3] = 50.0
+    mean, _ = policy(torch.zeros(1, 5))
+    assert (mean.abs() <= 2.0).all() and policy_from_manifest(policy.manifest()).mean_limit == 2.0
+    with pytest.raises(ConfigError, match="mean_limit"):
+        policy_from_manifest({**policy.manifest(), "mean_limit": 0.0})
 
 
 def test_act_refuses_nan_and_wrong_shape() -> None:
@@ -91,9 +102,12 @@ def test_normaliser_is_fitted_with_a_floor() -> None:
     rows = np.random.default_rng(0).normal(3.0, 2.0, (500, 5)).astype(np.float32)
     rows[:, 2] = 0.7
     policy.fit_normaliser(rows, std_floor=0.05)
-    out = policy.normalise(torch.from_numpy(rows))
-    torch.testing.assert_close(out.mean(0), torch.zeros(5), atol=1e-3, rtol=0)
+    torch.testing.assert_close(policy.observation_mean, torch.from_numpy(rows.mean(0)), atol=1e-4, rtol=0)
     assert policy.observation_std[2].item() == pytest.approx(0.05)
+    one_std_up = policy.normalise(policy.observation_mean + policy.observation_std)
+    torch.testing.assert_close(one_std_up, torch.full((5,), 2.0).log(), atol=1e-5, rtol=0)
+    far = policy.normalise(policy.observation_mean + torch.tensor([[-30.0], [-20.0]]) * policy.observation_std)
+    assert (far[0] < far[1] - 0.1).all(), "starts far from the demonstrations must stay distinguishable"
     with pytest.raises(ValueError, match="NaN"):
         policy.fit_normaliser(np.full((3, 5), np.nan, np.float32))
 

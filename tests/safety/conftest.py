@@ -30,6 +30,7 @@ class Bench:
         timeout_ns = 5_000_000_000 if lockstep else 3 * PERIOD_NS
         settings = {
             "deadline_ns": 500_000_000 if lockstep else PERIOD_NS,
+            "policy_timeout_ns": 2 * PERIOD_NS,
             "robot_timeout_ns": 2 * PERIOD_NS,
             "observation_timeout_ns": timeout_ns,
         }

@@ -60,8 +60,8 @@ def test_every_episode_starts_from_its_own_measured_pose(bench):
 def test_a_hold_latches_one_pose_and_motion_after_it_starts_from_the_measured_one(bench):
     """Pins: a hold that follows a sagging arm down."""
     b = bench()
-    tick(b)
     b.human(grab=True)
+    tick(b)
     b.human(grab=False)  # the human pauses: control is kept, nothing moves
     holds = []
     for sag_m in (0.0, 0.005, 0.01):

@@ -55,6 +55,13 @@ def test_in_real_time_a_silent_robot_is_noticed_between_ticks(bench):
     assert "arm" in b.arbiter.faults.named()["robot_state_stale"]
 
 
+def test_in_real_time_a_tick_does_not_close_on_an_old_robot_state_before_the_watchdog_ran(bench):
+    b = bench(lockstep=False)
+    b.advance_s(0.25)
+    assert tick(b).target is None
+    assert b.faults() == ["robot_state_stale"]
+
+
 def test_a_robot_clock_that_is_off_counts_as_stale(bench):
     b = bench(lockstep=False)
     b.now_ns += 10**9

@@ -55,9 +55,32 @@ def test_a_new_observation_closes_the_open_tick_first(bench):
     b = bench()
     b.observe()
     b.observe()
-    assert [closed.tick.k for closed in b.said] == [0, 1]  # the fault leaves nobody to wait for
-    assert all(closed.source is Source.HOLD for closed in b.said)
+    assert [closed.tick.k for closed in b.said] == [0]
+    assert b.said[0].source is Source.HOLD
+    b.policy()
+    assert [closed.tick.k for closed in b.said] == [0, 1]
+
+
+def test_in_real_time_one_missed_deadline_is_a_late_tick_and_no_fault(bench):
+    b = bench(lockstep=False)
+    b.observe()
+    b.advance_s(0.1)
+    assert b.timer().source is Source.HOLD
+    assert b.faults() == [] and b.arbiter.late_ticks == 1
+    b.robot()
+    b.observe()
+    assert b.policy().source is Source.POLICY
+
+
+def test_in_real_time_a_silent_policy_is_a_fault_within_its_staleness_limit(bench):
+    b = bench(lockstep=False)
+    for _ in range(2):
+        b.robot()
+        b.observe()
+        b.advance_s(0.1)
+        b.timer()
     assert b.faults() == ["policy_action_stale"]
+    assert all(closed.source is Source.HOLD for closed in b.said)
 
 
 def test_repeated_and_reordered_observations_open_nothing(bench):
@@ -130,4 +153,4 @@ def test_idle_ticks_and_reset_ticks_ask_nobody(bench):
 
 def test_a_config_without_an_end_of_waiting_is_refused():
     with pytest.raises(ConfigError, match="deadline_ns"):
-        ArbiterConfig(lockstep=True, period_ns=1, deadline_ns=0, robot_timeout_ns=1, observation_timeout_ns=1)
+        ArbiterConfig(lockstep=True, period_ns=1, deadline_ns=0, policy_timeout_ns=1, robot_timeout_ns=1, observation_timeout_ns=1)

@@ -7,6 +7,7 @@ import numpy as np
 from inril_core.contract import Contract
 from inril_core.sim.env import CellEnv
 from inril_core.sim.expert import ScriptedExpert
+from inril_core.transforms import quat_normalise
 
 
 def trajectory(env: CellEnv, seed: int, steps: int = 40) -> np.ndarray:
@@ -43,3 +44,10 @@ def test_an_episode_after_a_drop_is_like_any_other(env: CellEnv) -> None:
         state = env.cell.step(state.tool_pose[:3], state.tool_pose[3:], 0.08)
     assert state.failed
     assert np.array_equal(clean, trajectory(env, 11, steps=10))
+
+
+def test_normalising_a_measured_pose_again_changes_no_bit(env: CellEnv) -> None:
+    """The arbiter normalises once more than the in-process environment; one bit grows to another episode."""
+    for seed in range(100):
+        quat = quat_normalise(env.cell.reset(seed).tool_pose[3:].tolist())
+        assert quat_normalise(quat) == quat

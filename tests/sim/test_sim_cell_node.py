@@ -13,6 +13,7 @@ from inril_common.convert import array_to_pose, ns_to_stamp, pose_to_array, stam
 from inril_hardware.sim_cell import SimCell
 from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, Target
 from inril_msgs.srv import Arm, ResetCell
+from rosgraph_msgs.msg import Clock
 
 from tests.sim.nodes import Bench, bench
 
@@ -123,3 +124,14 @@ def test_reset_start_depends_on_the_seed_alone() -> None:
         after = {t.reset_id: t.qpos for t in truths if t.step == 1}
         assert after["a"] == after["b"]
         assert pose_to_array(robots[-1].tool_pose)[2] > 0.05
+
+
+def test_other_speeds_publish_a_clock_that_never_runs_ahead_of_the_states() -> None:
+    with bench(SimCell, real_time_factor=4.0, target_timeout_s=60.0) as cell:
+        robots, clocks = cell.hear(RobotState, "/robot_state"), cell.hear(Clock, "/clock")
+        cell.until(lambda: len(robots) >= 8 and len(clocks) >= 40, "clock and states")
+        times_ns = [stamp_to_ns(clock.clock) for clock in clocks]
+        states_ns = [stamp_to_ns(robot.header.stamp) for robot in robots]
+        assert times_ns == sorted(times_ns)
+        assert set(states_ns[1:-1]) <= set(times_ns)
+        assert {later - earlier for earlier, later in itertools.pairwise(states_ns)} == {100_000_000}

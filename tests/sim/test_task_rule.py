@@ -110,3 +110,10 @@ def test_hole_is_perceived_with_the_contract_error_but_judged_by_truth(
     assert np.all(errors[:, 2] == 0.0)
     assert cell._judge(*poses(0.021, 0.0))[1] is False
     assert np.array_equal(cell._hole[:3], insert_leg.HOLE_POSITION_M)
+
+
+def test_verdicts_are_plain_booleans_everywhere(env: CellEnv) -> None:
+    """A numpy boolean aborts the process that puts it into a message."""
+    for path in (turning(0.021, 1.6), turning(0.001, 0.1), turning(-0.02, 0.1)):
+        success, failed, _ = judged(env.cell, path)
+        assert type(success) is bool and type(failed) is bool

@@ -119,7 +119,7 @@ class Rlpd:
         with torch.no_grad():
             noise = torch.randn(batch.actions.shape, generator=self._generator)
             actions, log_prob = self._policy.sample(batch.next_observations, noise)
-            q = self.critics(batch.next_observations, actions, self._target_weights)
+            q: Tensor = self.critics(batch.next_observations, actions, self._target_weights)
             if c.target_subset < c.critics:
                 q = q[torch.randperm(c.critics, generator=self._generator)[: c.target_subset]]
             value = q.amin(0)
@@ -131,7 +131,7 @@ class Rlpd:
     def critic_step(self, batch: Batch) -> dict[str, float]:
         """One step of all critics on the mean squared error, then of the target network."""
         y = self.targets(batch)
-        q = self.critics(batch.observations, batch.actions)
+        q: Tensor = self.critics(batch.observations, batch.actions)
         loss = (q - y).square().mean() * self.config.critics
         gradient = self._critic.gradient(loss)
         self._critic.value.sub_(self._adam.direction(gradient), alpha=self._adam.lr)

@@ -24,7 +24,7 @@ from inril_core.errors import ConfigError
 _TRANSITIONS = {Ask.CONFIGURE: Transition.TRANSITION_CONFIGURE, Ask.ACTIVATE: Transition.TRANSITION_ACTIVATE}
 _AFTER = {Ask.CONFIGURE: INACTIVE, Ask.ACTIVATE: ACTIVE}
 _STATES = {UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED}
-_TICK_S = 0.1
+_TICK_S = 0.25
 _REPORT_S = 1.0
 _REMIND_S = 5.0
 
@@ -72,6 +72,7 @@ class LifecycleManager(InrilPlainNode):
         if status.current_count_change:
             self._pending.pop(name, None)
             self._sequencer.appeared(name, self.mono_ns())
+            self._tick()
 
     def _tick(self) -> None:
         if self._stopping:

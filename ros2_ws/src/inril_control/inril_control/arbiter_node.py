@@ -44,6 +44,7 @@ class ArbiterNode(InrilNode):
         self._config = self._read_config()
         self._arbiter = Arbiter(self.contract, self._config)
         self._shown: tuple[object, ...] = ()
+        self._logged: set[str] = set()
         self._next_status_ns = 0
         self._executed = self.create_publisher(ExecutedAction, "/executed_action", TICK)
         self._target = self.create_publisher(Target, "/target", TICK)
@@ -66,7 +67,7 @@ class ArbiterNode(InrilNode):
     def _read_config(self) -> ArbiterConfig:
         contract, staleness = self.contract, self.contract.staleness
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: N times real time", 0.0, 100.0)
-        deadline_s = self.param("lockstep_deadline_s", 0.5, "s until a tick closes in any case", 0.01, 60.0)
+        deadline_s = self.param("lockstep_deadline_s", 2.0, "s until a tick closes in any case", 0.01, 60.0)
         timeout_s = self.param(
             "lockstep_observation_timeout_s", 5.0, "s without an Observation within an episode", 0.1, 60.0
         )
@@ -74,7 +75,7 @@ class ArbiterNode(InrilNode):
         period_s = 1.0 / contract.control_rate_hz
         slower = 1.0
         if not lockstep:
-            deadline_s = min(period_s, staleness.policy_action_s) / factor
+            deadline_s = period_s / factor
             slower = max(1.0, 1.0 / factor)
             timeout_s = (period_s + staleness.robot_state_s) * slower
             period_s /= factor
@@ -84,6 +85,7 @@ class ArbiterNode(InrilNode):
             lockstep=lockstep,
             period_ns=round(period_s * 1e9),
             deadline_ns=round(deadline_s * 1e9),
+            policy_timeout_ns=round(staleness.policy_action_s * 1e9 / (1.0 if lockstep else factor)),
             robot_timeout_ns=round(staleness.robot_state_s * slower * 1e9),
             observation_timeout_ns=round(timeout_s * 1e9),
             expects_policy=self.param("expects_policy", True, "the graph has a policy_node"),
@@ -209,11 +211,10 @@ class ArbiterNode(InrilNode):
     def _publish_status(self) -> None:
         arbiter = self._arbiter
         faults = arbiter.faults.named()
-        shown = (arbiter.armed, arbiter.in_control, arbiter.faults.count)
-        if shown != self._shown:
-            for name, detail in faults.items():
-                self.get_logger().error(f"{name}: {detail}")
-        self._shown = shown
+        for name in faults.keys() - self._logged:
+            self.get_logger().error(f"{name}: {faults[name]}")
+        self._logged = set(faults)
+        self._shown = (arbiter.armed, arbiter.in_control, arbiter.faults.count)
         self._next_status_ns = self.mono_ns() + STATUS_PERIOD_NS
         message = ArbiterStatus(
             boot_id=self.boot_id,

@@ -193,7 +193,7 @@ class SimCell(InrilNode):
             names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()]
         )
         truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
-        truth.success, truth.failed, truth.reason = bool(state.success), bool(state.failed), state.reason
+        truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
         robot = RobotState(boot_id=self.boot_id, seq=self._seq, gripper_width_m=state.gripper_width_m)
         robot.tool_pose, robot.tool_twist = array_to_pose(state.tool_pose), array_to_twist(state.tool_twist)
         robot.joint_position_rad = state.joint_position_rad

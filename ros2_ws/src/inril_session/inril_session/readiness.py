@@ -130,6 +130,8 @@ class Readiness:
                 return "recorder_node restarted"
             if self._age_s("_recorder") > self._contract.staleness.recorder_s:
                 return "recorder_node is silent"
+            if self._recorder.state == RecorderStatus.REFUSING:
+                return f"recorder_node refuses: {self._recorder.reason}"
         return ""
 
     def _late_ticks(self) -> int:

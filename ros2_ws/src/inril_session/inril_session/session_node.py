@@ -138,8 +138,10 @@ class SessionNode(InrilPlainNode):
             else:
                 self._waiting_for = reply.message
 
+        # the arm's own watchdog first: the arbiter refuses while it holds
+        request = Arm.Request(arm=True, operator_name="arm_at_start")
         self._state = State.RESETTING
-        self._call(Arm, "/arbiter/arm", Arm.Request(arm=True, operator_name="arm_at_start"), armed)
+        self._call(Arm, "/robot/arm", request, lambda _: self._call(Arm, "/arbiter/arm", request, armed))
 
     def _reset(self, index: int, segment: Segment) -> None:
         number = self._ledger.progress(index).episodes

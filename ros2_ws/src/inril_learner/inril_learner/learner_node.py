@@ -1,0 +1,288 @@
+"""Pulls episodes, trains on them, pushes better weights while the robot works."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from inril_common.calls import Calls
+from inril_common.convert import byte_array
+from inril_common.node import InrilPlainNode, run_node
+from inril_common.qos import LATCHED
+from inril_core.data import BlobRefused, BlobShelf, read_episode
+from inril_core.data.container import EpisodeUnreadable
+from inril_core.errors import ConfigError
+from inril_core.finetune.checkpoint import write_atomically
+from inril_core.finetune.config import load_config
+from inril_core.finetune.demos import read_demos
+from inril_core.finetune.learner import CHECKPOINT_NAME, Learner
+from inril_core.finetune.machine import use_one_thread
+from inril_core.finetune.metrics import MetricsLog
+from inril_core.finetune.versions import VersionCounter
+from inril_core.policies import load_policy
+from inril_core.run import default_key_path, open_run
+from inril_core.weights import load_or_create_key
+from inril_core.weights.pack import pack
+from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyWeights
+from inril_msgs.srv import ReadBlob
+from rclpy.clock import Clock, ClockType
+
+from inril_learner.episode_pull import EpisodePull
+
+SLICE_S = 0.04  # longest training between two looks at the graph
+TICK_S = 0.005
+STATUS_PERIOD_S = 0.5
+LOOK_PERIOD_S = 1.0  # the store is asked this often even if no announcement was heard
+EMBED_BYTES = 8 << 20  # larger packs are pulled through /learner/read_blob
+LABELS = {1: True, 2: False}  # EpisodeEvent.LABEL_*; anything else: nobody said
+
+
+class LearnerNode(InrilPlainNode):
+    """Publishes /policy_weights and /learner_status; serves /learner/read_blob.
+
+    Training runs in the node's own thread, in slices between which it listens. It pushes every
+    ``push_every_updates`` of the preset, and whenever it has caught up with the data.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("learner_node")
+
+    def setup(self) -> None:
+        """Load demonstrations and policy, resume if the run has a checkpoint, and begin."""
+        use_one_thread()
+        if os.nice(0) == 0:
+            os.nice(5)
+        self.contract = self.contract_param()
+        self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
+        self._folder = self._run.paths.learner
+        self._learner = self._make_learner()
+        tensorboard = self.param("tensorboard", True, "write TensorBoard scalars")
+        self._metrics = MetricsLog(self._folder, self._learner.updates, tensorboard)
+        key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
+        self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
+        self._versions = VersionCounter(self._folder / "version.json")
+        self._shelf = BlobShelf()
+        # what was pushed before a restart may not have arrived: push again once caught up
+        self._pushed_updates = 0
+        self._checkpointed_updates = self._learner.updates
+        self._newest_stamp_ns = 0
+        self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, math.nan
+        self._refusal = ""
+        self._next_status_ns = self._next_look_ns = 0
+        self._status = self.create_publisher(LearnerStatus, "/learner_status", LATCHED)
+        self._weights = self.create_publisher(PolicyWeights, "/policy_weights", LATCHED)
+        self._calls = Calls(self)
+        timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for an answer of the store", 0.1, 60.0)
+        self._pull = EpisodePull(
+            self._calls, self._folder / "pulled", timeout_s, self._wanted, self._ingest, self._trouble
+        )
+        self.create_subscription(EpisodeReady, "/episode_ready", self._announced, LATCHED)
+        self.create_service(ReadBlob, "/learner/read_blob", self._read_blob)
+        self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _make_learner(self) -> Learner:
+        preset = self.param("preset", "interleave", "packaged fine-tuning preset, or path of a YAML file")
+        seed = self.param("seed", 0, "seed of the training's own randomness", 0, 1_000_000)
+        demos = self.param("demos", "", "run folder of the demonstrations")
+        initial = self.param("initial_weights", "", "policy file to start from, see `inril pretrain`")
+        for name, value in (("demos", demos), ("initial_weights", initial)):
+            if not value:
+                raise ConfigError(f"learner_node: parameter {name} is empty; give the path, see `inril pretrain`")
+        policy, facts = load_policy(Path(initial))
+        if facts.get("interface_digest") != self.contract.interface_digest:
+            raise ConfigError(
+                f"initial_weights = {initial}: made for another interface than contract {self.contract.task}; "
+                "pre-train again under this contract"
+            )
+        config = load_config(preset).changed(seed=seed)
+        learner = Learner(config, self.contract, policy, read_demos(Path(demos)), self._folder)
+        if (self._folder / CHECKPOINT_NAME).exists():
+            learner.resume()
+            self.get_logger().info(
+                f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes"
+            )
+        return learner
+
+    def teardown(self) -> None:
+        """Keep what was learned."""
+        if hasattr(self, "_calls"):
+            self._calls.cancel()
+        if hasattr(self, "_checkpointed_updates"):
+            self._learner.checkpoint()
+        if hasattr(self, "_metrics"):
+            self._metrics.close()
+
+    # -- episodes in ---------------------------------------------------------------------------------------
+
+    def _announced(self, _: EpisodeReady) -> None:
+        self._pull.look()
+        self._pull.step(self.mono_ns())
+
+    def _wanted(self, ready: EpisodeReady) -> bool:
+        return ready.purpose == 2 and not self._learner.knows(ready.episode_id)  # Observation.PURPOSE_TRAIN
+
+    def _ingest(self, path: Path, ready: EpisodeReady) -> None:
+        try:
+            episode = read_episode(path, images=False)
+            success = LABELS.get(ready.label)
+            if episode.success != success:
+                episode = episode.labelled(success, "label")
+            self._learner.ingest(episode)
+            self._newest_stamp_ns = int(episode.stamps_ns[-1])
+        except (EpisodeUnreadable, ConfigError) as error:
+            self._refusal = f"episode {ready.episode_id}: {error}"
+            self.get_logger().error(self._refusal)
+        finally:
+            path.unlink(missing_ok=True)
+        self._publish_status()
+
+    def _trouble(self, reason: str) -> None:
+        self.get_logger().warning(f"{reason}; trying again", throttle_duration_sec=5.0)
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now_ns = self.mono_ns()
+        self._calls.poll(now_ns)
+        if now_ns >= self._next_look_ns:
+            self._next_look_ns = now_ns + round(LOOK_PERIOD_S * 1e9)
+            self._pull.look()
+        self._pull.step(now_ns)
+        trained = self._train_slice()
+        if trained or now_ns >= self._next_status_ns:
+            self._publish_status()
+
+    def _train_slice(self) -> bool:
+        """Train for SLICE_S at most; push and checkpoint where due. True if anything changed."""
+        learner = self._learner
+        before, began_s = learner.updates, time.monotonic()
+        while learner.updates < learner.updates_due and time.monotonic() - began_s < SLICE_S:
+            metrics = learner.train_step()
+            self._busy_updates += 1
+            if metrics is not None:
+                self._write_metrics(metrics, time.monotonic() - began_s)
+                began_s = time.monotonic()
+            if self._push_due():
+                break
+        if learner.updates > before:
+            self._busy_s += time.monotonic() - began_s
+        pushed = self._push_due()
+        if pushed:
+            self._push()
+        if learner.updates - self._checkpointed_updates >= learner.config.checkpoint_every_updates:
+            self._checkpointed_updates = learner.updates
+            learner.checkpoint()
+        return pushed or learner.updates > before
+
+    def _push_due(self) -> bool:
+        """Whether the policy has changed since the last push, for long enough or as far as the data goes."""
+        learner = self._learner
+        if learner.actor_updates == 0 or learner.updates == self._pushed_updates:
+            return False
+        overdue = learner.updates - self._pushed_updates >= learner.config.push_every_updates
+        return overdue or learner.updates >= learner.updates_due
+
+    def _write_metrics(self, metrics: dict[str, float], running_s: float) -> None:
+        self._updates_per_s = self._busy_updates / max(self._busy_s + running_s, 1e-9)
+        self._busy_s, self._busy_updates = 0.0, 0
+        age_s = (self.ros_ns() - self._newest_stamp_ns) * 1e-9 if self._newest_stamp_ns else math.nan
+        facts = {
+            "ingested_steps": self._learner.ingested_steps,
+            "ingested_episodes": self._learner.ingested_episodes,
+            "time_unix_s": time.time(),
+            "updates_per_s": self._updates_per_s,
+            "data_age_s": age_s,
+            "published_n": self._versions.newest,
+        }
+        self._metrics.write(self._learner.updates, facts, metrics)
+
+    # -- weights out ---------------------------------------------------------------------------------------
+
+    def _push(self) -> None:
+        learner = self._learner
+        parent = self._versions.newest
+        n = self._versions.take()
+        manifest = {
+            "run_id": self._run.run_id,
+            "n": n,
+            "parent": parent,
+            "interface_digest": self.contract.interface_digest,
+            "contract_text": self.contract.text,
+            "policy": learner.policy.manifest(),
+            "created_ns": self.ros_ns(),
+            "updates": learner.updates,
+        }
+        data = pack(learner.policy_state(), manifest, self._key)
+        digest = hashlib.sha256(data)
+        message = PolicyWeights(
+            run_id=self._run.run_id,
+            n=n,
+            sha256=np.frombuffer(digest.digest(), np.uint8),
+            size_bytes=len(data),
+        )
+        if len(data) <= EMBED_BYTES:
+            message.data = byte_array(data)
+        else:
+            path = self._folder / "newest.pack"
+            write_atomically(path, data)
+            self._shelf = BlobShelf()
+            self._shelf.put(digest.hexdigest(), path)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._weights.publish(message)
+        self._pushed_updates = learner.updates
+
+    def _read_blob(self, request: ReadBlob.Request, response: ReadBlob.Response) -> ReadBlob.Response:
+        try:
+            size, data = self._shelf.read(bytes(request.sha256).hex(), request.offset, request.length)
+        except BlobRefused as error:
+            response.message = str(error)
+            return response
+        response.success, response.size_bytes, response.data = True, size, byte_array(data)
+        return response
+
+    # -- status --------------------------------------------------------------------------------------------
+
+    def _state(self) -> tuple[str, str]:
+        learner, schedule = self._learner, self._learner.config.schedule
+        if self._refusal:
+            return "refused", self._refusal
+        if learner.updates < learner.updates_due:
+            return "training", ""
+        if learner.done:
+            return "done", f"the budget of {schedule.budget_steps} steps is spent"
+        if learner.ingested_steps < schedule.warmup_steps:
+            return "waiting", f"{learner.ingested_steps} of {schedule.warmup_steps} warm-up steps"
+        return "waiting", "for the next episode"
+
+    def _publish_status(self) -> None:
+        self._next_status_ns = self.mono_ns() + round(STATUS_PERIOD_S * 1e9)
+        state, reason = self._state()
+        learner = self._learner
+        status = LearnerStatus(
+            boot_id=self.boot_id,
+            run_id=self._run.run_id,
+            state=state,
+            reason=reason,
+            updates=learner.updates,
+            ingested_steps=learner.ingested_steps,
+            ingested_episodes=learner.ingested_episodes,
+            target_updates=float(learner.updates_due),
+            published_n=self._versions.newest if self._versions.newest else -1,
+            updates_per_s=self._updates_per_s,
+            gradient_cosine=learner.last_metrics.get("gradient_cosine", math.nan),
+        )
+        status.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(status)
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(LearnerNode)
+
+
+if __name__ == "__main__":
+    main()
