@@ -9,7 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = sorted((ROOT / "inril_core").rglob("*.py"))
-ROS = {"rclpy", "launch", "launch_ros", "ament_index_python", "inril_common", "inril_control", "inril_session"}
+ROS = {
+    "rclpy",
+    "launch",
+    "launch_ros",
+    "ament_index_python",
+    "inril_common",
+    "inril_control",
+    "inril_session",
+}
 
 
 def imported_roots(path: Path) -> set[str]:

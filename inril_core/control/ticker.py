@@ -90,7 +90,9 @@ class EpisodeTicker:
             EpisodeRefused: another episode is running, or the length is not positive.
         """
         if self.spec is not None:
-            raise EpisodeRefused(f"episode {self.spec.episode_id} is running; end it before {spec.episode_id} begins")
+            raise EpisodeRefused(
+                f"episode {self.spec.episode_id} is running; end it before {spec.episode_id} begins"
+            )
         if spec.max_steps < 1:
             raise EpisodeRefused(f"max_steps = {spec.max_steps}: must be at least 1")
         self.spec, self._step, self._end = spec, 0, None
@@ -127,8 +129,16 @@ class EpisodeTicker:
         if self._end is not None:
             labelled = self._end.success is not None
             return Outcome(
-                spec.episode_id, step, bool(self._end.success), labelled, not labelled, self._end.by, self._end.reason
+                spec.episode_id,
+                step,
+                bool(self._end.success),
+                labelled,
+                not labelled,
+                self._end.by,
+                self._end.reason,
             )
         if self._step >= spec.max_steps:
-            return Outcome(spec.episode_id, step, False, False, True, "episode_length", f"{spec.max_steps} steps")
+            return Outcome(
+                spec.episode_id, step, False, False, True, "episode_length", f"{spec.max_steps} steps"
+            )
         return Outcome(spec.episode_id, step)

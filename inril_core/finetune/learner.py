@@ -191,8 +191,12 @@ class Learner:
         s = self.config.schedule
         if self.ingested_steps < s.warmup_steps or self.ingested_steps == 0:
             return 0
-        steps = self.ingested_steps - s.warmup_steps
-        return s.critic_warmup_updates + int(s.utd * steps)
+        return s.critic_warmup_updates + int(s.utd * (self.ingested_steps - s.warmup_steps))
+
+    @property
+    def actor_updates(self) -> int:
+        """Updates that changed the policy: all but the critic warm-up."""
+        return max(0, self.updates - self.config.schedule.critic_warmup_updates)
 
     @property
     def done(self) -> bool:

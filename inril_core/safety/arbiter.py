@@ -84,6 +84,8 @@ class Arbiter:
         newest = self._newest
         if newest is not None and tick.boot_id == self._boot_id and tick.k <= newest.k:
             return []
+        # first, so that what it says of the arm also holds for the tick closed now
+        self._watch.saw_observation(tick, now_ns, mono_ns, self.armed)
         said = [self._close(now_ns, mono_ns, late=True)] if self._open is not None else []
         if tick.boot_id != self._boot_id:
             if self._boot_id:
@@ -92,7 +94,6 @@ class Arbiter:
         if newest is None or tick.episode_id != newest.episode_id or tick.step == 0:
             self._begin_episode(tick)
         self._newest = tick
-        self._watch.saw_observation(tick, now_ns, mono_ns, self.armed)
         if tick.last:
             return said
         self._open = tick

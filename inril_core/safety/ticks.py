@@ -141,7 +141,13 @@ class ArbiterConfig:
     expects_session: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("period_ns", "deadline_ns", "policy_timeout_ns", "robot_timeout_ns", "observation_timeout_ns"):
+        for name in (
+            "period_ns",
+            "deadline_ns",
+            "policy_timeout_ns",
+            "robot_timeout_ns",
+            "observation_timeout_ns",
+        ):
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigError(f"arbiter.{name} = {value}: must be above 0; every wait has an end")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from inril_core.contract import Contract, contract_from_text, load_contract
 from inril_core.errors import ConfigError
 
@@ -28,7 +29,10 @@ def test_text_travels_and_comes_back_equal() -> None:
     contract = load_contract("insert_leg")
     again = contract_from_text(contract.text)
     assert again == contract
-    assert (again.interface_digest, again.deployment_digest) == (contract.interface_digest, contract.deployment_digest)
+    assert (again.interface_digest, again.deployment_digest) == (
+        contract.interface_digest,
+        contract.deployment_digest,
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTicker, Tick, Verdict
 
 NOTHING = Verdict(False, False, "")

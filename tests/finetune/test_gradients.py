@@ -75,6 +75,10 @@ def test_non_finite_is_refused(project, bad: float) -> None:
 
 def test_shapes_must_agree() -> None:
     """Pins: broadcasting two different networks' gradients."""
-    for pair in ((torch.ones(2), torch.ones(3)), (torch.ones(1), torch.ones(2)), (torch.ones(2, 1), torch.ones(2, 1))):
+    for pair in (
+        (torch.ones(2), torch.ones(3)),
+        (torch.ones(1), torch.ones(2)),
+        (torch.ones(2, 1), torch.ones(2, 1)),
+    ):
         with pytest.raises(ValueError, match="1-D"):
             project_conflicting(*pair)

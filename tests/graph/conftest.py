@@ -25,7 +25,12 @@ class Start:
 
     def arguments(self) -> dict[str, object]:
         """Arguments of the finetune graph."""
-        return {"demos": self.demos, "initial_weights": self.weights, "preset": self.preset, "arm_at_start": True}
+        return {
+            "demos": self.demos,
+            "initial_weights": self.weights,
+            "preset": self.preset,
+            "arm_at_start": True,
+        }
 
 
 @pytest.fixture(scope="session")

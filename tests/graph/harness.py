@@ -19,11 +19,6 @@ from typing import Any
 import rclpy
 from inril_common.calls import Calls
 from inril_common.qos import EVENT, LATCHED
-from inril_core.data import read_episode
-from inril_core.data.episode import Episode
-from inril_core.data.store import EpisodeStore
-from inril_core.run import RunPaths
-from inril_core.session.ledger import EpisodeResult, read_ledger
 from inril_msgs.msg import (
     ArbiterStatus,
     EpisodeEvent,
@@ -35,6 +30,12 @@ from inril_msgs.msg import (
 from inril_msgs.srv import Arm
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+
+from inril_core.data import read_episode
+from inril_core.data.episode import Episode
+from inril_core.data.store import EpisodeStore
+from inril_core.run import RunPaths
+from inril_core.session.ledger import EpisodeResult, read_ledger
 
 START_S = 90.0
 """Ten interpreters on two busy cores; nothing is asserted about it."""
@@ -76,7 +77,11 @@ class GraphRun:
         command = [sys.executable, "-m", "inril_bringup.cli", "up", self._graph]
         command += [f"{key}:={_text(value)}" for key, value in self._arguments.items()]
         self._process = subprocess.Popen(
-            command, env=environment, stdout=self._log.open("w"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command,
+            env=environment,
+            stdout=self._log.open("w"),
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
         )
         self._context = Context()
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -130,7 +135,9 @@ class GraphRun:
             if value:
                 return value
             if self._process.poll() is not None:
-                raise AssertionError(f"the graph ended with {self._process.returncode} while waiting for {what}")
+                raise AssertionError(
+                    f"the graph ended with {self._process.returncode} while waiting for {what}"
+                )
         session, arbiter = self.status("session"), self.status("arbiter")
         raise AssertionError(
             f"no {what} within {timeout_s:.0f} s; session waits for "
@@ -168,7 +175,9 @@ class GraphRun:
 
     def restarted(self, name: str, old_pid: int, timeout_s: float = 60.0) -> int:
         """Wait until the supervisor has started it again."""
-        return self.until(lambda: (p := self.pid(name)) and p != old_pid and p, f"restart of {name}", timeout_s)
+        return self.until(
+            lambda: (p := self.pid(name)) and p != old_pid and p, f"restart of {name}", timeout_s
+        )
 
     def arm(self) -> Arm.Response:
         """A person arms: asks until the arbiter agrees or the time is over."""

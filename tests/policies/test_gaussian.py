@@ -9,7 +9,13 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 from inril_core.errors import ConfigError
-from inril_core.policies import GaussianPolicy, exploration_rng, load_policy, policy_from_manifest, save_policy
+from inril_core.policies import (
+    GaussianPolicy,
+    exploration_rng,
+    load_policy,
+    policy_from_manifest,
+    save_policy,
+)
 
 
 def make_policy(log_std: str = "state", seed: int = 0) -> GaussianPolicy:
@@ -106,7 +112,9 @@ def test_normaliser_is_fitted_with_a_floor() -> None:
     assert policy.observation_std[2].item() == pytest.approx(0.05)
     one_std_up = policy.normalise(policy.observation_mean + policy.observation_std)
     torch.testing.assert_close(one_std_up, torch.full((5,), 2.0).log(), atol=1e-5, rtol=0)
-    far = policy.normalise(policy.observation_mean + torch.tensor([[-30.0], [-20.0]]) * policy.observation_std)
+    far = policy.normalise(
+        policy.observation_mean + torch.tensor([[-30.0], [-20.0]]) * policy.observation_std
+    )
     assert (far[0] < far[1] - 0.1).all(), "starts far from the demonstrations must stay distinguishable"
     with pytest.raises(ValueError, match="NaN"):
         policy.fit_normaliser(np.full((3, 5), np.nan, np.float32))

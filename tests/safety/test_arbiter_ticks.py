@@ -153,4 +153,11 @@ def test_idle_ticks_and_reset_ticks_ask_nobody(bench):
 
 def test_a_config_without_an_end_of_waiting_is_refused():
     with pytest.raises(ConfigError, match="deadline_ns"):
-        ArbiterConfig(lockstep=True, period_ns=1, deadline_ns=0, policy_timeout_ns=1, robot_timeout_ns=1, observation_timeout_ns=1)
+        ArbiterConfig(
+            lockstep=True,
+            period_ns=1,
+            deadline_ns=0,
+            policy_timeout_ns=1,
+            robot_timeout_ns=1,
+            observation_timeout_ns=1,
+        )

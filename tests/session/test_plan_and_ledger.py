@@ -9,9 +9,26 @@ from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.session.plan import Segment, episode_seed, parse_plan
 
 
-def result(index: int, segment: str = "train:50:steps", segment_index: int = 0, valid: bool = True) -> EpisodeResult:
+def result(
+    index: int, segment: str = "train:50:steps", segment_index: int = 0, valid: bool = True
+) -> EpisodeResult:
     return EpisodeResult(
-        segment_index, segment, index, f"e{index}", "train", index, 20, True, True, "cell", "", 3, 0, 1.5, 10.0, valid
+        segment_index,
+        segment,
+        index,
+        f"e{index}",
+        "train",
+        index,
+        20,
+        True,
+        True,
+        "cell",
+        "",
+        3,
+        0,
+        1.5,
+        10.0,
+        valid,
     )
 
 
@@ -22,7 +39,9 @@ def test_plan_is_parsed() -> None:
     )
 
 
-@pytest.mark.parametrize("item", ["eval", "eval:0:episodes", "eval:-1:steps", "train:5:minutes", "play:5:steps", "a:b:c:d"])
+@pytest.mark.parametrize(
+    "item", ["eval", "eval:0:episodes", "eval:-1:steps", "train:5:minutes", "play:5:steps", "a:b:c:d"]
+)
 def test_mistake_is_named(item: str) -> None:
     with pytest.raises(ConfigError, match=item):
         parse_plan(item)

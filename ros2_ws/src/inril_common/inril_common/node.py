@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from inril_core.contract import Contract, load_contract
-from inril_core.errors import ConfigError, InrilError
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -23,6 +22,8 @@ from rclpy.parameter import Parameter
 
 from inril_common.links import LinkMonitor, LinkReport
 from inril_common.qos import EVENT
+from inril_core.contract import Contract, load_contract
+from inril_core.errors import ConfigError, InrilError
 
 T = TypeVar("T", bool, int, float, str, list[str])
 
@@ -64,7 +65,9 @@ class _Shared:
         descriptor = ParameterDescriptor(description=description, read_only=True, dynamic_typing=False)
         if low is not None and high is not None:
             if isinstance(default, float):
-                descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(low), to_value=float(high))
+                ]
             else:
                 descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
         if choices is not None:
@@ -87,7 +90,9 @@ class _Shared:
 
     def contract_param(self) -> Contract:
         """Declare `contract` and load it."""
-        return load_contract(self.param("contract", "insert_leg", "packaged task name or path of a contract YAML"))
+        return load_contract(
+            self.param("contract", "insert_leg", "packaged task name or path of a contract YAML")
+        )
 
     def link(self, name: str, timeout_s: float) -> LinkMonitor:
         """Watch a link; its rate, age and drops go to /diagnostics once a second."""
@@ -111,7 +116,9 @@ class _Shared:
         node: Any = self
         message = DiagnosticArray()
         message.header.stamp = node.get_clock().now().to_msg()
-        message.status = [_status(node.get_name(), link.report(self.mono_ns())) for link in self._links.values()]
+        message.status = [
+            _status(node.get_name(), link.report(self.mono_ns())) for link in self._links.values()
+        ]
         self._diagnostics_publisher.publish(message)
 
     def setup(self) -> None:
@@ -258,24 +265,34 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while rclpy.ok():
-            executor.spin_once(timeout_sec=0.5)
+            try:
+                executor.spin_once(timeout_sec=0.5)
+            except RCLError as error:  # a lifecycle transition that the node's state does not allow
+                node.get_logger().error(f"refused: {error}")
     except (_Stop, NodeFinished, ExternalShutdownException):
-        pass
+        _ignore_signals()
     except InrilError as error:
+        _ignore_signals()
         _report(node, str(error))
         code = 1
     except Exception:
+        _ignore_signals()
         _report(node, traceback.format_exc())
         code = 1
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if node is not None:
         node.end()
+        node.destroy_node()  # tells the others at once that its services are gone
     rclpy.try_shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     # Non-daemon threads of DDS can outlive a shutdown; everything that must be closed is closed.
     os._exit(code)
+
+
+def _ignore_signals() -> None:
+    """From here on the end is under way; a second Ctrl-C must not cut the teardown short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _raise_stop(signum: int, frame: Any) -> None:

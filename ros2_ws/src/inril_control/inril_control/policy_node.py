@@ -90,7 +90,10 @@ class PolicyNode(InrilNode):
         return acting
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Begin to answer. The first inference is slow and must not cost the first tick."""
+        if self._acting.active is not None:
+            nothing = np.zeros(self.contract.observation_size, np.float32)
+            self._acting.active.policy.act(nothing, True, np.random.default_rng(0))
         self._publish_status()
 
     def teardown(self) -> None:

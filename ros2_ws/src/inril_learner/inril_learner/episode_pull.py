@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from inril_common.calls import Calls
-from inril_core.data.blobs import BlobCorrupt, BlobPull, BlobRefused
 from inril_msgs.msg import EpisodeReady
 from inril_msgs.srv import ListEpisodes, ReadBlob
+
+from inril_core.data.blobs import BlobCorrupt, BlobPull, BlobRefused
 
 LIST_SERVICE = "/store/list_episodes"
 READ_SERVICE = "/store/read_blob"
@@ -115,7 +116,9 @@ class EpisodePull:
         self._not_before_ns = now_ns + RETRY_NS
         self._on_trouble(reason)
 
-    def _send(self, kind: Any, service: str, request: Any, now_ns: int, on_reply: Callable[[Any], None]) -> None:
+    def _send(
+        self, kind: Any, service: str, request: Any, now_ns: int, on_reply: Callable[[Any], None]
+    ) -> None:
         def replied(reply: Any) -> None:
             self._busy = False
             on_reply(reply)

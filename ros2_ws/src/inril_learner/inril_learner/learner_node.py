@@ -13,6 +13,10 @@ from inril_common.calls import Calls
 from inril_common.convert import byte_array
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import LATCHED
+from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyWeights
+from inril_msgs.srv import ReadBlob
+from rclpy.clock import Clock, ClockType
+
 from inril_core.data import BlobRefused, BlobShelf, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
@@ -27,10 +31,6 @@ from inril_core.policies import load_policy
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import load_or_create_key
 from inril_core.weights.pack import pack
-from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyWeights
-from inril_msgs.srv import ReadBlob
-from rclpy.clock import Clock, ClockType
-
 from inril_learner.episode_pull import EpisodePull
 
 SLICE_S = 0.04  # longest training between two looks at the graph
@@ -91,7 +91,9 @@ class LearnerNode(InrilPlainNode):
         initial = self.param("initial_weights", "", "policy file to start from, see `inril pretrain`")
         for name, value in (("demos", demos), ("initial_weights", initial)):
             if not value:
-                raise ConfigError(f"learner_node: parameter {name} is empty; give the path, see `inril pretrain`")
+                raise ConfigError(
+                    f"learner_node: parameter {name} is empty; give the path, see `inril pretrain`"
+                )
         policy, facts = load_policy(Path(initial))
         if facts.get("interface_digest") != self.contract.interface_digest:
             raise ConfigError(

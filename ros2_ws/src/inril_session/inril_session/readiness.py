@@ -6,8 +6,9 @@ from typing import Any
 
 from inril_common.node import InrilPlainNode
 from inril_common.qos import EVENT, LATCHED
-from inril_core.contract import Contract
 from inril_msgs.msg import ArbiterStatus, LearnerStatus, PolicyStatus, RecorderStatus
+
+from inril_core.contract import Contract
 
 NS_PER_S = 1_000_000_000
 
@@ -66,7 +67,9 @@ class Readiness:
             return missing
         assert self._arbiter is not None
         if self._arbiter.faults:
-            return f"faults {list(self._arbiter.faults)}: {'; '.join(self._arbiter.details)}; then `inril arm`"
+            return (
+                f"faults {list(self._arbiter.faults)}: {'; '.join(self._arbiter.details)}; then `inril arm`"
+            )
         if not self._arbiter.armed:
             return "the arm is not armed: look at the cell, then `inril arm`"
         if self._learner_expected and purpose != "demo":

@@ -10,12 +10,12 @@ from typing import Any
 from inril_common.calls import Calls
 from inril_common.node import InrilPlainNode, NodeFinished, run_node
 from inril_common.qos import EVENT, LATCHED
-from inril_core.run import open_run
-from inril_core.session.ledger import EpisodeResult, Ledger
-from inril_core.session.plan import Segment, episode_seed, parse_plan
 from inril_msgs.msg import EpisodeEvent, Observation, SessionStatus, StepOutcome
 from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCell
 
+from inril_core.run import open_run
+from inril_core.session.ledger import EpisodeResult, Ledger
+from inril_core.session.plan import Segment, episode_seed, parse_plan
 from inril_session.readiness import Readiness
 
 PURPOSE_CODES = {
@@ -50,13 +50,19 @@ class SessionNode(InrilPlainNode):
         self.contract = self.contract_param()
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._plan = parse_plan(
-            self.param("plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order")
+            self.param(
+                "plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order"
+            )
         )
         self._seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
-        factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
+        factor = self.param(
+            "real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0
+        )
         self._lockstep = factor == 0.0
         arm_at_start = self.param(
-            "arm_at_start", False, "arm once when the run begins; for simulated cells, a person arms a real one"
+            "arm_at_start",
+            False,
+            "arm once when the run begins; for simulated cells, a person arms a real one",
         )
         self._ledger = Ledger(self._run.paths.session)
         self._ledger.check_plan(self._plan)
@@ -81,7 +87,9 @@ class SessionNode(InrilPlainNode):
     def teardown(self) -> None:
         """End the running episode, so that the recorder can close it."""
         if self._state in (State.RUNNING, State.ENDING, State.BEGINNING):
-            self._finish(success=None, terminated=False, steps=0, by="session", reason="session ended", valid=False)
+            self._finish(
+                success=None, terminated=False, steps=0, by="session", reason="session ended", valid=False
+            )
         self._calls.cancel()
 
     @property
@@ -146,7 +154,9 @@ class SessionNode(InrilPlainNode):
     def _reset(self, index: int, segment: Segment) -> None:
         number = self._ledger.progress(index).episodes
         earlier = sum(
-            self._ledger.progress(i).episodes for i in range(index) if self._plan[i].purpose == segment.purpose
+            self._ledger.progress(i).episodes
+            for i in range(index)
+            if self._plan[i].purpose == segment.purpose
         )
         if segment.purpose == "eval":
             earlier = 0  # every evaluation meets the same starts
@@ -206,7 +216,10 @@ class SessionNode(InrilPlainNode):
         self._state = State.ENDING
         self._deadline_ns = self.mono_ns() + round(END_GRACE_S * 1e9)
         request = EndEpisode.Request(
-            episode_id=self._episode["episode_id"], label=EpisodeEvent.LABEL_UNKNOWN, by="session", reason=reason
+            episode_id=self._episode["episode_id"],
+            label=EpisodeEvent.LABEL_UNKNOWN,
+            by="session",
+            reason=reason,
         )
 
         def answered(reply: EndEpisode.Response) -> None:
@@ -214,7 +227,13 @@ class SessionNode(InrilPlainNode):
                 self._finish(None, False, 0, "session", reason, valid=False)
 
         self._calls.call(
-            EndEpisode, "/observation/end_episode", request, self.mono_ns(), END_GRACE_S, answered, lambda _: None
+            EndEpisode,
+            "/observation/end_episode",
+            request,
+            self.mono_ns(),
+            END_GRACE_S,
+            answered,
+            lambda _: None,
         )
 
     def _on_outcome(self, outcome: StepOutcome) -> None:
@@ -288,7 +307,9 @@ class SessionNode(InrilPlainNode):
     def _label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
         known = any(r.episode_id == request.episode_id for r in self._ledger.results)
         if not known or request.label not in (EpisodeEvent.LABEL_SUCCESS, EpisodeEvent.LABEL_FAILURE):
-            response.message = f"episode {request.episode_id!r} or label {request.label} is unknown; see session.jsonl"
+            response.message = (
+                f"episode {request.episode_id!r} or label {request.label} is unknown; see session.jsonl"
+            )
             return response
         event = EpisodeEvent(
             event=EpisodeEvent.LABEL,
@@ -302,7 +323,9 @@ class SessionNode(InrilPlainNode):
         response.success = True
         return response
 
-    def _publish_event(self, kind: int, label: int = EpisodeEvent.LABEL_UNKNOWN, by: str = "", reason: str = "") -> None:
+    def _publish_event(
+        self, kind: int, label: int = EpisodeEvent.LABEL_UNKNOWN, by: str = "", reason: str = ""
+    ) -> None:
         event = EpisodeEvent(
             event=kind,
             run_id=self._run.run_id,
@@ -340,7 +363,9 @@ class SessionNode(InrilPlainNode):
 
     def _eta_s(self, segment: Segment, index: int) -> float:
         progress = self._ledger.progress(index)
-        reached = {"episodes": progress.episodes, "steps": progress.steps, "seconds": progress.seconds}[segment.unit]
+        reached = {"episodes": progress.episodes, "steps": progress.steps, "seconds": progress.seconds}[
+            segment.unit
+        ]
         if reached <= 0 or progress.seconds <= 0:
             return math.nan
         first = next(r for r in self._ledger.results if r.segment_index == index and r.valid)
@@ -352,7 +377,9 @@ class SessionNode(InrilPlainNode):
         result = self._ledger.results[-1]
         segment = self._plan[result.segment_index]
         progress = self._ledger.progress(result.segment_index)
-        recent = [r.success for r in self._ledger.results if r.segment_index == result.segment_index and r.valid][-20:]
+        recent = [
+            r.success for r in self._ledger.results if r.segment_index == result.segment_index and r.valid
+        ][-20:]
         eta_s = self._eta_s(segment, result.segment_index)
         self.get_logger().info(
             f"{segment.name}: {progress.episodes} episodes, {progress.steps} steps | "
