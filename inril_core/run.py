@@ -85,9 +85,7 @@ def open_run(run_dir: str | Path) -> Run:
             f"run_dir = {root}: {error}; give a writable folder that is new or of an earlier run"
         ) from error
     if not isinstance(run_id, str) or not run_id:
-        raise ConfigError(
-            f"{identity}: run_id = {run_id!r} is not a name; restore the file or use a new folder"
-        )
+        raise ConfigError(f"{identity}: run_id = {run_id!r} is not a name; restore the file or use a new folder")
     return Run(run_id, RunPaths(root))
 
 

@@ -22,7 +22,5 @@ def link(source: Path, site_packages: Path) -> list[str]:
 
 if __name__ == "__main__":
     if sys.prefix == sys.base_prefix:
-        sys.exit(
-            "run this with the virtual environment's python: .venv/bin/python tools/link_ros_packages.py"
-        )
+        sys.exit("run this with the virtual environment's python: .venv/bin/python tools/link_ros_packages.py")
     link(Path(__file__).resolve().parents[1] / "ros2_ws" / "src", Path(sysconfig.get_paths()["purelib"]))

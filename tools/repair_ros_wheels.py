@@ -31,7 +31,5 @@ def repair(prefix: Path) -> int:
 
 if __name__ == "__main__":
     if sys.prefix == sys.base_prefix:
-        sys.exit(
-            "run this with the virtual environment's python: .venv/bin/python tools/repair_ros_wheels.py"
-        )
+        sys.exit("run this with the virtual environment's python: .venv/bin/python tools/repair_ros_wheels.py")
     print(f"repaired {repair(Path(sys.prefix))} CMake files")

@@ -101,10 +101,7 @@ def drawing() -> str:
         *(host(*values) for values in HOSTS),
         *(edge(*values) for values in EDGES),
         *(node(*values) for values in NODES),
-        *(
-            f'<text class="topic" x="{x}" y="{y}" text-anchor="{a}">{escape(t)}</text>'
-            for t, x, y, a in LABELS
-        ),
+        *(f'<text class="topic" x="{x}" y="{y}" text-anchor="{a}">{escape(t)}</text>' for t, x, y, a in LABELS),
         *(key(i, *values) for i, values in enumerate(KEY)),
         "</svg>",
     ]

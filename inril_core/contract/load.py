@@ -37,9 +37,7 @@ def load_contract(name_or_path: str | Path) -> Contract:
     try:
         text = text_path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{text_path}: cannot be read ({error}); give the path of a contract file"
-        ) from error
+        raise ConfigError(f"{text_path}: cannot be read ({error}); give the path of a contract file") from error
     return contract_from_text(text, source=str(text_path))
 
 

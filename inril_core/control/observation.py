@@ -58,9 +58,7 @@ class StateVector:
         start = 0
         for name, size in self._fields:
             if name not in values or np.size(values[name]) != size:
-                raise BadMeasurement(
-                    f"observation field {name}: the task's features do not give {size} numbers"
-                )
+                raise BadMeasurement(f"observation field {name}: the task's features do not give {size} numbers")
             vector[start : start + size] = np.ravel(values[name])
             start += size
         if not np.isfinite(vector).all():
@@ -81,12 +79,8 @@ def prepare_image(pixels: np.ndarray, field: ImageField) -> np.ndarray:
         left, top, width, height = field.crop_px
         pixels = pixels[top : top + height, left : left + width]
         if pixels.shape[:2] != (height, width):
-            raise BadMeasurement(
-                f"image {field.name}: the crop {field.crop_px} reaches beyond the camera's image"
-            )
+            raise BadMeasurement(f"image {field.name}: the crop {field.crop_px} reaches beyond the camera's image")
     if pixels.shape[:2] != (field.height_px, field.width_px):
-        scaled = PillowImage.fromarray(pixels).resize(
-            (field.width_px, field.height_px), PillowImage.Resampling.BOX
-        )
+        scaled = PillowImage.fromarray(pixels).resize((field.width_px, field.height_px), PillowImage.Resampling.BOX)
         pixels = np.asarray(scaled)
     return pixels

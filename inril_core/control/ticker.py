@@ -90,9 +90,7 @@ class EpisodeTicker:
             EpisodeRefused: another episode is running, or the length is not positive.
         """
         if self.spec is not None:
-            raise EpisodeRefused(
-                f"episode {self.spec.episode_id} is running; end it before {spec.episode_id} begins"
-            )
+            raise EpisodeRefused(f"episode {self.spec.episode_id} is running; end it before {spec.episode_id} begins")
         if spec.max_steps < 1:
             raise EpisodeRefused(f"max_steps = {spec.max_steps}: must be at least 1")
         self.spec, self._step, self._end = spec, 0, None
@@ -138,7 +136,5 @@ class EpisodeTicker:
                 self._end.reason,
             )
         if self._step >= spec.max_steps:
-            return Outcome(
-                spec.episode_id, step, False, False, True, "episode_length", f"{spec.max_steps} steps"
-            )
+            return Outcome(spec.episode_id, step, False, False, True, "episode_length", f"{spec.max_steps} steps")
         return Outcome(spec.episode_id, step)

@@ -126,9 +126,7 @@ class BlobPull:
         self._have = 0
 
 
-def pull_blob(
-    read: ReadBlob, sha256: str, size_bytes: int, path: Path, max_bytes: int = MAX_BLOB_BYTES
-) -> Path:
+def pull_blob(read: ReadBlob, sha256: str, size_bytes: int, path: Path, max_bytes: int = MAX_BLOB_BYTES) -> Path:
     """Pull a whole blob through `read`, which may raise to break off; call again to go on.
 
     Raises:

@@ -63,9 +63,7 @@ def read_recording(data: bytes, max_bytes: int) -> Recording:
                 recording.closed = True
     except _DAMAGE as error:
         if recording.finished or not recording.channels:
-            raise EpisodeUnreadable(
-                f"not a readable MCAP file: {type(error).__name__} {error}".rstrip()
-            ) from error
+            raise EpisodeUnreadable(f"not a readable MCAP file: {type(error).__name__} {error}".rstrip()) from error
     if recording.finished and not recording.closed:
         raise EpisodeUnreadable("a finished recording without its end: the file is cut short")
     return recording

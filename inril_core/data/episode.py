@@ -132,20 +132,12 @@ class Episode:
 
     def _check_images(self) -> None:
         if set(self.images) != set(self.image_steps):
-            raise InvalidEpisode(
-                f"images {sorted(self.images)} and image_steps {sorted(self.image_steps)} differ"
-            )
+            raise InvalidEpisode(f"images {sorted(self.images)} and image_steps {sorted(self.image_steps)} differ")
         for name, pixels in self.images.items():
             count = len(self.image_steps[name])
             _check(f"images[{name}]", pixels, np.uint8, (count, *pixels.shape[1:3], 3))
             _check(f"image_steps[{name}]", self.image_steps[name], np.int32, (count,))
-            if (
-                count
-                and not 0
-                <= int(self.image_steps[name].min())
-                <= int(self.image_steps[name].max())
-                <= self.steps
-            ):
+            if count and not 0 <= int(self.image_steps[name].min()) <= int(self.image_steps[name].max()) <= self.steps:
                 raise InvalidEpisode(f"image_steps[{name}] leaves 0 to {self.steps}")
 
 
@@ -165,9 +157,7 @@ def check_episode_id(episode_id: str) -> str:
 
 def _check(name: str, values: np.ndarray, dtype: type, shape: tuple[int, ...], allowed: str = "") -> None:
     if values.dtype != dtype or values.shape != shape:
-        raise InvalidEpisode(
-            f"{name} is {values.dtype}{list(values.shape)}: must be {np.dtype(dtype)}{list(shape)}"
-        )
+        raise InvalidEpisode(f"{name} is {values.dtype}{list(values.shape)}: must be {np.dtype(dtype)}{list(shape)}")
     if allowed:
         bad = ~np.isfinite(values) if allowed == "finite" else np.isinf(values)
         if bad.any():

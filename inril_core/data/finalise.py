@@ -59,9 +59,7 @@ class Recovery:
     refused: bool = False
 
 
-def finalise(
-    raw_path: Path, episodes: Path, index: EpisodeIndex, on_stage: OnStage = lambda stage: None
-) -> IndexEntry:
+def finalise(raw_path: Path, episodes: Path, index: EpisodeIndex, on_stage: OnStage = lambda stage: None) -> IndexEntry:
     """Finish one episode; may be repeated after a crash at any point.
 
     raw_path: closed by its writer, or left by one that died. episodes: folder of finished ones.
@@ -157,10 +155,7 @@ def _rewrite(recording: Recording, facts: dict[str, Any], draft: Path) -> tuple[
         writer.add_metadata(IDENTITY, recording.metadata[IDENTITY])
         writer.add_metadata(
             RESULT,
-            {
-                key: "" if facts[key] is None else str(facts[key])
-                for key in ("steps", "complete", "success", "by")
-            },
+            {key: "" if facts[key] is None else str(facts[key]) for key in ("steps", "complete", "success", "by")},
         )
         _copy(recording, writer)
         writer.finish()
@@ -177,14 +172,10 @@ def _copy(recording: Recording, writer: Writer) -> None:
     image_schema = next((schemas[s.id] for s in recording.schemas.values() if s.name == IMAGE_TYPE), None)
     image_channels = {}
     if names and image_schema is not None:
-        image_channels = {
-            name: writer.register_channel(IMAGE_TOPIC + name, "cdr", image_schema) for name in names
-        }
+        image_channels = {name: writer.register_channel(IMAGE_TOPIC + name, "cdr", image_schema) for name in names}
     observations = {}
     if image_channels:
-        observations = {
-            id(record): message for _, record, message in decode_topics(recording, (OBSERVATION,))
-        }
+        observations = {id(record): message for _, record, message in decode_topics(recording, (OBSERVATION,))}
     for record in recording.messages:
         writer.add_message(
             channels[record.channel_id], record.log_time, record.data, record.publish_time, record.sequence
@@ -192,9 +183,7 @@ def _copy(recording: Recording, writer: Writer) -> None:
         observation = observations.get(id(record))
         if observation is not None:
             for name, image in named_images(observation, names):
-                writer.add_message(
-                    image_channels[name], record.log_time, image_cdr(image), record.publish_time
-                )
+                writer.add_message(image_channels[name], record.log_time, image_cdr(image), record.publish_time)
 
 
 def _register(writer: Writer, channel: Channel, schema_id: int) -> int:

@@ -89,6 +89,4 @@ class Finisher:
         try:
             self._done.put(self._index.annotate(label.episode_id, label.success, label.by, label.stamp_ns))
         except (KeyError, OSError) as error:
-            self._done.put(
-                f"label of episode {label.episode_id} by {label.by!r} is lost: {error!r}; label it again"
-            )
+            self._done.put(f"label of episode {label.episode_id} by {label.by!r} is lost: {error!r}; label it again")

@@ -156,9 +156,7 @@ class EpisodeIndex:
             else:
                 raise ValueError(f"kind {kind!r}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise IndexDamaged(
-                f"{self.path}, line {self._line}: {error}; restore the file from a copy"
-            ) from error
+            raise IndexDamaged(f"{self.path}, line {self._line}: {error}; restore the file from a copy") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -85,9 +85,7 @@ def assemble(recording: Recording, sha256: str, name: str, images: bool = True) 
     except (EpisodeUnreadable, InvalidEpisode) as error:
         raise EpisodeUnreadable(f"{name}: {error}") from error
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise EpisodeUnreadable(
-            f"{name}: its definitions are not inril's ({type(error).__name__} {error})"
-        ) from error
+        raise EpisodeUnreadable(f"{name}: its definitions are not inril's ({type(error).__name__} {error})") from error
 
 
 @dataclass
@@ -176,9 +174,7 @@ def identity_of(recording: Recording) -> dict[str, str]:
     except InvalidEpisode as error:
         raise EpisodeUnreadable(str(error)) from error
     if identity["purpose"] not in PURPOSES or not identity["seed"].isdecimal() or len(identity["seed"]) > 20:
-        raise EpisodeUnreadable(
-            f"metadata: purpose {identity['purpose']!r} or seed {identity['seed'][:30]!r} is none"
-        )
+        raise EpisodeUnreadable(f"metadata: purpose {identity['purpose']!r} or seed {identity['seed'][:30]!r} is none")
     return identity
 
 
@@ -200,9 +196,7 @@ def decode_topics(recording: Recording, topics: Iterable[str]) -> Iterable[tuple
         try:
             message = decode(record.data)
         except Exception as error:  # the decoder raises whatever the bytes make it stumble over
-            raise EpisodeUnreadable(
-                f"{topic}: a message cannot be decoded ({type(error).__name__} {error})"
-            ) from error
+            raise EpisodeUnreadable(f"{topic}: a message cannot be decoded ({type(error).__name__} {error})") from error
         yield topic, record, message
 
 
@@ -220,9 +214,7 @@ def _decoder(recording: Recording, channel_id: int) -> Decoder:
     try:
         return decoder_for(MessageSchema(schema.name, schema.data.decode()))
     except Exception as error:  # as above
-        raise EpisodeUnreadable(
-            f"{channel.topic}: the definition of {wanted} is not one ({error})"
-        ) from error
+        raise EpisodeUnreadable(f"{channel.topic}: the definition of {wanted} is not one ({error})") from error
 
 
 def _join(recording: Recording, episode_id: str) -> _Joined:
@@ -291,16 +283,12 @@ def _raw(answers: Sequence[Any], size: int) -> np.ndarray:
     for row, answer in zip(raw, answers, strict=True):
         if answer is not None and len(answer.raw):
             if len(answer.raw) != size:
-                raise EpisodeUnreadable(
-                    f"PolicyAction.raw of k = {answer.k} has {len(answer.raw)} numbers, not {size}"
-                )
+                raise EpisodeUnreadable(f"PolicyAction.raw of k = {answer.k} has {len(answer.raw)} numbers, not {size}")
             row[:] = answer.raw
     return raw
 
 
-def _images(
-    observations: Sequence[Any], names: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _images(observations: Sequence[Any], names: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     pixels: dict[str, list[np.ndarray]] = defaultdict(list)
     steps: dict[str, list[int]] = defaultdict(list)
     for step, observation in enumerate(observations):

@@ -179,10 +179,7 @@ class EpisodeRecorder:
             reason = self._over_because(episode, now_ns)
             if reason:
                 self._close(episode_id)
-        if (
-            self._refusal is not None
-            and now_ns - self._refusal.since_ns >= self.settings.idle_timeout_s * 1e9
-        ):
+        if self._refusal is not None and now_ns - self._refusal.since_ns >= self.settings.idle_timeout_s * 1e9:
             self._refusal = None
         closed, self._closed = self._closed, []
         return closed
@@ -269,9 +266,7 @@ class EpisodeRecorder:
         episode, message = self._open[episode_id], waiting.message
         step = getattr(message, "step", None) if waiting.topic != CELL_TRUTH else None
         try:
-            episode.writer.write(
-                waiting.topic, waiting.data, waiting.log_time_ns, stamp_ns(message.header), step
-            )
+            episode.writer.write(waiting.topic, waiting.data, waiting.log_time_ns, stamp_ns(message.header), step)
         except RecordingFailed as error:
             self._refuse(episode_id, str(error), now_ns)
             self._close(episode_id)
@@ -324,9 +319,7 @@ class EpisodeRecorder:
         if waiting.topic != EPISODE_EVENT:
             self.unrecorded += 1
         elif message.event == EVENT_LABEL and message.label in LABELS:
-            self.labels.append(
-                Label(message.episode_id, LABELS[message.label], message.by, stamp_ns(message.header))
-            )
+            self.labels.append(Label(message.episode_id, LABELS[message.label], message.by, stamp_ns(message.header)))
         elif self._refusal is not None and self._refusal.episode_id == message.episode_id:
             self._refusal = None  # the episode that was not recorded is over
 

@@ -125,9 +125,7 @@ class EpisodeWriter:
         """Length of the file."""
         return self._good_length
 
-    def write(
-        self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int, step: int | None = None
-    ) -> None:
+    def write(self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int, step: int | None = None) -> None:
         """Append one message and hand it to the kernel.
 
         data: CDR as it came over DDS. step: of an Observation or ExecutedAction.

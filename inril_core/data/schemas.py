@@ -68,9 +68,7 @@ def installed_share(package: str) -> Path:
     Raises:
         LookupError: the package is in neither place.
     """
-    prefixes = [
-        Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix
-    ]
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:
         prefixes += Path(spec.origin).parents

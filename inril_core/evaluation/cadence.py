@@ -53,15 +53,11 @@ def measure(episodes: Sequence[Episode], contract: Contract) -> Cadence:
     expected = len(contract.links)
     for episode in episodes:
         if episode.link_age_s.shape[1] != expected:
-            raise ValueError(
-                f"episode {episode.episode_id} has {episode.link_age_s.shape[1]} links, not {expected}"
-            )
+            raise ValueError(f"episode {episode.episode_id} has {episode.link_age_s.shape[1]} links, not {expected}")
     periods_ms = np.concatenate([np.diff(e.stamps_ns) for e in episodes]) * 1e-6
     ages_ms = np.concatenate([e.link_age_s for e in episodes]).astype(np.float64) * 1e3
     links = tuple(_link(name, ages_ms[:, i], contract) for i, name in enumerate(contract.links))
-    return Cadence(
-        len(episodes), sum(e.steps for e in episodes), contract.period_ns * 1e-6, periods_ms, links
-    )
+    return Cadence(len(episodes), sum(e.steps for e in episodes), contract.period_ns * 1e-6, periods_ms, links)
 
 
 def spread(values: np.ndarray) -> Spread | None:

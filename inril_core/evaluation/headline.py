@@ -75,9 +75,7 @@ def learning(record: RunRecord) -> Learning:
 
 def push_delays_ms(record: RunRecord) -> np.ndarray:
     """float64[n]: from the learner's publication to the first action, of every version that acted."""
-    return np.array(
-        [o.push_to_acting_ms for o in record.offers if o.push_to_acting_ms is not None], np.float64
-    )
+    return np.array([o.push_to_acting_ms for o in record.offers if o.push_to_acting_ms is not None], np.float64)
 
 
 def any_episode(record: RunRecord) -> Episode | None:

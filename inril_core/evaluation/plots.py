@@ -60,9 +60,7 @@ def learning_curve(
         figure, axes = _axes(8.4, 3.6, "training steps (control steps)", "success rate")
         if bins:
             x = [b.steps for b in bins]
-            axes.fill_between(
-                x, [b.rate.low for b in bins], [b.rate.high for b in bins], color=FIRST, alpha=0.18, lw=0
-            )
+            axes.fill_between(x, [b.rate.low for b in bins], [b.rate.high for b in bins], color=FIRST, alpha=0.18, lw=0)
             axes.plot(
                 x,
                 [b.rate.rate for b in bins],
@@ -158,9 +156,7 @@ def _legend(axes: Axes) -> None:
 def _svg(figure: Figure, label: str) -> Markup:
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": label}):  # ids differ between plots and not between runs
-        figure.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     for drawn, shown in _COLOURS.items():

@@ -182,9 +182,7 @@ def _segments(path: Path, notes: list[str]) -> list[SegmentRecord]:
     results = [r for r in read_ledger(path) if _sound(r)]
     lines = sum(bool(line.strip()) for line in path.read_bytes().splitlines())
     if lines > len(results):
-        notes.append(
-            f"{path.name}: {lines - len(results)} unreadable line(s) left out, as a crash leaves them."
-        )
+        notes.append(f"{path.name}: {lines - len(results)} unreadable line(s) left out, as a crash leaves them.")
     grouped: dict[tuple[int, str], list[EpisodeResult]] = {}
     for result in results:
         grouped.setdefault((result.segment_index, result.segment), []).append(result)

@@ -119,9 +119,7 @@ def _context(record: RunRecord, wall_s: float | None) -> dict[str, Any]:
         "curve": plots.learning_curve(bins, evaluations, real_time_from) if bins or evaluations else None,
         "metric_plots": _metric_plots(record),
         "offers": record.offers,
-        "refusals": Counter(
-            o.reason or "no reason given" for o in record.offers if not o.accepted
-        ).most_common(),
+        "refusals": Counter(o.reason or "no reason given" for o in record.offers if not o.accepted).most_common(),
         "push_ms": spread(push_delays_ms(record)),
         "cadence": cadence,
         "cadence_missing": cadence_missing,
@@ -147,12 +145,7 @@ def _unfinished(record: RunRecord) -> list[str]:
     notes = []
     for segment in record.segments:
         parts = segment.name.split(":")
-        if (
-            len(parts) == 3
-            and parts[2] in ("episodes", "steps")
-            and parts[1].isdecimal()
-            and len(parts[1]) < 10
-        ):
+        if len(parts) == 3 and parts[2] in ("episodes", "steps") and parts[1].isdecimal() and len(parts[1]) < 10:
             done = len(segment.valid) if parts[2] == "episodes" else segment.steps
             if done < int(parts[1]):
                 notes.append(f"Segment {segment.name} was cut short: {done} of {parts[1]} {parts[2]}.")
@@ -224,9 +217,7 @@ def _metric_plots(record: RunRecord) -> list[Markup]:
     for names, title in _LOSSES:
         present = {name: label for name, label in names.items() if any(name in row for row in record.metrics)}
         if present:
-            shown.append(
-                plots.series(record.metrics, present, title, zero_line=any(n in _THROUGH_ZERO for n in names))
-            )
+            shown.append(plots.series(record.metrics, present, title, zero_line=any(n in _THROUGH_ZERO for n in names)))
     return shown
 
 
@@ -285,9 +276,7 @@ def _facts(record: RunRecord, episode: Episode | None) -> list[tuple[str, str]]:
             ("deployment digest", episode.deployment_digest),
         ]
     spans = [(s.name, [r.seed for r in s.results]) for s in record.segments]
-    facts.append(
-        ("seeds", "; ".join(f"{name} {min(seeds)} to {max(seeds)}" for name, seeds in spans) or "none")
-    )
+    facts.append(("seeds", "; ".join(f"{name} {min(seeds)} to {max(seeds)}" for name, seeds in spans) or "none"))
     settings = _settings(record.root / "demo.json")
     return [*facts, ("settings of inril demo", settings)] if settings else facts
 

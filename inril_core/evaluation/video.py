@@ -71,9 +71,7 @@ def _rendered(episode: Episode) -> Iterator[Image.Image]:
     from inril_core.sim.render import EpisodeRenderer  # loads MuJoCo
 
     if episode.qpos is None:
-        raise NoVideo(
-            f"episode {episode.episode_id}: neither the simulator's state nor camera images were recorded"
-        )
+        raise NoVideo(f"episode {episode.episode_id}: neither the simulator's state nor camera images were recorded")
     renderer = None
     try:
         renderer = EpisodeRenderer(contract_from_text(episode.contract_text), shadows=False)
@@ -98,14 +96,10 @@ def _recorded(episode: Episode) -> Iterator[Image.Image]:
     name = sorted(episode.images)[0]
     shown = np.searchsorted(episode.image_steps[name], np.arange(episode.steps + 1), side="right") - 1
     for index in np.maximum(shown, 0):
-        yield Image.fromarray(episode.images[name][index]).resize(
-            (WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC
-        )
+        yield Image.fromarray(episode.images[name][index]).resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC)
 
 
-def _captioned(
-    pictures: Iterator[Image.Image], episode: Episode, caption: str, frames: int
-) -> Iterator[np.ndarray]:
+def _captioned(pictures: Iterator[Image.Image], episode: Episode, caption: str, frames: int) -> Iterator[np.ndarray]:
     verdict = {
         True: ("succeeded", "#2f9e5b"),
         False: ("failed", "#c8452f"),

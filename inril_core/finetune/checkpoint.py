@@ -30,11 +30,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def write_checkpoint(path: Path, parts: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> None:
     """One safetensors file: tensors named ``part/name``, and ``facts`` as JSON in its metadata."""
-    tensors = {
-        f"{part}/{name}": t.detach().contiguous()
-        for part, names in parts.items()
-        for name, t in names.items()
-    }
+    tensors = {f"{part}/{name}": t.detach().contiguous() for part, names in parts.items() for name, t in names.items()}
     write_atomically(path, save(tensors, metadata={"facts": json.dumps(facts)}))
 
 
@@ -52,9 +48,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
                 part, name = key.split("/", 1)
                 parts.setdefault(part, {})[name] = file.get_tensor(key)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path}: no readable checkpoint ({error}); start a new run or restore the file"
-        ) from error
+        raise ConfigError(f"{path}: no readable checkpoint ({error}); start a new run or restore the file") from error
     return parts, facts
 
 

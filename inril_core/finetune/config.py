@@ -21,9 +21,7 @@ class PolicyConfig(Settings):
     log_std_min: float = -4.0
     log_std_max: float = 0.0
     mean_limit: float | None = None
-    std_floor: float = Field(
-        0.01, gt=0.0, description="smallest std of the observation normaliser, field's unit"
-    )
+    std_floor: float = Field(0.01, gt=0.0, description="smallest std of the observation normaliser, field's unit")
 
 
 class PretrainConfig(Settings):
@@ -149,9 +147,7 @@ def _read_values(source: str, depth: int = 0) -> Any:
     path = Path(source)
     if not source.endswith((".yaml", ".yml")):
         if source not in preset_names():
-            raise ConfigError(
-                f"fine-tuning config {source!r}: neither a .yaml path nor one of {preset_names()}"
-            )
+            raise ConfigError(f"fine-tuning config {source!r}: neither a .yaml path nor one of {preset_names()}")
         path = Path(str(resources.files("inril_core.finetune") / "presets" / f"{source}.yaml"))
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

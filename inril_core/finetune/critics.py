@@ -36,9 +36,7 @@ class CriticEnsemble(nn.Module):
                 weights.append(nn.Parameter(bound * (2.0 * draw - 1.0)))
         self.weights = nn.ParameterList(weights)
 
-    def forward(
-        self, observations: Tensor, actions: Tensor, weights: Sequence[Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, observations: Tensor, actions: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
         """Q-values ``[E, B]`` of normalised ``observations [B, D]`` and ``actions [B, A]``.
 
         Args:

@@ -41,9 +41,7 @@ class Adam:
     ``direction`` is the step divided by minus the learning rate; the caller applies it, possibly projected.
     """
 
-    def __init__(
-        self, size: int, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-    ) -> None:
+    def __init__(self, size: int, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         self.lr, self.betas, self.eps = lr, betas, eps
         self.first = torch.zeros(size)
         self.second = torch.zeros(size)

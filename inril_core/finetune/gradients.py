@@ -13,13 +13,9 @@ def _checked_dot(g: Tensor, ref: Tensor) -> tuple[float, float]:
         ValueError: not two 1-D tensors of one length, or a value is not finite.
     """
     if g.ndim != 1 or ref.ndim != 1 or g.shape != ref.shape:
-        raise ValueError(
-            f"shapes {tuple(g.shape)} and {tuple(ref.shape)}: must be two 1-D tensors of one length"
-        )
+        raise ValueError(f"shapes {tuple(g.shape)} and {tuple(ref.shape)}: must be two 1-D tensors of one length")
     wide_g, wide_ref = g.double(), ref.double()
-    dot, norm, own = (
-        float(torch.dot(a, b)) for a, b in ((wide_g, wide_ref), (wide_ref, wide_ref), (wide_g, wide_g))
-    )
+    dot, norm, own = (float(torch.dot(a, b)) for a, b in ((wide_g, wide_ref), (wide_ref, wide_ref), (wide_g, wide_g)))
     # an infinity or NaN anywhere makes one of the squared norms non-finite
     if not (abs(dot) < float("inf") and norm < float("inf") and own < float("inf")):
         raise ValueError("a gradient contains NaN or infinity")

@@ -58,9 +58,7 @@ def new_policy(config: FineTuneConfig, contract: Contract, demos: Sequence[Episo
     settings = config.policy.model_dump(exclude={"std_floor"})
     good = [demo for demo in demos if demo.success]
     if not good:
-        raise ConfigError(
-            f"{len(demos)} demonstrations, none successful: record or label at least one as a success"
-        )
+        raise ConfigError(f"{len(demos)} demonstrations, none successful: record or label at least one as a success")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy = GaussianPolicy(contract.observation_size, contract.action.size, **settings)
@@ -217,9 +215,7 @@ class Learner:
                 metrics.update(self._rl.critic_step(batch))
         if self.updates >= self.config.schedule.critic_warmup_updates:
             metrics.update(
-                self._combine.step(
-                    lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._demos)
-                )
+                self._combine.step(lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._demos))
             )
             if "entropy" in metrics:
                 self._rl.temperature_step(metrics["entropy"])
@@ -299,9 +295,7 @@ class Learner:
             ("policy", self.policy.manifest()),
         ):
             if facts[name] != here:
-                raise ConfigError(
-                    f"{path}: was made with another {name}; use a new run or the settings of that run"
-                )
+                raise ConfigError(f"{path}: was made with another {name}; use a new run or the settings of that run")
         self.policy.load_state_dict(parts["policy"])
         self._rl.load(parts["rl"])
         self._combine.load(parts["combine"])
@@ -326,9 +320,7 @@ def read_ingest_log(run_dir: Path) -> list[IngestRecord]:
     return [IngestRecord(**line) for line in read_lines(Path(run_dir) / INGEST_LOG_NAME)]
 
 
-def replay_run(
-    learner: Learner, log: Sequence[IngestRecord], episodes: dict[str, Episode], updates: int
-) -> None:
+def replay_run(learner: Learner, log: Sequence[IngestRecord], episodes: dict[str, Episode], updates: int) -> None:
     """Give a fresh ``learner`` the episodes of ``log``, each before the update it came before, up to ``updates``.
 
     With the run's config, initial policy and demonstrations, the outcome is the run's, bit for bit.
@@ -341,9 +333,7 @@ def replay_run(
             learner.train_step()
         episode = episodes.get(record.episode_id)
         if episode is None or episode.sha256 != record.sha256:
-            raise ConfigError(
-                f"episode {record.episode_id}: missing, or not the content {record.sha256[:12]} ingested"
-            )
+            raise ConfigError(f"episode {record.episode_id}: missing, or not the content {record.sha256[:12]} ingested")
         learner.ingest(episode)
     while learner.updates < updates:
         learner.train_step()

@@ -21,9 +21,7 @@ class VersionCounter:
             try:
                 self.newest = int(json.loads(path.read_text())["n"])
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise ConfigError(
-                    f"{path}: holds no version number ({error}); restore it or use a new run"
-                ) from error
+                raise ConfigError(f"{path}: holds no version number ({error}); restore it or use a new run") from error
 
     def take(self) -> int:
         """The next number, kept before it is returned."""

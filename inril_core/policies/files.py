@@ -35,7 +35,5 @@ def load_policy(path: Path) -> tuple[GaussianPolicy, dict[str, Any]]:
         policy.load_state_dict(state)
         facts: dict[str, Any] = json.loads(metadata["facts"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{path}: holds no readable policy ({error}); make one with `inril pretrain`"
-        ) from error
+        raise ConfigError(f"{path}: holds no readable policy ({error}); make one with `inril pretrain`") from error
     return policy, facts

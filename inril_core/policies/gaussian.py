@@ -85,9 +85,7 @@ class GaussianPolicy(nn.Module):
             raise ConfigError(f"policy.mean_limit = {mean_limit}: must be null or in [1, 10]")
         sizes = (observation_size, *hidden, action_size)
         if not hidden or any(not isinstance(size, int) or size < 1 for size in sizes):
-            raise ConfigError(
-                f"policy sizes {sizes}: all must be whole numbers >= 1, with one hidden layer or more"
-            )
+            raise ConfigError(f"policy sizes {sizes}: all must be whole numbers >= 1, with one hidden layer or more")
         self.observation_size, self.action_size = observation_size, action_size
         self.hidden, self.activation, self.log_std_mode = tuple(hidden), activation, log_std
         self.log_std_init, self.log_std_min, self.log_std_max = log_std_init, log_std_min, log_std_max

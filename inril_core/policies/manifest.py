@@ -25,6 +25,4 @@ def policy_from_manifest(manifest: Mapping[str, Any]) -> GaussianPolicy:
     try:
         return _POLICIES[kind](**arguments)
     except TypeError as error:
-        raise ConfigError(
-            f"policy manifest of kind {kind!r}: {error}; use the manifest the policy wrote"
-        ) from error
+        raise ConfigError(f"policy manifest of kind {kind!r}: {error}; use the manifest the policy wrote") from error

@@ -334,9 +334,7 @@ class Arbiter:
             limited = self._move(source, action, tick)
             if limited is not None and not limited.stopped_by:
                 target = TargetPose(limited.target_pose.tolist(), False, self._valid_until_ns(tick, now_ns))
-                return Closed(
-                    tick, source, run_id, n, action, limited.executed.tolist(), limited.limits, target
-                )
+                return Closed(tick, source, run_id, n, action, limited.executed.tolist(), limited.limits, target)
             limits = () if limited is None else limited.limits
         proposed = _STILL if action is None else action
         holder = Source.RESET if source is Source.RESET else Source.HOLD

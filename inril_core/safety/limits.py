@@ -74,8 +74,7 @@ class ActionLimiter:
         self._max_rotation_step_rad = float(limits.max_rotation_step_rad)
         self._max_tilt_rad = float(limits.max_tilt_rad)
         self._box_m = tuple(
-            (float(low), float(high))
-            for low, high in zip(limits.position_min_m, limits.position_max_m, strict=True)
+            (float(low), float(high)) for low, high in zip(limits.position_min_m, limits.position_max_m, strict=True)
         )
         self._stops = {name for name, reaction in limits.on_violation.items() if reaction == "stop"}
         self._position: Vector3 | None = None
@@ -97,9 +96,7 @@ class ActionLimiter:
         """
         self._position, self._quat = _split_pose(measured_pose)
 
-    def apply(
-        self, action: Sequence[float] | FloatArray, measured_pose: Sequence[float] | FloatArray
-    ) -> Limited:
+    def apply(self, action: Sequence[float] | FloatArray, measured_pose: Sequence[float] | FloatArray) -> Limited:
         """Limit `action` (6, contract units, base frame) and move the commanded pose by what is left of it.
 
         Raises:
@@ -142,13 +139,9 @@ class ActionLimiter:
             hits.append("action_range")
         x, y, z, rx, ry, rz = clipped
         scale = self._translation_scale_m
-        step = _shorten(
-            (x * scale, y * scale, z * scale), self._max_translation_step_m, "translation_step", hits
-        )
+        step = _shorten((x * scale, y * scale, z * scale), self._max_translation_step_m, "translation_step", hits)
         scale = self._rotation_scale_rad
-        turn = _shorten(
-            (rx * scale, ry * scale, rz * scale), self._max_rotation_step_rad, "rotation_step", hits
-        )
+        turn = _shorten((rx * scale, ry * scale, rz * scale), self._max_rotation_step_rad, "rotation_step", hits)
         return step, turn
 
     def _leash(

@@ -127,10 +127,7 @@ class Watch:
 
     def observations_flow(self, mono_ns: int) -> bool:
         """Whether an episode is running and its Observations come."""
-        return (
-            self.episode_is_running
-            and mono_ns - self._observation_mono_ns <= self._config.observation_timeout_ns
-        )
+        return self.episode_is_running and mono_ns - self._observation_mono_ns <= self._config.observation_timeout_ns
 
     def forget_silent_episode(self, mono_ns: int) -> None:
         """A person arms: an episode whose Observations ceased is over, the next one is watched anew."""

@@ -96,9 +96,7 @@ def measure_speed(contract: Contract, steps: int = 3000) -> Speed:
     return Speed(steps / step_s, physics_share, kinematics_share, rest_share, episodes / reset_s)
 
 
-def score_expert(
-    contract: Contract, episodes: int, first_seed: int, purpose: str, **dials: float
-) -> ExpertScore:
+def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: str, **dials: float) -> ExpertScore:
     """Let the expert run whole episodes. dials: as of `ScriptedExpert`."""
     env = CellEnv(contract)
     expert = ScriptedExpert(contract, **dials)  # type: ignore[arg-type]
@@ -117,12 +115,8 @@ def score_expert(
 
 def main() -> int:
     """Entry point. Exit code 1 where an argument is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m inril_core.sim.benchmark", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--contract", default="insert_leg", help="packaged task name or path of a contract YAML"
-    )
+    parser = argparse.ArgumentParser(prog="python -m inril_core.sim.benchmark", description=__doc__.splitlines()[0])
+    parser.add_argument("--contract", default="insert_leg", help="packaged task name or path of a contract YAML")
     parser.add_argument("--steps", type=int, default=3000, help="control steps to time; 0: none")
     parser.add_argument("--episodes", type=int, default=0, help="episodes of the scripted expert; 0: none")
     parser.add_argument("--first-seed", type=int, default=1000)

@@ -75,13 +75,9 @@ class Cell:
 
     def __init__(self, contract: Contract) -> None:
         if contract.task != "insert_leg":
-            raise ConfigError(
-                f"task = {contract.task!r}: the simulated cell knows insert_leg only; use that contract"
-            )
+            raise ConfigError(f"task = {contract.task!r}: the simulated cell knows insert_leg only; use that contract")
         if contract.sim is None:
-            raise ConfigError(
-                "sim: missing in the contract, so there is no cell to simulate; add the section"
-            )
+            raise ConfigError("sim: missing in the contract, so there is no cell to simulate; add the section")
         self._sim, self._rule = contract.sim, contract.success
         self._piece_steps = round(1.0 / (contract.control_rate_hz * TIMESTEP_S * PIECES))
         if abs(self._piece_steps * PIECES * TIMESTEP_S * contract.control_rate_hz - 1.0) > 1e-6:
@@ -171,9 +167,7 @@ class Cell:
         position = np.asarray(tool_position_m, np.float64)
         quat = np.asarray(tool_quat_xyzw, np.float64)
         if position.shape != (3,) or quat.shape != (4,) or not np.isfinite(position).all():
-            raise ValueError(
-                f"tool target {position.tolist()}, {quat.tolist()}: must be 3 and 4 finite numbers"
-            )
+            raise ValueError(f"tool target {position.tolist()}, {quat.tolist()}: must be 3 and 4 finite numbers")
         target = np.concatenate([position, quat_normalise(quat.tolist())])
         if gripper_width_m is not None:
             self._data.ctrl[7:9] = self._finger_target(gripper_width_m)

@@ -108,12 +108,7 @@ class CellDriver:
             self.refused_targets += 1
             return False
         newest = self._newest
-        if (
-            newest is not None
-            and target.boot_id == newest.boot_id
-            and target.episode_id
-            and target.k <= newest.k
-        ):
+        if newest is not None and target.boot_id == newest.boot_id and target.episode_id and target.k <= newest.k:
             self.refused_targets += 1
             return False
         if target.episode_id not in ("", self.reset_id):

@@ -71,9 +71,7 @@ class CellEnv:
         self._ended = terminated or truncated
         reason = state.reason if terminated else ("episode_length" if truncated else "")
         executed = limited.executed.astype(np.float32)
-        return self._vector(state), EnvOutcome(
-            executed, limited.limits, state.success, terminated, truncated, reason
-        )
+        return self._vector(state), EnvOutcome(executed, limited.limits, state.success, terminated, truncated, reason)
 
     def close(self) -> None:
         """Give back the renderer, if there is one."""

@@ -61,9 +61,7 @@ class ScriptedExpert:
                 )
         self._tip, self._rotation = slices["tip_in_hole_m"], slices["leg_in_hole_rot6d"]
         self._turn = slices["turn_sin_cos"]
-        self._scale = np.array(
-            [contract.action.translation_scale_m] * 3 + [contract.action.rotation_scale_rad] * 3
-        )
+        self._scale = np.array([contract.action.translation_scale_m] * 3 + [contract.action.rotation_scale_rad] * 3)
         self._turn_goal_rad = -(contract.success.turn_min_rad + OVERTURN_RAD)
         self._noise, self._bias_m, self._hesitation = noise, bias, hesitation
         self.reset(seed)
@@ -110,9 +108,7 @@ class ScriptedExpert:
         inside = depth_m > INSIDE_M
 
         funnel_m = ALIGNED_M + FUNNEL * max(-depth_m, 0.0)
-        aligned = (
-            lateral_m < funnel_m and math.hypot(up[0], up[1]) < ALIGNED_RAD and abs(heading_rad) < HEADING_RAD
-        )
+        aligned = lateral_m < funnel_m and math.hypot(up[0], up[1]) < ALIGNED_RAD and abs(heading_rad) < HEADING_RAD
         heading_goal_rad = self._turn_goal_rad if depth_m > SEATED_M else (heading_rad if inside else 0.0)
         turn = GAIN * np.array([tilt[0], tilt[1], heading_goal_rad - heading_rad])
         move = GAIN * np.array([-tip[0], -tip[1], HOVER_M - tip[2]])

@@ -85,7 +85,5 @@ def parse_takeover_steps(text: str) -> tuple[int, int] | None:
         return None
     first, colon, end = text.partition(":")
     if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
-        raise ConfigError(
-            f"takeover_steps = {text!r}: give FIRST:END with FIRST < END, e.g. 20:40, or nothing"
-        )
+        raise ConfigError(f"takeover_steps = {text!r}: give FIRST:END with FIRST < END, e.g. 20:40, or nothing")
     return int(first), int(end)

@@ -103,9 +103,7 @@ def _add_drawn_rim(spec: mujoco.MjSpec) -> None:
     for lower, upper in ((0, 1), (2, 3)):
         for i in range(_DRAWN_SIDES):
             j = (i + 1) % _DRAWN_SIDES
-            a, b, c, d = (
-                ring * _DRAWN_SIDES + k for ring, k in ((lower, i), (lower, j), (upper, j), (upper, i))
-            )
+            a, b, c, d = (ring * _DRAWN_SIDES + k for ring, k in ((lower, i), (lower, j), (upper, j), (upper, i)))
             faces += [a, d, c, a, c, b]
     spec.add_mesh(
         name="rim",
@@ -132,9 +130,7 @@ def _add_peg(spec: mujoco.MjSpec, clearance_m: float) -> None:
     corners = [(r * math.cos(angle), r * math.sin(angle), z) for r, z in rings for angle in angles]
     spec.add_mesh(name="peg", uservert=np.array(corners).ravel())
     mesh = mujoco.mjtGeom.mjGEOM_MESH
-    spec.body("leg").add_geom(
-        spec.find_default("leg"), name="leg_peg", type=mesh, meshname="peg", material="peg"
-    )
+    spec.body("leg").add_geom(spec.find_default("leg"), name="leg_peg", type=mesh, meshname="peg", material="peg")
 
 
 def _look_at(eye: tuple[float, float, float], centre: tuple[float, float, float]) -> np.ndarray:

@@ -77,6 +77,5 @@ class ArmKinematics:
             if error < tolerance:
                 return joint_rad
         raise OutOfReach(
-            f"tool pose {np.round(target_pose, 4).tolist()} is out of reach: "
-            f"{error:.2g} m + rad left; move it inwards"
+            f"tool pose {np.round(target_pose, 4).tolist()} is out of reach: {error:.2g} m + rad left; move it inwards"
         )

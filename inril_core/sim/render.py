@@ -42,9 +42,7 @@ class CellRenderer:
         if camera not in CAMERAS:
             raise RenderError(f"camera = {camera!r}: the cell has {', '.join(CAMERAS)}")
         if np.shape(qpos) != (self._model.nq,) or not np.isfinite(qpos).all():
-            raise RenderError(
-                f"qpos of shape {np.shape(qpos)}: the cell needs {self._model.nq} finite numbers"
-            )
+            raise RenderError(f"qpos of shape {np.shape(qpos)}: the cell needs {self._model.nq} finite numbers")
         renderer = self._renderer(width_px, height_px)
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
@@ -87,9 +85,7 @@ class EpisodeRenderer:
 
         self._renderer = CellRenderer(Cell(contract).model, shadows)
 
-    def image(
-        self, qpos: np.ndarray, camera: str = "front", width_px: int = 640, height_px: int = 480
-    ) -> np.ndarray:
+    def image(self, qpos: np.ndarray, camera: str = "front", width_px: int = 640, height_px: int = 480) -> np.ndarray:
         """uint8[height_px, width_px, 3] at one recorded `qpos` (float64[nq]).
 
         Raises:

@@ -114,9 +114,7 @@ class ActingPolicy:
             if waited and newest != kept and not self._gate.pinned:
                 self.pending = self._load(newest)
         except WeightsRefused as error:
-            raise ConfigError(
-                f"kept weights {kept.file_name}: {error}; use the key and contract of the run"
-            ) from error
+            raise ConfigError(f"kept weights {kept.file_name}: {error}; use the key and contract of the run") from error
         return True
 
     def load_initial(self, policy: GaussianPolicy, facts: Mapping[str, Any], created_ns: int) -> None:
@@ -164,9 +162,7 @@ class ActingPolicy:
         """
         try:
             active = self.active
-            shapes = (
-                None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
-            )
+            shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
             state, manifest = self._gate.open_pack(data, offer, shapes)
             policy = self._build(state, manifest)
             self._try_out(policy)
@@ -255,16 +251,12 @@ class ActingPolicy:
                 policy = policy_from_manifest(manifest["policy"])
             for name, tensor in policy.state_dict().items():
                 if name in state and state[name].dtype != tensor.dtype:
-                    raise WeightsRefused(
-                        Refusal.WRONG_SHAPE, f"{name}: is {state[name].dtype}, not {tensor.dtype}"
-                    )
+                    raise WeightsRefused(Refusal.WRONG_SHAPE, f"{name}: is {state[name].dtype}, not {tensor.dtype}")
             policy.load_state_dict(state, assign=True)
         except ConfigError as error:
             raise WeightsRefused(Refusal.BAD_MANIFEST, str(error)) from error
         except RuntimeError as error:
-            raise WeightsRefused(
-                Refusal.WRONG_SHAPE, f"the tensors do not fit the manifest ({error})"
-            ) from error
+            raise WeightsRefused(Refusal.WRONG_SHAPE, f"the tensors do not fit the manifest ({error})") from error
         if (policy.observation_size, policy.action_size) != self._sizes:
             raise WeightsRefused(
                 Refusal.WRONG_SHAPE,

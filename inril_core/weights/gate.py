@@ -60,9 +60,7 @@ class Gate:
     Whatever refuses leaves the gate as it was.
     """
 
-    def __init__(
-        self, rules: GateRules, key: bytes, run_id: str, highest_n: int = -1, pinned: bool = False
-    ) -> None:
+    def __init__(self, rules: GateRules, key: bytes, run_id: str, highest_n: int = -1, pinned: bool = False) -> None:
         self._rules = rules
         self._key = key
         self.run_id = run_id
@@ -105,9 +103,7 @@ class Gate:
         self.check_offer(offer)  # a rollback may have come while it was pulled
         if len(data) != offer.size_bytes:
             reason = Refusal.EMPTY if not data else Refusal.BAD_SIZE
-            raise WeightsRefused(
-                reason, f"n = {offer.n}: {len(data)} bytes came, {offer.size_bytes} announced"
-            )
+            raise WeightsRefused(reason, f"n = {offer.n}: {len(data)} bytes came, {offer.size_bytes} announced")
         state, manifest = unpack(data, self._key)
         if hashlib.sha256(data).digest() != offer.sha256:
             raise WeightsRefused(Refusal.BAD_DIGEST, f"n = {offer.n}: not the pack that was announced")

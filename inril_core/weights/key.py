@@ -33,9 +33,7 @@ def load_or_create_key(path: Path) -> Key:
             _create(path)
         return _load(path)
     except OSError as error:
-        raise ConfigError(
-            f"key {path}: {error.strerror}; make the file readable for its owner alone"
-        ) from error
+        raise ConfigError(f"key {path}: {error.strerror}; make the file readable for its owner alone") from error
 
 
 def _create(path: Path) -> None:

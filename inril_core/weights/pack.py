@@ -106,9 +106,7 @@ def _open(data: bytes, key: bytes) -> tuple[bytes, bytes]:
     if len(data) > MAX_PACK_BYTES:
         raise WeightsRefused(Refusal.TOO_LARGE, f"{len(data)} bytes: at most {MAX_PACK_BYTES}")
     if len(data) < _HEAD.size + 2 * _HASH_BYTES or data[: len(MAGIC)] != MAGIC:
-        raise WeightsRefused(
-            Refusal.NOT_A_PACK, f"does not begin with {MAGIC!r}; send what inril's learner packs"
-        )
+        raise WeightsRefused(Refusal.NOT_A_PACK, f"does not begin with {MAGIC!r}; send what inril's learner packs")
     framed, signature = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
     if not hmac.compare_digest(hmac.digest(key, framed, "sha256"), signature):
         raise WeightsRefused(

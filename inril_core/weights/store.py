@@ -66,9 +66,7 @@ class WeightStore:
             self.state = self._read_state()
             self._clear_leftovers()
         except OSError as error:
-            raise ConfigError(
-                f"weights folder {folder}: {error.strerror}; give one that can be written"
-            ) from error
+            raise ConfigError(f"weights folder {folder}: {error.strerror}; give one that can be written") from error
 
     def add(self, data: bytes, run_id: str, n: int) -> KeptPack:
         """Keep an accepted pack and count its version as the highest. It does not act yet."""
@@ -119,9 +117,7 @@ class WeightStore:
                 f"{path}: {error.strerror}; restore it, or remove {self._folder} to start anew"
             ) from error
         if hashlib.sha256(data).hexdigest() != kept.sha256:
-            raise ConfigError(
-                f"{path}: has changed on disk; restore it, or remove {self._folder} to start anew"
-            )
+            raise ConfigError(f"{path}: has changed on disk; restore it, or remove {self._folder} to start anew")
         return data
 
     def _read_state(self) -> StoreState:

@@ -34,9 +34,7 @@ def run(*words: str) -> int:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Pins a command that cannot be used without reading its source."""
     assert run(command, "--help") == 0
     assert f"examples:\n  inril {command}" in capsys.readouterr().out
@@ -98,9 +96,7 @@ with operate.operator() as person:
     except operate.Refused as error:
         print(json.dumps({"told": str(error), "heard": list(person.statuses(0.3))}))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout.splitlines()[-1])
     assert "/arbiter/arm: nobody serves it on ROS domain 55; is the graph up?" in found["told"]
     assert found["heard"] == []

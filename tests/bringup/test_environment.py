@@ -28,6 +28,5 @@ def test_the_network_is_not_asked_by_default_but_may_be() -> None:
     """Pins a graph that everybody on the network can command, and an operator's choice that is overruled."""
     assert child_environment({}, OWN)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert (
-        child_environment({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, OWN)["ROS_AUTOMATIC_DISCOVERY_RANGE"]
-        == "SUBNET"
+        child_environment({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, OWN)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
     )

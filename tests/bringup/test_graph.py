@@ -96,9 +96,7 @@ def test_a_wrong_file_names_file_field_and_mend(tmp_path: Path, content: dict[st
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "- a list", "{", "nodes: [a]\nnodes: !!python/object:os.system {}", "a: .nan"]
-)
+@pytest.mark.parametrize("text", ["", "- a list", "{", "nodes: [a]\nnodes: !!python/object:os.system {}", "a: .nan"])
 def test_what_is_no_graph_at_all(tmp_path: Path, text: str) -> None:
     """Pins a traceback, or code that runs, for a file that is something else."""
     path = tmp_path / "odd.yaml"

@@ -76,9 +76,7 @@ def test_every_packaged_graph_has_a_launch_file_with_its_nodes(
     graph = load_graph(name)
     assert list(declared) == list(graph.arguments)
     assert all(settings["description"] for settings in declared.values())
-    assert [argument for argument, settings in declared.items() if settings["default_value"] is None] == [
-        "run_dir"
-    ]
+    assert [argument for argument, settings in declared.items() if settings["default_value"] is None] == ["run_dir"]
 
     given = {"run_dir": str(tmp_path), "seed": "7", "real_time_factor": "2"}
     nodes = start(action, filled(declared, **given), [f"{key}:={value}" for key, value in given.items()])
@@ -100,15 +98,11 @@ def test_the_supervisor_starts_the_same_with_the_same_parameters(
     """Pins a parameter that has another value or type under `inril up` than under `ros2 launch`."""
     declared, action = describe(name)
     nodes = start(action, filled(declared, run_dir=str(tmp_path)))
-    for node, program in zip(
-        nodes, programs_of(load_graph(name).resolve({"run_dir": str(tmp_path)})), strict=True
-    ):
+    for node, program in zip(nodes, programs_of(load_graph(name).resolve({"run_dir": str(tmp_path)})), strict=True):
         settings = node.settings
         assert program.name == settings["name"]
         assert program.command[:3] == (settings["executable"], *settings["arguments"])
-        written = yaml.safe_load(
-            Path(program.command[program.command.index("--params-file") + 1]).read_text()
-        )
+        written = yaml.safe_load(Path(program.command[program.command.index("--params-file") + 1]).read_text())
         assert written == {program.name: {"ros__parameters": settings["parameters"][0]}}
 
 
@@ -152,9 +146,7 @@ for name in names.split():
 import runpy
 print(runpy.run_path({str(ROOT / "launch" / "finetune.launch.py")!r})["generate_launch_description"]())
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "run_dir" in done.stdout
 

@@ -63,9 +63,7 @@ class Graph:
     def wait_for(self, line: str, times: int = 1) -> None:
         deadline = time.monotonic() + DEADLINE_S
         while self.text().count(line) < times:
-            assert time.monotonic() < deadline, (
-                f"waited {DEADLINE_S} s in vain for {line!r} in:\n{self.text()}"
-            )
+            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain for {line!r} in:\n{self.text()}"
             time.sleep(0.02)
 
     def close(self) -> None:
@@ -88,11 +86,7 @@ def test_start_respawn_and_stop(graph: Graph, tmp_path: Path) -> None:
     graph.start("second", "-c", NODE)
     graph.start("first", "-c", NODE, "stubborn")
     graph.wait_for("all 2 nodes are active")
-    told = [
-        line
-        for line in graph.text().splitlines()
-        if line.startswith(("first ", "second ")) and "torn" not in line
-    ]
+    told = [line for line in graph.text().splitlines() if line.startswith(("first ", "second ")) and "torn" not in line]
     assert told == ["first configured", "second configured", "first activated", "second activated"]
     assert "first cannot configure" in graph.text()
 

@@ -100,9 +100,7 @@ def test_a_refused_transition_is_tried_again_with_back_off() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from("abcd"), st.sampled_from(["die", "away", "back", "refuse"])), max_size=30
-    ),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["die", "away", "back", "refuse"])), max_size=30),
     st.integers(0, 20),
 )
 def test_whatever_happened_all_are_active_in_the_end(events: list[tuple[str, str]], steps: int) -> None:

@@ -56,11 +56,7 @@ class Recorder:
 
         def watch(text: str) -> int:
             written = write(text)
-            due = [
-                reaction
-                for reaction in self.reactions
-                if self.out.getvalue().count(reaction[0]) >= reaction[1]
-            ]
+            due = [reaction for reaction in self.reactions if self.out.getvalue().count(reaction[0]) >= reaction[1]]
             for reaction in due:
                 self.reactions.remove(reaction)
                 asyncio.get_running_loop().call_soon(reaction[2])
@@ -112,9 +108,7 @@ def test_back_off_grows_to_its_bound_starts_anew_after_a_good_life_and_gives_up(
 def test_a_required_program_that_is_lost_ends_all_with_exit_code_1(tmp_path: Path) -> None:
     """Pins a graph that goes on, with exit code 0, without a node that it needs."""
     respawn = Respawn(initial_s=1.0, factor=3.0, max_s=4.0, max_restarts=3)
-    recorder = Recorder(
-        [forever("other"), program("broken", "raise SystemExit(3)", respawn=respawn)], tmp_path
-    )
+    recorder = Recorder([forever("other"), program("broken", "raise SystemExit(3)", respawn=respawn)], tmp_path)
     assert recorder.run() == 1
     assert recorder.waits_s == [1.0, 3.0, 4.0]
     assert status(tmp_path)["nodes"]["broken"]["starts"] == 4

@@ -80,9 +80,7 @@ class Bench:
                 return value
             self._executor.spin_once(timeout_sec=0.02)
             self.calls.poll(time.monotonic_ns())
-            dead = [
-                process for process in self._processes if process.poll() not in (None, 0, -signal.SIGKILL)
-            ]
+            dead = [process for process in self._processes if process.poll() not in (None, 0, -signal.SIGKILL)]
             assert not dead, f"{dead[0].args} ended while waiting for {what}"
         raise AssertionError(f"no {what} within {timeout_s:.0f} s")
 

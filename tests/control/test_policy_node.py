@@ -94,9 +94,7 @@ class Robot:
     def observe(self, step: int, explore: bool = False, last: bool = False) -> None:
         self.bench.until(self.publisher.get_subscription_count, "policy_node's subscription")
         self.k += 1
-        message = Observation(
-            boot_id="o", k=self.k, episode_id="e", step=step, seed=5, explore=explore, last=last
-        )
+        message = Observation(boot_id="o", k=self.k, episode_id="e", step=step, seed=5, explore=explore, last=last)
         message.phase, message.purpose = Observation.PHASE_RUN, Observation.PURPOSE_TRAIN
         message.state = float32_array(STATE)
         self.publisher.publish(message)

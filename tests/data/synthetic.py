@@ -92,9 +92,7 @@ class Synthetic:
 
     def end(self, label: int | None = None, event: int = EpisodeEvent.END) -> EpisodeEvent:
         """The event that closes it, or labels it later."""
-        return fill(
-            self._event(event), label=self.label if label is None else label, by="cell", reason="seated"
-        )
+        return fill(self._event(event), label=self.label if label is None else label, by="cell", reason="seated")
 
     def messages(self) -> Iterator[tuple[str, Any]]:
         """Everything from BEGIN to END."""

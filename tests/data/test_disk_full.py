@@ -33,18 +33,14 @@ HEAD_BYTES = 21_500
 
 def test_a_disk_too_full_for_the_first_byte_leaves_no_file(tmp_path):
     with pytest.raises(RecordingFailed, match="No space left"):
-        EpisodeWriter(
-            tmp_path / "e.mcap", "e", Synthetic().metadata(), schemas(), lambda path: SmallDisk(path, 999)
-        )
+        EpisodeWriter(tmp_path / "e.mcap", "e", Synthetic().metadata(), schemas(), lambda path: SmallDisk(path, 999))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("room_bytes", range(HEAD_BYTES, HEAD_BYTES + 8_000, 613))
 def test_what_was_written_before_the_disk_was_full_is_intact(tmp_path, room_bytes):
     made, path = Synthetic(steps=9), tmp_path / "episode-0.mcap"
-    writer = EpisodeWriter(
-        path, "episode-0", made.metadata(), schemas(), lambda path: SmallDisk(path, room_bytes)
-    )
+    writer = EpisodeWriter(path, "episode-0", made.metadata(), schemas(), lambda path: SmallDisk(path, room_bytes))
     with pytest.raises(RecordingFailed, match=r"No space left.*Free space"):
         made.write(writer)
     assert path.stat().st_size == writer.size_bytes, "cut back to the last whole message"
@@ -84,9 +80,7 @@ def test_one_byte_more_is_enough(tmp_path):
 
 def test_a_disk_that_fills_ends_the_episode_cleanly(tmp_path, monkeypatch):
     made = Synthetic(steps=9)
-    monkeypatch.setattr(
-        EpisodeWriter.__init__, "__defaults__", (lambda path: SmallDisk(path, HEAD_BYTES + 3_000),)
-    )
+    monkeypatch.setattr(EpisodeWriter.__init__, "__defaults__", (lambda path: SmallDisk(path, HEAD_BYTES + 3_000),))
     filling = recorder(tmp_path, 10**9)
     for topic, message in made.messages():
         if topic == "/episode_event" and message.event == message.END:

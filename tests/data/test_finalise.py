@@ -81,9 +81,7 @@ def test_killed_while_listing(root, part):
 
 
 def test_a_recorder_that_died_leaves_an_incomplete_episode(root):
-    Synthetic(steps=8).record(
-        root / "raw", until=6 * 4 + 3
-    )  # BEGIN, four ticks, then two messages of the fifth
+    Synthetic(steps=8).record(root / "raw", until=6 * 4 + 3)  # BEGIN, four ticks, then two messages of the fifth
     (recovery,) = recovered(root)
     assert recovery.entry is not None and not recovery.entry.complete
     assert recovery.entry.success is None, "unlabelled is not failure"

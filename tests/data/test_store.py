@@ -170,9 +170,7 @@ def test_other_bytes_than_announced_are_thrown_away(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "answer", [(9, b"x"), (len(CONTENT), b""), (len(CONTENT), bytes(MAX_READ_BYTES + 1))]
-)
+@pytest.mark.parametrize("answer", [(9, b"x"), (len(CONTENT), b""), (len(CONTENT), bytes(MAX_READ_BYTES + 1))])
 def test_answers_of_another_size_are_refused(tmp_path, answer):
     with pytest.raises(BlobCorrupt):
         pull_blob(lambda sha256, offset, length: answer, DIGEST, len(CONTENT), tmp_path / "blob")

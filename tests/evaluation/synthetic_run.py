@@ -26,9 +26,7 @@ class Recorded(Synthetic):
     """An episode with given simulator states, and with stamps and link ages as real time gives them."""
 
     def __init__(self, qpos: np.ndarray | None, success: bool, jitter_s: float = 0.0, **fields: Any) -> None:
-        super().__init__(
-            label=EpisodeEvent.LABEL_SUCCESS if success else EpisodeEvent.LABEL_FAILURE, **fields
-        )
+        super().__init__(label=EpisodeEvent.LABEL_SUCCESS if success else EpisodeEvent.LABEL_FAILURE, **fields)
         self.success = success
         if qpos is not None:
             self.arrays["qpos"] = qpos
@@ -175,9 +173,7 @@ def complete_run(root: Path, episodes: int = 100, film_steps: int = 100) -> Path
     """A run as `make demo` leaves it, with recordings of one start and of the real-time segment."""
     rng = np.random.default_rng(11)
     demos = RunBuilder(root / "demos")
-    demos.segment(
-        0, "demo:10:episodes", [True] * 10, range(1_000_000, 1_000_010), rng.integers(45, 70, 10).tolist()
-    )
+    demos.segment(0, "demo:10:episodes", [True] * 10, range(1_000_000, 1_000_010), rng.integers(45, 70, 10).tolist())
     run = RunBuilder(root)
     failed_state, _ = rollout(0, 0.3, 0.02, film_steps)
     mended_state, mended = rollout(0, 0.0, 0.0, film_steps)
@@ -187,19 +183,13 @@ def complete_run(root: Path, episodes: int = 100, film_steps: int = 100) -> Path
         return [int(rng.integers(40, 70)) if s else 100 for s in successes]
 
     won = [False, *(rng.random(episodes - 1) < 0.45).tolist()]
-    before = run.segment(
-        0, f"eval:{episodes}:episodes", won, seeds, [len(failed_state) - 1, *lengths(won[1:])]
-    )
+    before = run.segment(0, f"eval:{episodes}:episodes", won, seeds, [len(failed_state) - 1, *lengths(won[1:])])
     run.record(before[0], failed_state)
-    chance = np.clip(
-        np.linspace(0.3, 1.05, 150) - 0.25 * np.exp(-(((np.arange(150) - 18) / 10.0) ** 2)), 0, 1
-    )
+    chance = np.clip(np.linspace(0.3, 1.05, 150) - 0.25 * np.exp(-(((np.arange(150) - 18) / 10.0) ** 2)), 0, 1)
     won = (rng.random(150) < chance).tolist()
     run.segment(1, "train:9000:steps", won, range(2_000_000, 2_000_150), lengths(won))
     won = [mended, *(rng.random(episodes - 1) < 0.97).tolist()]
-    after = run.segment(
-        2, f"eval:{episodes}:episodes", won, seeds, [len(mended_state) - 1, *lengths(won[1:])]
-    )
+    after = run.segment(2, f"eval:{episodes}:episodes", won, seeds, [len(mended_state) - 1, *lengths(won[1:])])
     run.record(after[0], mended_state)
     real_time = run.segment(3, "train:60:seconds", [True] * 11, range(2_000_150, 2_000_161), [55] * 11)
     for result in real_time:

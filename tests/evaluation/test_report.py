@@ -199,9 +199,7 @@ def test_torn_and_foreign_lines_are_left_out(tmp_path: Path) -> None:
 def test_wild_metrics_do_not_stop_the_report(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     values = [1e300, -1e300, float("nan"), float("inf"), None, "x", True, 10**400]
-    run.lines(
-        run.paths.learner / "metrics.jsonl", [{"updates": i, "rl_loss": v} for i, v in enumerate(values)]
-    )
+    run.lines(run.paths.learner / "metrics.jsonl", [{"updates": i, "rl_loss": v} for i, v in enumerate(values)])
     assert [tag for tag, _ in page_of(tmp_path).tags].count("svg") == 1
 
 
@@ -212,9 +210,7 @@ def test_summary_of_a_complete_run(tmp_path: Path) -> None:
     assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
     ledger = [json.loads(line) for line in (root / "session.jsonl").read_text().splitlines()]
     by_segment = {i: [line for line in ledger if line["segment_index"] == i] for i in range(4)}
-    demo_steps = sum(
-        json.loads(line)["steps"] for line in (root / "demos" / "session.jsonl").read_text().splitlines()
-    )
+    demo_steps = sum(json.loads(line)["steps"] for line in (root / "demos" / "session.jsonl").read_text().splitlines())
     assert numbers["task"] == "insert_leg"
     assert numbers["demos"] == 10
     assert numbers["bc_success"] == np.mean([line["success"] for line in by_segment[0]])
@@ -241,9 +237,7 @@ def test_summary_of_an_empty_run_knows_nothing(tmp_path: Path) -> None:
 def test_episodes_that_do_not_count_change_no_rate(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     run.segment(0, "eval:2:episodes", [True] * 2, range(2), [5] * 2)
-    run.segment(
-        0, "eval:2:episodes", [False], [0], [3], valid=False, late_ticks=4, reason="recorder_node is silent"
-    )
+    run.segment(0, "eval:2:episodes", [False], [0], [3], valid=False, late_ticks=4, reason="recorder_node is silent")
     numbers = summary(tmp_path)
     assert (numbers["bc_success"], numbers["control_steps"], numbers["late_ticks"]) == (1.0, 13, 4)
     assert page_of(tmp_path).has("does not count, episode_length: recorder_node is silent")

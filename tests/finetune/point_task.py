@@ -101,9 +101,7 @@ def demos(count: int = 3, drift: float = 0.0) -> list[Episode]:
 
 
 def success_rate(policy: GaussianPolicy, episodes: int = 30) -> float:
-    return float(
-        np.mean([bool(policy_roll(policy, 50_000 + i, False, "eval").success) for i in range(episodes)])
-    )
+    return float(np.mean([bool(policy_roll(policy, 50_000 + i, False, "eval").success) for i in range(episodes)]))
 
 
 def small_config(method: str = "interleave", **changes: object) -> FineTuneConfig:

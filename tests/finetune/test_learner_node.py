@@ -155,9 +155,7 @@ def test_the_learner_pulls_trains_pushes_and_goes_on_after_its_death(bench: Lear
     record(bench.run_dir, Synthetic(steps=30, episode_id="eval-0", purpose="eval", seed=11))
     record(bench.run_dir, Synthetic(steps=24, episode_id="train-1", seed=12))
     status = bench.caught_up(30)
-    assert (status.updates, status.target_updates) == (25, 25.0), (
-        "5 of the critic, then one per step after 10"
-    )
+    assert (status.updates, status.target_updates) == (25, 25.0), "5 of the critic, then one per step after 10"
     assert (status.ingested_steps, status.ingested_episodes) == (30, 2)
     first = bench.packs[-1]
     state, manifest = unpack(bytes(first.data), load_or_create_key(bench.root / "weights.key"))

@@ -135,9 +135,7 @@ class GraphRun:
             if value:
                 return value
             if self._process.poll() is not None:
-                raise AssertionError(
-                    f"the graph ended with {self._process.returncode} while waiting for {what}"
-                )
+                raise AssertionError(f"the graph ended with {self._process.returncode} while waiting for {what}")
         session, arbiter = self.status("session"), self.status("arbiter")
         raise AssertionError(
             f"no {what} within {timeout_s:.0f} s; session waits for "
@@ -175,9 +173,7 @@ class GraphRun:
 
     def restarted(self, name: str, old_pid: int, timeout_s: float = 60.0) -> int:
         """Wait until the supervisor has started it again."""
-        return self.until(
-            lambda: (p := self.pid(name)) and p != old_pid and p, f"restart of {name}", timeout_s
-        )
+        return self.until(lambda: (p := self.pid(name)) and p != old_pid and p, f"restart of {name}", timeout_s)
 
     def arm(self) -> Arm.Response:
         """A person arms: asks until the arbiter agrees or the time is over."""
@@ -221,9 +217,7 @@ class GraphRun:
         def condition() -> bool:
             status = self.status("recorder")
             return (
-                status is not None
-                and status.state == RecorderStatus.RECORDING
-                and status.last_step_on_disk >= at_least
+                status is not None and status.state == RecorderStatus.RECORDING and status.last_step_on_disk >= at_least
             )
 
         return condition

@@ -24,9 +24,7 @@ def graph(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gr
     run_dir = tmp_path_factory.mktemp("kills") / "run"
     plan = "train:1000000:steps"
     with GraphRun("finetune", run_dir, plan=plan, real_time_factor=1.0, **start.arguments()) as graph:
-        graph.until(
-            lambda: graph.status("session") is not None and graph.running_step(3)(), "first episode", START_S
-        )
+        graph.until(lambda: graph.status("session") is not None and graph.running_step(3)(), "first episode", START_S)
         yield graph
 
 

@@ -29,9 +29,7 @@ def make_policy(log_std: str = "state", seed: int = 0) -> GaussianPolicy:
     mean=st.lists(st.floats(-2.0, 2.0), min_size=3, max_size=3),
     log_std=st.lists(st.floats(-3.0, 0.5), min_size=3, max_size=3),
 )
-def test_log_density_is_that_of_a_transformed_normal(
-    raw: list[float], mean: list[float], log_std: list[float]
-) -> None:
+def test_log_density_is_that_of_a_transformed_normal(raw: list[float], mean: list[float], log_std: list[float]) -> None:
     """Pins: a missing or wrong Jacobian of the squashing."""
     from inril_core.policies.gaussian import log_density
 
@@ -112,9 +110,7 @@ def test_normaliser_is_fitted_with_a_floor() -> None:
     assert policy.observation_std[2].item() == pytest.approx(0.05)
     one_std_up = policy.normalise(policy.observation_mean + policy.observation_std)
     torch.testing.assert_close(one_std_up, torch.full((5,), 2.0).log(), atol=1e-5, rtol=0)
-    far = policy.normalise(
-        policy.observation_mean + torch.tensor([[-30.0], [-20.0]]) * policy.observation_std
-    )
+    far = policy.normalise(policy.observation_mean + torch.tensor([[-30.0], [-20.0]]) * policy.observation_std)
     assert (far[0] < far[1] - 0.1).all(), "starts far from the demonstrations must stay distinguishable"
     with pytest.raises(ValueError, match="NaN"):
         policy.fit_normaliser(np.full((3, 5), np.nan, np.float32))

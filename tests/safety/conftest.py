@@ -74,9 +74,7 @@ class Bench:
         answer = PolicyAnswer(boot_id or self.boot_id, self.k if k is None else k, "run", 3, action)
         return self._note(self.arbiter.on_policy_action(answer, self.now_ns, self.mono_ns))
 
-    def human(
-        self, action=(0.2,) * 6, k: int | None = None, grab=True, released=False, sync=False, frame="base"
-    ):
+    def human(self, action=(0.2,) * 6, k: int | None = None, grab=True, released=False, sync=False, frame="base"):
         answer = HumanAnswer(self.k if k is None else k, sync, grab, released, action, frame)
         return self._note(self.arbiter.on_teleop_action(answer, self.now_ns, self.mono_ns))
 

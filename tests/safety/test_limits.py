@@ -83,9 +83,7 @@ def test_each_limit_is_named_when_it_acts():
     assert limiter(max_translation_step_m=0.005).apply(np.array([1.0, 0, 0, 0, 0, 0]), POSE).limits == (
         "translation_step",
     )
-    assert limiter(max_rotation_step_rad=0.05).apply(np.array([0, 0, 0, 0, 0, 1.0]), POSE).limits == (
-        "rotation_step",
-    )
+    assert limiter(max_rotation_step_rad=0.05).apply(np.array([0, 0, 0, 0, 0, 1.0]), POSE).limits == ("rotation_step",)
     low = np.array([0.5, 0.0, 0.025, *DOWN])
     result = limiter(low).apply(np.array([0, 0, -1.0, 0, 0, 0]), low)
     assert result.limits == ("position_box",)
@@ -94,9 +92,7 @@ def test_each_limit_is_named_when_it_acts():
 
 
 def test_tilt_is_turned_back_to_its_limit():
-    tilted = np.array(
-        [0.5, 0.0, 0.2, *(Rotation.from_rotvec([0.55, 0, 0]) * Rotation.from_quat(DOWN)).as_quat()]
-    )
+    tilted = np.array([0.5, 0.0, 0.2, *(Rotation.from_rotvec([0.55, 0, 0]) * Rotation.from_quat(DOWN)).as_quat()])
     result = limiter(tilted).apply(np.array([0, 0, 0, 1.0, 0, 0]), tilted)
     assert result.limits == ("tilt",)
     assert tilt_rad(result.target_pose) == pytest.approx(0.6)
@@ -170,9 +166,7 @@ def test_no_sequence_of_actions_leaves_the_limits_and_the_record_rebuilds_every_
     old = POSE
     for action, error in sequence:
         measured = np.concatenate([old[:3] + 0.015 * np.array(error[:3]), DOWN])
-        measured[3:] = (
-            Rotation.from_rotvec(0.1 * np.array(error[3:])) * Rotation.from_quat(old[3:])
-        ).as_quat()
+        measured[3:] = (Rotation.from_rotvec(0.1 * np.array(error[3:])) * Rotation.from_quat(old[3:])).as_quat()
         measured_in_box = np.clip(measured[:3], limits.position_min_m, limits.position_max_m)
         result = made.apply(action, np.concatenate([measured_in_box, measured[3:]]))
         target = result.target_pose

@@ -9,9 +9,7 @@ from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.session.plan import Segment, episode_seed, parse_plan
 
 
-def result(
-    index: int, segment: str = "train:50:steps", segment_index: int = 0, valid: bool = True
-) -> EpisodeResult:
+def result(index: int, segment: str = "train:50:steps", segment_index: int = 0, valid: bool = True) -> EpisodeResult:
     return EpisodeResult(
         segment_index,
         segment,

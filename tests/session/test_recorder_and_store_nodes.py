@@ -53,9 +53,7 @@ def test_other_purposes_and_used_ids_are_not_recorded(bench):
     bench.announced("used")
     bench.publish([("/episode_event", Synthetic(purpose="demo", episode_id="demo").begin())])
     bench.publish([("/episode_event", Synthetic(steps=2, episode_id="used", seed=99).begin())])
-    refused = bench.until(
-        lambda: bench.statuses[-1].state == RecorderStatus.REFUSING and bench.statuses[-1], "refusal"
-    )
+    refused = bench.until(lambda: bench.statuses[-1].state == RecorderStatus.REFUSING and bench.statuses[-1], "refusal")
     assert "used was recorded before" in refused.reason
     bench.record(Synthetic(steps=2, episode_id="next"))
     bench.announced("next")

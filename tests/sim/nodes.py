@@ -81,8 +81,6 @@ def _arguments(parameters: dict[str, Any]) -> list[str]:
     arguments = ["--ros-args"]
     for name, value in parameters.items():
         text = Parameter(name, value=value).get_parameter_value()
-        shown = {1: text.bool_value, 2: text.integer_value, 3: text.double_value, 4: repr(text.string_value)}[
-            text.type
-        ]
+        shown = {1: text.bool_value, 2: text.integer_value, 3: text.double_value, 4: repr(text.string_value)}[text.type]
         arguments += ["-p", f"{name}:={str(shown).lower() if text.type == 1 else shown}"]
     return arguments

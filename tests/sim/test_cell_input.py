@@ -26,9 +26,7 @@ from inril_core.sim.env import CellEnv
         ([0.5, 0, 0.2], [1, 0, 0, 0], 0.5),
     ],
 )
-def test_bad_targets_are_refused(
-    env: CellEnv, position: list[float], quat: list[float], width: float | None
-) -> None:
+def test_bad_targets_are_refused(env: CellEnv, position: list[float], quat: list[float], width: float | None) -> None:
     before = env.cell.reset(0)
     with pytest.raises(ValueError):
         env.cell.step(np.array(position), np.array(quat, float), width)

@@ -100,9 +100,7 @@ def test_disarming_stops_following(env: CellEnv) -> None:
         {"episode_id": "b"},
     ],
 )
-def test_unsound_foreign_and_expired_targets_are_refused_and_counted(
-    env: CellEnv, change: dict[str, object]
-) -> None:
+def test_unsound_foreign_and_expired_targets_are_refused_and_counted(env: CellEnv, change: dict[str, object]) -> None:
     driver = ready(env, lockstep=True)
     assert not driver.offer(target(driver, **change), now_ns=100, mono_ns=0)
     assert driver.refused_targets == 1 and driver.paused

@@ -35,9 +35,7 @@ def test_actions_are_in_range_and_reproducible(contract: Contract) -> None:
     assert np.abs(first).max() <= 1.0
 
 
-@pytest.mark.parametrize(
-    "dials", [{"noise": -0.1}, {"noise": float("nan")}, {"bias": 1.0}, {"hesitation": 1.1}]
-)
+@pytest.mark.parametrize("dials", [{"noise": -0.1}, {"noise": float("nan")}, {"bias": 1.0}, {"hesitation": 1.1}])
 def test_bad_dials_are_refused(contract: Contract, dials: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(dials))):
         ScriptedExpert(contract, **dials)

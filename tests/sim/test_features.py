@@ -64,9 +64,7 @@ def test_a_leg_lying_down_has_finite_features() -> None:
 def test_fields_are_those_of_the_contract(contract: Contract, env: CellEnv) -> None:
     state = env.cell.reset(0)
     values = FEATURES[contract.task](state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
-    assert {name: value.size for name, value in values.items()} == {
-        f.name: f.size for f in contract.observation
-    }
+    assert {name: value.size for name, value in values.items()} == {f.name: f.size for f in contract.observation}
 
 
 def test_tip_is_where_the_simulated_peg_ends() -> None:

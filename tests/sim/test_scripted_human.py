@@ -11,12 +11,8 @@ from inril_core.sim.expert import ScriptedExpert
 from inril_core.sim.human import ScriptedHuman, TickView, parse_takeover_steps
 
 
-def grabs(
-    human: ScriptedHuman, purpose: str, steps: int, size: int, episode: str = "e"
-) -> list[tuple[bool, bool]]:
-    inputs = [
-        human.read(TickView(episode, step, purpose, 1, np.zeros(size, np.float32))) for step in range(steps)
-    ]
+def grabs(human: ScriptedHuman, purpose: str, steps: int, size: int, episode: str = "e") -> list[tuple[bool, bool]]:
+    inputs = [human.read(TickView(episode, step, purpose, 1, np.zeros(size, np.float32))) for step in range(steps)]
     return [(i.grab, i.released) for i in inputs]
 
 

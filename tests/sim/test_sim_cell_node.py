@@ -27,9 +27,7 @@ def target(robot: RobotState, episode_id: str, k: int = 0, dz_m: float = 0.005) 
     return message
 
 
-def lay_out(
-    bench: Bench, reset_id: str, seed: int = 3, purpose: int = Observation.PURPOSE_TRAIN
-) -> ResetCell.Response:
+def lay_out(bench: Bench, reset_id: str, seed: int = 3, purpose: int = Observation.PURPOSE_TRAIN) -> ResetCell.Response:
     request = ResetCell.Request(seed=seed, reset_id=reset_id, purpose=purpose)
     return bench.call(ResetCell, "/cell/reset", request)
 
@@ -52,11 +50,7 @@ def test_lockstep_moves_once_per_target_and_only_for_its_own_episode() -> None:
         assert robots[-1].tool_pose.position.z > first.tool_pose.position.z + 0.005
         stamps = [stamp_to_ns(t.header.stamp) for t in truths]
         assert {b - a for a, b in itertools.pairwise(stamps)} == {100_000_000}
-        assert (
-            stamps
-            == [stamp_to_ns(r.header.stamp) for r in robots]
-            == [stamp_to_ns(p.header.stamp) for p in parts]
-        )
+        assert stamps == [stamp_to_ns(r.header.stamp) for r in robots] == [stamp_to_ns(p.header.stamp) for p in parts]
         assert parts[-1].names == ["leg", "hole"]
 
 

@@ -34,9 +34,7 @@ def judged(cell: Cell, path: list[tuple[float, float, float]]) -> tuple[bool, bo
 
 
 def turning(depth_m: float, until_rad: float, tilt_rad: float = 0.0) -> list[tuple[float, float, float]]:
-    return [(depth_m, turn, tilt_rad) for turn in np.arange(0.0, until_rad, 0.1)] + [
-        (depth_m, until_rad, tilt_rad)
-    ]
+    return [(depth_m, turn, tilt_rad) for turn in np.arange(0.0, until_rad, 0.1)] + [(depth_m, until_rad, tilt_rad)]
 
 
 def test_seated_and_turned_is_success(env: CellEnv) -> None:
@@ -65,9 +63,7 @@ def test_turn_is_counted_across_half_a_circle(env: CellEnv) -> None:
 
 
 def test_rule_comes_from_the_contract(changed: Callable[[Any], Contract]) -> None:
-    easy = changed(
-        lambda content: content["success"].update(turn_min_rad=0.5, depth_m=0.01, turn_depth_m=0.005)
-    )
+    easy = changed(lambda content: content["success"].update(turn_min_rad=0.5, depth_m=0.01, turn_depth_m=0.005))
     assert judged(Cell(easy), turning(0.012, 0.6))[0]
 
 

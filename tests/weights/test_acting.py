@@ -23,17 +23,13 @@ KEY = bytes(32)
 def policy(bias: float = 0.0, **arguments) -> GaussianPolicy:
     """A policy whose mode is about tanh(bias) everywhere."""
     torch.manual_seed(0)
-    made = GaussianPolicy(
-        arguments.pop("observation_size", CONTRACT.observation_size), 6, (16, 16), **arguments
-    )
+    made = GaussianPolicy(arguments.pop("observation_size", CONTRACT.observation_size), 6, (16, 16), **arguments)
     with torch.no_grad():
         made.head.bias[:6] = bias
     return made
 
 
-def packed(
-    n: int, bias: float = 0.0, run_id: str = "run", made: GaussianPolicy | None = None, **changes
-) -> bytes:
+def packed(n: int, bias: float = 0.0, run_id: str = "run", made: GaussianPolicy | None = None, **changes) -> bytes:
     made = made or policy(bias)
     manifest = {
         "run_id": run_id,
@@ -158,11 +154,7 @@ def test_wild_weights_are_refused_on_what_the_arm_has_just_seen(start):
 )
 def test_what_does_not_fit_is_refused_with_and_without_an_active_policy(start, changes, reason):
     for acting in (start(), start(policy())):
-        if (
-            acting.active is None
-            and changes.get("made") is not None
-            and changes["made"].log_std_mode == "fixed"
-        ):
+        if acting.active is None and changes.get("made") is not None and changes["made"].log_std_mode == "fixed":
             continue  # as the first policy it would do
         with pytest.raises(WeightsRefused) as caught:
             push(acting, 1, **changes)

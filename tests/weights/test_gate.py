@@ -74,9 +74,7 @@ def test_another_contract_other_shapes_and_nan_are_refused(make):
     data = make.pack(interface_digest="e" * 64)
     assert refused(gate.open_pack, data, make.offer(data), SHAPES) is Refusal.WRONG_INTERFACE
     data = make.pack()
-    assert (
-        refused(gate.open_pack, data, make.offer(data), {**SHAPES, "head.bias": (7,)}) is Refusal.WRONG_SHAPE
-    )
+    assert refused(gate.open_pack, data, make.offer(data), {**SHAPES, "head.bias": (7,)}) is Refusal.WRONG_SHAPE
     assert refused(gate.open_pack, data, make.offer(data), {"head.bias": (6,)}) is Refusal.WRONG_SHAPE
     for bad in (float("nan"), float("inf")):
         data = make.pack(state={"head.weight": torch.full((6, 4), bad), "head.bias": torch.zeros(6)})

@@ -44,9 +44,7 @@ def test_a_bounded_number_is_kept_and_never_without_the_active_one(tmp_path, mak
 
 
 @pytest.mark.parametrize("dies_at", range(1, 13))
-def test_killed_at_any_call_to_the_disk_the_old_or_the_new_state_is_found_whole(
-    tmp_path, make, monkeypatch, dies_at
-):
+def test_killed_at_any_call_to_the_disk_the_old_or_the_new_state_is_found_whole(tmp_path, make, monkeypatch, dies_at):
     """Every file operation of `add` and `activate` in turn is the last one of the process."""
     store = WeightStore(tmp_path)
     first = store.add(make.pack(1), "run-1", 1)

@@ -105,9 +105,7 @@ class Interleave(Combiner):
             step = project(step, reference)
         after = g_in if c.project == "gradient" else step
         self.flat.value.sub_(step, alpha=c.il_lr)
-        removed = float(
-            torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30)
-        )
+        removed = float(torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30))
         return {
             "gradient_cosine": angle,
             "norm_removed": removed,

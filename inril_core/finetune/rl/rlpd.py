@@ -58,17 +58,13 @@ class Config(MethodConfig):
     @model_validator(mode="after")
     def _combination(self) -> "Config":
         if self.target_subset > self.critics:
-            raise ConfigError(
-                f"rl.target_subset = {self.target_subset}: must be at most rl.critics = {self.critics}"
-            )
+            raise ConfigError(f"rl.target_subset = {self.target_subset}: must be at most rl.critics = {self.critics}")
         if self.entropy_in_target and self.target_range is not None:
             raise ConfigError(
                 "rl.target_range must be null with rl.entropy_in_target: the entropy takes values out of that range"
             )
         if self.learn_temperature and self.temperature <= 0.0:
-            raise ConfigError(
-                f"rl.temperature = {self.temperature}: must be > 0 where it is learned (its log is)"
-            )
+            raise ConfigError(f"rl.temperature = {self.temperature}: must be > 0 where it is learned (its log is)")
         if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
         return self
@@ -104,11 +100,7 @@ class Rlpd:
     @property
     def temperature(self) -> float:
         """Weight of the entropy in the actor's loss."""
-        return (
-            math.exp(float(self._log_temperature))
-            if self.config.learn_temperature
-            else self.config.temperature
-        )
+        return math.exp(float(self._log_temperature)) if self.config.learn_temperature else self.config.temperature
 
     def targets(self, batch: Batch) -> Tensor:
         """y = r + discount * min over a random subset of target critics at a' ~ pi, ``[B]`` (RLPD algorithm 1).

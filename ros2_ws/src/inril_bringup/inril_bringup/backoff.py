@@ -24,9 +24,7 @@ class Backoff:
         if self.in_a_row >= self._policy.max_restarts:
             return None
         # The exponent is bounded so that a long row cannot overflow.
-        wait_s = min(
-            self._policy.initial_s * self._policy.factor ** min(self.in_a_row, 64), self._policy.max_s
-        )
+        wait_s = min(self._policy.initial_s * self._policy.factor ** min(self.in_a_row, 64), self._policy.max_s)
         self.in_a_row += 1
         self.total += 1
         return wait_s

@@ -76,9 +76,7 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
     )
     up.add_argument("graph", metavar="GRAPH", help=f"one of {graphs}, or the path of a graph YAML")
     up.add_argument("values", nargs="*", metavar="NAME:=VALUE", help="arguments of the graph")
-    up.add_argument(
-        "--show-args", action="store_true", help="list the graph's arguments and nodes, start nothing"
-    )
+    up.add_argument("--show-args", action="store_true", help="list the graph's arguments and nodes, start nothing")
 
     demos = _add(
         commands,
@@ -105,22 +103,12 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
         "--demos runs/demos --out runs/mine/pretrained.inril",
         "--demos runs/demos --out bc.inril --preset interleave --seed 3",
     )
-    pretrain.add_argument(
-        "--demos", type=Path, required=True, help="run folder the demonstrations were recorded in"
-    )
+    pretrain.add_argument("--demos", type=Path, required=True, help="run folder the demonstrations were recorded in")
     pretrain.add_argument("--out", type=Path, required=True, help="file to write the policy to")
-    pretrain.add_argument(
-        "--preset", default="interleave", help="preset or config YAML (default: %(default)s)"
-    )
-    pretrain.add_argument(
-        "--contract", default="insert_leg", help="task name or contract YAML (default: %(default)s)"
-    )
-    pretrain.add_argument(
-        "--seed", type=int, default=0, help="of initial weights and batches (default: %(default)s)"
-    )
-    pretrain.add_argument(
-        "--run-dir", type=Path, default=None, help="run it is for; its id is noted in the file"
-    )
+    pretrain.add_argument("--preset", default="interleave", help="preset or config YAML (default: %(default)s)")
+    pretrain.add_argument("--contract", default="insert_leg", help="task name or contract YAML (default: %(default)s)")
+    pretrain.add_argument("--seed", type=int, default=0, help="of initial weights and batches (default: %(default)s)")
+    pretrain.add_argument("--run-dir", type=Path, default=None, help="run it is for; its id is noted in the file")
 
     whole = _add(
         commands,
@@ -203,9 +191,7 @@ def _demos(arguments: argparse.Namespace) -> int:
     own |= {"arm_at_start": True} if arguments.arm_at_start else {}
     given = parse_values(arguments.values)
     for name in own.keys() & given.keys():
-        raise ConfigError(
-            f"{name}:= is what an option of `inril demos` says; to say it all: inril up collect_demos"
-        )
+        raise ConfigError(f"{name}:= is what an option of `inril demos` says; to say it all: inril up collect_demos")
     return supervise(load_graph("collect_demos").resolve(own | given))
 
 

@@ -19,9 +19,7 @@ class Console:
         self._out: IO[str] | None = out
         self._width = max((len(name) for name in names), default=0)
         coloured = out.isatty() and not os.environ.get("NO_COLOR")
-        self._prefix = {
-            name: self._paint(name, index if coloured else None) for index, name in enumerate(names)
-        }
+        self._prefix = {name: self._paint(name, index if coloured else None) for index, name in enumerate(names)}
 
     def _paint(self, name: str, index: int | None) -> str:
         text = f"{name:<{self._width}} |"

@@ -27,21 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
     )
     parser.add_argument("--preset", default="interleave", help="fine-tuning preset (default: %(default)s)")
-    parser.add_argument(
-        "--demos", type=int, default=10, help="demonstrations to record (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=None, help="training steps (default: the preset's budget)"
-    )
+    parser.add_argument("--demos", type=int, default=10, help="demonstrations to record (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(
         "--eval-episodes", type=int, default=100, help="before and after fine-tuning (default: %(default)s)"
     )
     parser.add_argument(
         "--real-time-seconds", type=int, default=60, help="of the segment at real time (default: %(default)s)"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of demonstrations and training (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="of demonstrations and training (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,9 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.preset)
     steps = config.schedule.budget_steps if arguments.steps is None else arguments.steps
     common = {"contract": DEMO_CONTRACT, "seed": arguments.seed, "arm_at_start": "true"}
-    lockstep = (
-        f"eval:{arguments.eval_episodes}:episodes,train:{steps}:steps,eval:{arguments.eval_episodes}:episodes"
-    )
+    lockstep = f"eval:{arguments.eval_episodes}:episodes,train:{steps}:steps,eval:{arguments.eval_episodes}:episodes"
     real_time = f"{lockstep},train:{arguments.real_time_seconds}:seconds"
     initial = run_dir / "pretrained.inril"
     tuned = {

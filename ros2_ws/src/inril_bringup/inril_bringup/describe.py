@@ -46,11 +46,7 @@ def main(words: Sequence[str]) -> int:
     """Print the JSON; an error a user can mend goes to stderr with exit code 1."""
     try:
         name, *values = words
-        print(
-            json.dumps(
-                describe_arguments(name) if values == ["--arguments"] else describe_nodes(name, values)
-            )
-        )
+        print(json.dumps(describe_arguments(name) if values == ["--arguments"] else describe_nodes(name, values)))
     except InrilError as error:
         print(error, file=sys.stderr)
         return 1

@@ -136,11 +136,7 @@ class NodeSpec(_Frozen):
 
     def references(self) -> set[str]:
         """Names of the arguments that parameters and remappings stand on."""
-        texts = [
-            value
-            for value in [*self.parameters.values(), *self.remappings.values()]
-            if isinstance(value, str)
-        ]
+        texts = [value for value in [*self.parameters.values(), *self.remappings.values()] if isinstance(value, str)]
         return {name for text in texts for name in _REFERENCE.findall(text)} - {MANAGED_NODES}
 
 
@@ -295,9 +291,7 @@ def load_graph(name_or_path: str | Path) -> Graph:
     if path.suffix not in (".yaml", ".yml"):
         if str(name_or_path) not in packaged_graphs():
             known = suggest(str(name_or_path), packaged_graphs())
-            raise ConfigError(
-                f"graph {str(name_or_path)!r}: neither a packaged graph nor a .yaml file{known}"
-            )
+            raise ConfigError(f"graph {str(name_or_path)!r}: neither a packaged graph nor a .yaml file{known}")
         path = folder / f"{name_or_path}.yaml"
     catalogue = _read(folder / "nodes.yaml", Catalogue)
     return _assemble(path, _read(path, _GraphFile), catalogue)
@@ -345,19 +339,13 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
     arguments = {name: argument for name, argument in known_arguments.items() if name in used}
     for name, default in file.defaults.items():
         if name not in arguments:
-            raise ConfigError(
-                f"{path}: defaults: no argument {name!r} in this graph{suggest(name, arguments)}"
-            )
+            raise ConfigError(f"{path}: defaults: no argument {name!r} in this graph{suggest(name, arguments)}")
         arguments[name] = arguments[name].model_copy(update={"default": default, "required": False})
         try:
             arguments[name].convert(default)
         except ValueError:
-            raise ConfigError(
-                f"{path}: defaults.{name} = {default!r}; give {arguments[name].allowed}"
-            ) from None
-    graph = Graph(
-        name=path.stem, description=file.description, source=str(path), arguments=arguments, nodes=nodes
-    )
+            raise ConfigError(f"{path}: defaults.{name} = {default!r}; give {arguments[name].allowed}") from None
+    graph = Graph(name=path.stem, description=file.description, source=str(path), arguments=arguments, nodes=nodes)
     _check_roles(graph)
     return graph
 
@@ -366,13 +354,9 @@ def _check_roles(graph: Graph) -> None:
     """Refuse a graph that nobody activates, and references that cannot be filled."""
     managers = [name for name, node in graph.nodes.items() if node.manages]
     if len(managers) > 1:
-        raise ConfigError(
-            f"{graph.source}: {managers} all say manages: true; one lifecycle_manager is enough"
-        )
+        raise ConfigError(f"{graph.source}: {managers} all say manages: true; one lifecycle_manager is enough")
     if graph.managed_nodes and not managers:
-        raise ConfigError(
-            f"{graph.source}: nobody activates {graph.managed_nodes}; add lifecycle_manager to nodes"
-        )
+        raise ConfigError(f"{graph.source}: nobody activates {graph.managed_nodes}; add lifecycle_manager to nodes")
     for name, node in graph.nodes.items():
         for key, value in [*node.parameters.items(), *node.remappings.items()]:
             if isinstance(value, str):
@@ -387,6 +371,4 @@ def _check_references(graph: Graph, where: str, value: str) -> None:
     for name in _REFERENCE.findall(value):
         argument = graph.arguments.get(name)
         if argument is None or (argument.default is None and not argument.required):
-            raise ConfigError(
-                f"{where}: {name} may be unset; give it a default or let ${{{name}}} stand alone"
-            )
+            raise ConfigError(f"{where}: {name} may be unset; give it a default or let ${{{name}}} stand alone")

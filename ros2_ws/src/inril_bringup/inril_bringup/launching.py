@@ -98,9 +98,7 @@ def _check_names(graph: str, names: list[str], argv: list[str]) -> list[LogInfo]
         close = difflib.get_close_matches(name, names, n=1)
         if close:
             raise RuntimeError(f"graph {graph}: no argument {name!r}; did you mean {close[0]!r}?")
-        remarks.append(
-            LogInfo(msg=f"graph {graph}: {name}:= is none of its arguments ({', '.join(names)}); ignored")
-        )
+        remarks.append(LogInfo(msg=f"graph {graph}: {name}:= is none of its arguments ({', '.join(names)}); ignored"))
     return remarks
 
 

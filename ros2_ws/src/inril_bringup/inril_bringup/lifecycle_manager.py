@@ -45,12 +45,8 @@ class LifecycleManager(InrilPlainNode):
         timeout_s = self.param("transition_timeout_s", 20.0, "for a transition to be answered", 0.1, 600.0)
         self._stop_timeout_s = self.param("stop_timeout_s", 8.0, "for shutting all nodes down", 0.1, 60.0)
         self._sequencer = Sequencer(self._names, self.mono_ns(), timeout_s=timeout_s)
-        self._state_clients = {
-            name: self.create_client(GetState, f"{name}/get_state") for name in self._names
-        }
-        self._change_clients = {
-            name: self.create_client(ChangeState, f"{name}/change_state") for name in self._names
-        }
+        self._state_clients = {name: self.create_client(GetState, f"{name}/get_state") for name in self._names}
+        self._change_clients = {name: self.create_client(ChangeState, f"{name}/change_state") for name in self._names}
         # A (re)started node shows at once as a publisher of its transition events; polling backs this up.
         for name in self._names:
             self.create_subscription(
@@ -114,9 +110,7 @@ class LifecycleManager(InrilPlainNode):
             self.get_logger().info(f"{name} is {_AFTER[ask]}")
         else:
             wait_s = self._sequencer.refused(name, now_ns)
-            self.get_logger().error(
-                f"{name} cannot {ask.value}, its own log says why; again in {wait_s:.0f} s"
-            )
+            self.get_logger().error(f"{name} cannot {ask.value}, its own log says why; again in {wait_s:.0f} s")
         self._tick()  # the next one need not wait for the timer
 
     def _on_state(self, name: str, state: str, now_ns: int) -> None:
@@ -142,9 +136,7 @@ class LifecycleManager(InrilPlainNode):
     def _describe(self, now_ns: int) -> str:
         """Who is not active, in which state, and since when."""
         nodes = self._sequencer.waiting_for()
-        return ", ".join(
-            f"{node.name} ({node.state} for {(now_ns - node.since_ns) * 1e-9:.1f} s)" for node in nodes
-        )
+        return ", ".join(f"{node.name} ({node.state} for {(now_ns - node.since_ns) * 1e-9:.1f} s)" for node in nodes)
 
     def _report(self) -> None:
         waiting = self._sequencer.waiting_for()
@@ -173,9 +165,7 @@ class LifecycleManager(InrilPlainNode):
         for name in reversed(self._names):
             client = self._change_clients[name]
             if client.service_is_ready():
-                answered = self._shut_down(
-                    name, client, executor, min(deadline_s, time.monotonic() + share_s)
-                )
+                answered = self._shut_down(name, client, executor, min(deadline_s, time.monotonic() + share_s))
                 # One that is silent was mostly ended together with the others: do not wait for each of them.
                 share_s = share_s if answered else 0.25
 

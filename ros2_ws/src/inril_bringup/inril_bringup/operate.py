@@ -68,9 +68,7 @@ class Operator:
     def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
         self._node, self._executor = node, executor
 
-    def call(
-        self, service_type: Any, service: str, request: Any, timeout_s: float = SERVICE_TIMEOUT_S
-    ) -> Any:
+    def call(self, service_type: Any, service: str, request: Any, timeout_s: float = SERVICE_TIMEOUT_S) -> Any:
         """Call a service and return its answer.
 
         Raises:
@@ -85,9 +83,7 @@ class Operator:
             )
         future = client.call_async(request)
         if not self._spin_until(future.done, deadline_s):
-            raise Refused(
-                f"{service}: no answer within {timeout_s:.0f} s; see the log of the node that serves it"
-            )
+            raise Refused(f"{service}: no answer within {timeout_s:.0f} s; see the log of the node that serves it")
         answer = future.result()
         if not answer.success:
             raise Refused(f"{service}: {answer.message or 'refused without a reason'}")
@@ -118,14 +114,10 @@ class Operator:
 @contextmanager
 def operator() -> Iterator[Operator]:
     """An `Operator` on this shell's ROS domain."""
-    os.environ.setdefault(
-        "ROS_AUTOMATIC_DISCOVERY_RANGE", DEFAULT_ENVIRONMENT["ROS_AUTOMATIC_DISCOVERY_RANGE"]
-    )
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", DEFAULT_ENVIRONMENT["ROS_AUTOMATIC_DISCOVERY_RANGE"])
     context = Context()
     rclpy.init(context=context)
-    node = rclpy.create_node(
-        "inril_operator", context=context, enable_rosout=False, start_parameter_services=False
-    )
+    node = rclpy.create_node("inril_operator", context=context, enable_rosout=False, start_parameter_services=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     try:
@@ -247,9 +239,7 @@ def _arbiter(s: dict[str, Any]) -> str:
 def _policy(s: dict[str, Any]) -> str:
     version = f"{s['active_run_id']} n={s['active_n']}" if s["active_n"] >= 0 else "none"
     pinned = ", pinned (inril unpin)" if s["pinned"] else ""
-    rejected = (
-        f", last refused n={s['last_rejected_n']}: {s['last_rejection']}" if s["last_rejection"] else ""
-    )
+    rejected = f", last refused n={s['last_rejected_n']}: {s['last_rejection']}" if s["last_rejection"] else ""
     delay = "" if s["push_to_acting_ms"] is None else f", {s['push_to_acting_ms']:.0f} ms from push to action"
     return f"acts with {version}{pinned}, {s['accepted']} accepted, {s['rejected']} refused{rejected}{delay}"
 

@@ -70,24 +70,18 @@ def packages(constraints: Path | None = None) -> Check:
     """Installed versions against constraints.txt."""
     path = constraints or Path(inril_core.__file__).resolve().parents[1] / "constraints.txt"
     if not path.exists():
-        return Check(
-            "packages", "WARN", f"{path} is not there", "compare with the constraints.txt of your checkout"
-        )
+        return Check("packages", "WARN", f"{path} is not there", "compare with the constraints.txt of your checkout")
     pins = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;#]+)", path.read_text(), re.MULTILINE))
     found = {name: _version(name) for name in pins}
     differ = [
-        f"{name} {version} (pinned: {pins[name]})"
-        for name, version in found.items()
-        if _differs(version, pins[name])
+        f"{name} {version} (pinned: {pins[name]})" for name, version in found.items() if _differs(version, pins[name])
     ]
     bad = [text for text in differ if text.split()[0].lower() in EXACT]
     present = {name: version for name, version in found.items() if version and name.lower() in EXACT}
     if differ:
         level: Level = "FAIL" if bad else "WARN"
         return Check("packages", level, ", ".join(bad or differ), "rm -rf .venv && make setup")
-    return Check(
-        "packages", "OK", ", ".join(f"{name} {version}" for name, version in present.items()) or "as pinned"
-    )
+    return Check("packages", "OK", ", ".join(f"{name} {version}" for name, version in present.items()) or "as pinned")
 
 
 def _version(name: str) -> str | None:
@@ -130,22 +124,16 @@ def domain() -> Check:
     import rclpy
     from rclpy.context import Context
 
-    os.environ.setdefault(
-        "ROS_AUTOMATIC_DISCOVERY_RANGE", DEFAULT_ENVIRONMENT["ROS_AUTOMATIC_DISCOVERY_RANGE"]
-    )
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", DEFAULT_ENVIRONMENT["ROS_AUTOMATIC_DISCOVERY_RANGE"])
     number = os.environ.get("ROS_DOMAIN_ID", "0")
     context = Context()
     rclpy.init(context=context)
-    node = rclpy.create_node(
-        "inril_preflight", context=context, enable_rosout=False, start_parameter_services=False
-    )
+    node = rclpy.create_node("inril_preflight", context=context, enable_rosout=False, start_parameter_services=False)
     try:
         deadline_s = time.monotonic() + DISCOVERY_S
         others: list[str] = []
         while not others and time.monotonic() < deadline_s:
-            others = sorted(
-                {name for name in node.get_node_names() if not name.startswith("inril_preflight")}
-            )
+            others = sorted({name for name in node.get_node_names() if not name.startswith("inril_preflight")})
             time.sleep(0.05)
     finally:
         node.destroy_node()
@@ -166,9 +154,7 @@ def clock() -> Check:
     source = _read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     found = f"{source or 'unknown source'}, resolution {info.resolution:g} s"
     if not info.monotonic or info.resolution > 1e-4:
-        return Check(
-            "clock", "FAIL", found, "the monotonic clock is too coarse for 10 Hz control; use another machine"
-        )
+        return Check("clock", "FAIL", found, "the monotonic clock is too coarse for 10 Hz control; use another machine")
     if time.gmtime().tm_year < 2025:
         return Check(
             "clock",
@@ -218,13 +204,9 @@ def disk(folder: Path) -> Check:
     free = shutil.disk_usage(existing).free
     found = f"{free / GIB:.1f} GiB free at {existing}"
     if not os.access(existing, os.W_OK):
-        return Check(
-            "disk", "FAIL", f"{existing} cannot be written", "give another --run-dir, or its owner's rights"
-        )
+        return Check("disk", "FAIL", f"{existing} cannot be written", "give another --run-dir, or its owner's rights")
     if free < DISK_FAIL_BYTES:
-        return Check(
-            "disk", "FAIL", found, f"free at least {DISK_FAIL_BYTES // GIB} GiB; old runs lie in runs/"
-        )
+        return Check("disk", "FAIL", found, f"free at least {DISK_FAIL_BYTES // GIB} GiB; old runs lie in runs/")
     if free < DISK_WARN_BYTES:
         return Check("disk", "WARN", found, f"a long run with cameras wants {DISK_WARN_BYTES // GIB} GiB")
     return Check("disk", "OK", found)
@@ -235,9 +217,7 @@ def shared_memory(path: Path = Path("/dev/shm")) -> Check:
     try:
         usage = shutil.disk_usage(path)
     except OSError:
-        return Check(
-            "shared memory", "WARN", f"{path} is not there", "DDS falls back to UDP; mount a tmpfs there"
-        )
+        return Check("shared memory", "WARN", f"{path} is not there", "DDS falls back to UDP; mount a tmpfs there")
     found = f"{usage.free / MIB:.0f} of {usage.total / MIB:.0f} MiB free at {path}"
     mend = "in a container: --shm-size=256m; while no graph runs: rm /dev/shm/fastrtps_*"
     if usage.free < SHM_FAIL_BYTES:
@@ -262,14 +242,10 @@ def key(path: Path | None = None) -> Check:
             "it is made by the first run; two hosts need the same: copy it by hand",
         )
     except OSError as error:
-        return Check(
-            "key", "FAIL", f"{path}: {error.strerror}", f"make it readable for you: ls -l {path.parent}"
-        )
+        return Check("key", "FAIL", f"{path}: {error.strerror}", f"make it readable for you: ls -l {path.parent}")
     mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
-        return Check(
-            "key", "FAIL", f"{path} is not a regular file", "replace it by a copy of the key file itself"
-        )
+        return Check("key", "FAIL", f"{path} is not a regular file", "replace it by a copy of the key file itself")
     if mode & 0o077:
         return Check(
             "key",
@@ -278,9 +254,7 @@ def key(path: Path | None = None) -> Check:
             f"others may have read it: make a new one, then chmod 600 {path}",
         )
     if status.st_uid != os.getuid():
-        return Check(
-            "key", "FAIL", f"{path} belongs to user id {status.st_uid}", f"chown {os.getuid()} {path}"
-        )
+        return Check("key", "FAIL", f"{path} belongs to user id {status.st_uid}", f"chown {os.getuid()} {path}")
     if status.st_size < KEY_MIN_BYTES:
         return Check(
             "key",
@@ -324,9 +298,7 @@ def processors() -> Check:
     count = len(os.sched_getaffinity(0))
     found = f"{count} cores, load {os.getloadavg()[0]:.1f}"
     if count < 2:
-        return Check(
-            "processors", "WARN", found, "learner and control share one core: run the learner on another host"
-        )
+        return Check("processors", "WARN", found, "learner and control share one core: run the learner on another host")
     return Check("processors", "OK", found)
 
 

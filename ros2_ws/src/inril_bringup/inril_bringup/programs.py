@@ -39,9 +39,7 @@ class _Dumper(yaml.SafeDumper):
     pass
 
 
-_Dumper.add_representer(
-    _Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
-)
+_Dumper.add_representer(_Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
 def parameter_file(name: str, parameters: Mapping[str, ParameterValue], folder: Path) -> Path:
@@ -83,9 +81,7 @@ def programs_of(graph: ResolvedGraph) -> list[Program]:
     """The processes of a graph in starting order; writes their parameters below run_dir/params."""
     programs = []
     for name, node in graph.nodes.items():
-        parameters = (
-            parameter_file(name, node.parameters, graph.run_dir / "params") if node.parameters else None
-        )
+        parameters = parameter_file(name, node.parameters, graph.run_dir / "params") if node.parameters else None
         programs.append(
             Program(
                 name=name,

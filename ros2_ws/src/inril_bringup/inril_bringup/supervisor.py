@@ -175,9 +175,7 @@ class Supervisor:
             return wait_s
         child.state = "lost"
         restarts = child.backoff.in_a_row if child.backoff else 0
-        self._say(
-            f"{name} died with {told} after {lived_s:.1f} s; given up after {restarts} restarts in a row"
-        )
+        self._say(f"{name} died with {told} after {lived_s:.1f} s; given up after {restarts} restarts in a row")
         if child.program.required:
             self.request_stop(f"{name} is required and was lost; see {self._log_of(name)}", exit_code=1)
         return None
@@ -289,9 +287,7 @@ class Supervisor:
         try:
             write_json(self._run_dir / STATUS_FILE, status)
         except OSError as error:
-            self._say(
-                f"{STATUS_FILE} cannot be written: {error}"
-            )  # a full disk must not stop the supervising
+            self._say(f"{STATUS_FILE} cannot be written: {error}")  # a full disk must not stop the supervising
 
 
 def _signal_group(process_id: int, number: signal.Signals) -> None:

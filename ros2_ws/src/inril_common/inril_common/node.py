@@ -65,9 +65,7 @@ class _Shared:
         descriptor = ParameterDescriptor(description=description, read_only=True, dynamic_typing=False)
         if low is not None and high is not None:
             if isinstance(default, float):
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=float(low), to_value=float(high))
-                ]
+                descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
             else:
                 descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
         if choices is not None:
@@ -79,9 +77,7 @@ class _Shared:
                 node.declare_parameter(name, default, descriptor)
             value = node.get_parameter(name).value
         except Exception as error:
-            raise ConfigError(
-                f"{node.get_name()}: parameter {name}: {error}; give {allowed}: {description}"
-            ) from error
+            raise ConfigError(f"{node.get_name()}: parameter {name}: {error}; give {allowed}: {description}") from error
         if isinstance(value, float) and value != value:
             raise ConfigError(f"{node.get_name()}: parameter {name} is NaN; give {allowed}: {description}")
         if choices is not None and value not in choices:
@@ -90,9 +86,7 @@ class _Shared:
 
     def contract_param(self) -> Contract:
         """Declare `contract` and load it."""
-        return load_contract(
-            self.param("contract", "insert_leg", "packaged task name or path of a contract YAML")
-        )
+        return load_contract(self.param("contract", "insert_leg", "packaged task name or path of a contract YAML"))
 
     def link(self, name: str, timeout_s: float) -> LinkMonitor:
         """Watch a link; its rate, age and drops go to /diagnostics once a second."""
@@ -116,9 +110,7 @@ class _Shared:
         node: Any = self
         message = DiagnosticArray()
         message.header.stamp = node.get_clock().now().to_msg()
-        message.status = [
-            _status(node.get_name(), link.report(self.mono_ns())) for link in self._links.values()
-        ]
+        message.status = [_status(node.get_name(), link.report(self.mono_ns())) for link in self._links.values()]
         self._diagnostics_publisher.publish(message)
 
     def setup(self) -> None:

@@ -161,9 +161,7 @@ class ArbiterNode(InrilNode):
         elif not self.active:
             response.success, response.message = False, "arbiter_node is not active; see `inril status`"
         else:
-            response.success, response.message = self._arbiter.arm(
-                request.operator_name, self.ros_ns(), self.mono_ns()
-            )
+            response.success, response.message = self._arbiter.arm(request.operator_name, self.ros_ns(), self.mono_ns())
         self.get_logger().info(f"{request.operator_name!r}: {response.message}")
         self._show_changes()
         return response

@@ -46,13 +46,9 @@ class ObservationNode(InrilNode):
     def setup(self) -> None:
         """Subscribe to the cell and serve begin_episode and end_episode."""
         self.contract = self.contract_param()
-        factor = self.param(
-            "real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0
-        )
+        factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
         self.param("run_dir", "runs/run", "folder of this run")
-        self._simulated = self.param(
-            "simulated_cell", True, "the cell publishes /cell_truth, which judges the task"
-        )
+        self._simulated = self.param("simulated_cell", True, "the cell publishes /cell_truth, which judges the task")
         self._lockstep = factor == 0.0
         self._vector = StateVector(self.contract)
         self._ticker = EpisodeTicker()
@@ -77,9 +73,7 @@ class ObservationNode(InrilNode):
         self._timer: Any = None
         if not self._lockstep:
             period_s = 1.0 / self.contract.control_rate_hz / factor
-            self._timer = self.create_timer(
-                period_s, self._tick_by_time, clock=Clock(clock_type=ClockType.STEADY_TIME)
-            )
+            self._timer = self.create_timer(period_s, self._tick_by_time, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def teardown(self) -> None:
         """Drop the running episode: whoever began it hears no more ticks."""
@@ -134,9 +128,7 @@ class ObservationNode(InrilNode):
     def _end_episode(self, request: EndEpisode.Request, response: EndEpisode.Response) -> EndEpisode.Response:
         labels = {EpisodeEvent.LABEL_SUCCESS: True, EpisodeEvent.LABEL_FAILURE: False}
         try:
-            self._ticker.request_end(
-                request.episode_id, labels.get(request.label), request.by, request.reason
-            )
+            self._ticker.request_end(request.episode_id, labels.get(request.label), request.by, request.reason)
             response.success = True
         except EpisodeRefused as error:
             response.success, response.message = False, str(error)
@@ -145,23 +137,13 @@ class ObservationNode(InrilNode):
     def _join(self) -> None:
         """Lockstep: tick once all inputs of one stamp are there."""
         spec = self._ticker.spec
-        if (
-            not self._lockstep
-            or not self.active
-            or spec is None
-            or self._robot is None
-            or self._parts is None
-        ):
+        if not self._lockstep or not self.active or spec is None or self._robot is None or self._parts is None:
             return
         stamp = self._robot.header.stamp
         if self._parts.header.stamp != stamp:
             return
         if self._simulated:
-            if (
-                self._truth is None
-                or self._truth.header.stamp != stamp
-                or self._truth.reset_id != spec.episode_id
-            ):
+            if self._truth is None or self._truth.header.stamp != stamp or self._truth.reset_id != spec.episode_id:
                 return
         due = {image.camera for image in self.contract.images if image.due(spec.purpose)}
         if any(camera not in self._images or self._images[camera].header.stamp != stamp for camera in due):
@@ -184,14 +166,10 @@ class ObservationNode(InrilNode):
 
     def _tick(self, now_ns: int) -> None:
         assert self._robot is not None and self._parts is not None
-        parts = {
-            name: pose_to_array(p) for name, p in zip(self._parts.names, self._parts.poses, strict=False)
-        }
+        parts = {name: pose_to_array(p) for name, p in zip(self._parts.names, self._parts.poses, strict=False)}
         tool_pose = pose_to_array(self._robot.tool_pose)
         try:
-            state = self._vector(
-                tool_pose, twist_to_array(self._robot.tool_twist), self._robot.gripper_width_m, parts
-            )
+            state = self._vector(tool_pose, twist_to_array(self._robot.tool_twist), self._robot.gripper_width_m, parts)
         except BadMeasurement as error:
             self.get_logger().error(f"no Observation: {error}", throttle_duration_sec=1.0)
             return

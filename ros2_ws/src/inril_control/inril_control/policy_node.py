@@ -49,9 +49,7 @@ class PolicyNode(InrilNode):
         self._acting = self._open_weights()
         self._calls = Calls(self)
         self._pull: WeightsPull | None = None
-        self._pull_timeout_s = self.param(
-            "pull_timeout_s", 10.0, "s to wait for a piece of a pack", 0.1, 60.0
-        )
+        self._pull_timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for a piece of a pack", 0.1, 60.0)
         self._in_episode = False
         self._waiting: tuple[bytes, Offer, int] | None = None
         self._actions_n = 0

@@ -61,9 +61,7 @@ class SimCell(InrilNode):
         lockstep_timeout_s = self.param(
             "lockstep_timeout_s", 1.0, "s without a Target before a period passes in hold", 0.05, 60.0
         )
-        delay_steps = self.param(
-            "action_delay_steps", 0, "control periods by which targets act later", 0, 100
-        )
+        delay_steps = self.param("action_delay_steps", 0, "control periods by which targets act later", 0, 100)
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = CellDriver(Cell(self.contract), self._lockstep, round(timeout_s * 1e9), delay_steps)
@@ -189,9 +187,7 @@ class SimCell(InrilNode):
             if self._is_due(camera):
                 pixels = self._driver.cell.render(camera, width_px, height_px)
                 publisher.publish(array_to_image(pixels, stamp, frame_id=f"camera_{camera}"))
-        parts = PartPoses(
-            names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()]
-        )
+        parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
         truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
         truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
         robot = RobotState(boot_id=self.boot_id, seq=self._seq, gripper_width_m=state.gripper_width_m)

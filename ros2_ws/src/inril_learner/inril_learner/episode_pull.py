@@ -116,9 +116,7 @@ class EpisodePull:
         self._not_before_ns = now_ns + RETRY_NS
         self._on_trouble(reason)
 
-    def _send(
-        self, kind: Any, service: str, request: Any, now_ns: int, on_reply: Callable[[Any], None]
-    ) -> None:
+    def _send(self, kind: Any, service: str, request: Any, now_ns: int, on_reply: Callable[[Any], None]) -> None:
         def replied(reply: Any) -> None:
             self._busy = False
             on_reply(reply)

@@ -91,9 +91,7 @@ class LearnerNode(InrilPlainNode):
         initial = self.param("initial_weights", "", "policy file to start from, see `inril pretrain`")
         for name, value in (("demos", demos), ("initial_weights", initial)):
             if not value:
-                raise ConfigError(
-                    f"learner_node: parameter {name} is empty; give the path, see `inril pretrain`"
-                )
+                raise ConfigError(f"learner_node: parameter {name} is empty; give the path, see `inril pretrain`")
         policy, facts = load_policy(Path(initial))
         if facts.get("interface_digest") != self.contract.interface_digest:
             raise ConfigError(
@@ -104,9 +102,7 @@ class LearnerNode(InrilPlainNode):
         learner = Learner(config, self.contract, policy, read_demos(Path(demos)), self._folder)
         if (self._folder / CHECKPOINT_NAME).exists():
             learner.resume()
-            self.get_logger().info(
-                f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes"
-            )
+            self.get_logger().info(f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes")
         return learner
 
     def teardown(self) -> None:

@@ -67,9 +67,7 @@ class Readiness:
             return missing
         assert self._arbiter is not None
         if self._arbiter.faults:
-            return (
-                f"faults {list(self._arbiter.faults)}: {'; '.join(self._arbiter.details)}; then `inril arm`"
-            )
+            return f"faults {list(self._arbiter.faults)}: {'; '.join(self._arbiter.details)}; then `inril arm`"
         if not self._arbiter.armed:
             return "the arm is not armed: look at the cell, then `inril arm`"
         if self._learner_expected and purpose != "demo":
@@ -161,7 +159,4 @@ class Readiness:
         """Updates and versions, for the progress line."""
         if self._learner is None:
             return f"version {self.active_version()}"
-        return (
-            f"{self._learner.updates} updates, {self._learner.updates_per_s:.0f}/s, "
-            f"version {self.active_version()}"
-        )
+        return f"{self._learner.updates} updates, {self._learner.updates_per_s:.0f}/s, version {self.active_version()}"

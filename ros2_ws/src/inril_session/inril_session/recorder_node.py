@@ -95,9 +95,7 @@ class RecorderNode(InrilNode):
         while self._steady_timers:
             self.destroy_timer(self._steady_timers.pop())
         if self._finisher is not None and not self._finisher.stop(STOP_TIMEOUT_S):
-            self.get_logger().warning(
-                f"{self._finisher.backlog} episodes are not finished; the next start does that"
-            )
+            self.get_logger().warning(f"{self._finisher.backlog} episodes are not finished; the next start does that")
         self._finisher = self._recorder = None
         if self._lock is not None:
             self._lock.close()
@@ -111,9 +109,7 @@ class RecorderNode(InrilNode):
             raise ConfigError(f"record_purposes: {unknown} are not purposes; give some of {PURPOSES}")
         return RecorderSettings(
             purposes=tuple(purposes),
-            linger_s=self.param(
-                "linger_s", default.linger_s, "wait for answers after an episode is whole", 0.0, 5.0
-            ),
+            linger_s=self.param("linger_s", default.linger_s, "wait for answers after an episode is whole", 0.0, 5.0),
             close_timeout_s=self.param(
                 "close_timeout_s", default.close_timeout_s, "wait for the rest after the end", 0.1, 60.0
             ),
@@ -206,17 +202,13 @@ class RecorderNode(InrilNode):
                 self.get_logger().error(f"not finished: {result.problem}", throttle_duration_sec=10.0)
             elif not result.entry.complete:
                 entry = result.entry
-                self.get_logger().warning(
-                    f"episode {entry.episode_id} is incomplete: {entry.steps} steps are whole"
-                )
+                self.get_logger().warning(f"episode {entry.episode_id} is incomplete: {entry.steps} steps are whole")
         if self.active:
             self._publish()
 
 
 def _describe(contract: Contract, run_id: str) -> Callable[[Any, str], Mapping[str, str]]:
-    versions = json.dumps(
-        {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
-    )
+    versions = json.dumps({"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}})
 
     def describe(begin: Any, purpose: str) -> Mapping[str, str]:
         return episode_metadata(

@@ -50,14 +50,10 @@ class SessionNode(InrilPlainNode):
         self.contract = self.contract_param()
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._plan = parse_plan(
-            self.param(
-                "plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order"
-            )
+            self.param("plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order")
         )
         self._seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
-        factor = self.param(
-            "real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0
-        )
+        factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
         self._lockstep = factor == 0.0
         arm_at_start = self.param(
             "arm_at_start",
@@ -87,9 +83,7 @@ class SessionNode(InrilPlainNode):
     def teardown(self) -> None:
         """End the running episode, so that the recorder can close it."""
         if self._state in (State.RUNNING, State.ENDING, State.BEGINNING):
-            self._finish(
-                success=None, terminated=False, steps=0, by="session", reason="session ended", valid=False
-            )
+            self._finish(success=None, terminated=False, steps=0, by="session", reason="session ended", valid=False)
         self._calls.cancel()
 
     @property
@@ -154,9 +148,7 @@ class SessionNode(InrilPlainNode):
     def _reset(self, index: int, segment: Segment) -> None:
         number = self._ledger.progress(index).episodes
         earlier = sum(
-            self._ledger.progress(i).episodes
-            for i in range(index)
-            if self._plan[i].purpose == segment.purpose
+            self._ledger.progress(i).episodes for i in range(index) if self._plan[i].purpose == segment.purpose
         )
         if segment.purpose == "eval":
             earlier = 0  # every evaluation meets the same starts
@@ -251,9 +243,7 @@ class SessionNode(InrilPlainNode):
             valid=not trouble,
         )
 
-    def _finish(
-        self, success: bool | None, terminated: bool, steps: int, by: str, reason: str, valid: bool
-    ) -> None:
+    def _finish(self, success: bool | None, terminated: bool, steps: int, by: str, reason: str, valid: bool) -> None:
         labels = {True: EpisodeEvent.LABEL_SUCCESS, False: EpisodeEvent.LABEL_FAILURE}
         self._publish_event(
             EpisodeEvent.END, EpisodeEvent.LABEL_UNKNOWN if success is None else labels[success], by, reason
@@ -300,16 +290,12 @@ class SessionNode(InrilPlainNode):
         self._state = State.WAITING
 
     def _call(self, service_type: Any, service: str, request: Any, on_reply: Any) -> None:
-        self._calls.call(
-            service_type, service, request, self.mono_ns(), CALL_TIMEOUT_S, on_reply, self._give_up
-        )
+        self._calls.call(service_type, service, request, self.mono_ns(), CALL_TIMEOUT_S, on_reply, self._give_up)
 
     def _label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
         known = any(r.episode_id == request.episode_id for r in self._ledger.results)
         if not known or request.label not in (EpisodeEvent.LABEL_SUCCESS, EpisodeEvent.LABEL_FAILURE):
-            response.message = (
-                f"episode {request.episode_id!r} or label {request.label} is unknown; see session.jsonl"
-            )
+            response.message = f"episode {request.episode_id!r} or label {request.label} is unknown; see session.jsonl"
             return response
         event = EpisodeEvent(
             event=EpisodeEvent.LABEL,
@@ -363,9 +349,7 @@ class SessionNode(InrilPlainNode):
 
     def _eta_s(self, segment: Segment, index: int) -> float:
         progress = self._ledger.progress(index)
-        reached = {"episodes": progress.episodes, "steps": progress.steps, "seconds": progress.seconds}[
-            segment.unit
-        ]
+        reached = {"episodes": progress.episodes, "steps": progress.steps, "seconds": progress.seconds}[segment.unit]
         if reached <= 0 or progress.seconds <= 0:
             return math.nan
         first = next(r for r in self._ledger.results if r.segment_index == index and r.valid)
@@ -377,9 +361,7 @@ class SessionNode(InrilPlainNode):
         result = self._ledger.results[-1]
         segment = self._plan[result.segment_index]
         progress = self._ledger.progress(result.segment_index)
-        recent = [
-            r.success for r in self._ledger.results if r.segment_index == result.segment_index and r.valid
-        ][-20:]
+        recent = [r.success for r in self._ledger.results if r.segment_index == result.segment_index and r.valid][-20:]
         eta_s = self._eta_s(segment, result.segment_index)
         self.get_logger().info(
             f"{segment.name}: {progress.episodes} episodes, {progress.steps} steps | "

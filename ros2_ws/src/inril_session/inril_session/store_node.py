@@ -32,9 +32,7 @@ class StoreNode(InrilPlainNode):
     def setup(self) -> None:
         """Read the list and serve it."""
         run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
-        timeout_s = self.param(
-            "label_timeout_s", 10.0, "an unlabelled episode is announced after this", 0.0, 3600.0
-        )
+        timeout_s = self.param("label_timeout_s", 10.0, "an unlabelled episode is announced after this", 0.0, 3600.0)
         rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
         self._store = EpisodeStore(run.paths.episodes, timeout_s)
