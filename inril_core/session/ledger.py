@@ -58,7 +58,10 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.results: list[EpisodeResult] = read_ledger(path)
+        self.results: list[EpisodeResult] = []
+        self._progress: dict[int, Progress] = {}
+        for result in read_ledger(path):
+            self._count(result)
 
     def append(self, result: EpisodeResult) -> None:
         """Write a result down."""
@@ -69,17 +72,22 @@ class Ledger:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        self._count(result)
+
+    def _count(self, result: EpisodeResult) -> None:
         self.results.append(result)
+        if result.valid:
+            so_far = self.progress(result.segment_index)
+            self._progress[result.segment_index] = Progress(
+                so_far.episodes + 1,
+                so_far.steps + result.steps,
+                so_far.seconds + result.duration_s,
+                so_far.successes + result.success,
+            )
 
     def progress(self, segment_index: int) -> Progress:
         """What counts of a segment so far."""
-        valid = [r for r in self.results if r.segment_index == segment_index and r.valid]
-        return Progress(
-            len(valid),
-            sum(r.steps for r in valid),
-            sum(r.duration_s for r in valid),
-            sum(r.success for r in valid),
-        )
+        return self._progress.get(segment_index, Progress(0, 0, 0.0, 0))
 
     def attempts(self, segment_index: int) -> int:
         """Episodes of a segment that were begun and ended, valid or not: makes new ids unique."""

@@ -32,7 +32,10 @@ def parse_plan(text: str) -> tuple[Segment, ...]:
     Raises:
         ConfigError: an item is not PURPOSE:AMOUNT:UNIT, or the plan is empty.
     """
-    form = f"one or more, separated by commas, of PURPOSE:AMOUNT:UNIT with PURPOSE in {PURPOSES}, a whole AMOUNT above 0 and UNIT in {UNITS}"
+    form = (
+        f"one or more, separated by commas, of PURPOSE:AMOUNT:UNIT with PURPOSE in {PURPOSES}, "
+        f"a whole AMOUNT above 0 and UNIT in {UNITS}"
+    )
     segments = []
     for item in text.replace(" ", "").split(","):
         parts = item.split(":")

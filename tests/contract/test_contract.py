@@ -62,7 +62,7 @@ def test_mistake_is_named(content: dict, path: tuple[str, ...], value: object, f
 
 def test_missing_field_is_named(content: dict) -> None:
     del content["limits"]["max_tilt_rad"]
-    with pytest.raises(ConfigError, match="limits.max_tilt_rad"):
+    with pytest.raises(ConfigError, match=r"limits\.max_tilt_rad"):
         parse(content)
 
 
@@ -78,7 +78,7 @@ def test_unknown_name_lists_the_choices() -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_contract(tmp_path / "nowhere.yaml")
 
 

@@ -118,9 +118,9 @@ def small_config(method: str = "interleave", **changes: object) -> FineTuneConfi
         "rl.tau": 0.02,
         "il.batch": 32,
         "pretrain.updates": 200,
-        "schedule.warmup_steps": 300,
-        "schedule.critic_warmup_updates": 300,
-        "schedule.budget_steps": 1500,
+        "schedule.warmup_steps": 200,
+        "schedule.critic_warmup_updates": 200,
+        "schedule.budget_steps": 700,
         "metrics_every_updates": 100,
     }
     return load_config(method).changed(**{**small, **changes})

@@ -1,4 +1,4 @@
-"""Pins: kill -9 of each node while fine-tuning does what the failure table says, and nothing recorded is lost or doubled.
+"""Pins: kill -9 of each node while fine-tuning does what the failure table says; no step is lost or doubled.
 
 One graph lives through all of it, in the order of the tests; the last test counts what is on disk.
 """

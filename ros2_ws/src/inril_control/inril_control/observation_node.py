@@ -20,6 +20,7 @@ from inril_common.qos import EVENT, TICK
 from inril_msgs.msg import CellTruth, EpisodeEvent, Observation, PartPoses, RobotState, StepOutcome
 from inril_msgs.srv import BeginEpisode, EndEpisode
 from rclpy.clock import Clock, ClockType
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from inril_core.control.observation import BadMeasurement, StateVector, prepare_image
@@ -50,6 +51,8 @@ class ObservationNode(InrilNode):
         self.param("run_dir", "runs/run", "folder of this run")
         self._simulated = self.param("simulated_cell", True, "the cell publishes /cell_truth, which judges the task")
         self._lockstep = factor == 0.0
+        if factor not in (0.0, 1.0):  # the cell's stamps are then those of its /clock
+            self.set_parameters([Parameter("use_sim_time", Parameter.Type.BOOL, True)])
         self._vector = StateVector(self.contract)
         self._ticker = EpisodeTicker()
         self._robot: RobotState | None = None
@@ -142,9 +145,11 @@ class ObservationNode(InrilNode):
         stamp = self._robot.header.stamp
         if self._parts.header.stamp != stamp:
             return
-        if self._simulated:
-            if self._truth is None or self._truth.header.stamp != stamp or self._truth.reset_id != spec.episode_id:
-                return
+        truth = self._truth
+        if self._simulated and (
+            truth is None or truth.header.stamp != stamp or truth.reset_id != spec.episode_id
+        ):
+            return
         due = {image.camera for image in self.contract.images if image.due(spec.purpose)}
         if any(camera not in self._images or self._images[camera].header.stamp != stamp for camera in due):
             return

@@ -365,7 +365,8 @@ class SessionNode(InrilPlainNode):
         eta_s = self._eta_s(segment, result.segment_index)
         self.get_logger().info(
             f"{segment.name}: {progress.episodes} episodes, {progress.steps} steps | "
-            f"success {progress.successes}/{progress.episodes}, last {len(recent)}: {sum(recent) / max(len(recent), 1):.2f} | "
+            f"success {progress.successes}/{progress.episodes}, "
+            f"last {len(recent)}: {sum(recent) / max(len(recent), 1):.2f} | "
             f"{self._steps_here / max(time.monotonic() - self._begun_s, 1e-6):.0f} steps/s | "
             f"{self._ready.learner_summary()} | ETA {'?' if math.isnan(eta_s) else f'{eta_s:.0f} s'}"
         )

@@ -1,0 +1,70 @@
+"""From an episode to transitions: rewards, bootstrapping, and what is left out."""
+
+import numpy as np
+import pytest
+import torch
+
+from inril_core.finetune.methods import method_config
+from inril_core.finetune.transitions import transitions, usable_steps
+from inril_core.policies import GaussianPolicy
+from tests.finetune.point_task import make_episode
+
+LABEL = method_config("rewards", {"method": "task"}).label
+rng = np.random.default_rng(0)
+
+
+def episode(steps=6, **facts):
+    return make_episode(rng.normal(size=(steps + 1, 4)), rng.uniform(-1, 1, (steps, 6)), **facts)
+
+
+def convert(made, gamma=0.9, n_steps=1):
+    rewards, masks = LABEL(made)
+    return transitions(made, rewards, masks, GaussianPolicy(4, 6, hidden=(4,)), gamma, n_steps)
+
+
+@pytest.mark.parametrize(
+    "success, terminated, reward, mask",
+    [(True, True, 1.0, 0.0), (False, True, 0.0, 0.0), (False, False, 0.0, 1.0), (True, False, 1.0, 0.0)],
+)
+def test_success_ends_failure_ends_and_a_time_limit_bootstraps(success, terminated, reward, mask) -> None:
+    """Pins: a time limit that teaches the critic that the state was worthless."""
+    rewards, masks = LABEL(episode(success=success, terminated=terminated))
+    assert rewards.tolist() == [0.0] * 5 + [reward]
+    assert masks.tolist() == [1.0] * 5 + [mask]
+
+
+def test_one_step_transitions_line_up() -> None:
+    """Pins: an observation paired with the action of another step."""
+    made = episode(success=True)
+    batch = convert(made).batch
+    policy = GaussianPolicy(4, 6, hidden=(4,))
+    rows = policy.normalise(torch.tensor(made.observations))
+    assert torch.equal(batch.observations, rows[:-1]) and torch.equal(batch.next_observations, rows[1:])
+    assert torch.equal(batch.actions, torch.tensor(made.actions))
+    assert batch.discounts.tolist() == pytest.approx([0.9] * 5 + [0.0])
+
+
+def test_n_step_returns_are_the_closed_form() -> None:
+    """Pins: a discount too few or too many: with the only reward at step 5, three steps before it gamma^2."""
+    batch = convert(episode(success=True), gamma=0.5, n_steps=3).batch
+    assert batch.rewards.tolist() == [0.0, 0.0, 0.0, 0.25, 0.5, 1.0]
+    assert batch.discounts.tolist() == [0.125, 0.125, 0.125, 0.0, 0.0, 0.0]
+    cut = convert(episode(success=False, terminated=False), gamma=0.5, n_steps=3).batch
+    assert cut.discounts.tolist() == [0.125, 0.125, 0.125, 0.125, 0.25, 0.5]
+
+
+def test_hold_and_reset_are_left_out_and_cut_the_return() -> None:
+    """Pins: learning from steps in which nobody acted, or across them."""
+    made = episode(success=True, source=np.array([0, 1, 2, 0, 3, 1]))
+    assert usable_steps(made).tolist() == [True, True, False, True, False, True]
+    made_of = convert(made, gamma=0.5, n_steps=4)
+    assert made_of.batch.discounts.tolist() == [0.25, 0.5, 0.5, 0.0]
+    assert made_of.human.tolist() == [False, True, False, True]
+    assert torch.equal(made_of.of_human().actions, torch.tensor(made.actions[[1, 5]]))
+
+
+@pytest.mark.parametrize("facts", [{"success": None, "terminated": True}, {"success": True, "complete": False}])
+def test_an_unknown_ending_is_not_failure(facts) -> None:
+    """Pins: unlabelled or torn episodes that teach a reward of zero at their end."""
+    batch = convert(episode(**facts)).batch
+    assert len(batch) == 5 and batch.rewards.tolist() == [0.0] * 5 and (batch.discounts > 0.8).all()
