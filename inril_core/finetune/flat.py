@@ -31,7 +31,7 @@ class FlatParameters:
     def gradient(self, loss: Tensor) -> Tensor:
         """Gradient of ``loss``, ``[P]``. The buffer is reused: clone it to keep it past the next call."""
         self._gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return self._gradient
 
 

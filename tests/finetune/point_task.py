@@ -120,7 +120,8 @@ def small_config(method: str = "interleave", **changes: object) -> FineTuneConfi
         "pretrain.updates": 200,
         "schedule.warmup_steps": 200,
         "schedule.critic_warmup_updates": 200,
-        "schedule.budget_steps": 700,
+        "schedule.budget_steps": 800,
+        "schedule.utd": 2.0,
         "metrics_every_updates": 100,
     }
     return load_config(method).changed(**{**small, **changes})

@@ -32,6 +32,12 @@ class Config(MethodConfig):
         target_entropy: of the learned temperature, nats; None: -A/2 as in RLPD.
         target_range: clip of the target value; only true bounds may be given.
         actor_q: ``mean`` of all critics (RLPD) or ``min``, which is more careful.
+        behaviour_weight: of a squared distance between the policy's mode and the replayed action, beside
+            Q / mean |Q| (TD3+BC, arXiv 2106.06860, eq. 5; its lambda of 2.5 is a weight of 0.4). It keeps the actor
+            where the critics have seen actions: without it a cloned policy collapses at its first updates.
+            0: plain RLPD.
+        behaviour_weight_end, behaviour_decay_steps: the weight falls linearly to this end over so many actor gradients,
+            as the critics come to know what the policy does.
     """
 
     method: Literal["rlpd"]
@@ -54,6 +60,9 @@ class Config(MethodConfig):
     entropy_in_target: bool = False
     target_range: tuple[float, float] | None = (0.0, 1.0)
     actor_q: Literal["mean", "min"] = "mean"
+    behaviour_weight: float = Field(0.0, ge=0.0)
+    behaviour_weight_end: float = Field(0.0, ge=0.0)
+    behaviour_decay_steps: int = Field(6000, ge=1)
 
     @model_validator(mode="after")
     def _combination(self) -> "Config":
@@ -65,6 +74,11 @@ class Config(MethodConfig):
             )
         if self.learn_temperature and self.temperature <= 0.0:
             raise ConfigError(f"rl.temperature = {self.temperature}: must be > 0 where it is learned (its log is)")
+        if self.behaviour_weight_end > self.behaviour_weight:
+            raise ConfigError(
+                f"rl.behaviour_weight_end = {self.behaviour_weight_end}: must be at most rl.behaviour_weight = "
+                f"{self.behaviour_weight}"
+            )
         if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
         return self
@@ -95,12 +109,20 @@ class Rlpd:
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._log_temperature = torch.tensor([math.log(max(config.temperature, 1e-12))])
         self._temperature_adam = Adam(1, config.temperature_lr)
+        self._actor_steps = torch.zeros(1)
         self._target_entropy = -a / 2 if config.target_entropy is None else config.target_entropy
 
     @property
     def temperature(self) -> float:
         """Weight of the entropy in the actor's loss."""
         return math.exp(float(self._log_temperature)) if self.config.learn_temperature else self.config.temperature
+
+    @property
+    def behaviour_weight(self) -> float:
+        """Weight of the distance to the replayed actions in the actor's next loss."""
+        c = self.config
+        done = min(float(self._actor_steps) / c.behaviour_decay_steps, 1.0)
+        return c.behaviour_weight + done * (c.behaviour_weight_end - c.behaviour_weight)
 
     def targets(self, batch: Batch) -> Tensor:
         """y = r + discount * min over a random subset of target critics at a' ~ pi, ``[B]`` (RLPD algorithm 1).
@@ -133,6 +155,7 @@ class Rlpd:
     def actor_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
 
+        With ``behaviour_weight`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2.
         The buffer is reused by the next gradient of the same policy.
         """
         noise = torch.randn(batch.actions.shape, generator=self._generator)
@@ -140,6 +163,12 @@ class Rlpd:
         q = self.critics(batch.observations, actions, self._frozen_weights)
         value = q.mean(0) if self.config.actor_q == "mean" else q.amin(0)
         loss = (self.temperature * log_prob - value).mean()
+        weight = self.behaviour_weight
+        self._actor_steps += 1
+        if weight > 0.0:
+            mode = torch.tanh(self._policy(batch.observations)[0])
+            distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
+            loss = loss / value.detach().abs().mean().clamp_min(1e-3) + weight * distance
         entropy = -log_prob.detach().mean().item()
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
         return self._actor.gradient(loss), metrics
@@ -156,6 +185,7 @@ class Rlpd:
         adams = {"adam": self._adam, "temperature_adam": self._temperature_adam}
         nested = {f"{name}.{key}": t for name, adam in adams.items() for key, t in adam.state().items()}
         own = {"critic": self._critic.value, "target": self._target, "log_temperature": self._log_temperature}
+        own["actor_steps"] = self._actor_steps
         return {**own, **nested}
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -163,5 +193,6 @@ class Rlpd:
         self._critic.value.copy_(state["critic"])
         self._target.copy_(state["target"])
         self._log_temperature.copy_(state["log_temperature"])
+        self._actor_steps.copy_(state["actor_steps"])
         for name, adam in (("adam", self._adam), ("temperature_adam", self._temperature_adam)):
             adam.load({key: state[f"{name}.{key}"] for key in ("first", "second", "steps")})

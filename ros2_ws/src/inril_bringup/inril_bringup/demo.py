@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
     )
     parser.add_argument("--preset", default="interleave", help="fine-tuning preset (default: %(default)s)")
-    parser.add_argument("--demos", type=int, default=10, help="demonstrations to record (default: %(default)s)")
+    parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(
         "--eval-episodes", type=int, default=100, help="before and after fine-tuning (default: %(default)s)"

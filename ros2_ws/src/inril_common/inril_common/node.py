@@ -174,9 +174,28 @@ class InrilNode(_Shared, LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle transition: `start`."""
+        unheard = self._unheard()
+        if unheard:
+            self.get_logger().info(f"not active yet: waiting for subscribers of {unheard}")
+            return TransitionCallbackReturn.FAILURE
         outcome = self._attempt("activate", self.start)
         self.active = outcome == TransitionCallbackReturn.SUCCESS
         return outcome
+
+    def _unheard(self) -> str:
+        """Topics whose expected subscribers DDS has not matched yet: what is said now would be lost to them."""
+        expected = self.param(
+            "expected_subscribers", "", "TOPIC:COUNT with commas; activation waits until they are connected"
+        )
+        lacking = []
+        for item in filter(None, expected.split(",")):
+            topic, _, count = item.rpartition(":")
+            if not topic or not count.isdigit():
+                raise ConfigError(f"{self.get_name()}: expected_subscribers item {item!r}: give TOPIC:COUNT")
+            heard_by = sum(p.get_subscription_count() for p in self.publishers if p.topic_name == topic)
+            if heard_by < int(count):
+                lacking.append(f"{topic} ({heard_by} of {count})")
+        return ", ".join(lacking)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle transition: `stop`."""

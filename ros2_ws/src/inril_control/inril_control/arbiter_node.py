@@ -67,9 +67,9 @@ class ArbiterNode(InrilNode):
     def _read_config(self) -> ArbiterConfig:
         contract, staleness = self.contract, self.contract.staleness
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: N times real time", 0.0, 100.0)
-        deadline_s = self.param("lockstep_deadline_s", 2.0, "s until a tick closes in any case", 0.01, 60.0)
+        deadline_s = self.param("lockstep_deadline_s", 3.0, "s until a tick closes in any case", 0.01, 60.0)
         timeout_s = self.param(
-            "lockstep_observation_timeout_s", 5.0, "s without an Observation within an episode", 0.1, 60.0
+            "lockstep_observation_timeout_s", 10.0, "s without an Observation within an episode", 0.1, 60.0
         )
         lockstep = factor == 0.0
         period_s = 1.0 / contract.control_rate_hz

@@ -59,7 +59,7 @@ class SimCell(InrilNode):
             60.0,
         )
         lockstep_timeout_s = self.param(
-            "lockstep_timeout_s", 1.0, "s without a Target before a period passes in hold", 0.05, 60.0
+            "lockstep_timeout_s", 5.0, "s without a Target before a period passes in hold", 0.05, 60.0
         )
         delay_steps = self.param("action_delay_steps", 0, "control periods by which targets act later", 0, 100)
         self._lockstep = self._factor == 0.0

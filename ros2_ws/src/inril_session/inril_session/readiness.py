@@ -7,6 +7,7 @@ from typing import Any
 from inril_common.node import InrilPlainNode
 from inril_common.qos import EVENT, LATCHED
 from inril_msgs.msg import ArbiterStatus, LearnerStatus, PolicyStatus, RecorderStatus
+from rclpy.publisher import Publisher
 
 from inril_core.contract import Contract
 
@@ -19,8 +20,9 @@ class Readiness:
     Parameters of the node it serves: expects_policy, expects_recorder, expects_learner.
     """
 
-    def __init__(self, node: InrilPlainNode, contract: Contract, lockstep: bool) -> None:
+    def __init__(self, node: InrilPlainNode, events: Publisher, contract: Contract, lockstep: bool) -> None:
         self._node = node
+        self._events = events
         self._contract = contract
         self._lockstep = lockstep
         self._policy_expected = node.param("expects_policy", True, "the graph has a policy_node")
@@ -83,6 +85,8 @@ class Readiness:
                 return f"recorder_node: not heard for {self._age_s('_recorder'):.0f} s; nothing would be recorded"
             if self._recorder.state == RecorderStatus.REFUSING:
                 return f"recorder_node refuses: {self._recorder.reason}"
+            if self._events.get_subscription_count() == 0:
+                return "recorder_node to be connected to /episode_event"
             if self._recorder.state == RecorderStatus.RECORDING:
                 return f"recorder_node still records {self._recorder.episode_id}"
         if need_policy:

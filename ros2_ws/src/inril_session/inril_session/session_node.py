@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from enum import Enum, auto
 from typing import Any
 
+import psutil
 from inril_common.calls import Calls
 from inril_common.node import InrilPlainNode, NodeFinished, run_node
 from inril_common.qos import EVENT, LATCHED
@@ -58,14 +60,15 @@ class SessionNode(InrilPlainNode):
         arm_at_start = self.param(
             "arm_at_start",
             False,
-            "arm once when the run begins; for simulated cells, a person arms a real one",
+            "arm once when the graph is started; for simulated cells, a person arms a real one",
         )
         self._ledger = Ledger(self._run.paths.session)
         self._ledger.check_plan(self._plan)
         self._arm_marker = self._run.paths.root / "armed_at_start"
-        self._arm_wanted = arm_at_start and not self._arm_marker.exists()
+        self._arm_wanted = arm_at_start and not self._armed_by_this_launch()
         self._calls = Calls(self)
-        self._ready = Readiness(self, self.contract, self._lockstep)
+        self._events = self.create_publisher(EpisodeEvent, "/episode_event", EVENT)
+        self._ready = Readiness(self, self._events, self.contract, self._lockstep)
         self._state = State.WAITING
         self._waiting_for = ""
         self._episode: dict[str, Any] = {}
@@ -74,11 +77,14 @@ class SessionNode(InrilPlainNode):
         self._steps_here = 0
         self._next_status_ns = 0
         self._next_progress_ns = 0
-        self._events = self.create_publisher(EpisodeEvent, "/episode_event", EVENT)
         self._status = self.create_publisher(SessionStatus, "/session_status", LATCHED)
         self.create_subscription(StepOutcome, "/episode_outcome", self._on_outcome, EVENT)
         self.create_service(LabelEpisode, "/session/label_episode", self._label)
         self.create_timer(0.02, self._poll)
+
+    def _armed_by_this_launch(self) -> bool:
+        """Whether an earlier life of this node armed: restarted by its launcher, it must not arm again."""
+        return self._arm_marker.exists() and self._arm_marker.read_text() == _launch_id()
 
     def teardown(self) -> None:
         """End the running episode, so that the recorder can close it."""
@@ -135,7 +141,7 @@ class SessionNode(InrilPlainNode):
             self._state = State.WAITING
             if reply.success:
                 self._arm_wanted = False
-                self._arm_marker.write_text("armed once, by the launch argument arm_at_start\n")
+                self._arm_marker.write_text(_launch_id())
                 self.get_logger().info("armed once, as arm_at_start says; from here on only a person arms")
             else:
                 self._waiting_for = reply.message
@@ -370,6 +376,12 @@ class SessionNode(InrilPlainNode):
             f"{self._steps_here / max(time.monotonic() - self._begun_s, 1e-6):.0f} steps/s | "
             f"{self._ready.learner_summary()} | ETA {'?' if math.isnan(eta_s) else f'{eta_s:.0f} s'}"
         )
+
+
+def _launch_id() -> str:
+    """Identity of the process that started this one: the same for all restarts under one launch."""
+    launcher = psutil.Process(os.getppid())
+    return f"armed by arm_at_start of launch {launcher.pid}, started at {launcher.create_time()}\n"
 
 
 def main() -> None:
