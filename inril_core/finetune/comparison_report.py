@@ -116,7 +116,8 @@ def _markdown(lines: Sequence[Line], methods: Sequence[str], stem: str, command:
         f"![learning curves]({stem}.png)",
         "",
         f"Made by `{command}` on {host['processor']} ({host['cores']} cores, one thread used), "
-        f"Python {host['python']}, torch {host['torch']}, numpy {host['numpy']}, MuJoCo {host['mujoco']}. Raw lines: `{stem}.jsonl`.",
+        f"Python {host['python']}, torch {host['torch']}, numpy {host['numpy']}, MuJoCo {host['mujoco']}. "
+        f"Raw lines: `{stem}.jsonl`.",
         "",
     ]
     return "\n".join(text)

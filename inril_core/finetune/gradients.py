@@ -26,7 +26,7 @@ def project_orthogonal(g: Tensor, ref: Tensor) -> Tensor:
     """``g`` without its component along ``ref``: g - (<g, ref> / |ref|^2) ref.
 
     Args:
-        g, ref: 1-D tensors of one length. A zero ``ref`` returns ``g``.
+        g, ref: 1-D tensors of one length. A zero ``ref`` (norm up to 1e-15) returns ``g``.
 
     Raises:
         ValueError: shapes differ or a value is not finite.

@@ -50,8 +50,8 @@ def test_one_il_step_after_every_m_rl_updates(m: int) -> None:
 @pytest.mark.parametrize("preconditioner", ["own", "rl"])
 def test_the_step_really_taken_does_not_undo_rl(surgery: str, preconditioner: str) -> None:
     """Pins: a projection before Adam: the IL change of the parameters must not point up the RL loss."""
-    values = {"method": "interleave", "rl_per_il": 1, "il_lr": 0.01, "surgery": surgery, "preconditioner": preconditioner}
-    combiner, flat = build(values)
+    values = {"method": "interleave", "rl_per_il": 1, "il_lr": 0.01, "surgery": surgery}
+    combiner, flat = build({**values, "preconditioner": preconditioner})
     for update in range(8):
         g_rl, g_il = gradients(-1.0, update)
         at: list[torch.Tensor] = []
@@ -88,7 +88,8 @@ def test_agreeing_gradients_are_left_alone() -> None:
 def test_raw_projection_feeds_the_projected_gradient_to_adam() -> None:
     """Pins: the option that does not do what it says: one step of Adam on the projected gradient."""
     g_rl, g_il = gradients(-1.0)
-    changes, _, combiner = run({"method": "interleave", "rl_per_il": 1, "project": "gradient", "il_lr": 0.01}, updates=1)
+    values = {"method": "interleave", "rl_per_il": 1, "project": "gradient", "il_lr": 0.01}
+    _, _, combiner = run(values, updates=1)
     torch.testing.assert_close(combiner.adams["il"].first, 0.1 * project_conflicting(g_il, g_rl))
 
 

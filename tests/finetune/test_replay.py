@@ -11,7 +11,8 @@ from inril_core.finetune.replay import Batch, Replay, join
 def numbered(first: int, count: int) -> Batch:
     """Transitions whose every number tells which one it is."""
     n = torch.arange(first, first + count, dtype=torch.float32)
-    return Batch(n[:, None].repeat(1, 3), n[:, None].repeat(1, 2) + 0.25, n + 0.5, n + 0.75, n[:, None].repeat(1, 3) + 1)
+    rows, actions = n[:, None].repeat(1, 3), n[:, None].repeat(1, 2) + 0.25
+    return Batch(rows, actions, n + 0.5, n + 0.75, rows + 1)
 
 
 def test_rows_stay_whole_and_only_the_newest_are_kept() -> None:

@@ -125,7 +125,8 @@ def test_manifest_and_file_rebuild_the_same_policy(tmp_path) -> None:
     assert facts == {"task": "t"} and twin.manifest() == policy.manifest()
     assert policy_from_manifest(policy.manifest()).manifest() == policy.manifest()
     row = np.linspace(-1, 1, 5, dtype=np.float32)
-    for a, b in zip(policy.act(row, True, exploration_rng(3, 1)), twin.act(row, True, exploration_rng(3, 1))):
+    answers = (p.act(row, True, exploration_rng(3, 1)) for p in (policy, twin))
+    for a, b in zip(*answers, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

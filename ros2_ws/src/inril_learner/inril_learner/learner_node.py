@@ -13,7 +13,7 @@ from inril_common.calls import Calls
 from inril_common.convert import byte_array
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import LATCHED
-from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyWeights
+from inril_msgs.msg import EpisodeReady, LearnerStatus, Observation, PolicyWeights
 from inril_msgs.srv import ReadBlob
 from rclpy.clock import Clock, ClockType
 
@@ -71,7 +71,7 @@ class LearnerNode(InrilPlainNode):
         self._checkpointed_updates = self._learner.updates
         self._newest_stamp_ns = 0
         self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, math.nan
-        self._refusal = ""
+        self._refused: dict[str, int] = {}  # episode_id to its steps
         self._next_status_ns = self._next_look_ns = 0
         self._status = self.create_publisher(LearnerStatus, "/learner_status", LATCHED)
         self._weights = self.create_publisher(PolicyWeights, "/policy_weights", LATCHED)
@@ -121,7 +121,8 @@ class LearnerNode(InrilPlainNode):
         self._pull.step(self.mono_ns())
 
     def _wanted(self, ready: EpisodeReady) -> bool:
-        return ready.purpose == 2 and not self._learner.knows(ready.episode_id)  # Observation.PURPOSE_TRAIN
+        new = ready.episode_id not in self._refused and not self._learner.knows(ready.episode_id)
+        return new and ready.purpose == Observation.PURPOSE_TRAIN
 
     def _ingest(self, path: Path, ready: EpisodeReady) -> None:
         try:
@@ -132,8 +133,9 @@ class LearnerNode(InrilPlainNode):
             self._learner.ingest(episode)
             self._newest_stamp_ns = int(episode.stamps_ns[-1])
         except (EpisodeUnreadable, ConfigError) as error:
-            self._refusal = f"episode {ready.episode_id}: {error}"
-            self.get_logger().error(self._refusal)
+            # one bad recording must not end the run: it is named, left out, and kept in the store
+            self._refused[ready.episode_id] = ready.steps
+            self.get_logger().error(f"episode {ready.episode_id} is not learned from: {error}")
         finally:
             path.unlink(missing_ok=True)
         self._publish_status()
@@ -246,8 +248,6 @@ class LearnerNode(InrilPlainNode):
 
     def _state(self) -> tuple[str, str]:
         learner, schedule = self._learner, self._learner.config.schedule
-        if self._refusal:
-            return "refused", self._refusal
         if learner.updates < learner.updates_due:
             return "training", ""
         if learner.done:
@@ -268,6 +268,7 @@ class LearnerNode(InrilPlainNode):
             updates=learner.updates,
             ingested_steps=learner.ingested_steps,
             ingested_episodes=learner.ingested_episodes,
+            refused_steps=sum(self._refused.values()),
             target_updates=float(learner.updates_due),
             published_n=self._versions.newest if self._versions.newest else -1,
             updates_per_s=self._updates_per_s,

@@ -103,9 +103,7 @@ class Readiness:
         learner = self._learner
         if learner is None:
             return f"learner_node: not heard for {self._age_s('_learner'):.0f} s; going on without it at the limit"
-        if learner.state == "refused":
-            return f"learner_node refuses: {learner.reason}"
-        if learner.ingested_steps < self._trained_steps:
+        if learner.ingested_steps + learner.refused_steps < self._trained_steps:
             return f"learner_node to pull the last episode ({learner.ingested_steps} of {self._trained_steps} steps)"
         if learner.updates + 1 <= learner.target_updates:
             return f"learner_node: {learner.updates} of {learner.target_updates:.0f} updates done"
