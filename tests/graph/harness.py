@@ -161,7 +161,7 @@ class GraphRun:
         """Process id of a node, None while it is not running."""
         try:
             content = json.loads((self.paths.root / "supervisor.json").read_text())
-            return content["programs"][name]["pid"]
+            return content["nodes"][name]["pid"]
         except (OSError, ValueError, KeyError):
             return None
 
