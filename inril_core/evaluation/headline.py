@@ -92,8 +92,8 @@ def summary(run_dir: str | Path, wall_s: float | None = None) -> dict[str, Any]:
     """The numbers that `make demo` prints last; None where the run has not come so far.
 
     demos: demonstrations recorded. bc_success, finetuned_success: first and last evaluation, in [0, 1], over
-    `eval_episodes` each. control_steps, late_ticks: of all segments. weights_pushed: versions that came to
-    the policy; weights_rejected: refused ones. wall_s: as given, otherwise the time spent in the segments.
+    `eval_episodes` each. control_steps, late_ticks: of all segments. weights_pushed: offers that the
+    policy accepted; weights_rejected: refused ones. wall_s: as given, otherwise the time spent in the segments.
     """
     return summarise(read_run(Path(run_dir)), wall_s)
 
@@ -113,7 +113,7 @@ def summarise(record: RunRecord, wall_s: float | None) -> dict[str, Any]:
         "control_steps": sum(r.steps for segment in record.segments for r in segment.results),
         "wall_s": round(record.wall_s if wall_s is None else wall_s, 1),
         "late_ticks": sum(segment.late_ticks for segment in record.segments),
-        "weights_pushed": len(record.offers),
+        "weights_pushed": sum(offer.accepted for offer in record.offers),
         "weights_rejected": sum(not offer.accepted for offer in record.offers),
         "push_to_acting_ms_p50": round(float(np.median(delays_ms)), 1) if len(delays_ms) else None,
         "report": str(record.root / REPORT_NAME),

@@ -15,6 +15,7 @@ from inril_core.errors import InrilError
 from inril_core.evaluation.intervals import SuccessRate, success_rate
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult, read_ledger
+from inril_core.weights.log import LOG_NAME
 
 MAX_LOG_BYTES = 64 << 20
 MAX_VALUE = 2.0**64
@@ -107,7 +108,7 @@ def read_run(root: Path) -> RunRecord:
     record.segments = _segments(RunPaths(root / DEMOS_RUN).session, record.notes) + record.segments
     if not record.segments:
         record.notes.append("session.jsonl holds no episode: the session has not finished one yet.")
-    record.offers = _offers(paths.weights / "log.jsonl", record.notes)
+    record.offers = _offers(paths.weights / LOG_NAME, record.notes)
     record.metrics = _metrics(paths.learner / "metrics.jsonl", record.notes)
     return record
 

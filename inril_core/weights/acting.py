@@ -107,6 +107,7 @@ class ActingPolicy:
         kept = self._store.active()
         if kept is None:
             return False
+        self._recent.extend(self._store.trial(self._sizes[0]))
         try:
             self.active = self._load(kept)
             newest = self._store.state.packs[-1]
@@ -165,11 +166,17 @@ class ActingPolicy:
             shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
             state, manifest = self._gate.open_pack(data, offer, shapes)
             policy = self._build(state, manifest)
+            self._keep_trial()
             self._try_out(policy)
         except WeightsRefused as error:
             self.note_refusal(offer.n, error)
             raise
-        kept = self._store.add(data, offer.run_id, offer.n)
+        try:
+            kept = self._store.add(data, offer.run_id, offer.n)
+        except OSError as error:
+            refusal = WeightsRefused(Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space")
+            self.note_refusal(offer.n, refusal)
+            raise refusal from error
         self._gate.accept(offer)
         self.accepted += 1
         self.pending = Version(offer.run_id, offer.n, kept.sha256, policy, published_ns)
@@ -207,8 +214,8 @@ class ActingPolicy:
         """
         if not self._has_swapped or self.active is None:
             return False
-        self._has_swapped = False
         self._store.activate(self.active.sha256, self._gate.pinned)
+        self._has_swapped = False
         if self.active.published_ns is not None:
             self.push_to_acting_ms = (now_ns - self.active.published_ns) / 1e6
         return True
@@ -264,6 +271,13 @@ class ActingPolicy:
                 f"{self._sizes[0]}, {self._sizes[1]}",
             )
         return policy.eval()
+
+    def _keep_trial(self) -> None:
+        try:
+            if self._recent:
+                self._store.keep_trial(np.array(self._recent, dtype=np.float32))
+        except OSError as error:
+            raise WeightsRefused(Refusal.NOT_KEPT, f"the disk cannot be written ({error}); free some space") from error
 
     def _try_out(self, policy: GaussianPolicy) -> None:
         """The trial on recent observations, before anything moves by it."""

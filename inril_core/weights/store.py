@@ -9,10 +9,14 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inril_core.errors import ConfigError
 from inril_core.weights.refusal import Refusal, WeightsRefused
 
 STATE_NAME = "state.json"
+TRIAL_NAME = "trial_observations.npy"
 _TEMPORARY = ".tmp-"
 
 
@@ -132,6 +136,27 @@ class WeightStore:
             raise ConfigError(
                 f"{path}: not a state of kept weights ({error}); restore it or remove the folder"
             ) from error
+
+    def keep_trial(self, observations: NDArray[np.float32]) -> None:
+        """Keep the observations `[N, D]` that offers are tried on: a restart must not let a wild one through.
+
+        Raises:
+            OSError: the disk is full or read-only.
+        """
+        temporary = self._folder / f"{_TEMPORARY}{TRIAL_NAME}"
+        with temporary.open("wb") as file:
+            np.save(file, observations, allow_pickle=False)
+        temporary.replace(self._folder / TRIAL_NAME)
+
+    def trial(self, size: int) -> NDArray[np.float32]:
+        """The kept observations `[N, size]`; none where nothing usable is kept."""
+        nothing = np.empty((0, size), np.float32)
+        try:
+            kept = np.load(self._folder / TRIAL_NAME, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return nothing
+        usable = kept.dtype == np.float32 and kept.ndim == 2 and kept.shape[1] == size and np.isfinite(kept).all()
+        return kept if usable else nothing
 
     def _write_state(self, state: StoreState) -> None:
         _write_atomically(self._folder / STATE_NAME, json.dumps(asdict(state), indent=1).encode())

@@ -1,6 +1,7 @@
 """Pins: weights that a library would refuse or swap rightly, and a node over DDS does not."""
 
 import hashlib
+import json
 import signal
 import time
 
@@ -13,6 +14,7 @@ from inril_msgs.msg import Observation, PolicyAction, PolicyStatus, PolicyWeight
 from inril_msgs.srv import ReadBlob, RollBack
 
 from inril_core.contract import load_contract
+from inril_core.evaluation.headline import summary
 from inril_core.policies import GaussianPolicy, save_policy
 from inril_core.run import open_run
 from inril_core.weights import load_or_create_key, pack
@@ -148,6 +150,9 @@ def test_it_acts_swaps_refuses_rolls_back_and_survives_a_kill(bench, tmp_path, s
     robot.observe(3, last=True)  # a pulled pack is checked when no episode runs
     bench.until(lambda: statuses[-1].last_rejection.startswith("wild_action"), "refusal of wild weights")
     assert robot.tick(0).n == 1
+    numbers = summary(tmp_path / "run")
+    assert (numbers["weights_pushed"], numbers["weights_rejected"]) == (1, 3)
+    assert numbers["push_to_acting_ms_p50"] > 0
 
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=10)
@@ -163,4 +168,18 @@ def test_it_acts_swaps_refuses_rolls_back_and_survives_a_kill(bench, tmp_path, s
     assert robot.tick(0).n == 1
     bench.until(lambda: statuses[-1].pinned, "pin")
     assert not bench.ask(RollBack, "/policy/roll_back", RollBack.Request(run_id="x", n=1)).success
+    assert bench.end(process) == 0
+
+    lines = [json.loads(line) for line in (tmp_path / "run" / "weights" / "log.jsonl").read_text().splitlines()]
+    assert [line["n"] for line in lines if "event" in line] == [1, 4]  # not the roll-back to 1
+
+
+def test_a_log_that_cannot_be_written_stops_no_weights(bench, tmp_path, start):
+    robot, learner = Robot(bench), Learner(bench, tmp_path)
+    (tmp_path / "run" / "weights" / "log.jsonl").mkdir(parents=True)
+    statuses = bench.hear(PolicyStatus, "/policy_status", LATCHED)
+    process = start()
+    learner.push(1, bias=0.3)
+    bench.until(lambda: statuses and statuses[-1].pending_n == 1, "pending version")
+    assert [robot.tick(0).n, robot.tick(1).n] == [1, 1]
     assert bench.end(process) == 0

@@ -61,10 +61,20 @@ def test_requested_end(label: bool | None, ends: tuple[bool, bool, bool]) -> Non
     assert (tick.outcome.success, tick.outcome.terminated, tick.outcome.truncated) == ends
 
 
+def test_a_new_episode_replaces_one_that_nobody_can_close() -> None:
+    """Pins: a session that died, or a cell that restarted, in mid-episode, after which no episode can begin."""
+    ticker = begun()
+    ticker.tick(None)
+    ticker.request_end("e", None, "session", "fault")
+    ticker.begin(EpisodeSpec("f", "eval", 1, False, 5))
+    first, second = ticker.tick(None), ticker.tick(Verdict(False, False, ""))
+    assert first is not None and second is not None
+    assert (first.k, first.step, first.spec.episode_id, first.outcome) == (1, 0, "f", None)
+    assert not second.last, "the end asked for the old episode is not the new one's"
+
+
 def test_refusals_name_the_episode() -> None:
     ticker = begun()
-    with pytest.raises(EpisodeRefused, match="e is running"):
-        ticker.begin(EpisodeSpec("f", "eval", 1, False, 5))
     with pytest.raises(EpisodeRefused, match="f is not running"):
         ticker.request_end("f", None, "person", "")
 

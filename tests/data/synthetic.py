@@ -26,7 +26,11 @@ from inril_core.contract import load_contract
 from inril_core.data.recording import EpisodeWriter, episode_metadata
 from inril_core.data.schemas import MessageSchema, recorded_schemas
 
-CONTRACT = load_contract("insert_leg")
+_PACKAGED = load_contract("insert_leg")
+CONTRACT = _PACKAGED.model_copy(
+    update={"images": tuple(image.model_copy(update={"recorded_in": ("demo", "eval")}) for image in _PACKAGED.images)}
+)
+"""The packaged task, with the camera also recorded while evaluating."""
 PERIOD_NS = 100_000_000
 PURPOSE_CODES = {"demo": 1, "train": 2, "eval": 3}
 

@@ -31,8 +31,8 @@ def test_ages_are_compared_with_the_limit_of_their_link(episode: Episode) -> Non
     links = measure([dataclasses.replace(episode, link_age_s=ages_s)], CONTRACT).links
     assert [link.name for link in links] == ["robot_state", "part_poses", "camera_front"]
     assert [link.over_limit for link in links] == [1, 0, 0]
-    assert [link.limit_ms for link in links] == pytest.approx([200.0, 300.0, 300.0])
-    assert links[0].ages_ms is not None and links[0].ages_ms.largest == pytest.approx(250.0, abs=1e-3)
+    assert [link.limit_ms for link in links] == pytest.approx([300.0, 300.0, 300.0])
+    assert links[0].ages_ms is not None and links[0].ages_ms.largest == pytest.approx(350.0, abs=1e-3)
     assert links[1].ages_ms is not None and links[1].ages_ms.p50 == pytest.approx(20.0, abs=1e-3)
     assert links[2].ages_ms is None
 

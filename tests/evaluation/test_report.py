@@ -218,7 +218,7 @@ def test_summary_of_a_complete_run(tmp_path: Path) -> None:
     assert numbers["eval_episodes"] == 40
     assert numbers["control_steps"] == demo_steps + sum(line["steps"] for line in ledger)
     assert numbers["wall_s"] == 123.4
-    assert (numbers["weights_pushed"], numbers["weights_rejected"]) == (92, 2)
+    assert (numbers["weights_pushed"], numbers["weights_rejected"]) == (90, 2)
     assert numbers["push_to_acting_ms_p50"] == 480.0
     assert numbers["report"] == str(root / "report.html")
 

@@ -26,6 +26,7 @@ from rclpy.executors import SingleThreadedExecutor
 from inril_core.data.blobs import pull_blob
 from inril_core.data.schemas import EPISODE_EVENT, TOPICS
 from inril_core.run import RunPaths
+from tests.data.synthetic import CONTRACT
 from tests.data.synthetic import Synthetic
 from tests.graph.harness import own_domain
 
@@ -80,6 +81,11 @@ class RecordingBench:
             "-p",
             f"run_dir:={self.paths.root}",
         ]
+        if name == "recorder_node":
+            contract = self.paths.root / "contract.yaml"
+            contract.parent.mkdir(parents=True, exist_ok=True)
+            contract.write_text(CONTRACT.text)
+            parameters["contract"] = contract
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
         environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}

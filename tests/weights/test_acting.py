@@ -141,6 +141,32 @@ def test_wild_weights_are_refused_on_what_the_arm_has_just_seen(start):
     assert act(acting, 0).n == 0
 
 
+def test_wild_weights_stay_refused_when_they_are_offered_again_after_a_restart(start):
+    acting = start(policy())
+    act(acting, 0)
+    with pytest.raises(WeightsRefused):
+        push(acting, 1, bias=2.0)
+    restarted = start()
+    with pytest.raises(WeightsRefused) as caught:
+        push(restarted, 1, bias=2.0)
+    assert caught.value.reason is Refusal.WILD_ACTION
+    assert act(restarted, 0).n == 0
+
+
+def test_a_full_disk_refuses_the_offer_and_the_active_policy_acts_on(start, monkeypatch):
+    acting = start(policy())
+    act(acting, 0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(WeightStore, "add", full)
+    with pytest.raises(WeightsRefused, match="No space left") as caught:
+        push(acting, 1, bias=0.01)
+    assert caught.value.reason is Refusal.NOT_KEPT
+    assert acting.pending is None and act(acting, 0).n == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

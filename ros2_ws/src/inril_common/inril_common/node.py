@@ -25,6 +25,9 @@ from inril_common.qos import EVENT
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 
+UNHEARD_TIMEOUT_NS = 5_000_000_000
+"""Longest that an activation waits for `expected_subscribers`."""
+
 T = TypeVar("T", bool, int, float, str, list[str])
 
 _TYPES: dict[type, Parameter.Type] = {
@@ -161,6 +164,7 @@ class InrilNode(_Shared, LifecycleNode):
         super().__init__(name)
         self._init_shared()
         self.active = False
+        self._unheard_since_ns: int | None = None
 
     def start(self) -> None:
         """Begin to work. MUST NOT move the arm by itself."""
@@ -170,25 +174,34 @@ class InrilNode(_Shared, LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle transition: `setup`."""
-        return self._attempt("configure", self.setup, undo=True)
+        return self._attempt("configure", self._configure, undo=True)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle transition: `start`."""
         unheard = self._unheard()
         if unheard:
-            self.get_logger().info(f"not active yet: waiting for subscribers of {unheard}")
-            return TransitionCallbackReturn.FAILURE
+            now_ns = self.mono_ns()
+            since_ns = self._unheard_since_ns = now_ns if self._unheard_since_ns is None else self._unheard_since_ns
+            if now_ns - since_ns < UNHEARD_TIMEOUT_NS:
+                self.get_logger().info(f"not active yet: waiting for subscribers of {unheard}")
+                return TransitionCallbackReturn.FAILURE
+            # Somebody is down for long: that must not keep this node, and a person's way to retract, down too.
+            self.get_logger().warning(f"active without subscribers of {unheard}")
+        self._unheard_since_ns = None
         outcome = self._attempt("activate", self.start)
         self.active = outcome == TransitionCallbackReturn.SUCCESS
         return outcome
 
+    def _configure(self) -> None:
+        self._expected_subscribers = self.param(
+            "expected_subscribers", "", "TOPIC:COUNT with commas; activation waits for them, for 5 s at most"
+        )
+        self.setup()
+
     def _unheard(self) -> str:
         """Topics whose expected subscribers DDS has not matched yet: what is said now would be lost to them."""
-        expected = self.param(
-            "expected_subscribers", "", "TOPIC:COUNT with commas; activation waits until they are connected"
-        )
         lacking = []
-        for item in filter(None, expected.split(",")):
+        for item in filter(None, self._expected_subscribers.split(",")):
             topic, _, count = item.rpartition(":")
             if not topic or not count.isdigit():
                 raise ConfigError(f"{self.get_name()}: expected_subscribers item {item!r}: give TOPIC:COUNT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from inril_core.run import default_key_path, open_run
 from inril_core.weights import Refusal, WeightsRefused, load_or_create_key
 from inril_core.weights.acting import ActingPolicy, Answer
 from inril_core.weights.gate import Gate, GateRules, Offer
+from inril_core.weights.log import LOG_NAME, WeightsLog
 from inril_core.weights.store import WeightStore
 
 TIMER_S = 0.1
@@ -47,6 +49,7 @@ class PolicyNode(InrilNode):
         self.contract = self.contract_param()
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._acting = self._open_weights()
+        self._log = WeightsLog(self._run.paths.weights)
         self._calls = Calls(self)
         self._pull: WeightsPull | None = None
         self._pull_timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for a piece of a pack", 0.1, 60.0)
@@ -119,8 +122,19 @@ class PolicyNode(InrilNode):
         if answer is None:
             return
         self._publish_action(message, answer, (self.mono_ns() - began_ns) * 1e-6)
-        if self._acting.after_answer(time.time_ns()):
-            self._publish_status()
+        now_ns = time.time_ns()
+        try:
+            if self._acting.after_answer(now_ns):
+                self._log_acting(now_ns)
+                self._publish_status()
+        except OSError as error:  # it acts all the same; which one acts is noted with a later answer
+            text = f"{self._run.paths.weights}: {error.strerror}; free some space, or a restart goes back a version"
+            self.get_logger().error(text, throttle_duration_sec=10.0)
+
+    def _log_acting(self, now_ns: int) -> None:
+        version = self._acting.active
+        if version is not None and version.published_ns is not None:
+            self._write_log(partial(self._log.acting, version.run_id, version.n, version.published_ns, now_ns))
 
     def _publish_action(self, observation: Observation, answer: Answer, inference_ms: float) -> None:
         message = PolicyAction(
@@ -142,15 +156,15 @@ class PolicyNode(InrilNode):
         offer = Offer(message.run_id, message.n, message.size_bytes, bytes(message.sha256))
         if self._acting.knows(offer):
             return  # the latched offer, heard again after a restart
+        published_ns = stamp_to_ns(message.header.stamp)
         try:
             self._acting.check_offer(offer)
         except WeightsRefused as error:
-            self._refused(offer, error)
+            self._refused(offer, published_ns, error)
             return
         if self._pull is not None:
             self._pull.cancel()
             self._pull = None
-        published_ns = stamp_to_ns(message.header.stamp)
         if message.data:
             self._take(message.data.tobytes(), offer, published_ns)
             return
@@ -159,7 +173,7 @@ class PolicyNode(InrilNode):
             self._run.paths.weights / "incoming",
             self._pull_timeout_s,
             partial(self._pulled, offer, published_ns),
-            partial(self._pull_failed, offer),
+            partial(self._pull_failed, offer, published_ns),
         )
         self._pull.start(offer.sha256, offer.size_bytes)
 
@@ -168,11 +182,11 @@ class PolicyNode(InrilNode):
         self._pull = None
         self._waiting = (data, offer, published_ns)
 
-    def _pull_failed(self, offer: Offer, reason: str) -> None:
+    def _pull_failed(self, offer: Offer, published_ns: int, reason: str) -> None:
         self._pull = None
         error = WeightsRefused(Refusal.PULL_FAILED, f"n = {offer.n}: {reason}")
         self._acting.note_refusal(offer.n, error)
-        self._refused(offer, error)
+        self._refused(offer, published_ns, error)
 
     def _take_waiting(self) -> None:
         if self._waiting is not None:
@@ -184,13 +198,22 @@ class PolicyNode(InrilNode):
         try:
             self._acting.take(data, offer, published_ns)
         except WeightsRefused as error:
-            self._refused(offer, error)
+            self._refused(offer, published_ns, error)
             return
+        self._write_log(partial(self._log.offered, offer, published_ns, None))
         self._publish_status()
 
-    def _refused(self, offer: Offer, error: WeightsRefused) -> None:
+    def _refused(self, offer: Offer, published_ns: int, error: WeightsRefused) -> None:
         self.get_logger().warning(f"weights ({offer.run_id!r:.80}, {offer.n}) refused: {error}")
+        self._write_log(partial(self._log.offered, offer, published_ns, error.reason))
         self._publish_status()
+
+    def _write_log(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            text = f"{self._run.paths.weights / LOG_NAME}: {error.strerror}; the report will miss a version"
+            self.get_logger().error(text, throttle_duration_sec=10.0)
 
     def _on_roll_back(self, request: RollBack.Request, response: RollBack.Response) -> RollBack.Response:
         try:
