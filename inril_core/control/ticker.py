@@ -86,11 +86,12 @@ class EpisodeTicker:
     def begin(self, spec: EpisodeSpec) -> None:
         """Number the coming ticks as this episode.
 
+        An episode that still runs is over without an outcome: whoever begins has laid the cell out anew, so no
+        tick could close it any more.
+
         Raises:
-            EpisodeRefused: another episode is running, or the length is not positive.
+            EpisodeRefused: the length is not positive.
         """
-        if self.spec is not None:
-            raise EpisodeRefused(f"episode {self.spec.episode_id} is running; end it before {spec.episode_id} begins")
         if spec.max_steps < 1:
             raise EpisodeRefused(f"max_steps = {spec.max_steps}: must be at least 1")
         self.spec, self._step, self._end = spec, 0, None

@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--contract", default="insert_leg", help="packaged task or path (default: %(default)s)")
     parser.add_argument("--methods", default=",".join(PRESETS), help="presets (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=4, help="number of seeds, from 0 (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (default: %(default)s)")
     parser.add_argument("--demos", type=int, default=12, help="demonstrations per seed (default: %(default)s)")
     parser.add_argument("--eval-episodes", type=int, default=100, help="per evaluation (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="environment steps (default: the preset's budget)")

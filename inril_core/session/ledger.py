@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -88,6 +89,17 @@ class Ledger:
     def progress(self, segment_index: int) -> Progress:
         """What counts of a segment so far."""
         return self._progress.get(segment_index, Progress(0, 0, 0.0, 0))
+
+    def eta_s(self, segment: Segment, segment_index: int) -> float:
+        """Time to the end of a segment at its pace so far [s]; NaN before its first episode."""
+        progress = self.progress(segment_index)
+        reached = {"episodes": progress.episodes, "steps": progress.steps, "seconds": progress.seconds}[segment.unit]
+        if reached <= 0 or progress.seconds <= 0:
+            return math.nan
+        first = next(r for r in self.results if r.segment_index == segment_index and r.valid)
+        last = self.results[-1]
+        elapsed_s = max(last.ended_unix_s - first.ended_unix_s + first.duration_s, 1e-6)
+        return max(segment.amount - reached, 0) / (reached / elapsed_s)
 
     def attempts(self, segment_index: int) -> int:
         """Episodes of a segment that were begun and ended, valid or not: makes new ids unique."""

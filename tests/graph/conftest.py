@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.graph.harness import GraphRun
 
@@ -31,6 +32,15 @@ class Start:
             "preset": self.preset,
             "arm_at_start": True,
         }
+
+
+@pytest.fixture(scope="session")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped preset with a warm-up that a test can afford."""
+    path = tmp_path_factory.mktemp("preset") / "short.yaml"
+    schedule = {"warmup_steps": 60, "critic_warmup_updates": 40, "budget_steps": 100_000}
+    path.write_text(yaml.safe_dump({"base": "interleave", "name": "short", "schedule": schedule}))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,16 @@ from typing import Any
 
 import rclpy
 from inril_common.calls import Calls
-from inril_common.qos import EVENT, LATCHED
+from inril_common.qos import EVENT, LATCHED, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
     EpisodeEvent,
     LearnerStatus,
     PolicyStatus,
     RecorderStatus,
+    RobotState,
     SessionStatus,
+    Target,
 )
 from inril_msgs.srv import Arm
 from rclpy.context import Context
@@ -64,6 +66,8 @@ class GraphRun:
         self._graph, self._arguments = graph, {"run_dir": run_dir, **arguments}
         self._statuses: dict[str, Any] = {}
         self.events: list[EpisodeEvent] = []
+        self.targets = 0
+        """Targets heard so far."""
         self._log = Path(tempfile.mkstemp(prefix="inril-graph-", suffix=".log")[1])
 
     def __enter__(self) -> GraphRun:
@@ -98,6 +102,8 @@ class GraphRun:
             ("recorder", RecorderStatus, EVENT),
         ):
             self.node.create_subscription(kind, f"/{name}_status", self._keep(name), qos)
+        self.node.create_subscription(RobotState, "/robot_state", self._keep("robot"), TICK)
+        self.node.create_subscription(Target, "/target", self._count_target, TICK)
         self.node.create_subscription(EpisodeEvent, "/episode_event", self.events.append, EVENT)
         return self
 
@@ -121,8 +127,11 @@ class GraphRun:
 
         return keep
 
+    def _count_target(self, _: Target) -> None:
+        self.targets += 1
+
     def status(self, name: str) -> Any:
-        """Newest status message of arbiter, policy, learner, session or recorder; None before the first."""
+        """Newest status of arbiter, policy, learner, session or recorder, or robot state; None before the first."""
         return self._statuses.get(name)
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
@@ -175,32 +184,36 @@ class GraphRun:
         """Wait until the supervisor has started it again."""
         return self.until(lambda: (p := self.pid(name)) and p != old_pid and p, f"restart of {name}", timeout_s)
 
-    def arm(self) -> Arm.Response:
-        """A person arms: asks until the arbiter agrees or the time is over."""
-        replies: list[Arm.Response] = []
+    def arm(self) -> None:
+        """A person arms the arm and the arbiter: asks until both agree or the time is over."""
+        for service in ("/robot/arm", "/arbiter/arm"):
+            self._ask(service, arm=True)
 
-        request = Arm.Request(arm=True, operator_name="test")
+    def disarm(self) -> None:
+        """A person disarms the arbiter."""
+        self._ask("/arbiter/arm", arm=False)
+        self.until(lambda: not self.status("arbiter").armed, "the disarming")
 
-        def call(service: str, on_reply: Callable[[Arm.Response], object]) -> None:
-            self.calls.call(Arm, service, request, time.monotonic_ns(), 2.0, on_reply, retry)
+    def _ask(self, service: str, arm: bool) -> None:
+        request = Arm.Request(arm=arm, operator_name="test")
+        answers: list[tuple[bool, str]] = [(False, "not asked")]
+        asked = 0
 
-        def ask() -> None:
-            call("/robot/arm", lambda _: call("/arbiter/arm", replies.append))
+        def agreed() -> bool:
+            nonlocal asked
+            if not answers[-1][0] and len(answers) > asked:
+                asked = len(answers)
+                self.calls.call(
+                    *(Arm, service, request, time.monotonic_ns(), 2.0),
+                    lambda reply: answers.append((reply.success, reply.message)),
+                    lambda reason: answers.append((False, reason)),
+                )
+            return answers[-1][0]
 
-        def retry(_: str) -> None:
-            replies.append(Arm.Response(success=False, message="no answer"))
-
-        def armed() -> bool:
-            if not replies or not replies[-1].success:
-                if len(replies) == asked[0]:
-                    asked[0] += 1
-                    ask()
-                return False
-            return True
-
-        asked = [0]
-        self.until(armed, "arming", 60.0)
-        return replies[-1]
+        try:
+            self.until(agreed, service, START_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; last answer: {answers[-1][1]}") from error
 
     def results(self) -> list[EpisodeResult]:
         """The session's ledger."""

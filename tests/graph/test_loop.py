@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from inril_core.contract import load_contract
 from inril_core.data import read_episode
@@ -20,15 +19,6 @@ from tests.graph.harness import GraphRun
 pytestmark = pytest.mark.timeout(400)
 PLAN_S = 200.0
 """Longest that a short plan may take on two busy cores; nothing is asserted about it."""
-
-
-@pytest.fixture(scope="module")
-def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped preset with a warm-up that a test can afford."""
-    path = tmp_path_factory.mktemp("preset") / "short.yaml"
-    schedule = {"warmup_steps": 60, "critic_warmup_updates": 40, "budget_steps": 100_000}
-    path.write_text(yaml.safe_dump({"base": "interleave", "name": "short", "schedule": schedule}))
-    return path
 
 
 def test_demonstrations_went_over_dds_as_the_human_and_are_complete(start: Start) -> None:
@@ -68,7 +58,9 @@ def test_finetuning_holds_the_ratio_pushes_and_resumes(start: Start, preset: Pat
     assert trained[-1].version_n > trained[0].version_n == 0, "pushed weights act in later episodes"
 
     ingested = [json.loads(line) for line in (run_dir / "learner" / "ingest.jsonl").read_text().splitlines()]
-    assert {line["episode_id"] for line in ingested} == {r.episode_id for r in trained}, "evaluation is not learned from"
+    assert {line["episode_id"] for line in ingested} == {r.episode_id for r in trained}, (
+        "evaluation is not learned from"
+    )
     store = EpisodeStore(run_dir / "episodes")
     for result in results:
         episode = read_episode(store.path(result.episode_id))

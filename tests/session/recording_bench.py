@@ -26,8 +26,7 @@ from rclpy.executors import SingleThreadedExecutor
 from inril_core.data.blobs import pull_blob
 from inril_core.data.schemas import EPISODE_EVENT, TOPICS
 from inril_core.run import RunPaths
-from tests.data.synthetic import CONTRACT
-from tests.data.synthetic import Synthetic
+from tests.data.synthetic import CONTRACT, Synthetic
 from tests.graph.harness import own_domain
 
 START_S = 60.0

@@ -146,9 +146,7 @@ class ObservationNode(InrilNode):
         if self._parts.header.stamp != stamp:
             return
         truth = self._truth
-        if self._simulated and (
-            truth is None or truth.header.stamp != stamp or truth.reset_id != spec.episode_id
-        ):
+        if self._simulated and (truth is None or truth.header.stamp != stamp or truth.reset_id != spec.episode_id):
             return
         due = {image.camera for image in self.contract.images if image.due(spec.purpose)}
         if any(camera not in self._images or self._images[camera].header.stamp != stamp for camera in due):

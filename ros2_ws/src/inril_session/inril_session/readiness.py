@@ -26,14 +26,14 @@ class Readiness:
         self._contract = contract
         self._lockstep = lockstep
         self._policy_expected = node.param("expects_policy", True, "the graph has a policy_node")
-        self._recorder_expected = node.param("expects_recorder", True, "the graph has a recorder_node")
+        self._recorder_expected = node.param("expects_recorder", True, "the graph has a recorder_node that records all")
         self._learner_expected = node.param("expects_learner", True, "the graph has a learner_node")
         self._arbiter: ArbiterStatus | None = None
         self._policy: PolicyStatus | None = None
         self._learner: LearnerStatus | None = None
         self._recorder: RecorderStatus | None = None
         self._heard_ns: dict[str, int] = {}
-        self._recorder_boot = ""
+        self._recorder_boot = self._arbiter_boot = ""
         self._trained_steps = 0
         self._late_before = 0
         self._began_ns = node.mono_ns()
@@ -117,15 +117,24 @@ class Readiness:
         """Training steps that the learner must have pulled before the next episode."""
         self._trained_steps = steps
 
-    def note_running(self) -> None:
-        """An episode has begun: from here a restarted recorder spoils it."""
+    def armed(self) -> bool:
+        """Whether somebody has armed the arbiter."""
+        return self._arbiter is not None and bool(self._arbiter.armed)
+
+    def note_begin(self) -> None:
+        """An episode begins: from here a restarted arbiter or recorder spoils it."""
         self._recorder_boot = "" if self._recorder is None else self._recorder.boot_id
+        self._arbiter_boot = "" if self._arbiter is None else self._arbiter.boot_id
         self._late_before = self._late_ticks()
 
     def trouble_while_running(self) -> str:
         """Why the running episode must end now; empty if it may go on."""
         if self._arbiter is not None and self._arbiter.faults:
             return f"faults {list(self._arbiter.faults)}"
+        if self._arbiter is not None and self._arbiter.boot_id != self._arbiter_boot:
+            return "arbiter_node restarted"
+        if not self.armed():
+            return "the arm was disarmed"
         if self._age_s("_arbiter") > self._contract.staleness.session_s:
             return "arbiter_node is silent"
         if self._recorder_expected and self._recorder is not None and self._recorder_boot:
@@ -136,6 +145,18 @@ class Readiness:
             if self._recorder.state == RecorderStatus.REFUSING:
                 return f"recorder_node refuses: {self._recorder.reason}"
         return ""
+
+    def not_recorded(self, episode_id: str, steps: int) -> str | None:
+        """Why an ended episode is not whole on disk; empty if it is, None while the recorder has not said so."""
+        status = self._recorder
+        if not self._recorder_expected:
+            return ""
+        if status is None or status.boot_id != self._recorder_boot:
+            return "recorder_node restarted"
+        if status.episode_id != episode_id or status.state == RecorderStatus.RECORDING:
+            return None
+        on_disk = status.last_step_on_disk + 1
+        return "" if on_disk >= steps else f"recorder_node has {on_disk} of {steps} steps"
 
     def _late_ticks(self) -> int:
         return 0 if self._arbiter is None else int(self._arbiter.late_ticks)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import time
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
-import psutil
 from inril_common.calls import Calls
 from inril_common.node import InrilPlainNode, NodeFinished, run_node
 from inril_common.qos import EVENT, LATCHED
@@ -18,6 +17,8 @@ from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCel
 from inril_core.run import open_run
 from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.session.plan import Segment, episode_seed, parse_plan
+from inril_session.arm_marker import armed_by_this_launch, note_armed
+from inril_session.progress import progress_line
 from inril_session.readiness import Readiness
 
 PURPOSE_CODES = {
@@ -27,6 +28,7 @@ PURPOSE_CODES = {
 }
 CALL_TIMEOUT_S = 10.0
 END_GRACE_S = 3.0
+RECORDED_S = 5.0  # longest wait for the recorder to have an ended episode whole on disk
 STATUS_PERIOD_S = 0.5
 PROGRESS_PERIOD_S = 2.0
 
@@ -39,6 +41,8 @@ class State(Enum):
     BEGINNING = auto()
     RUNNING = auto()
     ENDING = auto()
+    ENDED = auto()
+    """It counts once the recorder has it on disk."""
 
 
 class SessionNode(InrilPlainNode):
@@ -65,13 +69,14 @@ class SessionNode(InrilPlainNode):
         self._ledger = Ledger(self._run.paths.session)
         self._ledger.check_plan(self._plan)
         self._arm_marker = self._run.paths.root / "armed_at_start"
-        self._arm_wanted = arm_at_start and not self._armed_by_this_launch()
+        self._arm_wanted = arm_at_start and not armed_by_this_launch(self._arm_marker)
         self._calls = Calls(self)
         self._events = self.create_publisher(EpisodeEvent, "/episode_event", EVENT)
         self._ready = Readiness(self, self._events, self.contract, self._lockstep)
         self._state = State.WAITING
         self._waiting_for = ""
         self._episode: dict[str, Any] = {}
+        self._ended: EpisodeResult | None = None
         self._deadline_ns = 0
         self._begun_s = time.monotonic()
         self._steps_here = 0
@@ -82,14 +87,12 @@ class SessionNode(InrilPlainNode):
         self.create_service(LabelEpisode, "/session/label_episode", self._label)
         self.create_timer(0.02, self._poll)
 
-    def _armed_by_this_launch(self) -> bool:
-        """Whether an earlier life of this node armed: restarted by its launcher, it must not arm again."""
-        return self._arm_marker.exists() and self._arm_marker.read_text() == _launch_id()
-
     def teardown(self) -> None:
         """End the running episode, so that the recorder can close it."""
         if self._state in (State.RUNNING, State.ENDING, State.BEGINNING):
             self._finish(success=None, terminated=False, steps=0, by="session", reason="session ended", valid=False)
+        elif self._ended is not None:
+            self._write_down(replace(self._ended, valid=False, reason="session ended"))
         self._calls.cancel()
 
     @property
@@ -102,6 +105,8 @@ class SessionNode(InrilPlainNode):
     def _poll(self) -> None:
         now_ns = self.mono_ns()
         self._calls.poll(now_ns)
+        if self._state is State.ENDED:
+            self._await_recording(now_ns)
         if self._state is State.WAITING:
             self._try_next()
         elif self._state is State.RUNNING:
@@ -131,6 +136,9 @@ class SessionNode(InrilPlainNode):
             self._reset(index, segment)
 
     def _arm(self) -> None:
+        if self._ready.armed():  # a person was faster: should they disarm, it stays disarmed
+            self._arm_wanted = False
+            return
         self._waiting_for = "the arbiter's readiness to be armed (/arbiter/arm)"
         reason = self._ready.not_armable()
         if reason:
@@ -141,15 +149,19 @@ class SessionNode(InrilPlainNode):
             self._state = State.WAITING
             if reply.success:
                 self._arm_wanted = False
-                self._arm_marker.write_text(_launch_id())
                 self.get_logger().info("armed once, as arm_at_start says; from here on only a person arms")
             else:
                 self._waiting_for = reply.message
 
+        def robot_armed(_: Arm.Response) -> None:
+            # Before it is asked for: killed in between, this node must not arm a second time.
+            note_armed(self._arm_marker)
+            self._call(Arm, "/arbiter/arm", request, armed)
+
         # the arm's own watchdog first: the arbiter refuses while it holds
         request = Arm.Request(arm=True, operator_name="arm_at_start")
         self._state = State.RESETTING
-        self._call(Arm, "/robot/arm", request, lambda _: self._call(Arm, "/arbiter/arm", request, armed))
+        self._call(Arm, "/robot/arm", request, robot_armed)
 
     def _reset(self, index: int, segment: Segment) -> None:
         number = self._ledger.progress(index).episodes
@@ -180,6 +192,7 @@ class SessionNode(InrilPlainNode):
             self._give_up(f"/cell/reset refused: {reply.message}")
             return
         self._state = State.BEGINNING
+        self._ready.note_begin()
         self._publish_event(EpisodeEvent.BEGIN)
         request = BeginEpisode.Request(
             episode_id=self._episode["episode_id"],
@@ -198,7 +211,6 @@ class SessionNode(InrilPlainNode):
             self._finish(None, False, 0, "session", f"not begun: {reply.message}", valid=False)
             return
         self._state = State.RUNNING
-        self._ready.note_running()
 
     def _watch(self) -> None:
         trouble = self._ready.trouble_while_running()
@@ -251,34 +263,53 @@ class SessionNode(InrilPlainNode):
 
     def _finish(self, success: bool | None, terminated: bool, steps: int, by: str, reason: str, valid: bool) -> None:
         labels = {True: EpisodeEvent.LABEL_SUCCESS, False: EpisodeEvent.LABEL_FAILURE}
-        self._publish_event(
-            EpisodeEvent.END, EpisodeEvent.LABEL_UNKNOWN if success is None else labels[success], by, reason
-        )
+        label = EpisodeEvent.LABEL_UNKNOWN if success is None else labels[success]
+        self._publish_event(EpisodeEvent.END, label, by, reason)
         segment = self._episode["segment"]
-        self._ledger.append(
-            EpisodeResult(
-                segment_index=self._episode["segment_index"],
-                segment=segment.name,
-                index=self._episode["index"],
-                episode_id=self._episode["episode_id"],
-                purpose=segment.purpose,
-                seed=self._episode["seed"],
-                steps=steps,
-                success=bool(success),
-                terminated=terminated,
-                source=by,
-                reason=reason,
-                version_n=self._ready.active_version(),
-                late_ticks=self._ready.late_ticks_while_running(),
-                duration_s=(self.mono_ns() - self._episode["began_ns"]) * 1e-9,
-                ended_unix_s=time.time(),
-                valid=valid,
-            )
+        result = EpisodeResult(
+            segment_index=self._episode["segment_index"],
+            segment=segment.name,
+            index=self._episode["index"],
+            episode_id=self._episode["episode_id"],
+            purpose=segment.purpose,
+            seed=self._episode["seed"],
+            steps=steps,
+            success=bool(success),
+            terminated=terminated,
+            source=by,
+            reason=reason,
+            version_n=self._ready.active_version(),
+            late_ticks=self._ready.late_ticks_while_running(),
+            duration_s=(self.mono_ns() - self._episode["began_ns"]) * 1e-9,
+            ended_unix_s=time.time(),
+            valid=valid,
         )
-        self._steps_here += steps
-        if segment.purpose == "train" and valid:
+        if not valid:
+            self._write_down(result)
+            return
+        self._ended, self._state = result, State.ENDED
+        self._deadline_ns = self.mono_ns() + round(RECORDED_S * 1e9)
+        self._await_recording(self.mono_ns())
+
+    def _await_recording(self, now_ns: int) -> None:
+        """Count the ended episode once it is whole on disk; what the recorder lost is done again."""
+        result = self._ended
+        assert result is not None
+        trouble = self._ready.not_recorded(result.episode_id, result.steps)
+        if trouble is None and now_ns > self._deadline_ns:
+            trouble = "recorder_node did not confirm the episode in time"
+        if trouble:
+            self.get_logger().warning(f"{result.episode_id} does not count: {trouble}")
+            result = replace(result, valid=False, reason=trouble)
+        if trouble is not None:
+            self._write_down(result)
+
+    def _write_down(self, result: EpisodeResult) -> None:
+        self._ledger.append(result)
+        self._steps_here += result.steps
+        if result.purpose == "train" and result.valid:
             self._ready.note_trained(self._train_steps())
-        self._state = State.WAITING
+        self._state, self._ended = State.WAITING, None
         self._episode = {}
         if self.mono_ns() >= self._next_progress_ns:
             self._next_progress_ns = self.mono_ns() + round(PROGRESS_PERIOD_S * 1e9)
@@ -289,6 +320,8 @@ class SessionNode(InrilPlainNode):
 
     def _give_up(self, reason: str) -> None:
         """Before an episode began: nothing to close, try again."""
+        if self._state not in (State.RESETTING, State.BEGINNING):
+            return  # an answer that nobody waits for any more
         self._waiting_for = reason
         self.get_logger().warning(reason, throttle_duration_sec=2.0)
         if self._state is State.BEGINNING:
@@ -348,40 +381,14 @@ class SessionNode(InrilPlainNode):
             successes=progress.successes,
             failures=progress.episodes - progress.successes,
             steps_per_s=self._steps_here / max(time.monotonic() - self._begun_s, 1e-6),
-            eta_s=math.nan if done else self._eta_s(self._plan[index], index),
+            eta_s=math.nan if done else self._ledger.eta_s(self._plan[index], index),
         )
         status.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(status)
 
-    def _eta_s(self, segment: Segment, index: int) -> float:
-        progress = self._ledger.progress(index)
-        reached = {"episodes": progress.episodes, "steps": progress.steps, "seconds": progress.seconds}[segment.unit]
-        if reached <= 0 or progress.seconds <= 0:
-            return math.nan
-        first = next(r for r in self._ledger.results if r.segment_index == index and r.valid)
-        last = self._ledger.results[-1]
-        elapsed_s = max(last.ended_unix_s - first.ended_unix_s + first.duration_s, 1e-6)
-        return max(segment.amount - reached, 0) / (reached / elapsed_s)
-
     def _progress(self) -> None:
-        result = self._ledger.results[-1]
-        segment = self._plan[result.segment_index]
-        progress = self._ledger.progress(result.segment_index)
-        recent = [r.success for r in self._ledger.results if r.segment_index == result.segment_index and r.valid][-20:]
-        eta_s = self._eta_s(segment, result.segment_index)
-        self.get_logger().info(
-            f"{segment.name}: {progress.episodes} episodes, {progress.steps} steps | "
-            f"success {progress.successes}/{progress.episodes}, "
-            f"last {len(recent)}: {sum(recent) / max(len(recent), 1):.2f} | "
-            f"{self._steps_here / max(time.monotonic() - self._begun_s, 1e-6):.0f} steps/s | "
-            f"{self._ready.learner_summary()} | ETA {'?' if math.isnan(eta_s) else f'{eta_s:.0f} s'}"
-        )
-
-
-def _launch_id() -> str:
-    """Identity of the process that started this one: the same for all restarts under one launch."""
-    launcher = psutil.Process(os.getppid())
-    return f"armed by arm_at_start of launch {launcher.pid}, started at {launcher.create_time()}\n"
+        steps_per_s = self._steps_here / max(time.monotonic() - self._begun_s, 1e-6)
+        self.get_logger().info(progress_line(self._ledger, self._plan, steps_per_s, self._ready.learner_summary()))
 
 
 def main() -> None:
