@@ -224,17 +224,6 @@ class GraphRun:
         store = EpisodeStore(self.paths.episodes)
         return [read_episode(store.path(entry.episode_id)) for entry in store.entries()]
 
-    def running_step(self, at_least: int) -> Callable[[], bool]:
-        """Condition: an episode is being recorded and has at least so many steps on disk."""
-
-        def condition() -> bool:
-            status = self.status("recorder")
-            return (
-                status is not None and status.state == RecorderStatus.RECORDING and status.last_step_on_disk >= at_least
-            )
-
-        return condition
-
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

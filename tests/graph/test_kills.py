@@ -47,7 +47,7 @@ def graph(start: Start, preset: Path, contract: Path, tmp_path_factory: pytest.T
     arguments = {**start.arguments(), "preset": preset, "contract": contract}
     plan = "train:1000000:steps"
     with GraphRun("finetune", run_dir, plan=plan, real_time_factor=1.0, **arguments) as graph:
-        graph.until(lambda: graph.status("session") is not None and graph.running_step(3)(), "first episode", START_S)
+        graph.until(lambda: graph.status("session") and graph.status("recorder"), "the graph", START_S)
         yield graph
 
 

@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from pathlib import Path
 
-from inril_core.contract import Contract, load_contract
-from inril_core.data import Episode, EpisodeStore, read_episode
-from inril_core.data.index import EpisodeIndex
-from inril_core.errors import ConfigError
-from inril_core.run import RunPaths, open_run
-
-
-def read_demos(run_dir: Path, contract: Contract) -> list[Episode]:
-    """The demonstrations recorded in a run folder, in order, with their newest labels.
-
-    Raises:
-        ConfigError: there are none, or one was recorded under another interface.
-    """
-    folder = RunPaths(run_dir.expanduser().absolute()).episodes
-    index, store = EpisodeIndex(folder), EpisodeStore(folder)
-    demos = []
-    for entry in index.entries:
-        if entry.purpose != "demo" or not entry.steps:
-            continue
-        episode = read_episode(store.path(entry.episode_id))
-        if episode.interface_digest != contract.interface_digest:
-            raise ConfigError(
-                f"{store.path(entry.episode_id)}: recorded under another interface "
-                f"({episode.interface_digest[:12]}) than contract {contract.task} "
-                f"({contract.interface_digest[:12]}); give the demonstrations' contract, or record them again"
-            )
-        demos.append(dataclasses.replace(episode, success=index.label(entry)[0]))
-    if not demos:
-        raise ConfigError(f"--demos {run_dir}: no demonstrations in {folder}; record some with `inril demos`")
-    return demos
+from inril_core.contract import load_contract
+from inril_core.run import open_run
 
 
 def pretrain(arguments: argparse.Namespace) -> int:
     """Clone a policy and write it with the facts of how it was made. Returns the exit code."""
     from inril_core.finetune.config import load_config
+    from inril_core.finetune.demos import read_demos
     from inril_core.finetune.machine import use_one_thread
     from inril_core.finetune.pretrain import pretrain as clone
     from inril_core.policies.files import save_policy

@@ -99,7 +99,7 @@ class LearnerNode(InrilPlainNode):
                 "pre-train again under this contract"
             )
         config = load_config(preset).changed(seed=seed)
-        learner = Learner(config, self.contract, policy, read_demos(Path(demos)), self._folder)
+        learner = Learner(config, self.contract, policy, read_demos(Path(demos), self.contract), self._folder)
         if (self._folder / CHECKPOINT_NAME).exists():
             learner.resume()
             self.get_logger().info(f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes")
