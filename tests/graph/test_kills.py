@@ -185,6 +185,7 @@ def test_session_killed_goes_on_from_its_ledger(graph: GraphRun) -> None:
     goes_on(graph)
     after = graph.results()
     assert after[: len(before)] == before
+    assert all(result.valid for result in after[len(before) :]), "nothing begins before all who take part are there"
     counted = [result.index for result in after if result.valid]
     assert counted == list(range(len(counted))), "no number is left out or done twice"
 

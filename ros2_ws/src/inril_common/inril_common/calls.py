@@ -41,12 +41,11 @@ class Calls:
         on_failure: Callable[[str], None],
     ) -> None:
         """Send a request; exactly one of the callbacks follows, the failure at the time-out."""
-        client = self._clients.get(service)
-        if client is None:
-            client = self._clients[service] = self._node.create_client(service_type, service)
-        if not client.service_is_ready():
-            on_failure(f"{service} is not served; is its node running? (`inril status`)")
+        not_served = self.not_served(service_type, service)
+        if not_served:
+            on_failure(not_served)
             return
+        client = self._clients[service]
         pending = _Pending(
             service,
             client.call_async(request),
@@ -57,6 +56,13 @@ class Calls:
         )
         self._pending.append(pending)
         pending.future.add_done_callback(lambda _: self._finish(pending))
+
+    def not_served(self, service_type: Any, service: str) -> str:
+        """Why a call would fail at once, with the mend; empty if the service is there."""
+        client = self._clients.get(service)
+        if client is None:
+            client = self._clients[service] = self._node.create_client(service_type, service)
+        return "" if client.service_is_ready() else f"{service} is not served; is its node running? (`inril status`)"
 
     def poll(self, now_ns: int) -> None:
         """Give up the calls whose time is over. `now_ns` is monotonic, as in `call`."""

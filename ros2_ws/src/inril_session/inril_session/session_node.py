@@ -26,6 +26,7 @@ PURPOSE_CODES = {
     "train": Observation.PURPOSE_TRAIN,
     "eval": Observation.PURPOSE_EVAL,
 }
+LABELS = {True: EpisodeEvent.LABEL_SUCCESS, False: EpisodeEvent.LABEL_FAILURE, None: EpisodeEvent.LABEL_UNKNOWN}
 CALL_TIMEOUT_S = 10.0
 END_GRACE_S = 3.0
 RECORDED_S = 5.0  # longest wait for the recorder to have an ended episode whole on disk
@@ -80,8 +81,7 @@ class SessionNode(InrilPlainNode):
         self._deadline_ns = 0
         self._begun_s = time.monotonic()
         self._steps_here = 0
-        self._next_status_ns = 0
-        self._next_progress_ns = 0
+        self._next_status_ns = self._next_progress_ns = 0
         self._status = self.create_publisher(SessionStatus, "/session_status", LATCHED)
         self.create_subscription(StepOutcome, "/episode_outcome", self._on_outcome, EVENT)
         self.create_service(LabelEpisode, "/session/label_episode", self._label)
@@ -131,7 +131,11 @@ class SessionNode(InrilPlainNode):
                 raise NodeFinished
             return
         segment = self._plan[index]
-        self._waiting_for = self._ready.blocked_by(segment.purpose)
+        self._waiting_for = (
+            self._ready.blocked_by(segment.purpose)
+            or self._calls.not_served(ResetCell, "/cell/reset")
+            or self._calls.not_served(BeginEpisode, "/observation/begin_episode")
+        )
         if not self._waiting_for:
             self._reset(index, segment)
 
@@ -139,10 +143,9 @@ class SessionNode(InrilPlainNode):
         if self._ready.armed():  # a person was faster: should they disarm, it stays disarmed
             self._arm_wanted = False
             return
-        self._waiting_for = "the arbiter's readiness to be armed (/arbiter/arm)"
         reason = self._ready.not_armable()
+        self._waiting_for = reason or "the arbiter's readiness to be armed (/arbiter/arm)"
         if reason:
-            self._waiting_for = reason
             return
 
         def armed(reply: Arm.Response) -> None:
@@ -262,9 +265,7 @@ class SessionNode(InrilPlainNode):
         )
 
     def _finish(self, success: bool | None, terminated: bool, steps: int, by: str, reason: str, valid: bool) -> None:
-        labels = {True: EpisodeEvent.LABEL_SUCCESS, False: EpisodeEvent.LABEL_FAILURE}
-        label = EpisodeEvent.LABEL_UNKNOWN if success is None else labels[success]
-        self._publish_event(EpisodeEvent.END, label, by, reason)
+        self._publish_event(EpisodeEvent.END, LABELS[success], by, reason)
         segment = self._episode["segment"]
         result = EpisodeResult(
             segment_index=self._episode["segment_index"],
@@ -308,15 +309,13 @@ class SessionNode(InrilPlainNode):
         self._ledger.append(result)
         self._steps_here += result.steps
         if result.purpose == "train" and result.valid:
-            self._ready.note_trained(self._train_steps())
+            trained = [r.steps for r in self._ledger.results if r.purpose == "train" and r.valid]
+            self._ready.note_trained(sum(trained))
         self._state, self._ended = State.WAITING, None
         self._episode = {}
         if self.mono_ns() >= self._next_progress_ns:
             self._next_progress_ns = self.mono_ns() + round(PROGRESS_PERIOD_S * 1e9)
             self._progress()
-
-    def _train_steps(self) -> int:
-        return sum(r.steps for r in self._ledger.results if r.purpose == "train" and r.valid)
 
     def _give_up(self, reason: str) -> None:
         """Before an episode began: nothing to close, try again."""
