@@ -162,6 +162,11 @@ class GaussianPolicy(nn.Module):
     def sample(self, normalised: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reparametrised action ``[B, A]`` and its log-density ``[B]`` from standard normal ``noise [B, A]``."""
         mean, log_std = self(normalised)
+        return self.squash(mean, log_std, noise)
+
+    @staticmethod
+    def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What `sample` gives, from the network's outputs ``[B, A]``."""
         raw = mean + torch.exp(log_std) * noise
         # (raw - mean) / std is the noise itself
         gaussian = -0.5 * noise * noise - log_std - _HALF_LOG_2PI

@@ -159,15 +159,15 @@ class Rlpd:
         The buffer is reused by the next gradient of the same policy.
         """
         noise = torch.randn(batch.actions.shape, generator=self._generator)
-        actions, log_prob = self._policy.sample(batch.observations, noise)
+        mean, log_std = self._policy(batch.observations)
+        actions, log_prob = self._policy.squash(mean, log_std, noise)
         q = self.critics(batch.observations, actions, self._frozen_weights)
         value = q.mean(0) if self.config.actor_q == "mean" else q.amin(0)
         loss = (self.temperature * log_prob - value).mean()
         weight = self.behaviour_weight
         self._actor_steps += 1
         if weight > 0.0:
-            mode = torch.tanh(self._policy(batch.observations)[0])
-            distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
+            distance = (torch.tanh(mean) - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
             loss = loss / value.detach().abs().mean().clamp_min(1e-3) + weight * distance
         entropy = -log_prob.detach().mean().item()
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
