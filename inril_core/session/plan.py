@@ -8,7 +8,7 @@ from inril_core.errors import ConfigError
 
 PURPOSES = ("demo", "train", "eval")
 UNITS = ("episodes", "steps", "seconds")
-SEED_BASE = {"eval": 0, "demo": 1_000_000, "train": 2_000_000}
+SEED_BASE = {"eval": 500_000, "demo": 1_000_000, "train": 2_000_000}
 SEEDS_PER_RUN_SEED = 10_000
 
 
