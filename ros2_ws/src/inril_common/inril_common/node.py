@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import uuid
@@ -24,6 +25,9 @@ from inril_common.links import LinkMonitor, LinkReport
 from inril_common.qos import EVENT
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
+
+LONGEST_WAIT_S = 0.2
+"""Without news a node looks up this often, e.g. to see that it was told to stop."""
 
 UNHEARD_TIMEOUT_NS = 5_000_000_000
 """Longest that an activation waits for `expected_subscribers`."""
@@ -264,10 +268,6 @@ class InrilPlainNode(_Shared, Node):
         self._safe_teardown()
 
 
-class _Stop(Exception):
-    """Raised in the main thread by SIGINT and SIGTERM."""
-
-
 class NodeFinished(Exception):
     """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
 
@@ -275,11 +275,13 @@ class NodeFinished(Exception):
 def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     """Body of every node's `main`: spin until told to stop, tear down once, exit.
 
+    SIGINT and SIGTERM are noted and obeyed between callbacks, so that nothing is cut short half-way.
     Exit code 0 after a clean stop or a finished plan, 1 after an error, which is logged.
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    signal.signal(signal.SIGINT, _raise_stop)
-    signal.signal(signal.SIGTERM, _raise_stop)
+    told_to_stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_stop.set())
     node: Any = None
     code = 0
     try:
@@ -288,19 +290,17 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
             node.setup()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while rclpy.ok():
+        while rclpy.ok() and not told_to_stop.is_set():
             try:
-                executor.spin_once(timeout_sec=0.5)
+                executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
                 node.get_logger().error(f"refused: {error}")
-    except (_Stop, NodeFinished, ExternalShutdownException):
-        _ignore_signals()
+    except (NodeFinished, ExternalShutdownException):
+        pass
     except InrilError as error:
-        _ignore_signals()
         _report(node, str(error))
         code = 1
     except Exception:
-        _ignore_signals()
         _report(node, traceback.format_exc())
         code = 1
     if node is not None:
@@ -311,16 +311,6 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     sys.stderr.flush()
     # Non-daemon threads of DDS can outlive a shutdown; everything that must be closed is closed.
     os._exit(code)
-
-
-def _ignore_signals() -> None:
-    """From here on the end is under way; a second Ctrl-C must not cut the teardown short."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _raise_stop(signum: int, frame: Any) -> None:
-    raise _Stop
 
 
 def _report(node: Any, text: str) -> None:

@@ -97,12 +97,14 @@ class Readiness:
         return ""
 
     def _learner_behind(self) -> str:
-        """In lockstep the learner's lag is part of the experiment: wait for it while it lives."""
-        if not self._lockstep or self._age_s("_learner") > self._contract.staleness.learner_s:
+        """In lockstep the learner's lag is part of the experiment: wait for it to come up, and while it lives."""
+        if not self._lockstep:
             return ""
         learner = self._learner
         if learner is None:
-            return f"learner_node: not heard for {self._age_s('_learner'):.0f} s; going on without it at the limit"
+            return f"learner_node: not heard for {self._age_s('_learner'):.0f} s; see its log in the run's logs/"
+        if self._age_s("_learner") > self._contract.staleness.learner_s:
+            return ""
         if learner.ingested_steps + learner.refused_steps < self._trained_steps:
             return f"learner_node to pull the last episode ({learner.ingested_steps} of {self._trained_steps} steps)"
         if learner.updates + 1 <= learner.target_updates:
