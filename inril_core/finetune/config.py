@@ -40,6 +40,8 @@ class ScheduleConfig(Settings):
         warmup_steps: environment steps collected by the pre-trained policy before the first update.
         critic_warmup_updates: critic-only updates at the end of the warm-up, on top of ``utd``.
         budget_steps: environment steps after which the run is over.
+        actor_lr_end: share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall
+            linearly from the first actor update, so that the policy settles.
         demo_growth: what else becomes a demonstration: ``corrections`` (steps with a human in control, as in
             HIL-SERL), ``successes`` (successful training episodes).
     """
@@ -48,6 +50,7 @@ class ScheduleConfig(Settings):
     warmup_steps: int = Field(2000, ge=0)
     critic_warmup_updates: int = Field(2000, ge=0)
     budget_steps: int = Field(10000, ge=1)
+    actor_lr_end: float = Field(1.0, gt=0.0, le=1.0)
     replay_capacity: int = Field(100_000, ge=1)
     demo_growth: tuple[Literal["corrections", "successes"], ...] = ("corrections",)
 

@@ -111,6 +111,7 @@ class Learner:
         self._rl = config.rl.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._il = config.il.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._combine = config.combine.build(self._actor, config.rl.actor_lr)  # type: ignore[attr-defined]
+        self._base_lrs = {name: adam.lr for name, adam in self._combine.adams.items()}
         sizes = (contract.observation_size, contract.action.size)
         self._replay = Replay(config.schedule.replay_capacity, *sizes)
         self._demos = Replay(config.schedule.replay_capacity, *sizes)
@@ -214,6 +215,8 @@ class Learner:
                 batch = batch if step == 0 else self._batch()
                 metrics.update(self._rl.critic_step(batch))
         if self.updates >= self.config.schedule.critic_warmup_updates:
+            for name, lr in self._base_lrs.items():
+                self._combine.adams[name].lr = lr * self._lr_share()
             metrics.update(
                 self._combine.step(lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._demos))
             )
@@ -225,6 +228,12 @@ class Learner:
         if self.updates % self.config.metrics_every_updates != 0:
             return None
         return self._close_window()
+
+    def _lr_share(self) -> float:
+        """Share of the actor's learning rates at the present update, see `ScheduleConfig.actor_lr_end`."""
+        s = self.config.schedule
+        done = (self.updates - s.critic_warmup_updates) / max(int(s.utd * (s.budget_steps - s.warmup_steps)), 1)
+        return 1.0 - min(done, 1.0) * (1.0 - s.actor_lr_end)
 
     def _batch(self) -> Batch:
         c: Any = self.config.rl

@@ -104,7 +104,7 @@ class Interleave(Combiner):
             reference = g_rl if c.reference == "gradient" else adam_rl.precondition(g_rl)
             step = project(step, reference)
         after = g_in if c.project == "gradient" else step
-        self.flat.value.sub_(step, alpha=c.il_lr)
+        self.flat.value.sub_(step, alpha=adam_il.lr)
         removed = float(torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30))
         return {
             "gradient_cosine": angle,
