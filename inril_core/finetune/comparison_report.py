@@ -92,8 +92,8 @@ def _markdown(lines: Sequence[Line], methods: Sequence[str], stem: str, command:
         "weights are the last ones, none are selected.",
         "",
         "`interleave` is IN-RIL's idea (arXiv 2505.10442) on an off-policy algorithm: our extension, re-implemented "
-        "from the paper's description. All methods share the same RL part, its pull towards replayed actions (TD3+BC) "
-        "included: `rl_only` is not plain RLPD.",
+        "from the paper's description. All methods share the same RL part, its pull towards replayed actions "
+        "(TD3+BC) included: `rl_only` is not plain RLPD.",
         "",
         "| method | cloned | fine-tuned | per seed | lowest on the curve | dip | failed training episodes | wall, s |",
         "|---|---|---|---|---|---|---|---|",
