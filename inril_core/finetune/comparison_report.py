@@ -88,8 +88,8 @@ def _markdown(lines: Sequence[Line], methods: Sequence[str], stem: str, command:
         f"{first['budget_steps']} environment steps and {first['utd']:g} RL updates per step after "
         f"{first['warmup_steps']} steps of warm-up. Each of the {len(seeds)} seeds draws its own demonstrations, "
         f"network and training starts. Before and after: {first['eval_episodes']} evaluation episodes per seed, acting "
-        "by the mode, on starts that no setting was chosen on; 95 % Wilson intervals over the episodes of all seeds. The "
-        "weights are the last ones, none are selected.",
+        "by the mode, on starts that no setting was chosen on; 95 % Wilson intervals over the episodes of all seeds. "
+        "The weights are the last ones, none are selected.",
         "",
         "`interleave` is IN-RIL's idea (arXiv 2505.10442) on an off-policy algorithm: our extension, re-implemented "
         "from the paper's description. All methods share the same RL part, its pull towards replayed actions "
