@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
-
 PositiveSeconds = Annotated[float, Field(gt=0.0, le=60.0, allow_inf_nan=False)]
 Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
 Violation = Literal["clip", "stop"]

@@ -24,7 +24,7 @@ from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.replay import Batch, Replay, join
 from inril_core.finetune.transitions import Transitions, transitions
-from inril_core.policies import GaussianPolicy, policy_from_manifest
+from inril_core.policies import GaussianPolicy
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 INGEST_LOG_NAME = "ingest.jsonl"
@@ -346,10 +346,3 @@ def replay_run(learner: Learner, log: Sequence[IngestRecord], episodes: dict[str
         learner.ingest(episode)
     while learner.updates < updates:
         learner.train_step()
-
-
-def rebuilt_policy(manifest: dict[str, Any], state: dict[str, Tensor]) -> GaussianPolicy:
-    """A policy from its manifest and weights."""
-    policy = policy_from_manifest(manifest)
-    policy.load_state_dict(state)
-    return policy

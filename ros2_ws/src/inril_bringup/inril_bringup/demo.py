@@ -14,6 +14,8 @@ from pathlib import Path
 
 from inril_core.errors import ConfigError
 from inril_core.run import open_run
+from inril_core.session.ledger import Ledger
+from inril_core.session.plan import parse_plan
 
 DEMO_CONTRACT = "insert_leg"
 
@@ -106,6 +108,12 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
 
 
 def _graph(name: str, values: dict[str, object]) -> None:
+    """Run a graph to the end of its plan; nothing is started where an interrupted run has been there already."""
+    plan = parse_plan(str(values["plan"]))
+    ledger = Ledger(open_run(str(values["run_dir"])).paths.session)
+    if all(ledger.progress(index).done(segment) for index, segment in enumerate(plan)):
+        print("done already", flush=True)
+        return
     _inril("up", name, *(f"{key}:={value}" for key, value in values.items()))
 
 

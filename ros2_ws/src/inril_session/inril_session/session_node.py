@@ -51,6 +51,9 @@ class SessionNode(InrilPlainNode):
 
     def __init__(self) -> None:
         super().__init__("session_node")
+        self._calls = Calls(self)
+        self._state = State.WAITING
+        self._ended: EpisodeResult | None = None
 
     def setup(self) -> None:
         """Read the plan, open the ledger, and start looking for the first episode."""
@@ -71,13 +74,10 @@ class SessionNode(InrilPlainNode):
         self._ledger.check_plan(self._plan)
         self._arm_marker = self._run.paths.root / "armed_at_start"
         self._arm_wanted = arm_at_start and not armed_by_this_launch(self._arm_marker)
-        self._calls = Calls(self)
         self._events = self.create_publisher(EpisodeEvent, "/episode_event", EVENT)
         self._ready = Readiness(self, self._events, self.contract, self._lockstep)
-        self._state = State.WAITING
         self._waiting_for = ""
         self._episode: dict[str, Any] = {}
-        self._ended: EpisodeResult | None = None
         self._deadline_ns = 0
         self._begun_s = time.monotonic()
         self._steps_here = 0

@@ -1,0 +1,31 @@
+"""Pins: a demo that was interrupted after a part of it does not start that part again, nor refuses to go on."""
+
+from pathlib import Path
+
+import pytest
+from inril_bringup import demo
+
+from inril_core.run import open_run
+from inril_core.session.ledger import EpisodeResult, Ledger
+
+
+def result(segment_index: int, segment: str) -> EpisodeResult:
+    return EpisodeResult(
+        segment_index, segment, 0, f"e{segment_index}", "train", 1, 20, True, True, "cell", "", 3, 0, 70.0, 10.0, True
+    )
+
+
+def test_a_finished_plan_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(demo, "_inril", lambda *words: started.append(words))
+    plan = "train:20:steps"
+    demo._graph("finetune", {"run_dir": tmp_path, "plan": plan})
+    assert len(started) == 1
+    ledger = Ledger(open_run(tmp_path).paths.session)
+    ledger.append(result(0, plan))
+    ledger.append(result(1, "train:60:seconds"))  # the longer plan that came after it
+    demo._graph("finetune", {"run_dir": tmp_path, "plan": plan})
+    demo._graph("finetune", {"run_dir": tmp_path, "plan": plan + ",train:60:seconds"})
+    assert len(started) == 1
+    demo._graph("finetune", {"run_dir": tmp_path, "plan": plan + ",train:60:seconds,eval:1:episodes"})
+    assert len(started) == 2
