@@ -193,6 +193,11 @@ class Contract(_Frozen):
         """Length of the state vector."""
         return sum(field.size for field in self.observation)
 
+    @property
+    def action_size(self) -> int:
+        """Length of the action."""
+        return self.action.size
+
     @cached_property
     def links(self) -> tuple[str, ...]:
         """Names of the links whose age an Observation carries, in order."""

@@ -16,7 +16,8 @@ from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.learner import Learner
 from inril_core.policies import GaussianPolicy, exploration_rng
-from inril_core.sim.env import CellEnv, EnvOutcome
+from inril_core.sim.env import CellEnv
+from inril_core.tasks.base import Outcome
 from inril_core.sim.expert import ScriptedExpert
 
 Array = npt.NDArray[np.float32]
@@ -55,7 +56,7 @@ def run_episode(
     contract = env.contract
     observations = [env.reset(seed, purpose)]
     answers: list[Answer] = []
-    outcomes: list[EnvOutcome] = []
+    outcomes: list[Outcome] = []
     while not outcomes or not (outcomes[-1].terminated or outcomes[-1].truncated):
         answers.append(act(observations[-1], len(outcomes)))
         following, outcome = env.step(answers[-1][0])

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from inril_core.contract import Contract
 from inril_core.control.observation import StateVector
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
-
-
-@dataclass(frozen=True)
-class EnvOutcome:
-    """What came of one action.
-
-    executed: float32[6], the action after all limits, contract units. limits: names of those that changed it.
-    terminated: success or failure, there is no value beyond. truncated: the episode's length is reached,
-    the value function bootstraps.
-    """
-
-    executed: np.ndarray
-    limits: tuple[str, ...]
-    success: bool
-    terminated: bool
-    truncated: bool
-    reason: str
+from inril_core.sim.expert import ScriptedExpert
+from inril_core.tasks.base import Demonstrator, Outcome
 
 
 class CellEnv:
@@ -44,6 +27,20 @@ class CellEnv:
         self._ended = True
 
     @property
+    def interface(self) -> Contract:
+        """The contract is the interface."""
+        return self.contract
+
+    @property
+    def episode_length_steps(self) -> int:
+        """Of the contract."""
+        return self.contract.episode_length_steps
+
+    def demonstrator(self) -> Demonstrator:
+        """The scripted expert at its best."""
+        return ScriptedExpert(self.contract)
+
+    @property
     def state(self) -> CellState:
         """The cell's state behind the last observation."""
         return self.cell.state
@@ -55,7 +52,7 @@ class CellEnv:
         self._ended = False
         return self._vector(state)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, EnvOutcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
         """Execute one action (6, contract units): the next observation float32[D] and what came of it.
 
         Raises:
@@ -71,7 +68,10 @@ class CellEnv:
         self._ended = terminated or truncated
         reason = state.reason if terminated else ("episode_length" if truncated else "")
         executed = limited.executed.astype(np.float32)
-        return self._vector(state), EnvOutcome(executed, limited.limits, state.success, terminated, truncated, reason)
+        reward = 1.0 if state.success else 0.0
+        return self._vector(state), Outcome(
+            executed, limited.limits, state.success, terminated, truncated, reason, reward
+        )
 
     def close(self) -> None:
         """Give back the renderer, if there is one."""
