@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,10 @@ class Episode:
     terminated: the task ended; truncated: something else ended it, the value function still bootstraps.
     complete: the closing observation is there and no step is missing.
     qpos: float64[T+1, nq] of a simulated cell, NaN rows where unknown; None without a simulator.
+    aux: float32[T, N], what the policy noted besides (a denoising chain, a base's action); NaN where nothing.
+    chunk_index: int32[T], place of the step in the policy's plan; 0 where a plan was made; -1 where no policy answered.
+    rewards: float32[T], the simulator's own; None where there is no simulator that gives any.
+    expert_actions: float32[T, A], what an expert would have done; NaN where nobody was asked.
     images: uint8[n, H, W, 3] by name; image_steps: int32[n], the observation each belongs to.
     sha256: hex, of the file that was read.
     """
@@ -73,6 +77,10 @@ class Episode:
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     image_steps: Mapping[str, np.ndarray] = field(default_factory=dict)
     sha256: str = ""
+    aux: np.ndarray | None = None
+    chunk_index: np.ndarray | None = None
+    rewards: np.ndarray | None = None
+    expert_actions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check everything.
@@ -125,6 +133,14 @@ class Episode:
         _check("stamps_ns", self.stamps_ns, np.int64, (rows,))
         _check("tool_pose", self.tool_pose, np.float64, (rows, 7), "finite")
         _check("link_age_s", self.link_age_s, np.float32, (rows, links), "finite or NaN")
+        if self.aux is not None:
+            _check("aux", self.aux, np.float32, (steps, self.aux.shape[-1]), "finite or NaN")
+        if self.chunk_index is not None:
+            _check("chunk_index", self.chunk_index, np.int32, (steps,))
+        if self.rewards is not None:
+            _check("rewards", self.rewards, np.float32, (steps,), "finite")
+        if self.expert_actions is not None:
+            _check("expert_actions", self.expert_actions, np.float32, (steps, action_size), "finite or NaN")
         if self.qpos is not None:
             _check("qpos", self.qpos, np.float64, (rows, self.qpos.shape[-1]), "finite or NaN")
         if int(self.source.max()) > SOURCE_RESET:
@@ -139,6 +155,24 @@ class Episode:
             _check(f"image_steps[{name}]", self.image_steps[name], np.int32, (count,))
             if count and not 0 <= int(self.image_steps[name].min()) <= int(self.image_steps[name].max()) <= self.steps:
                 raise InvalidEpisode(f"image_steps[{name}] leaves 0 to {self.steps}")
+
+
+def stack_aux(rows: Sequence[np.ndarray]) -> np.ndarray | None:
+    """What a policy noted per step, as float32[T, N] with NaN where it noted nothing; None if it never did.
+
+    Raises:
+        InvalidEpisode: the notes differ in length.
+    """
+    lengths = {len(row) for row in rows} - {0}
+    if not lengths:
+        return None
+    if len(lengths) > 1:
+        raise InvalidEpisode(f"aux of {sorted(lengths)} numbers in one episode; all must be of one length or empty")
+    stacked = np.full((len(rows), lengths.pop()), np.nan, np.float32)
+    for place, row in zip(stacked, rows, strict=True):
+        if len(row):
+            place[:] = row
+    return stacked
 
 
 def check_episode_id(episode_id: str) -> str:

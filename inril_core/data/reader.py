@@ -13,7 +13,7 @@ import numpy as np
 from mcap.records import Message
 
 from inril_core.data.container import MAX_SCHEMA_BYTES, EpisodeUnreadable, Recording, read_recording
-from inril_core.data.episode import PURPOSES, Episode, InvalidEpisode, check_episode_id
+from inril_core.data.episode import PURPOSES, Episode, InvalidEpisode, check_episode_id, stack_aux
 from inril_core.data.recording import IDENTITY
 from inril_core.data.schemas import (
     CELL_TRUTH,
@@ -134,6 +134,8 @@ def _assemble(recording: Recording, sha256: str, images: bool) -> Episode:
         proposed=_rows([e.proposed for e in executed], np.float32, "ExecutedAction.proposed"),
         raw=_raw(answers, actions.shape[1]),
         log_prob=np.array([np.nan if a is None else a.log_prob for a in answers], np.float32),
+        aux=_aux(answers),
+        chunk_index=np.array([-1 if a is None else a.chunk_index for a in answers], np.int32),
         source=np.array([e.source for e in executed], np.uint8),
         policy_run_ids=tuple((a or e).run_id for a, e in zip(answers, executed, strict=True)),
         policy_n=np.array([(a or e).n for a, e in zip(answers, executed, strict=True)], np.int64),
@@ -276,6 +278,13 @@ def _truth_at(truths: Sequence[Any], stamps: np.ndarray) -> tuple[np.ndarray | N
     found = np.searchsorted(times, stamps, side="right") - 1
     qpos = np.where((found >= 0)[:, None], states[found], np.nan)
     return qpos, bool(ordered[found[-1]].success) if found[-1] >= 0 else None
+
+
+def _aux(answers: Sequence[Any]) -> np.ndarray | None:
+    try:
+        return stack_aux([np.asarray(() if a is None else a.aux, np.float32) for a in answers])
+    except InvalidEpisode as error:
+        raise EpisodeUnreadable(f"PolicyAction: {error}") from error
 
 
 def _raw(answers: Sequence[Any], size: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.local import Curve, collect_demos, evaluate, fine_tune
 from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.pretrain import pretrain
-from inril_core.policies import GaussianPolicy, load_policy, save_policy
+from inril_core.policies import Policy, load_policy, save_policy
 from inril_core.session.plan import episode_seed
 from inril_core.sim.env import CellEnv
 from inril_core.sim.expert import ScriptedExpert
@@ -64,7 +64,7 @@ class Comparison:
             return config
         return config.changed(**{"schedule.budget_steps": self.budget_steps})
 
-    def start(self, seed: int, config: FineTuneConfig) -> tuple[list[Episode], GaussianPolicy]:
+    def start(self, seed: int, config: FineTuneConfig) -> tuple[list[Episode], Policy]:
         """Demonstrations of a seed and the policy cloned from them, the same for every method.
 
         Raises:
@@ -106,7 +106,7 @@ class Comparison:
             "machine": machine(),
         }
 
-    def evaluate(self, policy: GaussianPolicy) -> int:
+    def evaluate(self, policy: Policy) -> int:
         """Successes on the final evaluation's starts."""
         return sum(evaluate(self._env, policy, self._eval_seeds))
 

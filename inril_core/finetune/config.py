@@ -9,19 +9,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
-
-
-class PolicyConfig(Settings):
-    """Architecture of the policy; see `inril_core.policies.GaussianPolicy`."""
-
-    hidden: tuple[int, ...] = (128, 128)
-    activation: Literal["relu", "tanh"] = "relu"
-    log_std: Literal["state", "fixed"] = "state"
-    log_std_init: float = -1.5
-    log_std_min: float = -4.0
-    log_std_max: float = 0.0
-    mean_limit: float | None = None
-    std_floor: float = Field(0.01, gt=0.0, description="smallest std of the observation normaliser, field's unit")
+from inril_core.policies import PolicyConfig, gaussian, policy_config
 
 
 class PretrainConfig(Settings):
@@ -30,6 +18,7 @@ class PretrainConfig(Settings):
     updates: int = Field(3000, ge=0)
     batch: int = Field(128, ge=1)
     lr: float = Field(1e-3, gt=0.0)
+    std_floor: float = Field(0.01, gt=0.0, description="smallest std of the observation normaliser, field's unit")
 
 
 class ScheduleConfig(Settings):
@@ -58,12 +47,13 @@ class ScheduleConfig(Settings):
 class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
-    ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file; see `inril_core.finetune.methods`.
+    ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file, see `inril_core.finetune.methods`;
+    ``policy`` names an architecture by its file in `inril_core.policies`.
     """
 
     name: str
     seed: int = Field(0, ge=0)
-    policy: PolicyConfig = PolicyConfig()
+    policy: SerializeAsAny[PolicyConfig] = gaussian.Config()
     pretrain: PretrainConfig = PretrainConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     rl: SerializeAsAny[MethodConfig]
@@ -79,15 +69,23 @@ class FineTuneConfig(Settings):
     def _method(cls, value: Any, info: Any) -> Any:
         return method_config(info.field_name, value) if isinstance(value, dict) else value
 
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _policy(cls, value: Any) -> Any:
+        return policy_config(value) if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _combination(self) -> "FineTuneConfig":
-        for part, capability in self.combine.requires:
-            other: MethodConfig = getattr(self, part)
-            if capability not in other.provides:
-                raise ConfigError(
-                    f"combine.method = {self.combine.method!r} needs {capability!r} from {part}, which "
-                    f"{part}.method = {other.method!r} does not give; choose another {part} or combine method"
-                )
+        for asking in ("rl", "il", "rewards", "combine"):
+            method: MethodConfig = getattr(self, asking)
+            for part, capability in method.needs():
+                other = getattr(self, part)
+                if capability not in other.provides:
+                    name = f"policy.kind = {other.kind!r}" if part == "policy" else f"{part}.method = {other.method!r}"
+                    raise ConfigError(
+                        f"{asking}.method = {method.method!r} needs {capability!r} from {part}, which "
+                        f"{name} does not give; choose another {part} or {asking} method"
+                    )
         if self.schedule.warmup_steps >= self.schedule.budget_steps:
             raise ConfigError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps}: must be below schedule.budget_steps = "

@@ -2,16 +2,16 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from inril_core.contract import Contract
-from inril_core.data.episode import Episode
+from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import (
     append_line,
@@ -23,8 +23,10 @@ from inril_core.finetune.checkpoint import (
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.replay import Batch, Replay, join
+from inril_core.finetune.rollout import Segment, segments
 from inril_core.finetune.transitions import Transitions, transitions
-from inril_core.policies import GaussianPolicy
+from inril_core.policies import Policy
+from inril_core.tasks.base import Interface
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 INGEST_LOG_NAME = "ingest.jsonl"
@@ -49,20 +51,19 @@ class IngestRecord:
     steps: int
 
 
-def new_policy(config: FineTuneConfig, contract: Contract, demos: Sequence[Episode]) -> GaussianPolicy:
+def new_policy(config: FineTuneConfig, interface: Interface, demos: Sequence[Episode]) -> Policy:
     """An untrained policy, its normaliser fitted on the successful ``demos``; decided by ``config.seed``.
 
     Raises:
         ConfigError: no successful demonstration.
     """
-    settings = config.policy.model_dump(exclude={"std_floor"})
     good = [demo for demo in demos if demo.success]
     if not good:
         raise ConfigError(f"{len(demos)} demonstrations, none successful: record or label at least one as a success")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        policy = GaussianPolicy(contract.observation_size, contract.action.size, **settings)
-    policy.fit_normaliser(np.concatenate([demo.observations for demo in good]), config.policy.std_floor)
+        policy = config.policy.build(interface.observation_size, interface.action_size)
+    policy.fit_normaliser(np.concatenate([demo.observations for demo in good]), config.pretrain.std_floor)
     return policy
 
 
@@ -75,13 +76,16 @@ def seeded(config: FineTuneConfig, stream: int) -> torch.Generator:
 class Learner:
     """Trains a policy on what episodes bring in, at the configured update-to-data ratio.
 
-    The caller decides when: `ingest` what was recorded, then `train_step` while ``updates < updates_due``.
+    The caller decides when: `ingest` what was recorded, then `train_step` while ``updates < updates_due``. An on-policy
+    method calls for updates whenever a rollout is full, and learns from steps of the newest published version alone:
+    tell each version that acts by `published`, and publish only while `may_publish`.
+
     Everything random comes from one generator, so the same episodes ingested before the same updates give the
     same numbers, bit for bit, also across `checkpoint` and `resume`.
 
     Args:
         config: settings.
-        contract: the task; episodes of another interface are refused.
+        interface: the task's; episodes of another interface are refused.
         policy: pre-trained; trained in place.
         demos: demonstrations; only successful ones are imitated.
         run_dir: where the checkpoint and the ingest log go.
@@ -93,32 +97,46 @@ class Learner:
     def __init__(
         self,
         config: FineTuneConfig,
-        contract: Contract,
-        policy: GaussianPolicy,
+        interface: Interface,
+        policy: Policy,
         demos: Sequence[Episode],
         run_dir: Path,
     ) -> None:
-        self.config, self.contract, self.policy, self.run_dir = config, contract, policy, Path(run_dir)
+        self.config, self.interface, self.policy, self.run_dir = config, interface, policy, Path(run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.updates = 0
         self.ingested_steps = 0
+        self.actor_updates = 0
+        self.rejected_steps = 0
+        self.version = 0
+        self._iterations = 0
+        self._iteration_due = 0
+        self._rollout: list[Segment] = []
+        self._prepared = False
         self.last_metrics: dict[str, float] = {}
         self._log: list[IngestRecord] = []
         self._known: dict[str, str] = {}
         self._window: dict[str, list[float]] = {}
         self._generator = seeded(config, _STREAM)
-        self._actor = FlatParameters(policy.parameters())
+        policy.prepare_finetuning()
+        self._actor = FlatParameters(p for p in policy.parameters() if p.requires_grad)
         self._rl = config.rl.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._il = config.il.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._combine = config.combine.build(self._actor, config.rl.actor_lr)  # type: ignore[attr-defined]
         self._base_lrs = {name: adam.lr for name, adam in self._combine.adams.items()}
-        sizes = (contract.observation_size, contract.action.size)
-        self._replay = Replay(config.schedule.replay_capacity, *sizes)
-        self._demos = Replay(config.schedule.replay_capacity, *sizes)
+        rl: Any = config.rl
+        self._on_policy = rl.collection == "on_policy"
+        capacity, inputs, action = config.schedule.replay_capacity, policy.input_size, interface.action_size
+        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk)
+        self._demos = Replay(capacity, inputs, action * policy.chunk)
+        # what is cloned may be cut into other pieces than what is valued: a plan of the base, a correction per step
+        self._clones = self._demos
+        if policy.imitation_chunk != policy.chunk:
+            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk)
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:
-                self._demos.add(self._transitions(demo).batch)
+                self._add_demo(demo, np.ones(demo.steps, bool))
         if len(self._demos) == 0:
             raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
 
@@ -143,14 +161,17 @@ class Learner:
         if episode.purpose != "train":
             return Ingested(0, f"purpose is {episode.purpose}")
         self._refuse_other_interface(episode)
-        rows = self._transitions(episode)
-        if len(rows.batch):
-            self._replay.add(rows.batch)
+        if self._on_policy:
+            self._collect(episode)
+        else:
+            rows = self._transitions(episode, self.policy.chunk, self.config.rewards.keep(episode))  # type: ignore[attr-defined]
+            if len(rows.batch):
+                self._replay.add(rows.batch)
         growth = self.config.schedule.demo_growth
         if "successes" in growth and episode.success:
-            self._demos.add(rows.batch)
-        elif "corrections" in growth and rows.human.any():
-            self._demos.add(rows.of_human())
+            self._add_demo(episode, np.ones(episode.steps, bool))
+        elif "corrections" in growth and (episode.source == SOURCE_HUMAN).any():
+            self._add_demo(episode, episode.source == SOURCE_HUMAN)
         steps = len(episode.actions)
         record = IngestRecord(self.updates, episode.episode_id, episode.sha256, steps)
         self._log.append(record)
@@ -170,32 +191,66 @@ class Learner:
         """Episodes in replay."""
         return len(self._log)
 
-    def _transitions(self, episode: Episode) -> Transitions:
+    def _add_demo(self, episode: Episode, keep: npt.NDArray[np.bool_]) -> None:
+        for memory, chunk in {id(m): (m, c) for m, c in self._demo_memories()}.values():
+            rows = self._transitions(episode, chunk, keep).batch
+            if len(rows):
+                memory.add(rows)
+
+    def _demo_memories(self) -> list[tuple[Replay, int]]:
+        return [(self._clones, self.policy.imitation_chunk), (self._demos, self.policy.chunk)]
+
+    def _transitions(self, episode: Episode, chunk: int, keep: npt.NDArray[np.bool_] | None) -> Transitions:
         rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]
-        rl = self.config.rl
-        return transitions(episode, rewards, masks, self.policy, rl.gamma, rl.n_steps)  # type: ignore[attr-defined]
+        rl: Any = self.config.rl
+        n_steps = getattr(rl, "n_steps", 1) if chunk == 1 else 1
+        return transitions(episode, rewards, masks, self.policy, rl.gamma, n_steps, chunk, keep)
+
+    def _collect(self, episode: Episode) -> None:
+        rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]
+        found, rejected = segments(episode, rewards, masks, self.policy, self.version)
+        self._rollout += found
+        self.rejected_steps += rejected
+        if self.updates >= self._iteration_due and sum(map(len, self._rollout)) >= self.config.rl.rollout_steps:  # type: ignore[attr-defined]
+            self._iteration_due = self.updates + self._rl.begin_iteration(self._rollout)
+            self._rollout = []
 
     def _refuse_other_interface(self, episode: Episode) -> None:
-        if episode.interface_digest != self.contract.interface_digest:
+        if episode.interface_digest != self.interface.interface_digest:
             raise ConfigError(
                 f"episode {episode.episode_id}: interface {episode.interface_digest[:12]} is not this task's "
-                f"{self.contract.interface_digest[:12]}; record it again under this contract"
+                f"{self.interface.interface_digest[:12]}; record it again under this contract"
             )
 
     # -- training ---------------------------------------------------------------------------------------------
 
     @property
     def updates_due(self) -> int:
-        """Updates that the ingested steps call for: the critic warm-up, then ``utd`` per step after the warm-up."""
+        """Updates that the ingested steps call for.
+
+        Off-policy: the critic warm-up, then ``utd`` per step after the warm-up. On-policy: those of the full rollouts.
+        """
         s = self.config.schedule
+        if self._on_policy:
+            return self._iteration_due
         if self.ingested_steps < s.warmup_steps or self.ingested_steps == 0:
             return 0
         return s.critic_warmup_updates + int(s.utd * (self.ingested_steps - s.warmup_steps))
 
     @property
-    def actor_updates(self) -> int:
-        """Updates that changed the policy: all but the critic warm-up."""
-        return max(0, self.updates - self.config.schedule.critic_warmup_updates)
+    def may_publish(self) -> bool:
+        """Whether the policy may be given to the robot now; an on-policy one not in the middle of an iteration."""
+        return not self._on_policy or self.updates >= self._iteration_due
+
+    def published(self, version: int) -> None:
+        """The policy as it is now acts from here on, under this number.
+
+        Steps of an unfinished rollout belong to the version before; they are dropped and counted.
+        """
+        if version != self.version:
+            self.rejected_steps += sum(map(len, self._rollout))
+            self._rollout = []
+        self.version = version
 
     @property
     def done(self) -> bool:
@@ -208,20 +263,10 @@ class Learner:
         Raises:
             ValueError: nothing was ingested yet, or a gradient is not finite.
         """
-        metrics: dict[str, float] = {}
-        batch = self._batch()
-        if self._combine.uses_rl:
-            for step in range(self.config.rl.critic_steps):  # type: ignore[attr-defined]
-                batch = batch if step == 0 else self._batch()
-                metrics.update(self._rl.critic_step(batch))
-        if self.updates >= self.config.schedule.critic_warmup_updates:
-            for name, lr in self._base_lrs.items():
-                self._combine.adams[name].lr = lr * self._lr_share()
-            metrics.update(
-                self._combine.step(lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._demos))
-            )
-            if "entropy" in metrics:
-                self._rl.temperature_step(metrics["entropy"])
+        if not self._prepared and hasattr(self._rl, "prepare"):
+            self._rl.prepare(self._demos)
+        self._prepared = True
+        metrics = self._on_policy_step() if self._on_policy else self._off_policy_step()
         self.updates += 1
         for name, value in metrics.items():
             self._window.setdefault(name, []).append(value)
@@ -229,17 +274,73 @@ class Learner:
             return None
         return self._close_window()
 
+    def _off_policy_step(self) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        batch = self._batch()
+        if self._combine.uses_rl:
+            for step in range(self.config.rl.critic_steps):  # type: ignore[attr-defined]
+                batch = batch if step == 0 else self._batch()
+                metrics.update(self._rl.critic_step(batch))
+        if self.updates >= self.config.schedule.critic_warmup_updates:
+            metrics.update(self._actor_step(batch))
+            metrics.update(self._end_update(batch))
+        return metrics
+
+    def _on_policy_step(self) -> dict[str, float]:
+        if self.updates >= self._iteration_due:
+            raise ValueError("no rollout is full: ingest episodes before training")
+        metrics: dict[str, float] = {}
+        batch = self._rl.next_minibatch()
+        trains_actor = self._iterations >= self.config.rl.critic_warmup_iterations  # type: ignore[attr-defined]
+        if not self._rl.stopped:
+            if self._combine.uses_rl:
+                metrics.update(self._rl.critic_step(batch))
+            if trains_actor:
+                metrics.update(self._actor_step(batch))
+        if self.updates + 1 >= self._iteration_due:
+            if trains_actor:
+                metrics.update(self._end_update(batch))
+            self._iterations += 1
+        return metrics
+
+    def _actor_step(self, batch: Any) -> dict[str, float]:
+        for name, lr in self._base_lrs.items():
+            self._combine.adams[name].lr = lr * self._lr_share()
+        metrics: dict[str, float] = self._combine.step(
+            lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._clones)
+        )
+        if "entropy" in metrics:
+            self._rl.temperature_step(metrics["entropy"])
+        self.actor_updates += 1
+        return metrics
+
+    def _end_update(self, batch: Any) -> dict[str, float]:
+        metrics: dict[str, float] = self._combine.end_update(
+            lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._clones)
+        )
+        return metrics
+
     def _lr_share(self) -> float:
         """Share of the actor's learning rates at the present update, see `ScheduleConfig.actor_lr_end`."""
         s = self.config.schedule
-        done = (self.updates - s.critic_warmup_updates) / max(int(s.utd * (s.budget_steps - s.warmup_steps)), 1)
+        if self._on_policy:
+            done = self.ingested_steps / s.budget_steps
+        else:
+            done = (self.updates - s.critic_warmup_updates) / max(int(s.utd * (s.budget_steps - s.warmup_steps)), 1)
         return 1.0 - min(done, 1.0) * (1.0 - s.actor_lr_end)
 
     def _batch(self) -> Batch:
         c: Any = self.config.rl
         n_demo = round(c.batch * c.demo_share)
-        online = self._replay.sample(c.batch - n_demo, self._generator)
-        return online if n_demo == 0 else join(online, self._demos.sample(n_demo, self._generator))
+        batch = self._replay.sample(c.batch - n_demo, self._generator)
+        if n_demo:
+            batch = join(batch, self._demos.sample(n_demo, self._generator))
+        refresh = self.policy.refresh
+        return replace(
+            batch,
+            observations=refresh(batch.observations),
+            next_observations=refresh(batch.next_observations),
+        )
 
     def _close_window(self) -> dict[str, float]:
         means = {name: sum(values) / len(values) for name, values in self._window.items()}
@@ -248,7 +349,7 @@ class Learner:
         means["temperature"] = self._rl.temperature
         if "il_loss" not in means:
             with torch.no_grad():
-                rows = self._demos.first(512)
+                rows = self._clones.first(512)
                 means["il_loss"] = float(self._il.loss(rows.observations, rows.actions))
         self._window = {}
         self.last_metrics = means
@@ -272,13 +373,18 @@ class Learner:
             "combine": self._combine.state(),
             "replay": self._replay.state(),
             "demos": self._demos.state(),
+            "clones": {} if self._clones is self._demos else self._clones.state(),
             "generator": {"state": self._generator.get_state()},
         }
         facts = {
             "config": self.config.model_dump(mode="json"),
-            "interface_digest": self.contract.interface_digest,
+            "interface_digest": self.interface.interface_digest,
             "policy": self.policy.manifest(),
             "updates": self.updates,
+            "actor_updates": self.actor_updates,
+            "rejected_steps": self.rejected_steps,
+            "iterations": self._iterations,
+            "prepared": self._prepared,
             "ingested_steps": self.ingested_steps,
             "log": [vars(record) for record in self._log],
             "window": self._window,
@@ -291,7 +397,8 @@ class Learner:
     def resume(self) -> dict[str, Any]:
         """Continue from the run's checkpoint; returns the caller's ``extra``.
 
-        Episodes ingested after the checkpoint are forgotten and can be ingested again.
+        Episodes ingested after the checkpoint are forgotten and can be ingested again. What an on-policy method had
+        collected towards its next rollout is given up.
 
         Raises:
             ConfigError: no readable checkpoint, or it was made with other settings or another interface.
@@ -300,7 +407,7 @@ class Learner:
         parts, facts = read_checkpoint(path)
         for name, here in (
             ("config", self.config.model_dump(mode="json")),
-            ("interface_digest", self.contract.interface_digest),
+            ("interface_digest", self.interface.interface_digest),
             ("policy", self.policy.manifest()),
         ):
             if facts[name] != here:
@@ -310,8 +417,14 @@ class Learner:
         self._combine.load(parts["combine"])
         self._replay.load(parts["replay"])
         self._demos.load(parts["demos"])
+        if self._clones is not self._demos:
+            self._clones.load(parts["clones"])
         self._generator.set_state(parts["generator"]["state"])
         self.updates, self.ingested_steps = facts["updates"], facts["ingested_steps"]
+        self.actor_updates, self.rejected_steps = facts["actor_updates"], facts["rejected_steps"]
+        self._iterations, self._prepared = facts["iterations"], facts["prepared"]
+        # an iteration that was under way is over: its rollout was of a policy that is no more
+        self._iteration_due, self._rollout = self.updates, []
         self._window = facts["window"]
         self._log = [IngestRecord(**record) for record in facts["log"]]
         self._known = {record.episode_id: record.sha256 for record in self._log}

@@ -1,4 +1,4 @@
-"""Fine-tuning in one process, without the graph: the same learner on the same cell, for tuning and comparison.
+"""Fine-tuning in one process, without the graph: the same learner on any task, for tuning and comparison.
 
 As in the graph in lockstep: each training episode acts with exploration on the newest weights, the next one starts
 when the updates it made due are done, and evaluation acts by the mode and feeds nothing.
@@ -12,54 +12,52 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode
+from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.learner import Learner
-from inril_core.policies import GaussianPolicy, exploration_rng
-from inril_core.sim.env import CellEnv
-from inril_core.tasks.base import Outcome
-from inril_core.sim.expert import ScriptedExpert
+from inril_core.policies import Decision, Memory, Policy, exploration_rng
+from inril_core.tasks.base import Demonstrator, Outcome, Task
 
-Array = npt.NDArray[np.float32]
-Answer = tuple[Array, Array, float]
-"""Action, raw sample and log-density; NaN where there is none."""
+Act = Callable[[npt.NDArray[np.float32], int], Decision]
+"""The answer to (observation ``[D]``, step)."""
 
 
-def policy_actor(policy: GaussianPolicy, seed: int, explore: bool) -> Callable[[Array, int], Answer]:
-    """What the policy node does for one episode: an answer per (observation, step)."""
-    return lambda observation, step: policy.act(observation, explore, exploration_rng(seed, step))
+def policy_actor(policy: Policy, seed: int, explore: bool) -> Act:
+    """What the policy node does for one episode."""
+    memory = Memory()
+    return lambda observation, step: policy.act(observation, explore, exploration_rng(seed, step), memory)
 
 
-def expert_actor(expert: ScriptedExpert, seed: int) -> Callable[[Array, int], Answer]:
-    """The scripted human for one episode."""
+def expert_actor(expert: Demonstrator, seed: int, action_size: int) -> Act:
+    """A demonstrator for one episode."""
     expert.reset(seed)
-    nothing = np.full(6, np.nan, np.float32)
-    return lambda observation, step: (expert.act(observation), nothing, float("nan"))
+    nothing = np.full(action_size, np.nan, np.float32)
+    return lambda observation, step: Decision(expert.act(observation), nothing, float("nan"), chunk_index=-1)
 
 
 def run_episode(
-    env: CellEnv,
-    act: Callable[[Array, int], Answer],
+    task: Task,
+    act: Act,
     seed: int,
     purpose: str,
     explore: bool = False,
     run_id: str = "local",
     n: int = -1,
 ) -> Episode:
-    """One episode in the cell.
+    """One episode of a task.
 
     Args:
         act: gives an answer for (observation ``[D]``, step).
         seed: of the reset.
         n: version of the acting policy; -1 for a human.
     """
-    contract = env.contract
-    observations = [env.reset(seed, purpose)]
-    answers: list[Answer] = []
+    interface = task.interface
+    observations = [task.reset(seed, purpose)]
+    answers: list[Decision] = []
     outcomes: list[Outcome] = []
     while not outcomes or not (outcomes[-1].terminated or outcomes[-1].truncated):
         answers.append(act(observations[-1], len(outcomes)))
-        following, outcome = env.step(answers[-1][0])
+        following, outcome = task.step(answers[-1].action)
         observations.append(following)
         outcomes.append(outcome)
     steps, last = len(outcomes), outcomes[-1]
@@ -70,25 +68,25 @@ def run_episode(
     return Episode(
         episode_id=f"{run_id}-{purpose}-{seed}",
         run_id=run_id,
-        task=contract.task,
+        task=interface.task,
         purpose=purpose,
         seed=seed,
         explore=explore,
-        contract_text=contract.text,
-        interface_digest=contract.interface_digest,
-        deployment_digest=contract.deployment_digest,
+        contract_text=interface.text,
+        interface_digest=interface.interface_digest,
+        deployment_digest=interface.deployment_digest,
         observations=rows,
         actions=actions,
-        proposed=np.stack([answer[0] for answer in answers]),
-        raw=np.stack([answer[1] for answer in answers]),
-        log_prob=np.array([answer[2] for answer in answers], np.float32),
+        proposed=np.stack([answer.action for answer in answers]),
+        raw=np.stack([answer.raw for answer in answers]),
+        log_prob=np.array([answer.log_prob for answer in answers], np.float32),
         source=np.full(steps, source, np.uint8),
         policy_run_ids=("" if n < 0 else run_id,) * steps,
         policy_n=np.full(steps, n, np.int64),
         limits=tuple(outcome.limits for outcome in outcomes),
-        stamps_ns=np.arange(steps + 1, dtype=np.int64) * contract.period_ns,
+        stamps_ns=np.arange(steps + 1, dtype=np.int64),
         tool_pose=poses,
-        link_age_s=np.zeros((steps + 1, len(contract.links)), np.float32),
+        link_age_s=np.zeros((steps + 1, 0), np.float32),
         success=last.success,
         terminated=last.terminated,
         truncated=last.truncated,
@@ -96,17 +94,21 @@ def run_episode(
         outcome_reason=last.reason,
         complete=True,
         sha256=hashlib.sha256(rows.tobytes() + actions.tobytes()).hexdigest(),
+        aux=stack_aux([answer.aux for answer in answers]),
+        chunk_index=np.array([answer.chunk_index for answer in answers], np.int32),
+        rewards=np.array([outcome.reward for outcome in outcomes], np.float32),
     )
 
 
-def collect_demos(env: CellEnv, expert: ScriptedExpert, seeds: Sequence[int]) -> list[Episode]:
+def collect_demos(task: Task, demonstrator: Demonstrator, seeds: Sequence[int]) -> list[Episode]:
     """One demonstration per seed, successful or not."""
-    return [run_episode(env, expert_actor(expert, seed), seed, "demo", run_id="demos") for seed in seeds]
+    size = task.interface.action_size
+    return [run_episode(task, expert_actor(demonstrator, seed, size), seed, "demo", run_id="demos") for seed in seeds]
 
 
-def evaluate(env: CellEnv, policy: GaussianPolicy, seeds: Sequence[int]) -> list[bool]:
+def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:
     """Success per seed of the policy acting by its mode."""
-    return [bool(run_episode(env, policy_actor(policy, seed, False), seed, "eval").success) for seed in seeds]
+    return [bool(run_episode(task, policy_actor(policy, seed, False), seed, "eval").success) for seed in seeds]
 
 
 @dataclass
@@ -126,8 +128,8 @@ class Curve:
 
 def fine_tune(
     config: FineTuneConfig,
-    env: CellEnv,
-    policy: GaussianPolicy,
+    task: Task,
+    policy: Policy,
     demos: Sequence[Episode],
     run_dir: Path,
     first_seed: int,
@@ -142,19 +144,19 @@ def fine_tune(
         eval_seeds: evaluated on every ``eval_every_steps`` steps, before the first update and at the end.
         on_progress: called after each evaluation.
     """
-    learner, curve = Learner(config, env.contract, policy, demos, run_dir), Curve()
+    learner, curve = Learner(config, task.interface, policy, demos, run_dir), Curve()
     next_eval, seed = config.schedule.warmup_steps, first_seed
 
     def measure() -> None:
         if eval_seeds:
-            wins = sum(evaluate(env, policy, eval_seeds))
+            wins = sum(evaluate(task, policy, eval_seeds))
             curve.evaluations.append((learner.ingested_steps, wins, len(eval_seeds)))
             if on_progress is not None:
                 on_progress(curve)
 
     while not learner.done:
         acting = policy_actor(policy, seed, True)
-        episode = run_episode(env, acting, seed, "train", True, config.name, learner.updates)
+        episode = run_episode(task, acting, seed, "train", True, config.name, learner.version)
         seed += 1
         learner.ingest(episode)
         curve.episodes.append((learner.ingested_steps, bool(episode.success)))
@@ -165,5 +167,7 @@ def fine_tune(
             metrics = learner.train_step()
             if metrics is not None:
                 curve.metrics.append((learner.updates, metrics))
+        if learner.updates != learner.version:
+            learner.published(learner.updates)
     measure()
     return learner, curve

@@ -9,9 +9,14 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
+
+Array = npt.NDArray[np.float32]
 
 
 class Settings(BaseModel):
@@ -25,13 +30,33 @@ class MethodConfig(Settings):
 
     Attributes:
         method: the file's name.
-        provides: capabilities of an RL or IL method: ``actor_gradient``.
-        requires: capabilities a combination needs, as (part, capability).
+        provides: capabilities that others may ask for, e.g. ``actor_gradient`` of an RL or IL method.
+        requires: capabilities a method needs of the other parts, as (part, capability); part is ``policy``, ``rl``,
+            ``il``, ``rewards`` or ``combine``.
     """
 
     method: str
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def needs(self) -> tuple[tuple[str, str], ...]:
+        """What these settings require; ``requires``, unless a method's settings decide."""
+        return self.requires
+
+
+class RewardConfig(MethodConfig):
+    """Settings of a reward method."""
+
+    def label(self, episode: Episode) -> tuple[Array, Array]:
+        """Rewards ``[T]`` and masks ``[T]``; the mask is 1 where the value bootstraps.
+
+        Recordings hold facts only, so this is computed at ingestion and can be changed later.
+        """
+        raise NotImplementedError
+
+    def keep(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
+        """Which steps ``[T]`` may enter replay; None: all usable ones."""
+        return None
 
 
 def known_methods(part: str) -> list[str]:

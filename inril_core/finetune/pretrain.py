@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from inril_core.contract import Contract
 from inril_core.data.episode import Episode
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.flat import FlatParameters
@@ -10,17 +9,18 @@ from inril_core.finetune.il.bc import fit
 from inril_core.finetune.learner import new_policy, seeded
 from inril_core.finetune.replay import Replay
 from inril_core.finetune.transitions import transitions
-from inril_core.policies import GaussianPolicy
+from inril_core.policies import Policy
+from inril_core.tasks.base import Interface
 
 _STREAM = 1
 
 
 def pretrain(
     config: FineTuneConfig,
-    contract: Contract,
+    interface: Interface,
     demos: Sequence[Episode],
     on_update: Callable[[int, float], None] | None = None,
-) -> GaussianPolicy:
+) -> Policy:
     """A policy cloned from the successful ``demos``; decided by them and ``config.seed``.
 
     Args:
@@ -29,14 +29,15 @@ def pretrain(
     Raises:
         ConfigError: no successful demonstration, or the ``il`` method cannot pre-train.
     """
-    policy = new_policy(config, contract, demos)
+    policy = new_policy(config, interface, demos)
     flat = FlatParameters(policy.parameters())
     il = config.il.build(policy, flat, seeded(config, _STREAM))  # type: ignore[attr-defined]
     good = [demo for demo in demos if demo.success]
-    replay = Replay(sum(demo.steps for demo in good), contract.observation_size, contract.action.size)
+    chunk = policy.imitation_chunk
+    replay = Replay(sum(demo.steps for demo in good), policy.input_size, interface.action_size * chunk)
     for demo in good:
         rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
-        replay.add(transitions(demo, rewards, masks, policy, 0.0, 1).batch)
+        replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk).batch)
     p = config.pretrain
     fit(il, flat, replay, p.updates, p.batch, p.lr, on_update)
     return policy

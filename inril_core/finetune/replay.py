@@ -9,13 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """B transitions. Observations are normalised; ``discount`` is gamma^n where the target bootstraps, else 0."""
+    """B transitions. Observations are the policy's inputs (`Policy.inputs`).
 
-    observations: Tensor  # [B, D]
-    actions: Tensor  # [B, A], as executed
+    ``discounts`` is gamma^n where the target bootstraps, else 0. The last ``demos`` rows are demonstrations, where a
+    batch mixes both.
+    """
+
+    observations: Tensor  # [B, D_in]
+    actions: Tensor  # [B, chunk * A], as executed
     rewards: Tensor  # [B], discounted sum over the n steps
     discounts: Tensor  # [B]
-    next_observations: Tensor  # [B, D]
+    next_observations: Tensor  # [B, D_in]
+    next_actions: Tensor  # [B, chunk * A], executed from next_observations on; zeros where nothing followed
+    demos: int = 0
 
     def __len__(self) -> int:
         return self.observations.shape[0]
@@ -26,7 +32,7 @@ class Replay:
 
     Args:
         capacity: rows kept; the oldest are overwritten.
-        observation_size, action_size: D and A.
+        observation_size, action_size: widths of inputs and actions.
     """
 
     def __init__(self, capacity: int, observation_size: int, action_size: int) -> None:
@@ -34,7 +40,7 @@ class Replay:
             raise ValueError(f"capacity {capacity}: must be >= 1")
         d, a = observation_size, action_size
         self.capacity = capacity
-        self._columns = (d, a, 1, 1, d)
+        self._columns = (d, a, 1, 1, d, a)
         self._rows = torch.zeros((capacity, sum(self._columns)))
         self._added = 0
         self._lock = threading.Lock()
@@ -54,6 +60,7 @@ class Replay:
             batch.rewards[:, None],
             batch.discounts[:, None],
             batch.next_observations,
+            batch.next_actions,
         )
         if tuple(part.shape[1] for part in parts) != self._columns:
             raise ValueError(f"columns {[part.shape[1] for part in parts]}: must be {list(self._columns)}")
@@ -84,8 +91,8 @@ class Replay:
             return self._batch(self._rows[: min(size, len(self))].clone())
 
     def _batch(self, rows: Tensor) -> Batch:
-        observations, actions, rewards, discounts, following = rows.split(self._columns, 1)
-        return Batch(observations, actions, rewards.squeeze(1), discounts.squeeze(1), following)
+        observations, actions, rewards, discounts, following, next_actions = rows.split(self._columns, 1)
+        return Batch(observations, actions, rewards.squeeze(1), discounts.squeeze(1), following, next_actions)
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""
@@ -100,12 +107,15 @@ class Replay:
             self._added = int(state["added"])
 
 
-def join(first: Batch, second: Batch) -> Batch:
-    """Both batches' rows, one after the other."""
+def join(online: Batch, demos: Batch) -> Batch:
+    """Both batches' rows, the demonstrations last."""
+    first, second = online, demos
     return Batch(
         torch.cat((first.observations, second.observations)),
         torch.cat((first.actions, second.actions)),
         torch.cat((first.rewards, second.rewards)),
         torch.cat((first.discounts, second.discounts)),
         torch.cat((first.next_observations, second.next_observations)),
+        torch.cat((first.next_actions, second.next_actions)),
+        len(second),
     )

@@ -8,7 +8,7 @@ import torch
 
 from inril_core.data.episode import Episode
 from inril_core.finetune.replay import Batch
-from inril_core.policies import GaussianPolicy
+from inril_core.policies import Policy
 
 Array = npt.NDArray[np.float32]
 SOURCE_POLICY, SOURCE_HUMAN = 0, 1
@@ -39,6 +39,7 @@ class Transitions:
             b.rewards[picks],
             b.discounts[picks],
             b.next_observations[picks],
+            b.next_actions[picks],
         )
 
 
@@ -56,36 +57,66 @@ def usable_steps(episode: Episode) -> npt.NDArray[np.bool_]:
 
 
 def transitions(
-    episode: Episode, rewards: Array, masks: Array, policy: GaussianPolicy, gamma: float, n_steps: int
+    episode: Episode,
+    rewards: Array,
+    masks: Array,
+    policy: Policy,
+    gamma: float,
+    n_steps: int = 1,
+    chunk: int = 1,
+    keep: npt.NDArray[np.bool_] | None = None,
 ) -> Transitions:
-    """n-step transitions of the usable steps; a window ends at the episode's end or before an unusable step.
+    """Transitions of the usable steps; a window ends at the episode's end or before an unusable step.
 
-    reward = sum_i gamma^i r_{t+i}, discount = gamma^n * mask of the window's last step.
+    reward = sum_i gamma^i r_{t+i}, discount = gamma^e * mask of the window's last step, over the e executed steps: up
+    to ``n_steps`` of one action, or of one ``chunk`` of actions. A policy's chunk begins where it was planned and ends
+    where the next was; a human's actions are cut into chunks at every step. A chunk that was cut short repeats its last
+    action; ``discount`` knows how many were executed.
 
     Args:
         rewards, masks: ``[T]``, of the reward method.
-        policy: its normaliser is applied to the observations.
+        policy: gives the inputs.
+        keep: ``[T]``, steps that may begin a transition; None: all usable ones.
     """
     usable = usable_steps(episode)
-    starts = np.flatnonzero(usable)
+    begins = usable.copy() if keep is None else usable & keep
+    planned = chunk > 1 and episode.chunk_index is not None
+    if planned and episode.chunk_index is not None:
+        begins &= (episode.source != SOURCE_POLICY) | (episode.chunk_index == 0)
+    starts, length = np.flatnonzero(begins), max(n_steps, chunk)
     total, discount = np.zeros(len(starts), np.float32), np.zeros(len(starts), np.float32)
     following = np.zeros(len(starts), np.int64)
     for row, t in enumerate(starts):
         end = int(t) + 1
-        while end < min(int(t) + n_steps, len(usable)) and usable[end]:
+        while end < min(int(t) + length, len(usable)) and usable[end]:
+            if chunk > 1 and episode.source[end] != episode.source[t]:
+                break
+            if planned and episode.source[end] == SOURCE_POLICY and begins[end]:
+                break
             end += 1
         weights = gamma ** np.arange(end - t)
         total[row] = np.dot(weights, rewards[t:end])
         discount[row] = gamma ** (end - t) * masks[end - 1]
         following[row] = end
-    normalised = policy.normalise(torch.tensor(episode.observations))
+    inputs = policy.inputs(episode)
     return Transitions(
         Batch(
-            normalised[torch.from_numpy(starts)],
-            torch.tensor(episode.actions[starts]),
+            inputs[torch.from_numpy(starts)],
+            _chunks(episode.actions, starts, following, chunk),
             torch.from_numpy(total),
             torch.from_numpy(discount),
-            normalised[torch.from_numpy(following)],
+            inputs[torch.from_numpy(following)],
+            _chunks(episode.actions, following, np.full(len(starts), len(usable)), chunk),
         ),
         episode.source[starts] == SOURCE_HUMAN,
     )
+
+
+def _chunks(
+    actions: np.ndarray, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], chunk: int
+) -> torch.Tensor:
+    """Actions ``[N, chunk * A]`` from each start, the last one before its end repeated; zeros if there is none."""
+    rows = np.minimum(starts[:, None] + np.arange(chunk)[None, :], ends[:, None] - 1)
+    picked = actions[np.maximum(rows, 0)]
+    picked[starts >= ends] = 0.0
+    return torch.from_numpy(picked.reshape(len(starts), -1))

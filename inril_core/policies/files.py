@@ -8,11 +8,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from inril_core.errors import ConfigError
-from inril_core.policies.gaussian import GaussianPolicy
+from inril_core.policies.base import Policy
 from inril_core.policies.manifest import policy_from_manifest
 
 
-def save_policy(path: Path, policy: GaussianPolicy, facts: dict[str, Any]) -> None:
+def save_policy(path: Path, policy: Policy, facts: dict[str, Any]) -> None:
     """Write weights, architecture and ``facts`` (JSON values; where the policy came from), atomically."""
     state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
     metadata = {"policy": json.dumps(policy.manifest()), "facts": json.dumps(facts)}
@@ -21,7 +21,7 @@ def save_policy(path: Path, policy: GaussianPolicy, facts: dict[str, Any]) -> No
     temporary.replace(path)
 
 
-def load_policy(path: Path) -> tuple[GaussianPolicy, dict[str, Any]]:
+def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
     """The policy and the facts that `save_policy` wrote.
 
     Raises:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
-from inril_core.policies import GaussianPolicy, exploration_rng, policy_from_manifest
+from inril_core.policies import Memory, Policy, exploration_rng, policy_from_manifest
 from inril_core.weights.gate import Gate, Offer
 from inril_core.weights.pack import pack, unpack
 from inril_core.weights.refusal import Refusal, WeightsRefused
@@ -38,7 +38,7 @@ class Version:
     run_id: str
     n: int
     sha256: str
-    policy: GaussianPolicy
+    policy: Policy
     published_ns: int | None = None
 
 
@@ -46,7 +46,8 @@ class Version:
 class Answer:
     """The policy's action for one observation, with the version that made it.
 
-    action: float32[A] in [-1, 1]; raw: before squashing; log_prob: of the action under the policy.
+    action: float32[A] in [-1, 1]; raw: before squashing; log_prob: of the action under the policy. aux, chunk_index:
+    see `Decision`. chunk_id: counts the plans made.
     """
 
     run_id: str
@@ -54,13 +55,16 @@ class Answer:
     action: Array
     raw: Array
     log_prob: float
+    aux: Array
+    chunk_id: int
+    chunk_index: int
 
 
 class ActingPolicy:
     """Answers observations, and changes weights only as a whole and only at a boundary.
 
-    swap_at: `episode` (before step 0) or `chunk` (before the next action: a Gaussian policy's chunk is one
-    step). What is accepted is on disk before it is pending, so a restart goes on from there.
+    swap_at: `episode` (before step 0) or `chunk` (before the next plan: a Gaussian policy's is one step).
+    What is accepted is on disk before it is pending, so a restart goes on from there.
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class ActingPolicy:
         self._swap_at = swap_at
         self._recent: deque[Array] = deque(maxlen=TRIAL_OBSERVATIONS_N)
         self._has_swapped = False
+        self._memory = Memory()
+        self._plans = 0
         self.active: Version | None = None
         self.pending: Version | None = None
         self.accepted = 0
@@ -118,7 +124,7 @@ class ActingPolicy:
             raise ConfigError(f"kept weights {kept.file_name}: {error}; use the key and contract of the run") from error
         return True
 
-    def load_initial(self, policy: GaussianPolicy, facts: Mapping[str, Any], created_ns: int) -> None:
+    def load_initial(self, policy: Policy, facts: Mapping[str, Any], created_ns: int) -> None:
         """Act with a policy that a person has chosen, as version 0 of the run. Kept like any other.
 
         facts: what `load_policy` read beside it; `interface_digest` and `contract_text` are needed.
@@ -189,23 +195,37 @@ class ActingPolicy:
         self.last_rejected_n = n
         self.last_rejection = str(error)
 
-    def act(self, observation: Array, explore: bool, seed: int, step: int) -> Answer | None:
+    @property
+    def plans_ahead(self) -> bool:
+        """Whether an answer can depend on a plan made at an earlier step."""
+        return self.active is not None and self.active.policy.plan_steps > 1
+
+    def act(self, observation: Array, explore: bool, seed: int, step: int, follows: bool = True) -> Answer | None:
         """Answer one observation `[D]`; None without weights. A waiting version takes over at its boundary.
 
-        Exploration noise depends on the episode's seed and the step alone.
+        Exploration noise depends on the episode's seed and the step alone. A plan made ahead is given up at step 0, at
+        a change of weights, and where it was not followed.
+
+        follows: the step before was executed as this policy asked (not by a human, a hold or a reset).
 
         Raises:
             ValueError: the observation has a wrong size or is not finite.
         """
-        if self.pending is not None and (step == 0 or self._swap_at == "chunk"):
+        if step == 0 or not follows:
+            self._memory.clear()
+        if self.pending is not None and (step == 0 or (self._swap_at == "chunk" and not self._memory.queue)):
             self._swap()
+            self._memory.clear()
         active = self.active
         if active is None:
             return None
         rng = exploration_rng(seed, step)
-        action, raw, log_prob = active.policy.act(observation, explore, rng)
+        made = active.policy.act(observation, explore, rng, self._memory)
+        self._plans += made.chunk_index == 0
         self._recent.append(observation)
-        return Answer(active.run_id, active.n, action, raw, log_prob)
+        return Answer(
+            active.run_id, active.n, made.action, made.raw, made.log_prob, made.aux, self._plans - 1, made.chunk_index
+        )
 
     def after_answer(self, now_ns: int) -> bool:
         """Call when an answer is out: the first of a version notes how long it took, and which pack acts.
@@ -251,7 +271,7 @@ class ActingPolicy:
         self.active, self.pending = self.pending, None
         self._has_swapped = True
 
-    def _build(self, state: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> GaussianPolicy:
+    def _build(self, state: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> Policy:
         """The policy of a manifest with these tensors. The manifest alone never takes memory."""
         try:
             with torch.device("meta"):
@@ -279,16 +299,14 @@ class ActingPolicy:
         except OSError as error:
             raise WeightsRefused(Refusal.NOT_KEPT, f"the disk cannot be written ({error}); free some space") from error
 
-    def _try_out(self, policy: GaussianPolicy) -> None:
+    def _try_out(self, policy: Policy) -> None:
         """The trial on recent observations, before anything moves by it."""
         recent = np.array(self._recent, dtype=np.float32).reshape(-1, policy.observation_size)
         active = None if self.active is None else _mode_actions(self.active.policy, recent)
         self._gate.check_actions(_mode_actions(policy, recent), active)
 
 
-def _mode_actions(policy: GaussianPolicy, observations: Array) -> Array:
-    """Actions `[N, A]` without noise."""
-    with torch.inference_mode():
-        mean, _ = policy(policy.normalise(torch.from_numpy(observations)))
-        actions: Array = torch.tanh(mean).numpy()
-    return actions
+def _mode_actions(policy: Policy, observations: Array) -> Array:
+    """Actions `[N, A]` without exploration, each from a fresh plan with the same noise."""
+    rows = [policy.act(row, False, exploration_rng(0, i), Memory()).action for i, row in enumerate(observations)]
+    return np.array(rows, np.float32).reshape(len(rows), policy.action_size)

@@ -129,7 +129,7 @@ def test_it_acts_swaps_refuses_rolls_back_and_survives_a_kill(bench, tmp_path, s
 
     first = robot.tick(0)
     assert (first.run_id, first.n, first.boot_id) == (learner.run_id, 0, "o")
-    expected = policy().act(STATE, False, np.random.default_rng(0))[0]
+    expected = policy().act(STATE, False, np.random.default_rng(0)).action
     np.testing.assert_allclose(np.array(first.action), expected, atol=1e-6)
     noisy = robot.tick(1, explore=True)
     assert list(noisy.raw) == list(robot.tick(1, explore=True).raw) != list(first.raw)

@@ -86,7 +86,7 @@ def roll(act, seed: int, purpose: str = "train", episode_id: str | None = None) 
 
 
 def policy_roll(policy: GaussianPolicy, seed: int, explore: bool = True, purpose: str = "train") -> Episode:
-    return roll(lambda row, step: policy.act(row, explore, exploration_rng(seed, step))[0], seed, purpose)
+    return roll(lambda row, step: policy.act(row, explore, exploration_rng(seed, step)).action, seed, purpose)
 
 
 def demos(count: int = 3, drift: float = 0.0) -> list[Episode]:

@@ -12,7 +12,7 @@ def numbered(first: int, count: int) -> Batch:
     """Transitions whose every number tells which one it is."""
     n = torch.arange(first, first + count, dtype=torch.float32)
     rows, actions = n[:, None].repeat(1, 3), n[:, None].repeat(1, 2) + 0.25
-    return Batch(rows, actions, n + 0.5, n + 0.75, rows + 1)
+    return Batch(rows, actions, n + 0.5, n + 0.75, rows + 1, actions + 1)
 
 
 def test_rows_stay_whole_and_only_the_newest_are_kept() -> None:

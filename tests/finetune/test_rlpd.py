@@ -1,5 +1,7 @@
 """RLPD's critic target, ensemble and actor loss, against slow twins."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,14 +10,14 @@ from inril_core.finetune.critics import CriticEnsemble
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.replay import Batch
-from inril_core.policies import GaussianPolicy
+from inril_core.policies import GaussianPolicy, gaussian
 
 D, A, B = 4, 3, 32
 
 
 def make(**changes):
     torch.manual_seed(0)
-    policy = GaussianPolicy(D, A, hidden=(8,))
+    policy = GaussianPolicy(D, A, gaussian.Config(hidden=(8,)))
     config = method_config("rl", {"method": "rlpd", "hidden": (8, 8), "gamma": 0.9, **changes})
     return config.build(policy, FlatParameters(policy.parameters()), torch.Generator().manual_seed(1)), policy
 
@@ -25,7 +27,7 @@ def batch() -> Batch:
     rows = [torch.randn((B, D), generator=g) for _ in range(2)]
     actions = torch.rand((B, A), generator=g) * 2 - 1
     rewards, discounts = (torch.rand(B, generator=g) < 0.3).float(), 0.9 * (torch.rand(B, generator=g) < 0.7).float()
-    return Batch(rows[0], actions, rewards, discounts, rows[1])
+    return Batch(rows[0], actions, rewards, discounts, rows[1], actions.flip(0))
 
 
 def test_members_are_independent_networks() -> None:
@@ -80,7 +82,7 @@ def test_targets_stay_in_the_range_a_sparse_reward_allows() -> None:
     """Pins: the clip applied to something else than the target."""
     rl, _ = make(target_range=(0.0, 1.0))
     data = batch()
-    wild = Batch(data.observations, data.actions, data.rewards * 5 - 2, data.discounts, data.next_observations)
+    wild = replace(data, rewards=data.rewards * 5 - 2)
     y = rl.targets(wild)
     assert y.min() == 0.0 and y.max() == 1.0
 
@@ -98,7 +100,7 @@ def test_critics_fit_fixed_targets() -> None:
     """Pins: a critic step that goes up the gradient."""
     rl, _ = make(critic_lr=1e-2)
     data = batch()
-    ended = Batch(data.observations, data.actions, data.rewards, torch.zeros(B), data.next_observations)
+    ended = replace(data, discounts=torch.zeros(B))
     losses = [rl.critic_step(ended)["critic_loss"] for _ in range(200)]
     assert losses[-1] < 0.1 * losses[0]
 

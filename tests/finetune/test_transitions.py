@@ -6,7 +6,7 @@ import torch
 
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.transitions import transitions, usable_steps
-from inril_core.policies import GaussianPolicy
+from inril_core.policies import GaussianPolicy, gaussian
 from tests.finetune.point_task import make_episode
 
 LABEL = method_config("rewards", {"method": "task"}).label
@@ -19,7 +19,7 @@ def episode(steps=6, **facts):
 
 def convert(made, gamma=0.9, n_steps=1):
     rewards, masks = LABEL(made)
-    return transitions(made, rewards, masks, GaussianPolicy(4, 6, hidden=(4,)), gamma, n_steps)
+    return transitions(made, rewards, masks, GaussianPolicy(4, 6, gaussian.Config(hidden=(4,))), gamma, n_steps)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_one_step_transitions_line_up() -> None:
     """Pins: an observation paired with the action of another step."""
     made = episode(success=True)
     batch = convert(made).batch
-    policy = GaussianPolicy(4, 6, hidden=(4,))
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
     rows = policy.normalise(torch.tensor(made.observations))
     assert torch.equal(batch.observations, rows[:-1]) and torch.equal(batch.next_observations, rows[1:])
     assert torch.equal(batch.actions, torch.tensor(made.actions))

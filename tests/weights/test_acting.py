@@ -9,7 +9,7 @@ import torch
 
 from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
-from inril_core.policies import GaussianPolicy
+from inril_core.policies import GaussianPolicy, gaussian
 from inril_core.weights import Refusal, WeightsRefused, pack
 from inril_core.weights.acting import ActingPolicy
 from inril_core.weights.gate import Gate, GateRules, Offer
@@ -23,7 +23,9 @@ KEY = bytes(32)
 def policy(bias: float = 0.0, **arguments) -> GaussianPolicy:
     """A policy whose mode is about tanh(bias) everywhere."""
     torch.manual_seed(0)
-    made = GaussianPolicy(arguments.pop("observation_size", CONTRACT.observation_size), 6, (16, 16), **arguments)
+    made = GaussianPolicy(
+        arguments.pop("observation_size", CONTRACT.observation_size), 6, gaussian.Config(hidden=(16, 16), **arguments)
+    )
     with torch.no_grad():
         made.head.bias[:6] = bias
     return made
@@ -180,7 +182,7 @@ def test_a_full_disk_refuses_the_offer_and_the_active_policy_acts_on(start, monk
 )
 def test_what_does_not_fit_is_refused_with_and_without_an_active_policy(start, changes, reason):
     for acting in (start(), start(policy())):
-        if acting.active is None and changes.get("made") is not None and changes["made"].log_std_mode == "fixed":
+        if acting.active is None and changes.get("made") is not None and changes["made"].config.log_std == "fixed":
             continue  # as the first policy it would do
         with pytest.raises(WeightsRefused) as caught:
             push(acting, 1, **changes)

@@ -29,6 +29,10 @@ class Combiner(ABC):
     def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
         """Change the actor; returns metrics. ``rl`` reads the minibatch of this RL update each time."""
 
+    def end_update(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+        """After one whole RL update: an actor step with its critic steps, or a rollout with its epochs."""
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""
         return {f"{name}.{key}": t for name, adam in self.adams.items() for key, t in adam.state().items()}

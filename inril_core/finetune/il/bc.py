@@ -10,8 +10,7 @@ from torch import Tensor
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.replay import Replay
-from inril_core.policies import GaussianPolicy
-from inril_core.policies.gaussian import log_density
+from inril_core.policies import ImitationSettings, Policy
 
 
 class Config(MethodConfig):
@@ -20,7 +19,8 @@ class Config(MethodConfig):
     Attributes:
         loss: ``nll``: -log pi(a|s). ``mse``: squared error of the mode tanh(mean). ``faithful``: ``mse`` plus the
             negative log-likelihood of the log-std alone, so that the spread cannot spoil the fit of the mean
-            (Stirn et al., "Faithful Heteroscedastic Regression", AISTATS 2023).
+            (Stirn et al., "Faithful Heteroscedastic Regression", AISTATS 2023). A diffusion policy has its denoising
+            error instead.
         action_limit: demonstrated actions are clipped to +- this, because +-1 is at infinity before squashing.
     """
 
@@ -30,7 +30,7 @@ class Config(MethodConfig):
     batch: int = Field(128, ge=1)
     action_limit: float = Field(0.99, gt=0.5, lt=1.0)
 
-    def build(self, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator) -> "Bc":
+    def build(self, policy: Policy, flat: FlatParameters, generator: torch.Generator) -> "Bc":
         """The method on ``policy``, whose parameters are ``flat``."""
         return Bc(self, policy, flat, generator)
 
@@ -38,21 +38,13 @@ class Config(MethodConfig):
 class Bc:
     """Gradient of the imitation loss on a minibatch of demonstrations."""
 
-    def __init__(
-        self, config: Config, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: Config, policy: Policy, flat: FlatParameters, generator: torch.Generator) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
+        self._settings = ImitationSettings(loss=config.loss, action_limit=config.action_limit)
 
-    def loss(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """The imitation loss of normalised ``observations [B, D]`` and ``actions [B, A]``, a mean over B."""
-        clipped = actions.clamp(-self.config.action_limit, self.config.action_limit)
-        mean, log_std = self._policy(observations)
-        if self.config.loss == "nll":
-            return -log_density(torch.atanh(clipped), mean, log_std).mean()
-        squared = (torch.tanh(mean) - clipped).square().sum(-1).mean()
-        if self.config.loss == "mse":
-            return squared
-        return squared - log_density(torch.atanh(clipped), mean.detach(), log_std).mean()
+    def loss(self, inputs: Tensor, actions: Tensor) -> Tensor:
+        """The imitation loss of ``inputs [B, D_in]`` and ``actions [B, chunk * A]``, a mean over B."""
+        return self._policy.imitation_loss(inputs, actions, self._settings, self._generator)
 
     def gradient(self, demos: Replay, batch: int | None = None) -> tuple[Tensor, dict[str, float]]:
         """Gradient ``[P]`` on a fresh minibatch; the buffer is reused by the policy's next gradient."""

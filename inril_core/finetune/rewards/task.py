@@ -3,15 +3,12 @@
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from inril_core.data.episode import Episode
-from inril_core.finetune.methods import MethodConfig
-
-Array = npt.NDArray[np.float32]
+from inril_core.finetune.methods import Array, RewardConfig
 
 
-class Config(MethodConfig):
+class Config(RewardConfig):
     """No settings."""
 
     method: Literal["task"]

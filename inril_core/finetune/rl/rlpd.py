@@ -5,7 +5,7 @@ and the target may be clipped to the range that a sparse 0/1 reward allows.
 """
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -16,7 +16,7 @@ from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.replay import Batch
-from inril_core.policies import GaussianPolicy
+from inril_core.policies import SquashedGaussian
 
 
 class Config(MethodConfig):
@@ -42,6 +42,8 @@ class Config(MethodConfig):
 
     method: Literal["rlpd"]
     provides = frozenset({"actor_gradient"})
+    requires = (("policy", "density"),)
+    collection: ClassVar[str] = "off_policy"
     critics: int = Field(2, ge=1, le=100)
     target_subset: int = Field(2, ge=1)
     hidden: tuple[int, ...] = (128, 128)
@@ -83,7 +85,7 @@ class Config(MethodConfig):
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
         return self
 
-    def build(self, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator) -> "Rlpd":
+    def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Rlpd":
         """The algorithm on ``policy``, whose parameters are ``flat``."""
         return Rlpd(self, policy, flat, generator)
 
@@ -96,10 +98,10 @@ class Rlpd:
     """
 
     def __init__(
-        self, config: Config, policy: GaussianPolicy, flat: FlatParameters, generator: torch.Generator
+        self, config: Config, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
-        d, a = policy.observation_size, policy.action_size
+        d, a = policy.input_size, policy.action_size
         self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator)
         self._critic = FlatParameters(self.critics.parameters())
         self._target = self._critic.value.clone()
@@ -160,14 +162,16 @@ class Rlpd:
         """
         noise = torch.randn(batch.actions.shape, generator=self._generator)
         mean, log_std = self._policy(batch.observations)
-        actions, log_prob = self._policy.squash(mean, log_std, noise)
+        squashed, log_prob = self._policy.squash(mean, log_std, noise)
+        actions = self._policy.executed(batch.observations, squashed)
         q = self.critics(batch.observations, actions, self._frozen_weights)
         value = q.mean(0) if self.config.actor_q == "mean" else q.amin(0)
         loss = (self.temperature * log_prob - value).mean()
         weight = self.behaviour_weight
         self._actor_steps += 1
         if weight > 0.0:
-            distance = (torch.tanh(mean) - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
+            mode = self._policy.executed(batch.observations, torch.tanh(mean))
+            distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
             loss = loss / value.detach().abs().mean().clamp_min(1e-3) + weight * distance
         entropy = -log_prob.detach().mean().item()
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}

@@ -14,7 +14,7 @@ from inril_common.calls import Calls
 from inril_common.convert import float32_array, stamp_to_ns
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import LATCHED, TICK
-from inril_msgs.msg import Observation, PolicyAction, PolicyStatus, PolicyWeights
+from inril_msgs.msg import ExecutedAction, Observation, PolicyAction, PolicyStatus, PolicyWeights
 from inril_msgs.srv import RollBack
 from rclpy.clock import Clock, ClockType
 
@@ -55,12 +55,14 @@ class PolicyNode(InrilNode):
         self._pull_timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for a piece of a pack", 0.1, 60.0)
         self._in_episode = False
         self._waiting: tuple[bytes, Offer, int] | None = None
-        self._actions_n = 0
+        self._executed: tuple[str, int, bool] | None = None
+        self._unanswered: Observation | None = None
         self._next_status_ns = 0
         self._actions = self.create_publisher(PolicyAction, "/policy_action", TICK)
         self._status = self.create_publisher(PolicyStatus, "/policy_status", LATCHED)
         self._observations = self.link("observation", self.contract.staleness.policy_action_s)
         self.create_subscription(Observation, "/observation", self._on_observation, TICK)
+        self.create_subscription(ExecutedAction, "/executed_action", self._on_executed, TICK)
         self.create_subscription(PolicyWeights, "/policy_weights", self._on_weights, LATCHED)
         self.create_service(RollBack, "/policy/roll_back", self._on_roll_back)
         self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -112,10 +114,31 @@ class PolicyNode(InrilNode):
             return
         if message.purpose == Observation.PURPOSE_DEMO:
             return
+        self._unanswered = None
+        if self._acting.plans_ahead and message.step > 0 and self._follows(message) is None:
+            self._unanswered = message  # who executed the step before decides whether the plan still holds
+            return
+        self._answer(message)
+
+    def _on_executed(self, message: ExecutedAction) -> None:
+        as_asked = message.source == ExecutedAction.SOURCE_POLICY
+        self._executed = (message.episode_id, message.step, as_asked)
+        waiting, self._unanswered = self._unanswered, None
+        if waiting is not None and self._follows(waiting) is not None:
+            self._answer(waiting)
+
+    def _follows(self, observation: Observation) -> bool | None:
+        """Whether the policy executed the step before; None where that is not known yet."""
+        if self._executed is None or self._executed[:2] != (observation.episode_id, observation.step - 1):
+            return None
+        return self._executed[2]
+
+    def _answer(self, message: Observation) -> None:
         began_ns = self.mono_ns()
         try:
             state = np.asarray(message.state, np.float32)
-            answer = self._acting.act(state, message.explore, message.seed, message.step)
+            follows = self._follows(message) is not False
+            answer = self._acting.act(state, message.explore, message.seed, message.step, follows)
         except ValueError as error:
             self.get_logger().error(f"no action for tick {message.k}: {error}", throttle_duration_sec=1.0)
             return
@@ -144,13 +167,14 @@ class PolicyNode(InrilNode):
             run_id=answer.run_id,
             n=answer.n,
             log_prob=answer.log_prob,
-            chunk_id=self._actions_n % 2**32,
+            chunk_id=answer.chunk_id % 2**32,
+            chunk_index=answer.chunk_index,
             inference_ms=inference_ms,
         )
         message.action = float32_array(answer.action)
         message.raw = float32_array(answer.raw)
+        message.aux = float32_array(answer.aux)
         self._actions.publish(message)
-        self._actions_n += 1
 
     def _on_weights(self, message: PolicyWeights) -> None:
         offer = Offer(message.run_id, message.n, message.size_bytes, bytes(message.sha256))

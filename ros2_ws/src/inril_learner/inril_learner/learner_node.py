@@ -181,7 +181,7 @@ class LearnerNode(InrilPlainNode):
     def _push_due(self) -> bool:
         """Whether the policy has changed since the last push, for long enough or as far as the data goes."""
         learner = self._learner
-        if learner.actor_updates == 0 or learner.updates == self._pushed_updates:
+        if learner.actor_updates == 0 or learner.updates == self._pushed_updates or not learner.may_publish:
             return False
         overdue = learner.updates - self._pushed_updates >= learner.config.push_every_updates
         return overdue or learner.updates >= learner.updates_due
@@ -192,6 +192,7 @@ class LearnerNode(InrilPlainNode):
         age_s = (self.ros_ns() - self._newest_stamp_ns) * 1e-9 if self._newest_stamp_ns else math.nan
         facts = {
             "ingested_steps": self._learner.ingested_steps,
+            "rejected_steps": self._learner.rejected_steps,
             "ingested_episodes": self._learner.ingested_episodes,
             "time_unix_s": time.time(),
             "updates_per_s": self._updates_per_s,
@@ -234,6 +235,7 @@ class LearnerNode(InrilPlainNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._weights.publish(message)
         self._pushed_updates = learner.updates
+        learner.published(n)
 
     def _read_blob(self, request: ReadBlob.Request, response: ReadBlob.Response) -> ReadBlob.Response:
         try:

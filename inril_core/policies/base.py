@@ -1,0 +1,291 @@
+"""What every policy is: observations in, actions in [-1, 1] out; rebuilt from its manifest, never from pickled code."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inril_core.data.episode import Episode
+
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+_LOG_2 = math.log(2.0)
+
+Array = npt.NDArray[np.float32]
+NOTHING: Array = np.zeros(0, np.float32)
+
+
+class PolicyConfig(BaseModel):
+    """Settings of an architecture, without the sizes, which the task decides.
+
+    ``kind`` is the name of the file in `inril_core.policies`, whose ``Config`` this is.
+
+    Attributes:
+        provides: what methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising
+            chain), ``separated`` (imitation and RL train disjoint parameters).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    kind: str
+    provides: ClassVar[frozenset[str]] = frozenset()
+
+    def build(self, observation_size: int, action_size: int) -> Policy:
+        """An untrained policy; its initial weights come from torch's global generator."""
+        raise NotImplementedError
+
+
+class ImitationSettings(BaseModel):
+    """How demonstrated actions are cloned; see `inril_core.finetune.il.bc.Config`."""
+
+    model_config = ConfigDict(frozen=True)
+    loss: str = "faithful"
+    action_limit: float = 0.99
+
+
+@dataclass
+class Memory:
+    """What a policy that plans ahead keeps between the steps of an episode.
+
+    Clear it wherever the plan no longer holds: at an episode's start, takeover, hold, and a change of weights.
+
+    queue: planned actions ``[A]`` not yet executed. index: of the next one in its chunk.
+    """
+
+    queue: deque[Array] = field(default_factory=deque)
+    index: int = 0
+
+    def clear(self) -> None:
+        """Forget the plan."""
+        self.queue.clear()
+        self.index = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy answers to one observation.
+
+    action: ``[A]`` in [-1, 1]. raw: ``[A]``, the sample before squashing and clipping. log_prob: of it; for a
+    squashed action after the squashing's correction. aux: what on-policy learning needs besides (``[aux_size]``, or
+    empty inside a chunk). chunk_index: 0 where a new plan was made.
+    """
+
+    action: Array
+    raw: Array
+    log_prob: float
+    aux: Array = field(default_factory=lambda: NOTHING)
+    chunk_index: int = 0
+
+
+class Policy(nn.Module, ABC):
+    """A policy with its observation normaliser.
+
+    The normaliser is part of the policy: fitted once on the demonstrations, never refitted, because the critic's inputs
+    and stored episodes depend on it.
+
+    Attributes:
+        observation_size, action_size: D and A.
+        chunk: actions per decision; 1: it decides every step.
+        input_size: width of what `inputs` gives; D unless more than the observation is looked at.
+        aux_size: length of `Decision.aux` where a plan is made.
+    """
+
+    kind: ClassVar[str]
+    chunk: int = 1
+    aux_size: int = 0
+    observation_mean: Tensor
+    observation_std: Tensor
+
+    def __init__(self, observation_size: int, action_size: int, config: PolicyConfig) -> None:
+        super().__init__()
+        self.observation_size, self.action_size, self.config = observation_size, action_size, config
+        self.register_buffer("observation_mean", torch.zeros(observation_size))
+        self.register_buffer("observation_std", torch.ones(observation_size))
+
+    @property
+    def input_size(self) -> int:
+        """Width of the network's input."""
+        return self.observation_size
+
+    def manifest(self) -> dict[str, Any]:
+        """The architecture as JSON values; `policy_from_manifest` rebuilds it."""
+        sizes = {"observation_size": self.observation_size, "action_size": self.action_size}
+        return {**sizes, **self.config.model_dump(mode="json")}
+
+    def fit_normaliser(self, observations: Array, std_floor: float = 0.01) -> None:
+        """Set mean and std from the demonstrations' observations ``[N, D]``; call once, before training.
+
+        Args:
+            observations: SI units, contract order.
+            std_floor: smallest std (unit of the field), so that fields that hardly vary in the
+                demonstrations are not blown up.
+
+        Raises:
+            ValueError: wrong shape, no rows, or a value is not finite.
+        """
+        rows = torch.as_tensor(np.asarray(observations, dtype=np.float64))
+        if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] != self.observation_size:
+            raise ValueError(f"observations {tuple(rows.shape)}: must be [N >= 1, {self.observation_size}]")
+        if not torch.isfinite(rows).all():
+            raise ValueError("observations contain NaN or infinity")
+        self.observation_mean.copy_(rows.mean(0))
+        self.observation_std.copy_(rows.std(0, correction=0).clamp_min(std_floor))
+
+    def normalise(self, observations: Tensor) -> Tensor:
+        """Observations ``[..., D]`` in SI units to the network's input: sign(z) log(1 + |z|), z in std.
+
+        Fine where the demonstrations were, and still telling far from them: a start ten std away is an input of
+        2.4, not a saturated layer.
+        """
+        z = (observations - self.observation_mean) / self.observation_std
+        return torch.sign(z) * torch.log1p(z.abs())
+
+    def inputs(self, episode: Episode) -> Tensor:
+        """What the networks see of an episode, ``[T + 1, input_size]``."""
+        return self.normalise(torch.tensor(episode.observations))
+
+    @property
+    def plan_steps(self) -> int:
+        """Steps that one plan covers: how long `Memory` matters."""
+        return max(self.chunk, self.imitation_chunk)
+
+    @property
+    def imitation_chunk(self) -> int:
+        """Actions per cloned decision."""
+        return self.chunk
+
+    def prepare_finetuning(self) -> None:  # noqa: B027 - most have nothing to do
+        """Called once, between behaviour cloning and fine-tuning."""
+
+    def refresh(self, inputs: Tensor) -> Tensor:
+        """Replayed inputs ``[B, input_size]`` as they would be now; unchanged, unless they hold what learns."""
+        return inputs
+
+    @abstractmethod
+    def imitation_loss(
+        self, inputs: Tensor, actions: Tensor, settings: ImitationSettings, generator: torch.Generator
+    ) -> Tensor:
+        """The loss of cloning, a scalar mean over B.
+
+        Args:
+            inputs: ``[B, input_size]``.
+            actions: ``[B, chunk * A]``, demonstrated, in [-1, 1].
+            generator: source of the noise that some losses draw.
+        """
+
+    @abstractmethod
+    def act(
+        self, observation: Array, explore: bool, rng: np.random.Generator, memory: Memory | None = None
+    ) -> Decision:
+        """Answer one observation.
+
+        Args:
+            observation: ``[D]``, SI units, contract order.
+            explore: sample; otherwise the most likely action is taken and ``rng`` is not used.
+            rng: source of the exploration noise.
+            memory: of this episode; a policy that decides every step needs none.
+
+        Raises:
+            ValueError: wrong shape, or a value is not finite.
+        """
+
+    def checked(self, observation: Array) -> Tensor:
+        """The observation as a tensor ``[D]``.
+
+        Raises:
+            ValueError: wrong shape, or a value is not finite.
+        """
+        if observation.shape != (self.observation_size,):
+            raise ValueError(f"observation {observation.shape}: must be ({self.observation_size},)")
+        if not np.isfinite(observation).all():
+            raise ValueError("observation contains NaN or infinity")
+        return torch.from_numpy(np.ascontiguousarray(observation, dtype=np.float32))
+
+
+def log_one_minus_tanh_squared(raw: Tensor) -> Tensor:
+    """log(1 - tanh(raw)^2), elementwise, without cancellation at large ``|raw|``."""
+    return 2.0 * (_LOG_2 - raw - functional.softplus(-2.0 * raw))
+
+
+def log_density(raw: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of the action tanh(raw), for raw ~ N(mean, exp(log_std)^2): ``[..., A] -> [...]``.
+
+    SAC (arXiv 1801.01290) appendix C, eq. 21.
+    """
+    standard = (raw - mean) * torch.exp(-log_std)
+    gaussian = -0.5 * standard * standard - log_std - HALF_LOG_2PI
+    return (gaussian - log_one_minus_tanh_squared(raw)).sum(-1)
+
+
+class SquashedGaussian(Policy):
+    """A policy whose action is tanh of a Gaussian sample; a subclass gives the Gaussian by `forward`."""
+
+    @abstractmethod
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-std ``[..., A]`` before squashing, from ``inputs [..., input_size]``."""
+
+    def executed(self, inputs: Tensor, squashed: Tensor) -> Tensor:
+        """The action ``[..., A]`` that is executed for a squashed sample; the sample itself, unless composed."""
+        return squashed
+
+    def sample(self, inputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Reparametrised executed action ``[B, A]`` and its log-density ``[B]`` from standard normal ``noise``."""
+        mean, log_std = self(inputs)
+        squashed, log_prob = self.squash(mean, log_std, noise)
+        return self.executed(inputs, squashed), log_prob
+
+    @staticmethod
+    def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The squashed sample ``[B, A]`` and its log-density ``[B]``, from the network's outputs."""
+        raw = mean + torch.exp(log_std) * noise
+        # (raw - mean) / std is the noise itself
+        gaussian = -0.5 * noise * noise - log_std - HALF_LOG_2PI
+        return torch.tanh(raw), (gaussian - log_one_minus_tanh_squared(raw)).sum(-1)
+
+    def log_prob(self, inputs: Tensor, raw: Tensor) -> Tensor:
+        """Log-density of the action tanh(raw) ``[B]``; ``raw [B, A]`` is the sample before squashing."""
+        mean, log_std = self(inputs)
+        return log_density(raw, mean, log_std)
+
+    def imitation_loss(
+        self, inputs: Tensor, actions: Tensor, settings: ImitationSettings, generator: torch.Generator
+    ) -> Tensor:
+        """See `Policy.imitation_loss`: ``nll``, ``mse`` of the mode, or ``faithful`` (both, kept apart)."""
+        mean, log_std = self(inputs)
+        return gaussian_imitation_loss(mean, log_std, actions, settings)
+
+    @torch.no_grad()
+    def act(
+        self, observation: Array, explore: bool, rng: np.random.Generator, memory: Memory | None = None
+    ) -> Decision:
+        """See `Policy.act`; not exploring, the mode before squashing is taken."""
+        return self.decide(self.normalise(self.checked(observation)), explore, rng)
+
+    def decide(self, inputs: Tensor, explore: bool, rng: np.random.Generator, aux: Array = NOTHING) -> Decision:
+        """The answer to ``inputs [input_size]``."""
+        mean, log_std = self(inputs)
+        raw = mean
+        if explore:
+            noise = rng.standard_normal(self.action_size).astype(np.float32)
+            raw = mean + torch.exp(log_std) * torch.from_numpy(noise)
+        log_prob = float(log_density(raw, mean, log_std))
+        return Decision(self.executed(inputs, torch.tanh(raw)).numpy(), raw.numpy(), log_prob, aux)
+
+
+def gaussian_imitation_loss(mean: Tensor, log_std: Tensor, actions: Tensor, settings: ImitationSettings) -> Tensor:
+    """Cloning loss of a squashed Gaussian, mean over B; see `inril_core.finetune.il.bc.Config`."""
+    clipped = actions.clamp(-settings.action_limit, settings.action_limit)
+    if settings.loss == "nll":
+        return -log_density(torch.atanh(clipped), mean, log_std).mean()
+    squared = (torch.tanh(mean) - clipped).square().sum(-1).mean()
+    if settings.loss == "mse":
+        return squared
+    return squared - log_density(torch.atanh(clipped), mean.detach(), log_std).mean()

@@ -1,0 +1,238 @@
+"""On-policy learning: which steps count, advantages, the clipped surrogate, and that it learns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inril_core.finetune.config import FineTuneConfig, load_config
+from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.learner import Learner
+from inril_core.finetune.methods import method_config
+from inril_core.finetune.rl.ppo import clipped_surrogate, normalised
+from inril_core.finetune.rollout import Segment, generalised_advantages, segments
+from inril_core.policies import GaussianPolicy, gaussian
+from tests.finetune.point_task import contract, make_episode
+
+
+def episode(source: list[int], n: int | list[int] = 3, **changes):
+    """An episode of ones whose steps the given sources made, by version ``n``."""
+    steps = len(source)
+    made = make_episode(np.ones((steps + 1, 4)), np.zeros((steps, 6)), True, source=np.array(source))
+    versions = np.broadcast_to(np.asarray(n, np.int64), (steps,)).copy()
+    raw = np.arange(steps * 6, dtype=np.float32).reshape(steps, 6)
+    log_prob = np.arange(steps, dtype=np.float32)
+    return replace(made, raw=raw, log_prob=log_prob, policy_n=versions, **changes)
+
+
+def cut(made, version: int = 3) -> tuple[list[Segment], int]:
+    steps = made.steps
+    rewards, masks = np.arange(steps, dtype=np.float32), np.ones(steps, np.float32)
+    masks[-1] = 0.0
+    return segments(made, rewards, masks, GaussianPolicy(4, 6, gaussian.Config(hidden=(4,))), version)
+
+
+def test_human_hold_and_reset_steps_cut_and_the_value_goes_on_beyond_them() -> None:
+    """Pins: a trajectory learned across a takeover, or a takeover treated as the end of the task."""
+    found, rejected = cut(episode([0, 0, 1, 0, 2, 0, 0]))
+    assert [len(s) for s in found] == [2, 1, 2] and rejected == 2
+    assert [s.bootstrap for s in found] == [True, True, False]
+    assert [s.rewards.tolist() for s in found] == [[0, 1], [3], [5, 6]]
+    assert [s.log_prob.tolist() for s in found] == [[0, 1], [3], [5, 6]]
+    assert [len(s.inputs) for s in found] == [3, 2, 3]
+
+
+def test_steps_of_another_version_are_rejected_and_counted() -> None:
+    found, rejected = cut(episode([0, 0, 0, 0], n=[2, 2, 3, 3]))
+    assert [len(s) for s in found] == [2] and rejected == 2
+
+
+def test_a_plan_that_began_elsewhere_is_not_this_versions_decision() -> None:
+    found, rejected = cut(episode([0, 0, 0, 0], chunk_index=np.array([2, 3, 0, 1], np.int32)))
+    assert [len(s) for s in found] == [2] and rejected == 2
+
+
+def test_steps_without_a_recorded_density_are_rejected() -> None:
+    made = episode([0, 0, 0])
+    found, rejected = cut(replace(made, log_prob=np.array([0.0, np.nan, 0.0], np.float32)))
+    assert [len(s) for s in found] == [1, 1] and rejected == 1
+
+
+@given(
+    rewards=st.lists(st.floats(-2, 2), min_size=1, max_size=8),
+    gamma=st.floats(0.1, 0.99),
+    lam=st.floats(0.0, 1.0),
+    bootstrap=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_advantages_are_the_exponentially_weighted_sum_of_errors(rewards, gamma, lam, bootstrap, seed) -> None:
+    """Pins: GAE against its definition, sum_l (gamma lam)^l delta_{t+l}."""
+    r = torch.tensor(rewards)
+    v = torch.randn(len(r) + 1, generator=torch.Generator().manual_seed(seed))
+    advantages, returns = generalised_advantages(r, v, bootstrap, gamma, lam)
+    following = v[1:].clone()
+    following[-1] *= float(bootstrap)
+    delta = r + gamma * following - v[:-1]
+    for t in range(len(r)):
+        expected = sum((gamma * lam) ** i * float(delta[t + i]) for i in range(len(r) - t))
+        assert float(advantages[t]) == pytest.approx(expected, abs=1e-4)
+    torch.testing.assert_close(returns, advantages + v[:-1])
+
+
+def test_with_lambda_one_the_returns_are_discounted_sums() -> None:
+    r, v = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([9.0, 9.0, 9.0, 10.0])
+    ended = generalised_advantages(r, v, False, 0.5, 1.0)[1]
+    torch.testing.assert_close(ended, torch.tensor([1 + 1 + 1.0, 2 + 2.0, 4.0]))
+    cut_off = generalised_advantages(r, v, True, 0.5, 1.0)[1]
+    torch.testing.assert_close(cut_off, torch.tensor([3 + 1.25, 4 + 2.5, 4 + 5.0]))
+
+
+@pytest.mark.parametrize(
+    "ratio, advantage, loss, slope",
+    [
+        (1.1, 1.0, -1.1, -1.0),
+        (1.5, 1.0, -1.2, 0.0),
+        (0.5, 1.0, -0.5, -1.0),
+        (0.5, -1.0, 0.8, 0.0),
+        (1.5, -1.0, 1.5, 1.0),
+    ],
+)
+def test_the_surrogate_is_clipped_on_the_side_that_would_gain(ratio, advantage, loss, slope) -> None:
+    """Pins: PPO's minimum taken the wrong way round, or a clip that has a gradient."""
+    r = torch.tensor([ratio], requires_grad=True)
+    value = clipped_surrogate(r, torch.tensor([advantage]), 0.2)
+    value.backward()
+    assert value.item() == pytest.approx(loss) and r.grad.item() == pytest.approx(slope)
+
+
+def test_normalised_advantages_have_no_mean_and_survive_a_constant() -> None:
+    assert normalised(torch.tensor([3.0])).tolist() == [3.0]
+    assert normalised(torch.full((5,), 2.0)).abs().max() == 0.0
+    a = normalised(torch.tensor([1.0, 2.0, 6.0]))
+    assert a.mean().item() == pytest.approx(0.0, abs=1e-6) and a.std().item() == pytest.approx(1.0, abs=1e-4)
+
+
+def ppo(policy, flat, **changes):
+    values = {"method": "ppo", "hidden": (8,), "minibatches": 3, "epochs": 2, **changes}
+    return method_config("rl", values).build(policy, flat, torch.Generator().manual_seed(0))
+
+
+def test_before_the_first_step_the_ratio_is_one_and_each_epoch_sees_each_row_once() -> None:
+    """Pins: a log-probability recomputed from other inputs or another sample than the recorded one."""
+    torch.manual_seed(0)
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
+    flat = FlatParameters(policy.parameters())
+    inputs, raw = torch.randn(11, 4), torch.randn(10, 6)
+    with torch.no_grad():
+        log_prob = policy.log_prob(inputs[:-1], raw)
+    segment = Segment(inputs, raw, log_prob, torch.zeros(10, 0), np.zeros(10, np.int32), torch.randn(10), True)
+    method = ppo(policy, flat)
+    assert method.begin_iteration([segment]) == 6
+    seen = []
+    for _ in range(3):
+        batch = method.next_minibatch()
+        seen += batch.raw[:, 0].tolist()
+        metrics = method.actor_gradient(batch)[1]
+        assert metrics["kl"] == pytest.approx(0.0, abs=1e-6) and metrics["clipped"] == 0.0
+    assert sorted(seen) == sorted(raw[:, 0].tolist())
+
+
+def test_a_step_too_far_stops_the_iteration() -> None:
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
+    flat = FlatParameters(policy.parameters())
+    segment = Segment(
+        torch.randn(9, 4),
+        torch.randn(8, 6),
+        torch.full((8,), -50.0),
+        torch.zeros(8, 0),
+        np.zeros(8, np.int32),
+        torch.randn(8),
+        False,
+    )
+    method = ppo(policy, flat, kl_stop=0.1)
+    method.begin_iteration([segment])
+    method.actor_gradient(method.next_minibatch())
+    assert method.stopped
+    method.begin_iteration([segment])
+    assert not method.stopped
+
+
+def config(**changes) -> FineTuneConfig:
+    return load_config("residual_ppo").changed(
+        **{
+            "rl.rollout_steps": 6,
+            "rl.epochs": 2,
+            "rl.minibatches": 2,
+            "rl.critic_warmup_iterations": 1,
+            "schedule.budget_steps": 1000,
+            "metrics_every_updates": 4,
+            **changes,
+        }
+    )
+
+
+def make_learner(tmp_path, name: str = "a", **changes) -> Learner:
+    from inril_core.finetune.learner import new_policy
+
+    settings = config(**changes)
+    demo = make_episode(np.random.default_rng(0).normal(size=(5, 4)), np.full((4, 6), 0.5), True, "demo")
+    return Learner(settings, contract(), new_policy(settings, contract(), [demo]), [demo], tmp_path / name)
+
+
+def rollout(learner: Learner, index: int, version: int, steps: int = 3):
+    rng = np.random.default_rng(index)
+    made = make_episode(rng.normal(size=(steps + 1, 4)), rng.uniform(-0.5, 0.5, (steps, 6)), None, "train", f"e{index}")
+    return replace(
+        made,
+        truncated=True,
+        policy_n=np.full(steps, version),
+        aux=np.zeros((steps, 6), np.float32),
+        raw=rng.normal(size=(steps, 6)).astype(np.float32),
+        log_prob=np.full(steps, -5.0, np.float32),
+    )
+
+
+def test_an_iteration_waits_for_its_rollout_and_publishes_only_when_done(tmp_path) -> None:
+    """Pins: training on half a rollout, weights pushed in the middle of the epochs, mixed versions."""
+    learner = make_learner(tmp_path)
+    learner.ingest(rollout(learner, 0, 0))
+    assert learner.updates_due == 0 and learner.may_publish
+    learner.ingest(rollout(learner, 1, 0))
+    assert learner.updates_due == 4 and not learner.may_publish
+    for _ in range(4):
+        learner.train_step()
+    assert learner.may_publish and learner.actor_updates == 0, "the first iteration warms the critic up"
+    learner.published(7)
+    learner.ingest(rollout(learner, 2, 0))
+    assert learner.rejected_steps == 3, "a late episode of the version before"
+    learner.ingest(rollout(learner, 3, 7))
+    learner.published(8)
+    assert learner.rejected_steps == 6, "what a new version cuts off is counted"
+    with pytest.raises(ValueError, match="no rollout is full"):
+        learner.train_step()
+
+
+def test_resume_equals_never_having_stopped(tmp_path) -> None:
+    def run(learner: Learner, first: int, last: int) -> None:
+        for index in range(first, last):
+            learner.ingest(rollout(learner, 2 * index, learner.version))
+            learner.ingest(rollout(learner, 2 * index + 1, learner.version))
+            while learner.updates < learner.updates_due:
+                learner.train_step()
+            learner.published(learner.updates)
+
+    whole = make_learner(tmp_path, "a")
+    run(whole, 0, 4)
+    half = make_learner(tmp_path, "b")
+    run(half, 0, 2)
+    half.checkpoint()
+    other = make_learner(tmp_path, "b")
+    other.resume()
+    other.published(other.updates)
+    run(other, 2, 4)
+    assert other.actor_updates == whole.actor_updates > 0
+    for name, value in whole.policy_state().items():
+        torch.testing.assert_close(other.policy_state()[name], value, rtol=0, atol=0)
