@@ -207,7 +207,7 @@ class Policy(nn.Module, ABC):
             raise ValueError(f"observation {observation.shape}: must be ({self.observation_size},)")
         if not np.isfinite(observation).all():
             raise ValueError("observation contains NaN or infinity")
-        return torch.from_numpy(np.ascontiguousarray(observation, dtype=np.float32))
+        return torch.tensor(observation, dtype=torch.float32)
 
 
 def log_one_minus_tanh_squared(raw: Tensor) -> Tensor:
