@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inril_bringup.graph import Argument, load_graph, packaged_graphs
 
 from inril_core.errors import ConfigError
+from inril_core.finetune import DEFAULT_PRESET
 
 NODE: dict[str, Any] = {"package": "my_robot", "executable": "driver", "lifecycle": False, "required": True}
 
@@ -149,3 +150,8 @@ def test_whatever_is_given_is_in_range_or_refused(value: Any) -> None:
     argument = Argument(type="float", description="x", low=0.0, high=1.0)
     with contextlib.suppress(ValueError, OverflowError):
         assert 0.0 <= argument.convert(value) <= 1.0  # type: ignore[operator]
+
+
+def test_the_graph_and_the_commands_agree_on_the_default_preset() -> None:
+    """Pins: `ros2 launch` that fine-tunes in another way than `inril demo`, and a policy pre-trained for neither."""
+    assert load_graph("finetune").arguments["preset"].default == DEFAULT_PRESET

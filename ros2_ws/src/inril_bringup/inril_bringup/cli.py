@@ -13,6 +13,7 @@ from inril_bringup import demo
 from inril_bringup.environment import leave_foreign_ros
 from inril_bringup.graph import Graph, Value, load_graph, packaged_graphs, parse_values
 from inril_core.errors import ConfigError, InrilError
+from inril_core.finetune import DEFAULT_PRESET
 
 # Modules that import ROS or torch are imported where they are used: `inril --help` must not wait for them.
 
@@ -101,11 +102,11 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
         _pretrain,
         "clone a policy from recorded demonstrations",
         "--demos runs/demos --out runs/mine/pretrained.inril",
-        "--demos runs/demos --out bc.inril --preset interleave --seed 3",
+        "--demos runs/demos --out bc.inril --preset residual_ppo --seed 3",
     )
     pretrain.add_argument("--demos", type=Path, required=True, help="run folder the demonstrations were recorded in")
     pretrain.add_argument("--out", type=Path, required=True, help="file to write the policy to")
-    pretrain.add_argument("--preset", default="interleave", help="preset or config YAML (default: %(default)s)")
+    pretrain.add_argument("--preset", default=DEFAULT_PRESET, help="preset or config YAML (default: %(default)s)")
     pretrain.add_argument("--contract", default="insert_leg", help="task name or contract YAML (default: %(default)s)")
     pretrain.add_argument("--seed", type=int, default=0, help="of initial weights and batches (default: %(default)s)")
     pretrain.add_argument("--run-dir", type=Path, default=None, help="run it is for; its id is noted in the file")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inril_core.errors import ConfigError
+from inril_core.finetune import DEFAULT_PRESET
 from inril_core.run import open_run
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
     )
-    parser.add_argument("--preset", default="interleave", help="fine-tuning preset (default: %(default)s)")
+    parser.add_argument("--preset", default=DEFAULT_PRESET, help="fine-tuning preset (default: %(default)s)")
     parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(

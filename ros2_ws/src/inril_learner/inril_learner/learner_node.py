@@ -20,6 +20,7 @@ from rclpy.clock import Clock, ClockType
 from inril_core.data import BlobRefused, BlobShelf, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
+from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
@@ -85,7 +86,7 @@ class LearnerNode(InrilPlainNode):
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _make_learner(self) -> Learner:
-        preset = self.param("preset", "interleave", "packaged fine-tuning preset, or path of a YAML file")
+        preset = self.param("preset", DEFAULT_PRESET, "packaged fine-tuning preset, or path of a YAML file")
         seed = self.param("seed", 0, "seed of the training's own randomness", 0, 1_000_000)
         demos = self.param("demos", "", "run folder of the demonstrations")
         initial = self.param("initial_weights", "", "policy file to start from, see `inril pretrain`")
