@@ -77,13 +77,20 @@ class CategoricalCritics(nn.Module):
             weight = self.weights[first + layer]
             weight.div_(torch.linalg.vector_norm(weight, dim=1, keepdim=True).clamp_min(1e-12))
 
-    def forward(self, rows: Tensor, statistics: Statistics, weights: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        rows: Tensor,
+        statistics: Statistics,
+        weights: Sequence[Tensor] | None = None,
+        answered: slice | None = None,
+    ) -> Tensor:
         """Logits ``[E, B, N]`` of ``rows [B, D]``.
 
         Args:
             statistics: ``batch``: normalise by those of ``rows``. ``update``: also take them into the running ones.
                 ``running``: normalise by the running ones; rows do not affect each other.
             weights: stand-ins for the own parameters, in their order.
+            answered: the rows whose logits are asked for, where the others only count in the statistics.
         """
         w = list(self.weights) if weights is None else weights
         layers = len(self.means)
@@ -91,16 +98,18 @@ class CategoricalCritics(nn.Module):
         for layer in range(layers - 1):
             hidden = torch.bmm(hidden, w[2 * layers + layer])
             hidden = torch.relu(self._normalise(layer + 1, hidden, statistics, w))
-        return torch.baddbmm(w[-1], hidden, w[-2])
+        return torch.baddbmm(w[-1], hidden if answered is None else hidden[:, answered], w[-2])
 
     def _normalise(self, place: int, rows: Tensor, statistics: Statistics, w: Sequence[Tensor]) -> Tensor:
         mean, variance = self.means[place], self.variances[place]
         if statistics == "running":
-            used_mean, used_variance = mean.detach(), variance.detach()
+            used_variance = variance.detach()
+            centred = rows - mean.detach()
         else:
-            used_variance, used_mean = torch.var_mean(rows, dim=1, correction=0, keepdim=True)
+            used_mean = rows.mean(1, keepdim=True)
+            centred = rows - used_mean
+            used_variance = centred.square().mean(1, keepdim=True)  # twice as fast as torch.var_mean along this axis
             if statistics == "update":
                 mean.data.lerp_(used_mean.detach(), BATCH_NORM_MOMENTUM)
                 variance.data.lerp_(used_variance.detach(), BATCH_NORM_MOMENTUM)
-        factor = w[2 * place] * torch.rsqrt(used_variance + BATCH_NORM_EPS)
-        return (rows - used_mean) * factor + w[2 * place + 1]
+        return centred * (w[2 * place] * torch.rsqrt(used_variance + BATCH_NORM_EPS)) + w[2 * place + 1]

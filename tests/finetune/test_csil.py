@@ -21,7 +21,7 @@ from inril_core.policies import policy_config
 from tests.finetune.point_task import contract, demos, make_episode, policy_roll, roll, success_rate
 
 D, A, B = 4, 3, 32
-HETSTAT = {"kind": "hetstat", "hidden": [32, 32], "features": 32}
+HETSTAT = {"kind": "hetstat", "hidden": [24], "features": 24, "bottleneck": 6}
 
 
 def make(reward: dict | None = None, policy: dict | None = None, **changes):
@@ -109,9 +109,7 @@ def test_the_reward_is_the_log_ratio_to_the_uniform_density() -> None:
 
 def test_the_bound_is_nominal_and_told_when_it_does_not_hold() -> None:
     """Pins R_max = 6.45, that it holds for moderate actions, and that saturated ones pass it and are counted."""
-    assert (
-        nominal_bound(math.sqrt(1e-5)) == pytest.approx(-0.5 * math.log(1e-5) + math.log(2.0)) == pytest.approx(6.4496)
-    )
+    assert nominal_bound(math.sqrt(1e-5)) == pytest.approx(6.45, abs=1e-3)
     torch.manual_seed(0)
     policy = policy_config({"kind": "hetstat", "hidden": [8], "features": 8}).build(D, A)
     with torch.no_grad():
@@ -204,8 +202,9 @@ def shown():
 @pytest.fixture(scope="module")
 def cloned(shown):
     """The point's policy with a HETSTAT head, and a plain one."""
-    config = small().changed(**{"pretrain.updates": 500})
-    return tuple(pretrain(config.changed(policy=p), contract(), shown) for p in (HETSTAT, {"kind": "gaussian"}))
+    config = small()
+    plain = {"kind": "gaussian", "hidden": [24, 24]}
+    return tuple(pretrain(config.changed(policy=p), contract(), shown) for p in (HETSTAT, plain))
 
 
 def test_off_the_demonstrations_hetstat_falls_back_and_a_plain_network_does_not(shown, cloned) -> None:
@@ -274,25 +273,30 @@ def replay_of(episodes, config, policy) -> Replay:
 @pytest.mark.parametrize("method", ["csil", "csilpp"])
 def test_pre_training_values_what_was_shown_above_anything_else(method: str, shown, cloned) -> None:
     """SARSA on demonstrations: Q of a shown action beats that of a random one, and is flat around it."""
-    config, policy = small(method).changed(**{"rl.sarsa_updates": 300, "rl.sarsa_lr": 1e-3}), cloned[0]
-    rl = config.rl.build(policy, FlatParameters(policy.parameters()), torch.Generator().manual_seed(0))
-    rl.reward = config.rewards.model(policy)
-    memory = replay_of(shown, config, policy)
-    rl.prepare(memory)
-    rows = memory.first(1000)
-    untrained = config.rl.build(policy, FlatParameters(policy.parameters()), torch.Generator().manual_seed(0))
+    policy = cloned[0]
+
+    def prepared(**changes):
+        config = small(method, **{"rl.sarsa_updates": 200, **changes})
+        rl = config.rl.build(policy, FlatParameters(policy.parameters()), torch.Generator().manual_seed(0))
+        rl.reward = config.rewards.model(policy)
+        memory = replay_of(shown, config, policy)
+        rl.prepare(memory)
+        return rl, memory.first(1000)
+
+    rl, rows = prepared()
     random = torch.rand(rows.actions.shape, generator=torch.Generator().manual_seed(3)) * 2 - 1
     q_shown, q_random = (rl.values(rows.observations, a).detach() for a in (rows.actions, random))
-    assert q_shown.mean() > untrained.values(rows.observations, rows.actions).mean() + 1.0
-    assert (q_shown > q_random).float().mean() > 0.7
-    assert rl._ends[0] == pytest.approx(float(rl.reward(rows.observations, rows.actions)[0].mean()) / 0.1, rel=1e-3)
+    assert q_shown.mean() > 1.0 and q_shown.mean() > q_random.mean() and (q_shown > q_random).float().mean() > 0.6
+    steep = prepared(**{"rl.slope_weight": 0.0, "rl.sarsa_updates": 50})[0]
+    assert rl.slope(rows.observations, rows.actions) < 0.5 * steep.slope(rows.observations, rows.actions)
+    demo_reward = float(rl.reward(rows.observations, rows.actions)[0].mean())
+    assert rl._ends[0] == pytest.approx(demo_reward / (1 - 0.9), rel=1e-3)
 
 
 def test_a_demonstration_is_never_continued_by_the_next_one() -> None:
     """Pins: pairs from a sliding window over all steps, where a truncated episode's last step meets another's first."""
-    config, policy = small(), policy_config(HETSTAT).build(4, 6)
+    config, policy = small(**{"rewards.ending": "bootstrap"}), policy_config(HETSTAT).build(4, 6)
     first, second = (make_episode(np.full((4, 4), v), np.full((3, 6), v / 10), True) for v in (1.0, 2.0))
-    first = replace(first, terminated=False, truncated=True)
     rows = replay_of([first, second], config, policy).first(10)
     assert rows.discounts.tolist()[2] > 0.0 and (rows.next_actions[2] == 0.0).all()
     torch.testing.assert_close(rows.next_actions[:2], torch.full((2, 6), 0.1))
@@ -300,7 +304,7 @@ def test_a_demonstration_is_never_continued_by_the_next_one() -> None:
 
 def test_the_target_distribution_has_the_targets_mean() -> None:
     """CSIL++: shifted and projected, inside the support, the mean is the scalar target of the lower critic."""
-    method, _ = make(method="csilpp", support=(-60.0, 70.0), atoms=51)
+    method, _ = make(method="csilpp", support=(-60.0, 45.0), atoms=51)
     rows = batch()
     following, divergence = method._sampled(rows.next_observations)
     rewards = torch.linspace(-1, 1, B)
@@ -351,18 +355,19 @@ def test_a_learned_temperature_follows_the_kl() -> None:
 
 def small(method: str = "csil", **changes) -> FineTuneConfig:
     values = {
-        "rl.hidden": [32, 32],
-        "rl.batch": 64,
+        "rl.hidden": [24, 24],
+        "rl.batch": 32,
         "rl.gamma": 0.9,
-        "rl.sarsa_updates": 100,
-        "rl.sarsa_lr": 1e-3,
+        "rl.sarsa_updates": 60,
+        "rl.sarsa_lr": 2e-3,
         "il.batch": 32,
-        "pretrain.updates": 300,
+        "pretrain.updates": 250,
         "pretrain.batch": 64,
-        "schedule.warmup_steps": 60,
-        "schedule.budget_steps": 300,
+        "pretrain.lr": 5e-3,
+        "schedule.warmup_steps": 40,
+        "schedule.budget_steps": 160,
         "schedule.utd": 1.0,
-        "metrics_every_updates": 50,
+        "metrics_every_updates": 20,
         **changes,
     }
     config = load_config(method).changed(**values)
@@ -381,7 +386,7 @@ def fine_tune(learner: Learner, first: int, steps: int) -> int:
 
 COMPOSED = {
     "kind": "residual",
-    "base": {"kind": "gaussian", "hidden": [32, 32]},
+    "base": {"kind": "gaussian", "hidden": [24]},
     "learned": HETSTAT,
     "freeze_base": True,
 }
@@ -404,12 +409,12 @@ def test_what_was_cloned_is_kept_from_the_first_update_on(preset: str, tmp_path,
     learner = Learner(config, contract(), policy, shown, tmp_path)
     before = torch.cat([p.detach().flatten() for p in policy.learned_part.parameters()])
     base = None if policy.learned_part is policy else {n: t.clone() for n, t in policy.base.state_dict().items()}
-    next_seed = fine_tune(learner, 0, 90)
+    next_seed = fine_tune(learner, 0, 55)
     early = success_rate(policy)
-    fine_tune(learner, next_seed, 300)
+    fine_tune(learner, next_seed, 130)
     assert start >= 0.9 and early >= start - 0.1 and success_rate(policy) >= start - 0.1
     after = torch.cat([p.detach().flatten() for p in policy.learned_part.parameters()])
-    assert learner.actor_updates > 100 and not torch.equal(before, after)
+    assert learner.actor_updates > 40 and not torch.equal(before, after)
     assert "reward_over_bound" in learner.last_metrics and "prior_kl" in learner.last_metrics
     if base is not None:
         assert all(torch.equal(base[name], tensor) for name, tensor in policy.base.state_dict().items())

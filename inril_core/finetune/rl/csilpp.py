@@ -118,7 +118,7 @@ class Csilpp(csil.Csil):
             rows: ``[2 B, D + A]``, states and actions, then those that follow: statistics cover both.
         """
         size = len(batch)
-        logits = self.critics(rows, "batch", self._target_weights)[:, size:]
+        logits = self.critics(rows, "batch", self._target_weights, slice(size, None))
         lowest = self._mean(logits).argmin(0)
         probabilities = torch.softmax(logits[lowest, torch.arange(size)], -1)
         bound = self.reward.highest_value(self.config.gamma)
@@ -136,7 +136,7 @@ class Csilpp(csil.Csil):
         present = torch.cat((batch.observations, actions), -1)
         rows = torch.cat((present, torch.cat((batch.next_observations, following), -1)))
         target, metrics = self.distribution(batch, rows, rewards, divergence)
-        logits = self.critics(rows, "update")[:, : len(batch)]
+        logits = self.critics(rows, "update", answered=slice(len(batch)))
         loss = -(target * torch.log_softmax(logits, -1)).sum(-1).mean(1).sum()
         return loss, self._mean(logits.detach()), metrics
 
