@@ -80,11 +80,12 @@ class FineTuneConfig(Settings):
             method: MethodConfig = getattr(self, asking)
             for part, capability in method.needs():
                 other = getattr(self, part)
-                if capability not in other.provides:
+                if capability not in other.offers():
                     name = f"policy.kind = {other.kind!r}" if part == "policy" else f"{part}.method = {other.method!r}"
+                    mend = method.reasons.get(capability, f"choose another {part} or {asking} method")
                     raise ConfigError(
                         f"{asking}.method = {method.method!r} needs {capability!r} from {part}, which "
-                        f"{name} does not give; choose another {part} or {asking} method"
+                        f"{name} does not give; {mend}"
                     )
         if self.schedule.warmup_steps >= self.schedule.budget_steps:
             raise ConfigError(
@@ -160,10 +161,7 @@ def _read_values(source: str, depth: int = 0) -> Any:
         raise ConfigError(f"{source}: base presets refer to each other")
     base = _read_values(str(values.pop("base")), depth + 1)
     for key, value in values.items():
-        other_method = isinstance(value, dict) and value.get("method", None) not in (
-            None,
-            _method_of(base.get(key)),
-        )
+        other_method = _method_of(value) not in (None, _method_of(base.get(key)))
         if isinstance(value, dict) and isinstance(base.get(key), dict) and not other_method:
             base[key] = {**base[key], **value}
         else:
@@ -172,4 +170,5 @@ def _read_values(source: str, depth: int = 0) -> Any:
 
 
 def _method_of(values: Any) -> Any:
-    return values.get("method") if isinstance(values, dict) else None
+    """What names the file whose settings these are: those of another file are not mixed with them."""
+    return values.get("method", values.get("kind")) if isinstance(values, dict) else None

@@ -121,6 +121,9 @@ class Learner:
         policy.prepare_finetuning()
         self._actor = FlatParameters(p for p in policy.parameters() if p.requires_grad)
         self._rl = config.rl.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
+        reward = config.rewards.model(policy)  # type: ignore[attr-defined]
+        if reward is not None:
+            self._rl.reward = reward
         self._il = config.il.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._combine = config.combine.build(self._actor, config.rl.actor_lr)  # type: ignore[attr-defined]
         self._base_lrs = {name: adam.lr for name, adam in self._combine.adams.items()}

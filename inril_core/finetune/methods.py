@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
+from inril_core.policies import Policy
 
 Array = npt.NDArray[np.float32]
 
@@ -33,11 +34,17 @@ class MethodConfig(Settings):
         provides: capabilities that others may ask for, e.g. ``actor_gradient`` of an RL or IL method.
         requires: capabilities a method needs of the other parts, as (part, capability); part is ``policy``, ``rl``,
             ``il``, ``rewards`` or ``combine``.
+        reasons: why a capability is needed and what to choose instead, told where a combination is refused.
     """
 
     method: str
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
+    reasons: ClassVar[Mapping[str, str]] = {}
+
+    def offers(self) -> frozenset[str]:
+        """What these settings provide; ``provides``, unless a method's settings decide."""
+        return self.provides
 
     def needs(self) -> tuple[tuple[str, str], ...]:
         """What these settings require; ``requires``, unless a method's settings decide."""
@@ -53,6 +60,10 @@ class RewardConfig(MethodConfig):
         Recordings hold facts only, so this is computed at ingestion and can be changed later.
         """
         raise NotImplementedError
+
+    def model(self, policy: Policy) -> Any | None:
+        """A reward learned beside ``policy``, given to the RL method as ``reward``; None: `label` says all."""
+        return None
 
     def keep(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
         """Which steps ``[T]`` may enter replay; None: all usable ones."""

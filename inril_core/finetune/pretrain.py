@@ -33,11 +33,13 @@ def pretrain(
     flat = FlatParameters(policy.parameters())
     il = config.il.build(policy, flat, seeded(config, _STREAM))  # type: ignore[attr-defined]
     good = [demo for demo in demos if demo.success]
-    chunk = policy.imitation_chunk
-    replay = Replay(sum(demo.steps for demo in good), policy.input_size, interface.action_size * chunk)
-    for demo in good:
-        rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
-        replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk).batch)
     p = config.pretrain
-    fit(il, flat, replay, p.updates, p.batch, p.lr, on_update)
+    for stage in policy.cloning_stages:
+        policy.begin_cloning(stage)
+        chunk = policy.imitation_chunk
+        replay = Replay(sum(demo.steps for demo in good), policy.input_size, interface.action_size * chunk)
+        for demo in good:
+            rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
+            replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk).batch)
+        fit(il, flat, replay, p.updates, p.batch, p.lr, on_update)
     return policy

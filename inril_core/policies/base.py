@@ -31,12 +31,17 @@ class PolicyConfig(BaseModel):
 
     Attributes:
         provides: what methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising
-            chain), ``separated`` (imitation and RL train disjoint parameters).
+            chain), ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a
+            clone of the demonstrations, and nothing that it builds on moves).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: str
     provides: ClassVar[frozenset[str]] = frozenset()
+
+    def offers(self) -> frozenset[str]:
+        """What these settings provide; ``provides``, unless the settings decide."""
+        return self.provides
 
     def build(self, observation_size: int, action_size: int) -> Policy:
         """An untrained policy; its initial weights come from torch's global generator."""
@@ -153,6 +158,14 @@ class Policy(nn.Module, ABC):
         return self.normalise(torch.tensor(episode.observations))
 
     @property
+    def cloning_stages(self) -> tuple[str, ...]:
+        """Parts that are cloned one after the other before fine-tuning; a later one may look at an earlier one."""
+        return ("policy",)
+
+    def begin_cloning(self, stage: str) -> None:  # noqa: B027 - most are cloned in one piece
+        """From here on `imitation_loss` and `imitation_chunk` are those of this stage."""
+
+    @property
     def plan_steps(self) -> int:
         """Steps that one plan covers: how long `Memory` matters."""
         return max(self.chunk, self.imitation_chunk)
@@ -232,9 +245,30 @@ class SquashedGaussian(Policy):
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-std ``[..., A]`` before squashing, from ``inputs [..., input_size]``."""
 
+    @property
+    def std_floor(self) -> float:
+        """Smallest std before squashing that `forward` can give.
+
+        Raises:
+            NotImplementedError: the policy has no known one.
+        """
+        raise NotImplementedError
+
+    @property
+    def learned_part(self) -> SquashedGaussian:
+        """What gives the density: this policy, or the part of a composed one that `forward` asks; the same inputs."""
+        return self
+
     def executed(self, inputs: Tensor, squashed: Tensor) -> Tensor:
         """The action ``[..., A]`` that is executed for a squashed sample; the sample itself, unless composed."""
         return squashed
+
+    def own(self, inputs: Tensor, executed: Tensor) -> Tensor:
+        """The squashed sample ``[..., A]`` in [-1, 1] behind an executed action: the inverse of `executed`.
+
+        Where no sample of the policy gives that action (a human's, a demonstrated one), the nearest.
+        """
+        return executed.clamp(-1.0, 1.0)
 
     def sample(self, inputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reparametrised executed action ``[B, A]`` and its log-density ``[B]`` from standard normal ``noise``."""

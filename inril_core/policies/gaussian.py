@@ -1,5 +1,6 @@
 """Gaussian MLP policy, squashed by tanh into the contract's action range [-1, 1]."""
 
+import math
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ class Config(PolicyConfig):
     """
 
     kind: Literal["gaussian"] = "gaussian"
-    provides = frozenset({"density"})
+    provides = frozenset({"density", "cloned"})
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     activation: Literal["relu", "tanh"] = "relu"
     log_std: Literal["state", "fixed"] = "state"
@@ -76,6 +77,12 @@ class GaussianPolicy(SquashedGaussian):
         if config.log_std == "state":
             with torch.no_grad():
                 self.head.bias[action_size:] = config.log_std_init
+
+    @property
+    def std_floor(self) -> float:
+        """See `SquashedGaussian.std_floor`."""
+        c = self.config
+        return math.exp(c.log_std_init if c.log_std == "fixed" else c.log_std_min)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-std ``[..., A]`` before squashing, from *normalised* observations ``[..., D]``."""

@@ -1,15 +1,22 @@
-"""A correction on top of another policy: base and residual trained apart.
+"""A learned policy composed with another one: base and learned part trained apart.
 
 Residual Gaussian MLP with a zero-initialised output layer over any base (ResiP, arXiv 2407.16677), executed as
 clip(a_base + scale * tanh(raw)). The tanh is our choice: it bounds the correction. The base gets imitation gradients
 only, the residual RL gradients only (IN-RIL's network separation, arXiv 2505.10442): the base's action is detached.
+
+With ``learned`` the small zero network gives way to a policy of its own that looks at observation and base action and
+is cloned too, after the base (CSIL++, arXiv 2606.02194, re-implemented from its description). Its target is our choice:
+the own action with which the composition would have executed what was demonstrated. So the action of the learned part,
+given the base's as part of the state, is the one that densities, critics and rewards speak of, for demonstrations and
+robot alike.
 """
 
+import math
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from torch import Tensor, nn
 
 from inril_core.data.episode import Episode
@@ -34,9 +41,11 @@ class Config(PolicyConfig):
     Attributes:
         base: the policy that is corrected, by its own settings.
         mode: ``residual``: base + scale * correction. ``average``: the mean of the base's and the learned action
-            (CSIL++'s ensemble, arXiv 2606.02194).
+            (CSIL++'s ensemble); needs ``learned``, or half of the base's action is all there is at first.
+        learned: the learned part as a policy of its own, by its settings; None: a small network that starts at zero,
+            with the settings below.
         scale: largest correction per action component, contract units (ResiP: 0.1); of ``residual`` only.
-        freeze_base: no imitation after pre-training either.
+        freeze_base: no imitation of the base after pre-training; of ``learned``, then, if there is one.
         log_std_init: of the correction before squashing and scaling (ResiP: -1, fixed).
         explore_base: the base samples too when exploring; otherwise it acts by its mode.
     """
@@ -45,6 +54,7 @@ class Config(PolicyConfig):
     provides = frozenset({"density", "separated"})
     base: SerializeAsAny[PolicyConfig]
     mode: Literal["residual", "average"] = "residual"
+    learned: SerializeAsAny[PolicyConfig] | None = None
     scale: float = Field(0.2, gt=0.0, le=2.0)
     freeze_base: bool = False
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
@@ -54,10 +64,26 @@ class Config(PolicyConfig):
     log_std_max: float = Field(0.0, le=2.0)
     explore_base: bool = False
 
-    @field_validator("base", mode="before")
+    @field_validator("base", "learned", mode="before")
     @classmethod
-    def _base(cls, value: Any) -> Any:
+    def _part(cls, value: Any) -> Any:
         return policy_config(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _composed(self) -> "Config":
+        if self.learned is not None and "cloned" not in self.learned.offers():
+            raise ConfigError(f"policy.learned.kind = {self.learned.kind!r}: must be a squashed Gaussian of its own")
+        if self.mode == "average" and self.learned is None:
+            raise ConfigError(
+                "policy.mode = 'average' needs policy.learned: the zero network would halve the base's action at the "
+                "start; set policy.learned: {kind: hetstat}, or mode: residual"
+            )
+        return self
+
+    def offers(self) -> frozenset[str]:
+        """See `PolicyConfig.offers`."""
+        cloned = self.learned is not None and self.freeze_base
+        return self.provides | {"cloned"} if cloned else self.provides
 
     def build(self, observation_size: int, action_size: int) -> "ResidualPolicy":
         """See `PolicyConfig.build`."""
@@ -81,6 +107,13 @@ class ResidualPolicy(SquashedGaussian):
             raise ConfigError("policy.base.kind = 'residual': a residual over a residual; choose another base")
         self.base = config.base.build(observation_size, action_size)
         self.aux_size = action_size
+        self._cloning = "base"
+        self.learned: SquashedGaussian | None = None
+        if config.learned is not None:
+            learned = config.learned.build(self.input_size, action_size)
+            assert isinstance(learned, SquashedGaussian)
+            self.learned = learned
+            return
         sizes = (self.input_size, *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.head = nn.Linear(sizes[-1], action_size * (2 if config.log_std == "state" else 1))
@@ -97,15 +130,28 @@ class ResidualPolicy(SquashedGaussian):
         super().fit_normaliser(observations, std_floor)
         self.base.fit_normaliser(observations, std_floor)
 
+    @property
+    def cloning_stages(self) -> tuple[str, ...]:
+        """See `Policy.cloning_stages`: the learned part sees what the cloned base does."""
+        return ("base",) if self.learned is None else ("base", "learned")
+
+    def begin_cloning(self, stage: str) -> None:
+        """See `Policy.begin_cloning`."""
+        self._cloning = stage
+
     def prepare_finetuning(self) -> None:
         """See `Policy.prepare_finetuning`."""
         self.base.prepare_finetuning()
+        self._cloning = "learned" if self.learned is not None and self.config.freeze_base else "base"
         if self.config.freeze_base:
             for parameter in self.base.parameters():
                 parameter.requires_grad_(False)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-std ``[..., A]`` of the correction before squashing and scaling."""
+        if self.learned is not None:
+            answer: tuple[Tensor, Tensor] = self.learned(inputs.detach())
+            return answer
         c = self.config
         hidden = inputs.detach().clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
         for layer in self.layers:
@@ -122,6 +168,26 @@ class ResidualPolicy(SquashedGaussian):
         if self.config.mode == "average":
             return 0.5 * (base + squashed)
         return (base + self.config.scale * squashed).clamp(-1.0, 1.0)
+
+    def own(self, inputs: Tensor, executed: Tensor) -> Tensor:
+        """See `SquashedGaussian.own`; where the clip of a residual cut, the least correction that reaches it."""
+        base = inputs[..., self.observation_size :]
+        if self.config.mode == "average":
+            return (2.0 * executed - base).clamp(-1.0, 1.0)
+        return ((executed - base) / self.config.scale).clamp(-1.0, 1.0)
+
+    @property
+    def learned_part(self) -> SquashedGaussian:
+        """See `SquashedGaussian.learned_part`."""
+        return self if self.learned is None else self.learned
+
+    @property
+    def std_floor(self) -> float:
+        """See `SquashedGaussian.std_floor`; of the correction, before scaling."""
+        if self.learned is not None:
+            return self.learned.std_floor
+        c = self.config
+        return math.exp(c.log_std_init if c.log_std == "fixed" else c.log_std_min)
 
     def inputs(self, episode: Episode) -> Tensor:
         """See `Policy.inputs`."""
@@ -147,13 +213,20 @@ class ResidualPolicy(SquashedGaussian):
     def imitation_loss(
         self, inputs: Tensor, actions: Tensor, settings: ImitationSettings, generator: torch.Generator
     ) -> Tensor:
-        """See `Policy.imitation_loss`: the base's; the residual is not part of it."""
+        """See `Policy.imitation_loss`: of one part, the other is not reached; which one, `begin_cloning` says."""
+        if self._cloning == "learned" and self.learned is not None:
+            return self.learned.imitation_loss(inputs, self.own(inputs, actions), settings, generator)
         return self.base.imitation_loss(inputs[..., : self.observation_size], actions, settings, generator)
 
     @property
     def imitation_chunk(self) -> int:
-        """Actions per cloned decision: the base's."""
-        return self.base.chunk
+        """Actions per cloned decision: the base's, or 1 where the learned part is cloned."""
+        return self.base.chunk if self._cloning == "base" else 1
+
+    @property
+    def plan_steps(self) -> int:
+        """See `Policy.plan_steps`: the base plans, whatever is cloned."""
+        return self.base.plan_steps
 
     @torch.no_grad()
     def act(

@@ -85,3 +85,40 @@ def test_the_manifest_rebuilds_it_with_its_base() -> None:
 def test_a_residual_over_a_residual_is_refused() -> None:
     with pytest.raises(ConfigError, match="residual over a residual"):
         policy_config({**VALUES, "base": VALUES}).build(4, 6)
+
+
+LEARNED = {"learned": {"kind": "hetstat", "hidden": [16], "features": 8, "bottleneck": 4}, "freeze_base": True}
+
+
+@pytest.mark.parametrize("mode", ["residual", "average"])
+def test_the_own_action_is_the_inverse_of_the_composition(mode: str) -> None:
+    """Pins: a density of the learned part's action asked about the executed one (CSIL++, two conventions mixed)."""
+    policy = make(mode=mode, **LEARNED)
+    inputs = torch.cat((torch.randn(8, 4), 0.5 * torch.tanh(torch.randn(8, 6))), 1)
+    own = torch.tanh(torch.randn(8, 6))
+    executed = policy.executed(inputs, own)
+    torch.testing.assert_close(policy.own(inputs, executed), own)
+    beyond = policy.own(inputs, torch.full((8, 6), 0.99 if mode == "average" else 0.9))
+    assert beyond.abs().max() <= 1.0
+
+
+def test_an_average_without_a_learned_policy_is_refused() -> None:
+    """Pins: a zero network averaged with its base executes half of the base's action."""
+    with pytest.raises(ConfigError, match="needs policy.learned"):
+        make(mode="average")
+
+
+def test_the_learned_part_is_cloned_after_the_base_and_apart_from_it() -> None:
+    policy = make(mode="average", **LEARNED)
+    assert policy.cloning_stages == ("base", "learned")
+    inputs = torch.cat((torch.randn(8, 4), torch.tanh(torch.randn(8, 6))), 1)
+    for stage, trained in (("base", "base."), ("learned", "learned.")):
+        policy.begin_cloning(stage)
+        policy.zero_grad(set_to_none=True)
+        policy.imitation_loss(inputs, torch.zeros(8, 6), ImitationSettings(), torch.Generator()).backward()
+        touched = [n for n, p in policy.named_parameters() if p.grad is not None and p.grad.abs().max() > 0.0]
+        assert touched and all(name.startswith(trained) for name in touched)
+    twin = policy_from_manifest(policy.manifest())
+    twin.load_state_dict(policy.state_dict())
+    assert "cloned" in policy.config.offers() and "cloned" not in make().config.offers()
+    assert "cloned" not in make(**{**LEARNED, "freeze_base": False}).config.offers()

@@ -1,0 +1,165 @@
+"""CSIL++, re-implemented from its description (arXiv 2606.02194; no public code), with XQC's critics (2509.25174).
+
+CSIL with categorical critics, batch norm, weight norm and exact Gaussian KL terms; composed with a frozen base by
+``policy.kind: residual`` with ``learned``. Our choices, where the description is silent: the action that is valued is
+the learned policy's own, the base's is part of the state; the support is set from the demonstrations' rewards instead
+of normalising the rewards; the slope penalty of CSIL's critic stays, in units of the support, on the running
+statistics.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.categorical import CategoricalCritics, project
+from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.replay import Batch
+from inril_core.finetune.rl import csil
+from inril_core.policies import SquashedGaussian
+
+
+class Config(csil.Config):
+    """Settings of CSIL++, besides those of CSIL; XQC's values are given where the defaults are smaller.
+
+    Attributes:
+        hidden: widths of each critic (4 x 512).
+        atoms: of each value distribution.
+        support: lowest and highest value; None: from the demonstrations, see `Csilpp`.
+        critic_steps: actor every third step (XQC: with 2 critic steps per environment step, utd 2/3).
+        critic_lr_end, critic_decay_steps: share of the critic's learning rate that is left after so many steps, to
+            which it falls linearly (3e-4 to 3e-5).
+    """
+
+    method: Literal["csilpp"]  # type: ignore[assignment]
+    critics: int = Field(2, ge=1, le=100)
+    kl: Literal["sampled", "exact"] = "exact"
+    critic_steps: int = Field(3, ge=1)
+    atoms: int = Field(101, ge=2, le=1001)
+    support: tuple[float, float] | None = None
+    critic_lr_end: float = Field(0.1, gt=0.0, le=1.0)
+    critic_decay_steps: int = Field(20_000, ge=1)
+
+    @model_validator(mode="after")
+    def _support(self) -> "Config":
+        if self.support is not None and self.support[0] >= self.support[1]:
+            raise ConfigError(f"rl.support = {self.support}: must be [low, high] with low < high")
+        return self
+
+    def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Csilpp":
+        """The algorithm on ``policy``, whose trained parameters are ``flat``."""
+        return Csilpp(self, policy, flat, generator)
+
+
+class Csilpp(csil.Csil):
+    """Soft policy iteration with a distribution of values.
+
+    Without ``support``, its ends are what earning for ever a high (95th percentile) demonstrated reward, or the lowest
+    reward, is worth, widened by a tenth: XQC's [-5, 5] presumes normalised rewards, and the coherent reward's sum would
+    be clipped there without a word. ``value_clipped`` tells how much mass of the targets was outside.
+    """
+
+    config: Config
+    critics: CategoricalCritics  # type: ignore[assignment]
+
+    def _build_critic(self) -> None:
+        c, p = self.config, self._policy
+        width = p.input_size + p.action_size
+        self.critics = CategoricalCritics(c.critics, width, c.hidden, c.atoms, self._generator)
+        self._critic = FlatParameters(self.critics.weights)
+        self._set_support(*(c.support or (-1.0, 1.0)))
+        self._steps = torch.zeros(1)
+
+    def _set_support(self, low: float, high: float) -> None:
+        self._support = torch.tensor([low, high])
+        self._values = torch.linspace(low, high, self.config.atoms)
+
+    def _prepare_critic(self, demo_rewards: Tensor) -> None:
+        if self.config.support is not None:
+            return
+        reward, horizon = self.reward, 1.0 / (1.0 - self.config.gamma)
+        high = min(float(torch.quantile(demo_rewards, 0.95)) * horizon, reward.highest_value(self.config.gamma))
+        floor = reward.config.floor
+        lowest = float(demo_rewards.min()) if floor is None else floor
+        if reward.config.variant == "negative":
+            low, high = (
+                min((lowest if floor is None else floor - reward.bound), float(demo_rewards.min())) * horizon,
+                0.0,
+            )
+        else:
+            # a value this low is as bad as losing all that a demonstration earns
+            low = -max(abs(high), abs(lowest))
+        margin = 0.1 * (high - low)
+        self._set_support(low - margin, high + margin)
+
+    def values(self, inputs: Tensor, actions: Tensor, live: bool = False) -> Tensor:
+        """See `Csil.values`; by the running statistics."""
+        rows = torch.cat((inputs, actions), -1)
+        return self._mean(self.critics(rows, "running", None if live else self._frozen_weights))
+
+    def _mean(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits, -1) @ self._values
+
+    def slope(self, inputs: Tensor, actions: Tensor) -> Tensor:
+        """See `Csil.slope`; in units of half the support."""
+        return super().slope(inputs, actions) / float(0.5 * (self._support[1] - self._support[0]))
+
+    @torch.no_grad()
+    def distribution(
+        self, batch: Batch, rows: Tensor, rewards: Tensor, divergence: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Target probabilities ``[B, N]``: of the critic with the smaller mean, shifted, projected.
+
+        Each value z becomes r + discount * min(z - beta * KL term, R_max / (1 - gamma)).
+
+        Args:
+            rows: ``[2 B, D + A]``, states and actions, then those that follow: statistics cover both.
+        """
+        size = len(batch)
+        logits = self.critics(rows, "batch", self._target_weights, slice(size, None))
+        lowest = self._mean(logits).argmin(0)
+        probabilities = torch.softmax(logits[lowest, torch.arange(size)], -1)
+        bound = self.reward.highest_value(self.config.gamma)
+        values = (self._values - self.temperature * divergence[:, None]).clamp_max(bound)
+        fixed = rewards + self.end_of(batch.rewards)
+        atoms = fixed[:, None] + batch.discounts[:, None] * values
+        low, high = float(self._support[0]), float(self._support[1])
+        projected, outside = project(low, high, atoms, probabilities)
+        return projected, {"value_clipped": float(outside.mean())}
+
+    def _error(
+        self, batch: Batch, actions: Tensor, rewards: Tensor, following: Tensor, divergence: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """Cross-entropy to the target distribution, summed over the critics."""
+        present = torch.cat((batch.observations, actions), -1)
+        rows = torch.cat((present, torch.cat((batch.next_observations, following), -1)))
+        target, metrics = self.distribution(batch, rows, rewards, divergence)
+        logits = self.critics(rows, "update", answered=slice(len(batch)))
+        loss = -(target * torch.log_softmax(logits, -1)).sum(-1).mean(1).sum()
+        return loss, self._mean(logits.detach()), metrics
+
+    def _constrain(self) -> None:
+        self.critics.unit_norm_()
+
+    def critic_step(self, batch: Batch) -> dict[str, float]:
+        """See `Csil.critic_step`."""
+        c = self.config
+        done = min(float(self._steps) / c.critic_decay_steps, 1.0)
+        self._adam.lr = c.critic_lr * (1.0 - done * (1.0 - c.critic_lr_end))
+        self._steps += 1
+        return super().critic_step(batch)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything `load` needs, as tensors."""
+        running = {f"running.{i}": t.data for i, t in enumerate((*self.critics.means, *self.critics.variances))}
+        return {**super().state(), "support": self._support, "critic_steps": self._steps, **running}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        super().load(state)
+        self._set_support(float(state["support"][0]), float(state["support"][1]))
+        self._steps.copy_(state["critic_steps"])
+        for i, tensor in enumerate((*self.critics.means, *self.critics.variances)):
+            tensor.data.copy_(state[f"running.{i}"])
