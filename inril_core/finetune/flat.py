@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from inril_core.finetune import shards
+
 
 class FlatParameters:
     """Moves parameters into one buffer; each parameter and its gradient become views of it.
@@ -29,10 +31,13 @@ class FlatParameters:
             offset += size
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Gradient of ``loss``, ``[P]``. The buffer is reused: clone it to keep it past the next call."""
+        """Gradient of ``loss``, ``[P]``. The buffer is reused: clone it to keep it past the next call.
+
+        In a data-parallel run it is that of the processes' average loss.
+        """
         self._gradient.zero_()
         loss.backward()
-        return self._gradient
+        return shards.average_(self._gradient)
 
 
 class Adam:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
+from inril_core.finetune import shards
 from inril_core.finetune.checkpoint import (
     append_line,
     read_checkpoint,
@@ -310,7 +311,7 @@ class Learner:
             lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._clones)
         )
         if "entropy" in metrics:
-            self._rl.temperature_step(metrics["entropy"])
+            self._rl.temperature_step(shards.mean_number(metrics["entropy"]))
         self.actor_updates += 1
         return metrics
 
@@ -343,12 +344,12 @@ class Learner:
         )
 
     def _close_window(self) -> dict[str, float]:
-        means = {name: sum(values) / len(values) for name, values in self._window.items()}
+        means = {name: shards.mean_number(sum(v) / len(v)) for name, v in self._window.items()}
         newest = self._log[-1].update if self._log else 0
         means["data_age_updates"] = float(self.updates - newest)
         means["temperature"] = self._rl.temperature
         if "il_loss" not in means:
-            with torch.no_grad():
+            with torch.no_grad(), shards.whole():
                 rows = self._clones.first(512)
                 means["il_loss"] = float(self._il.loss(rows.observations, rows.actions))
         self._window = {}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inril_core.finetune import shards
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -73,16 +75,18 @@ class Replay:
             self._added += len(rows)
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
-        """``size`` transitions, uniformly with replacement.
+        """``size`` transitions, uniformly with replacement; in a data-parallel run this process's part of them.
 
         Raises:
-            ValueError: the memory is empty.
+            ValueError: the memory is empty, or ``size`` cannot be cut evenly.
         """
+        if size % shards.size():
+            raise ValueError(f"{size} rows: must be a multiple of the {shards.size()} processes")
         with self._lock:
             if self._added == 0:
                 raise ValueError("replay is empty: ingest episodes before training")
             picks = torch.randint(len(self), (size,), generator=generator)
-            rows = self._rows.index_select(0, picks)
+            rows = self._rows.index_select(0, shards.own(picks))
         return self._batch(rows)
 
     def first(self, size: int) -> Batch:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
+from inril_core.finetune import shards
 from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
@@ -133,7 +134,7 @@ class Rlpd:
         """
         c = self.config
         with torch.no_grad():
-            noise = torch.randn(batch.actions.shape, generator=self._generator)
+            noise = shards.normal_like(batch.actions, self._generator)
             actions, log_prob = self._policy.sample(batch.next_observations, noise)
             q: Tensor = self.critics(batch.next_observations, actions, self._target_weights)
             if c.target_subset < c.critics:
@@ -160,7 +161,7 @@ class Rlpd:
         With ``behaviour_weight`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2.
         The buffer is reused by the next gradient of the same policy.
         """
-        noise = torch.randn(batch.actions.shape, generator=self._generator)
+        noise = shards.normal_like(batch.actions, self._generator)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
@@ -172,7 +173,7 @@ class Rlpd:
         if weight > 0.0:
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
             distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
-            loss = loss / value.detach().abs().mean().clamp_min(1e-3) + weight * distance
+            loss = loss / shards.mean(value.abs()).clamp_min(1e-3) + weight * distance
         entropy = -log_prob.detach().mean().item()
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
         return self._actor.gradient(loss), metrics
