@@ -23,6 +23,7 @@ from inril_core.finetune.checkpoint import (
 )
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.machine import compiled, precision, usable_device
 from inril_core.finetune.replay import Batch, Replay, join
 from inril_core.finetune.rollout import Segment, segments
 from inril_core.finetune.transitions import Transitions, transitions
@@ -119,21 +120,24 @@ class Learner:
         self._known: dict[str, str] = {}
         self._window: dict[str, list[float]] = {}
         self._generator = seeded(config, _STREAM)
+        device = usable_device(config.compute)
+        policy.to(device)
         policy.prepare_finetuning()
         self._actor = FlatParameters(p for p in policy.parameters() if p.requires_grad)
         self._rl = config.rl.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._il = config.il.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._combine = config.combine.build(self._actor, config.rl.actor_lr)  # type: ignore[attr-defined]
+        compiled(config.compute, policy, self._rl)
         self._base_lrs = {name: adam.lr for name, adam in self._combine.adams.items()}
         rl: Any = config.rl
         self._on_policy = rl.collection == "on_policy"
         capacity, inputs, action = config.schedule.replay_capacity, policy.input_size, interface.action_size
-        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk)
-        self._demos = Replay(capacity, inputs, action * policy.chunk)
+        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk, device)
+        self._demos = Replay(capacity, inputs, action * policy.chunk, device)
         # what is cloned may be cut into other pieces than what is valued: a plan of the base, a correction per step
         self._clones = self._demos
         if policy.imitation_chunk != policy.chunk:
-            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk)
+            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk, device)
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:
@@ -267,7 +271,8 @@ class Learner:
         if not self._prepared and hasattr(self._rl, "prepare"):
             self._rl.prepare(self._demos)
         self._prepared = True
-        metrics = self._on_policy_step() if self._on_policy else self._off_policy_step()
+        with precision(self.config.compute):
+            metrics = self._on_policy_step() if self._on_policy else self._off_policy_step()
         self.updates += 1
         for name, value in metrics.items():
             self._window.setdefault(name, []).append(value)
@@ -360,7 +365,7 @@ class Learner:
 
     def policy_state(self) -> dict[str, Tensor]:
         """A copy of the policy's parameters and buffers, ready to be packed."""
-        return {name: tensor.detach().clone() for name, tensor in self.policy.state_dict().items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.policy.state_dict().items()}
 
     def checkpoint(self, extra: dict[str, Any] | None = None) -> Path:
         """Write everything `resume` needs into one file, atomically; returns its path.

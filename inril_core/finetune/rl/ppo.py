@@ -100,7 +100,7 @@ class Ppo:
         self, config: Config, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
-        self.value = value_network(policy.input_size, config.hidden, generator)
+        self.value = value_network(policy.input_size, config.hidden, generator).to(flat.value.device)
         self._critic = FlatParameters(self.value.parameters())
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._rows: Rows | None = None
@@ -113,10 +113,11 @@ class Ppo:
         parts = []
         for s in rollout:
             with torch.no_grad():
-                values = self.value(s.inputs).squeeze(-1)
+                values = self.value(s.inputs).squeeze(-1).cpu()
             advantages, returns = generalised_advantages(s.rewards, values, s.bootstrap, c.gamma, c.gae_lambda)
             parts.append((s.inputs[:-1], s.raw, s.log_prob, advantages, returns))
-        self._rows = Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        device = self._critic.value.device
+        self._rows = Rows(*(torch.cat(column).to(device) for column in zip(*parts, strict=True)))
         self._order, self.stopped = [], False
         return c.epochs * min(c.minibatches, len(self._rows))
 

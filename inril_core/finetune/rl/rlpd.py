@@ -103,7 +103,7 @@ class Rlpd:
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         d, a = policy.input_size, policy.action_size
-        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator)
+        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator).to(flat.value.device)
         self._critic = FlatParameters(self.critics.parameters())
         self._target = self._critic.value.clone()
         shapes = list(self.critics.weights)
