@@ -136,9 +136,12 @@ class Rlpd:
         with torch.no_grad():
             noise = shards.normal_like(batch.actions, self._generator)
             actions, log_prob = self._policy.sample(batch.next_observations, noise)
-            q: Tensor = self.critics(batch.next_observations, actions, self._target_weights)
+            weights = self._target_weights
             if c.target_subset < c.critics:
-                q = q[torch.randperm(c.critics, generator=self._generator)[: c.target_subset]]
+                # drawn before they are asked: the others' answers would not be used
+                drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
+                weights = [w[drawn] for w in weights]
+            q: Tensor = self.critics(batch.next_observations, actions, weights)
             value = q.amin(0)
             if c.entropy_in_target:
                 value = value - self.temperature * log_prob
@@ -167,7 +170,8 @@ class Rlpd:
         actions = self._policy.executed(batch.observations, squashed)
         q = self.critics(batch.observations, actions, self._frozen_weights)
         value = q.mean(0) if self.config.actor_q == "mean" else q.amin(0)
-        loss = (self.temperature * log_prob - value).mean()
+        # without a temperature its graph is a sixth of the small operations, for nothing
+        loss = (self.temperature * log_prob - value).mean() if self.temperature > 0.0 else -value.mean()
         weight = self.behaviour_weight
         self._actor_steps += 1
         if weight > 0.0:
