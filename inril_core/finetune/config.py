@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
@@ -44,6 +52,20 @@ class ScheduleConfig(Settings):
     demo_growth: tuple[Literal["corrections", "successes"], ...] = ("corrections",)
 
 
+class ComputeConfig(Settings):
+    """What the learner computes on; the numbers of two settings differ by rounding.
+
+    Attributes:
+        device: networks, replay and batches live there; random numbers are drawn on the CPU for all.
+        precision: of the matrix products; sums, optimizer and parameters are float32 anyway.
+        compile: run the networks through torch.compile.
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
+
+
 class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
@@ -60,6 +82,7 @@ class FineTuneConfig(Settings):
     il: SerializeAsAny[MethodConfig]
     rewards: SerializeAsAny[MethodConfig]
     combine: SerializeAsAny[MethodConfig]
+    compute: ComputeConfig = ComputeConfig()
     metrics_every_updates: int = Field(200, ge=1)
     push_every_updates: int = Field(500, ge=1)
     checkpoint_every_updates: int = Field(2000, ge=1)
@@ -94,13 +117,21 @@ class FineTuneConfig(Settings):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The usual machine is not mentioned, so that digests and checkpoints of runs on it stay what they were."""
+        values: dict[str, Any] = handler(self)
+        if self.compute == ComputeConfig():
+            values.pop("compute", None)
+        return values
+
     def changed(self, **values: Any) -> "FineTuneConfig":
         """A validated copy with dotted settings replaced, e.g. ``changed(**{"combine.rl_per_il": 4})``.
 
         Raises:
             ConfigError: unknown setting or a value out of its range.
         """
-        data = self.model_dump(mode="json")
+        data = {**self.model_dump(mode="json"), "compute": self.compute.model_dump(mode="json")}
         for path, value in values.items():
             *parents, last = path.split(".")
             node = data

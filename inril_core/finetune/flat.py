@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from inril_core.finetune import shards
+
 
 class FlatParameters:
     """Moves parameters into one buffer; each parameter and its gradient become views of it.
@@ -29,16 +31,20 @@ class FlatParameters:
             offset += size
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Gradient of ``loss``, ``[P]``. The buffer is reused: clone it to keep it past the next call."""
+        """Gradient of ``loss``, ``[P]``. The buffer is reused: clone it to keep it past the next call.
+
+        In a data-parallel run it is that of the processes' average loss.
+        """
         self._gradient.zero_()
         loss.backward()
-        return self._gradient
+        return shards.average_(self._gradient)
 
 
 class Adam:
     """Adam (arXiv 1412.6980, algorithm 1) on a flat vector, split into direction and step.
 
-    ``direction`` is the step divided by minus the learning rate; the caller applies it, possibly projected.
+    ``direction`` is the step divided by minus the learning rate; the caller applies it, possibly projected. The moments
+    move to the device of the first gradient.
     """
 
     def __init__(self, size: int, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
@@ -49,6 +55,8 @@ class Adam:
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Take ``gradient [P]`` into the moments; returns m_hat / (sqrt(v_hat) + eps)."""
+        if self.first.device != gradient.device:
+            self.first, self.second = self.first.to(gradient.device), self.second.to(gradient.device)
         self.steps += 1
         beta1, beta2 = self.betas
         self.first.lerp_(gradient, 1.0 - beta1)

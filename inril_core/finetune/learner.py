@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
+from inril_core.finetune import shards
 from inril_core.finetune.checkpoint import (
     append_line,
     read_checkpoint,
@@ -22,6 +23,7 @@ from inril_core.finetune.checkpoint import (
 )
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.machine import compiled, precision, usable_device
 from inril_core.finetune.replay import Batch, Replay, join
 from inril_core.finetune.rollout import Segment, segments
 from inril_core.finetune.transitions import Transitions, transitions
@@ -118,6 +120,8 @@ class Learner:
         self._known: dict[str, str] = {}
         self._window: dict[str, list[float]] = {}
         self._generator = seeded(config, _STREAM)
+        device = usable_device(config.compute)
+        policy.to(device)
         policy.prepare_finetuning()
         self._actor = FlatParameters(p for p in policy.parameters() if p.requires_grad)
         self._rl = config.rl.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
@@ -126,16 +130,17 @@ class Learner:
             self._rl.reward = reward
         self._il = config.il.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._combine = config.combine.build(self._actor, config.rl.actor_lr)  # type: ignore[attr-defined]
+        compiled(config.compute, policy, self._rl)
         self._base_lrs = {name: adam.lr for name, adam in self._combine.adams.items()}
         rl: Any = config.rl
         self._on_policy = rl.collection == "on_policy"
         capacity, inputs, action = config.schedule.replay_capacity, policy.input_size, interface.action_size
-        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk)
-        self._demos = Replay(capacity, inputs, action * policy.chunk)
+        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk, device)
+        self._demos = Replay(capacity, inputs, action * policy.chunk, device)
         # what is cloned may be cut into other pieces than what is valued: a plan of the base, a correction per step
         self._clones = self._demos
         if policy.imitation_chunk != policy.chunk:
-            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk)
+            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk, device)
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:
@@ -269,7 +274,8 @@ class Learner:
         if not self._prepared and hasattr(self._rl, "prepare"):
             self._rl.prepare(self._demos)
         self._prepared = True
-        metrics = self._on_policy_step() if self._on_policy else self._off_policy_step()
+        with precision(self.config.compute):
+            metrics = self._on_policy_step() if self._on_policy else self._off_policy_step()
         self.updates += 1
         for name, value in metrics.items():
             self._window.setdefault(name, []).append(value)
@@ -313,7 +319,7 @@ class Learner:
             lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._clones)
         )
         if "entropy" in metrics:
-            self._rl.temperature_step(metrics["entropy"])
+            self._rl.temperature_step(shards.mean_number(metrics["entropy"]))
         self.actor_updates += 1
         return metrics
 
@@ -346,12 +352,12 @@ class Learner:
         )
 
     def _close_window(self) -> dict[str, float]:
-        means = {name: sum(values) / len(values) for name, values in self._window.items()}
+        means = {name: shards.mean_number(sum(v) / len(v)) for name, v in self._window.items()}
         newest = self._log[-1].update if self._log else 0
         means["data_age_updates"] = float(self.updates - newest)
         means["temperature"] = self._rl.temperature
         if "il_loss" not in means:
-            with torch.no_grad():
+            with torch.no_grad(), shards.whole():
                 rows = self._clones.first(512)
                 means["il_loss"] = float(self._il.loss(rows.observations, rows.actions))
         self._window = {}
@@ -362,7 +368,7 @@ class Learner:
 
     def policy_state(self) -> dict[str, Tensor]:
         """A copy of the policy's parameters and buffers, ready to be packed."""
-        return {name: tensor.detach().clone() for name, tensor in self.policy.state_dict().items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.policy.state_dict().items()}
 
     def checkpoint(self, extra: dict[str, Any] | None = None) -> Path:
         """Write everything `resume` needs into one file, atomically; returns its path.

@@ -1,8 +1,14 @@
 """How the machine is used by training."""
 
 import ctypes
+import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.config import ComputeConfig
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _KEEP_BYTES = 1 << 28
@@ -14,6 +20,7 @@ def use_one_thread() -> None:
     Runs then repeat to the bit and leave the other cores alone. Without the last point glibc returns each
     activation of 128 kB to the kernel and faults its pages in again, a third of an update of a small network.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's matrix products are refused
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     # nothing here reads memory it has not written; filling it would cost a tenth of an update
@@ -24,3 +31,31 @@ def use_one_thread() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
     except (OSError, AttributeError):
         pass  # not glibc: slower, same numbers
+
+
+def usable_device(compute: ComputeConfig) -> torch.device:
+    """The device asked for.
+
+    Raises:
+        ConfigError: this machine does not have it.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "compute.device = 'cuda': this torch finds no GPU; install a CUDA build of the same torch version, or use cpu"
+        )
+    return torch.device(compute.device)
+
+
+def precision(compute: ComputeConfig) -> AbstractContextManager[object]:
+    """A fresh context in which matrix products are of the precision asked for."""
+    if compute.precision == "float32":
+        return nullcontext()
+    return torch.autocast(compute.device, torch.bfloat16)
+
+
+def compiled(compute: ComputeConfig, *owners: object) -> None:
+    """Where asked for, compile each network among ``owners`` and their attributes, in place."""
+    if compute.compile:
+        networks = [m for owner in owners for m in (owner, *vars(owner).values()) if isinstance(m, nn.Module)]
+        for network in dict.fromkeys(networks):
+            network.compile()

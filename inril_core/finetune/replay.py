@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inril_core.finetune import shards
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -33,15 +35,18 @@ class Replay:
     Args:
         capacity: rows kept; the oldest are overwritten.
         observation_size, action_size: widths of inputs and actions.
+        device: where the rows live and batches are made.
     """
 
-    def __init__(self, capacity: int, observation_size: int, action_size: int) -> None:
+    def __init__(
+        self, capacity: int, observation_size: int, action_size: int, device: torch.device | str = "cpu"
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: must be >= 1")
         d, a = observation_size, action_size
         self.capacity = capacity
         self._columns = (d, a, 1, 1, d, a)
-        self._rows = torch.zeros((capacity, sum(self._columns)))
+        self._rows = torch.zeros((capacity, sum(self._columns)), device=device)
         self._added = 0
         self._lock = threading.Lock()
 
@@ -64,7 +69,7 @@ class Replay:
         )
         if tuple(part.shape[1] for part in parts) != self._columns:
             raise ValueError(f"columns {[part.shape[1] for part in parts]}: must be {list(self._columns)}")
-        rows = torch.cat(parts, 1)
+        rows = torch.cat([part.to(self._rows.device) for part in parts], 1)
         if not torch.isfinite(rows).all():
             raise ValueError("a transition contains NaN or infinity")
         with self._lock:
@@ -73,16 +78,18 @@ class Replay:
             self._added += len(rows)
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
-        """``size`` transitions, uniformly with replacement.
+        """``size`` transitions, uniformly with replacement; in a data-parallel run this process's part of them.
 
         Raises:
-            ValueError: the memory is empty.
+            ValueError: the memory is empty, or ``size`` cannot be cut evenly.
         """
+        if size % shards.size():
+            raise ValueError(f"{size} rows: must be a multiple of the {shards.size()} processes")
         with self._lock:
             if self._added == 0:
                 raise ValueError("replay is empty: ingest episodes before training")
             picks = torch.randint(len(self), (size,), generator=generator)
-            rows = self._rows.index_select(0, picks)
+            rows = self._rows.index_select(0, shards.own(picks).to(self._rows.device))
         return self._batch(rows)
 
     def first(self, size: int) -> Batch:
@@ -93,6 +100,11 @@ class Replay:
     def _batch(self, rows: Tensor) -> Batch:
         observations, actions, rewards, discounts, following, next_actions = rows.split(self._columns, 1)
         return Batch(observations, actions, rewards.squeeze(1), discounts.squeeze(1), following, next_actions)
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory per transition."""
+        return self._rows.shape[1] * self._rows.element_size()
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""

@@ -150,7 +150,7 @@ class Policy(nn.Module, ABC):
         Fine where the demonstrations were, and still telling far from them: a start ten std away is an input of
         2.4, not a saturated layer.
         """
-        z = (observations - self.observation_mean) / self.observation_std
+        z = (observations.to(self.observation_mean.device) - self.observation_mean) / self.observation_std
         return torch.sign(z) * torch.log1p(z.abs())
 
     def inputs(self, episode: Episode) -> Tensor:
@@ -309,9 +309,10 @@ class SquashedGaussian(Policy):
         raw = mean
         if explore:
             noise = rng.standard_normal(self.action_size).astype(np.float32)
-            raw = mean + torch.exp(log_std) * torch.from_numpy(noise)
+            raw = mean + torch.exp(log_std) * torch.from_numpy(noise).to(mean.device)
         log_prob = float(log_density(raw, mean, log_std))
-        return Decision(self.executed(inputs, torch.tanh(raw)).numpy(), raw.numpy(), log_prob, aux)
+        executed = self.executed(inputs, torch.tanh(raw))
+        return Decision(executed.cpu().numpy(), raw.cpu().numpy(), log_prob, aux)
 
 
 def gaussian_imitation_loss(mean: Tensor, log_std: Tensor, actions: Tensor, settings: ImitationSettings) -> Tensor:

@@ -200,7 +200,8 @@ class ResidualPolicy(SquashedGaussian):
             # a fresh plan each time: what the base would do if it were asked here
             noise = exploration_rng(episode.seed, int(t))
             base[t] = torch.from_numpy(self.base.act(episode.observations[t], False, noise, Memory()).action)
-        return torch.cat((self.normalise(torch.tensor(episode.observations)), base), 1)
+        rows = self.normalise(torch.tensor(episode.observations))
+        return torch.cat((rows, base.to(rows.device)), 1)
 
     def refresh(self, inputs: Tensor) -> Tensor:
         """See `Policy.refresh`: a base that is being trained no longer answers what was recorded."""
@@ -236,4 +237,4 @@ class ResidualPolicy(SquashedGaussian):
         row = self.normalise(self.checked(observation))
         # the base's plan needs noise also when the residual acts by its mode (a diffusion base samples)
         base = self.base.act(observation, explore and self.config.explore_base, rng, memory).action
-        return self.decide(torch.cat((row, torch.from_numpy(base))), explore, rng, base)
+        return self.decide(torch.cat((row, torch.from_numpy(base).to(row.device))), explore, rng, base)

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from inril_core.finetune import shards
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.rollout import Segment, generalised_advantages
@@ -58,6 +59,8 @@ class Config(MethodConfig):
 class Rows:
     """A rollout as one table, and the minibatch being worked on."""
 
+    share = 1.0  # see `shards.share`
+
     def __init__(self, inputs: Tensor, raw: Tensor, log_prob: Tensor, advantages: Tensor, returns: Tensor) -> None:
         self.inputs, self.raw, self.log_prob, self.advantages, self.returns = (
             inputs,
@@ -97,7 +100,7 @@ class Ppo:
         self, config: Config, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
-        self.value = value_network(policy.input_size, config.hidden, generator)
+        self.value = value_network(policy.input_size, config.hidden, generator).to(flat.value.device)
         self._critic = FlatParameters(self.value.parameters())
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._rows: Rows | None = None
@@ -110,15 +113,18 @@ class Ppo:
         parts = []
         for s in rollout:
             with torch.no_grad():
-                values = self.value(s.inputs).squeeze(-1)
+                values = self.value(s.inputs).squeeze(-1).cpu()
             advantages, returns = generalised_advantages(s.rewards, values, s.bootstrap, c.gamma, c.gae_lambda)
             parts.append((s.inputs[:-1], s.raw, s.log_prob, advantages, returns))
-        self._rows = Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        device = self._critic.value.device
+        self._rows = Rows(*(torch.cat(column).to(device) for column in zip(*parts, strict=True)))
         self._order, self.stopped = [], False
         return c.epochs * min(c.minibatches, len(self._rows))
 
     def next_minibatch(self) -> Rows:
-        """The next piece of the rollout; every epoch visits each row once, in a new order.
+        """The next piece of the rollout, its advantages normalised; every epoch visits each row once, in a new order.
+
+        In a data-parallel run it is this process's part of the piece.
 
         Raises:
             ValueError: no rollout was taken in.
@@ -128,18 +134,26 @@ class Ppo:
         if not self._order:
             order = torch.randperm(len(self._rows), generator=self._generator)
             self._order = list(order.chunk(min(self.config.minibatches, len(self._rows))))
-        return self._rows.pick(self._order.pop(0))
+        order = self._order.pop(0)
+        advantages = normalised(self._rows.advantages[order])
+        part = shards.own(torch.arange(len(order)))
+        share = shards.share(len(part), len(order))
+        if len(part) == 0:  # a piece of fewer rows than processes: somebody else's row, which does not count
+            part = torch.zeros(1, dtype=torch.long)
+        rows = self._rows.pick(order[part])
+        rows.advantages, rows.share = advantages[part], share
+        return rows
 
     def critic_step(self, batch: Rows) -> dict[str, float]:
         """One step on the squared error to the returns."""
         values = self.value(batch.inputs).squeeze(-1)
-        loss = 0.5 * (values - batch.returns).square().mean()
+        loss = 0.5 * (values - batch.returns).square().mean() * batch.share
         gradient = _clipped(self._critic.gradient(loss), self.config.grad_clip)
         self._critic.value.sub_(self._adam.direction(gradient), alpha=self._adam.lr)
-        return {"critic_loss": loss.item(), "q_mean": float(values.detach().mean())}
+        return {"critic_loss": loss.item(), "q_mean": float(values.detach().mean()) * batch.share}
 
     def actor_gradient(self, batch: Rows) -> tuple[Tensor, dict[str, float]]:
-        """Gradient ``[P]`` of the clipped surrogate (PPO eq. 7), negated; advantages are normalised per minibatch.
+        """Gradient ``[P]`` of the clipped surrogate (PPO eq. 7), negated.
 
         The buffer is reused by the next gradient of the same policy.
         """
@@ -148,17 +162,18 @@ class Ppo:
         log_prob = log_density(batch.raw, mean, log_std)
         log_ratio = log_prob - batch.log_prob
         ratio = torch.exp(log_ratio)
-        advantages = normalised(batch.advantages)
-        loss = clipped_surrogate(ratio, advantages, c.clip)
+        loss = clipped_surrogate(ratio, batch.advantages, c.clip)
         entropy = (log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1).mean()
         if c.entropy_weight > 0.0:
             loss = loss - c.entropy_weight * entropy
+        loss = loss * batch.share
         with torch.no_grad():
-            kl = float((ratio - 1.0 - log_ratio).mean())
+            kl = float(shards.mean(ratio - 1.0 - log_ratio, batch.share))
             clipped_share = float(((ratio - 1.0).abs() > c.clip).float().mean())
         if c.kl_stop is not None and kl > c.kl_stop:
             self.stopped = True
-        metrics = {"rl_loss": loss.item(), "entropy": entropy.item(), "kl": kl, "clipped": clipped_share}
+        metrics = {"rl_loss": loss.item(), "entropy": entropy.item() * batch.share}
+        metrics |= {"kl": kl, "clipped": clipped_share * batch.share}
         return _clipped(self._actor.gradient(loss), c.grad_clip), metrics
 
     def temperature_step(self, entropy: float) -> None:

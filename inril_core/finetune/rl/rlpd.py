@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
+from inril_core.finetune import shards
 from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
@@ -102,7 +103,7 @@ class Rlpd:
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         d, a = policy.input_size, policy.action_size
-        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator)
+        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator).to(flat.value.device)
         self._critic = FlatParameters(self.critics.parameters())
         self._target = self._critic.value.clone()
         shapes = list(self.critics.weights)
@@ -133,11 +134,14 @@ class Rlpd:
         """
         c = self.config
         with torch.no_grad():
-            noise = torch.randn(batch.actions.shape, generator=self._generator)
+            noise = shards.normal_like(batch.actions, self._generator)
             actions, log_prob = self._policy.sample(batch.next_observations, noise)
-            q: Tensor = self.critics(batch.next_observations, actions, self._target_weights)
+            weights = self._target_weights
             if c.target_subset < c.critics:
-                q = q[torch.randperm(c.critics, generator=self._generator)[: c.target_subset]]
+                # drawn before they are asked: the others' answers would not be used
+                drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
+                weights = [w[drawn] for w in weights]
+            q: Tensor = self.critics(batch.next_observations, actions, weights)
             value = q.amin(0)
             if c.entropy_in_target:
                 value = value - self.temperature * log_prob
@@ -160,19 +164,20 @@ class Rlpd:
         With ``behaviour_weight`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2.
         The buffer is reused by the next gradient of the same policy.
         """
-        noise = torch.randn(batch.actions.shape, generator=self._generator)
+        noise = shards.normal_like(batch.actions, self._generator)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
         q = self.critics(batch.observations, actions, self._frozen_weights)
         value = q.mean(0) if self.config.actor_q == "mean" else q.amin(0)
-        loss = (self.temperature * log_prob - value).mean()
+        # without a temperature its graph is a sixth of the small operations, for nothing
+        loss = (self.temperature * log_prob - value).mean() if self.temperature > 0.0 else -value.mean()
         weight = self.behaviour_weight
         self._actor_steps += 1
         if weight > 0.0:
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
             distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
-            loss = loss / value.detach().abs().mean().clamp_min(1e-3) + weight * distance
+            loss = loss / shards.mean(value.abs()).clamp_min(1e-3) + weight * distance
         entropy = -log_prob.detach().mean().item()
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
         return self._actor.gradient(loss), metrics

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from rclpy.clock import Clock, ClockType
 from inril_core.data import BlobRefused, BlobShelf, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
-from inril_core.finetune import DEFAULT_PRESET
+from inril_core.finetune import DEFAULT_PRESET, follow, shards
 from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.learner import CHECKPOINT_NAME, Learner
 from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.metrics import MetricsLog
+from inril_core.finetune.parallel import LeadingLearner, make_learner
 from inril_core.finetune.versions import VersionCounter
 from inril_core.policies import load_policy
 from inril_core.run import default_key_path, open_run
@@ -46,7 +48,8 @@ class LearnerNode(InrilPlainNode):
     """Publishes /policy_weights and /learner_status; serves /learner/read_blob.
 
     Training runs in the node's own thread, in slices between which it listens. It pushes every
-    ``push_every_updates`` of the preset, and whenever it has caught up with the data.
+    ``push_every_updates`` of the preset, and whenever it has caught up with the data. Under torchrun the first process
+    is the node, and the others share its training.
     """
 
     def __init__(self) -> None:
@@ -100,7 +103,7 @@ class LearnerNode(InrilPlainNode):
                 "pre-train again under this contract"
             )
         config = load_config(preset).changed(seed=seed)
-        learner = Learner(config, self.contract, policy, read_demos(Path(demos), self.contract), self._folder)
+        learner = make_learner(config, self.contract, policy, read_demos(Path(demos), self.contract), self._folder)
         if (self._folder / CHECKPOINT_NAME).exists():
             learner.resume()
             self.get_logger().info(f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes")
@@ -112,6 +115,9 @@ class LearnerNode(InrilPlainNode):
             self._calls.cancel()
         if hasattr(self, "_checkpointed_updates"):
             self._learner.checkpoint()
+        if isinstance(getattr(self, "_learner", None), LeadingLearner):
+            self._learner.stop()
+            shards.stop()
         if hasattr(self, "_metrics"):
             self._metrics.close()
 
@@ -282,7 +288,9 @@ class LearnerNode(InrilPlainNode):
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point; under torchrun all processes but the first only follow."""
+    if shards.in_torchrun() and os.environ.get("RANK", "0") != "0":
+        sys.exit(follow.main())
     run_node(LearnerNode)
 
 

@@ -1,0 +1,34 @@
+"""A process that shares the work of a learner on another machine; started by torchrun, see docs/finetuning.md.
+
+torchrun ... -m inril_core.finetune.follow
+"""
+
+import sys
+
+from inril_core.errors import InrilError
+from inril_core.finetune import shards
+from inril_core.finetune.machine import use_one_thread
+from inril_core.finetune.parallel import follow
+
+
+def main() -> int:
+    """Entry point. Exit code 1 if the leader or another process was lost."""
+    use_one_thread()
+    try:
+        if not shards.in_torchrun():
+            print("nobody to follow: start it by torchrun, see docs/finetuning.md", file=sys.stderr)
+            return 1
+        if shards.start() == 0:
+            print("rank 0 leads: start a learner there, and this on the other machines", file=sys.stderr)
+            return 1
+        follow()
+    except InrilError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        shards.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
