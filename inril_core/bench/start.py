@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 
 from inril_core.bench.job import Job, task_digest
 from inril_core.bench.meter import Meter
@@ -24,7 +23,7 @@ from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.local import collect_demos, evaluate
 from inril_core.finetune.pretrain import pretrain
-from inril_core.policies import load_policy, save_policy
+from inril_core.policies import Policy, load_policy, save_policy
 from inril_core.session.plan import episode_seed
 
 
@@ -37,7 +36,7 @@ class Start:
     demos: demonstrations, successful or not.
     """
 
-    policy: nn.Module
+    policy: Policy
     weights: str
     successes: int
     mean_return: float
