@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from inril_core.bench.job import Job, task_digest
 from inril_core.bench.meter import Meter
 from inril_core.bench.origin import code_digest
