@@ -195,13 +195,13 @@ def _steps(lines: Sequence[Line], rate: float, for_good: bool) -> str:
 
 def _chance(groups: Groups) -> str:
     lines = [line for group in groups.values() for line in group]
-    rate = float(np.mean([measures.start_rate(line) for line in lines]))
+    rate = float(np.mean([measures.curve(line)[1][0] for line in lines]))
     points = int(np.median([len(line["curve"]) for line in lines]))
     episodes = lines[0]["curve_settings"][0]
     expected = 100 * measures.drop_by_chance(rate, episodes, points)
     return (
-        f"A policy that never changed, with the mean start's success of {100 * rate:.0f} %, would show a worst drop of "
-        f"{expected:.0f} points on average, only because {episodes} episodes a point are few."
+        f"A policy that never changed, with the mean success of {100 * rate:.0f} % at the curves' first point, would show "
+        f"a worst drop of {expected:.0f} points on average, only because {episodes} episodes a point are few."
     )
 
 
