@@ -36,7 +36,7 @@ def final_rate(line: Line) -> float:
 
 def warmup_steps(line: Line) -> int:
     """Environment steps before the first update."""
-    return int(line["config"]["schedule"]["warmup_steps"])
+    return int(line["first_update_step"])
 
 
 def curve(line: Line) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _run(job: Job, starts: Path, on_step: Callable[[int], None] | None) -> dict[
                 raise _TimeIsUp
 
         capped = False
-        with tempfile.TemporaryDirectory() as folder, _timed_learner() as learner_s:
+        with tempfile.TemporaryDirectory() as folder, _watched_learner() as watch:
             curve_seeds = range(CURVE_FIRST_SEED, CURVE_FIRST_SEED + job.curve_episodes)
             first_seed = episode_seed("train", 0, job.seed)
             try:
@@ -113,10 +114,11 @@ def _run(job: Job, starts: Path, on_step: Callable[[int], None] | None) -> dict[
         "cosines": cosines(seen),
         **({"returns": returns} if task.rewarded else {}),
         **counts,
+        "first_update_step": counts["env_steps"] if watch.first_update_step is None else watch.first_update_step,
         "capped": capped,
         "fine_tune_s": round(fine_tune_s, 1),
-        "learner_s": round(learner_s[0], 1),
-        "updates_per_s": round(counts["updates"] / learner_s[0], 1) if learner_s[0] > 0.0 else None,
+        "learner_s": round(watch.learner_s, 1),
+        "updates_per_s": round(counts["updates"] / watch.learner_s, 1) if watch.learner_s > 0.0 else None,
     }
 
 
@@ -140,20 +142,30 @@ def batched(values: Sequence[float], size: int) -> list[Sequence[float]]:
     return [values[i : i + size] for i in range(0, len(values), size)]
 
 
+@dataclass
+class _Watch:
+    """What was seen of a learner: seconds in its training steps, environment steps before the first of them."""
+
+    learner_s: float = 0.0
+    first_update_step: int | None = None
+
+
 @contextmanager
-def _timed_learner() -> Iterator[list[float]]:
-    """The seconds spent in training steps, as the only item of a list. The learner itself reads no clock."""
-    seconds, plain = [0.0], Learner.train_step
+def _watched_learner() -> Iterator[_Watch]:
+    """The learner itself reads no clock."""
+    watch, plain = _Watch(), Learner.train_step
 
     def timed(self: Learner) -> dict[str, float] | None:
+        if watch.first_update_step is None:
+            watch.first_update_step = self.ingested_steps
         began_s = time.perf_counter()
         try:
             return plain(self)
         finally:
-            seconds[0] += time.perf_counter() - began_s
+            watch.learner_s += time.perf_counter() - began_s
 
     Learner.train_step = timed  # type: ignore[method-assign]
     try:
-        yield seconds
+        yield watch
     finally:
         Learner.train_step = plain  # type: ignore[method-assign]

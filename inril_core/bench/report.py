@@ -59,27 +59,17 @@ def _how(experiment: Experiment, state: State) -> list[str]:
         f"starts, the same for every method.{few} Before and after: acting by the mode on starts that no other part of "
         "the run uses. The weights are the last ones, none are selected."
     )
-    if experiment.method_budget_steps:
-        given = ", ".join(f"{name} {steps}" for name, steps in experiment.method_budget_steps.items())
-        text += f" **Not the same budget for all**: {given} environment steps."
     return [text]
 
 
 def _task(experiment: Experiment, groups: Groups, folder: Path, stem: str) -> tuple[list[str], list[Path]]:
-    first = next(iter(groups.values()))[0]
-    schedule = first["config"]["schedule"]
-    shared = (
-        f"{first['demos']} demonstrations, {schedule['budget_steps']} environment steps, {schedule['warmup_steps']} of "
-        f"them before the first update; {first['start_episodes']} evaluation episodes before and "
-        f"{first['final_episodes']} after, {first['curve_settings'][0]} at each point of the learning curve."
-    )
     colour = plots.colours(list(experiment.methods))
     pictures = {name: folder / f"{stem}_{name}.png" for name in ("curves", "results", "cosines")}
     plots.learning_curves(groups, experiment.baseline, colour, pictures["curves"])
     plots.results(groups, colour, pictures["results"])
     if not plots.cosines(groups, colour, pictures["cosines"]):
         del pictures["cosines"]
-    text = [shared, "", *_result_table(groups), "", f"![results]({pictures['results'].name})", ""]
+    text = [_shared(groups), "", *_result_table(groups), "", f"![results]({pictures['results'].name})", ""]
     text += [f"![learning curves]({pictures['curves'].name})", "", glossary.CURVES, ""]
     text += ["### On the way", "", *_way_table(groups), "", _chance(groups), ""]
     if experiment.baseline is not None and experiment.baseline in groups and len(groups) > 1:
@@ -89,6 +79,21 @@ def _task(experiment: Experiment, groups: Groups, folder: Path, stem: str) -> tu
     if "cosines" in pictures:
         text += ["### Gradients", "", f"![cosines]({pictures['cosines'].name})", ""]
     return text, list(pictures.values())
+
+
+def _shared(groups: Groups) -> str:
+    """What all runs of a task have in common, and a warning where they have not."""
+    first = next(iter(groups.values()))[0]
+    budgets = {method: int(lines[0]["config"]["schedule"]["budget_steps"]) for method, lines in groups.items()}
+    text = (
+        f"{first['demos']} demonstrations a seed; {first['start_episodes']} evaluation episodes before and "
+        f"{first['final_episodes']} after, {first['curve_settings'][0]} at each point of the learning curve. "
+    )
+    if len(set(budgets.values())) == 1:
+        text += f"{budgets[first['method']]} environment steps"
+    else:
+        text += "**Not the same number of environment steps**: " + ", ".join(f"{m} {n}" for m, n in budgets.items())
+    return text + "."
 
 
 def _result_table(groups: Groups) -> list[str]:
@@ -200,8 +205,8 @@ def _chance(groups: Groups) -> str:
     episodes = lines[0]["curve_settings"][0]
     expected = 100 * measures.drop_by_chance(rate, episodes, points)
     return (
-        f"A policy that never changed, with the mean success of {100 * rate:.0f} % at the curves' first point, would show "
-        f"a worst drop of {expected:.0f} points on average, only because {episodes} episodes a point are few."
+        f"A policy that never changed, with the {100 * rate:.0f} % of the curves' first points, would show a "
+        f"worst drop of {expected:.0f} points on average, only because {episodes} episodes a point are few."
     )
 
 

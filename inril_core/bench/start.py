@@ -29,7 +29,7 @@ from inril_core.session.plan import episode_seed
 @dataclass(frozen=True)
 class Start:
     """Attributes:
-    weights: SHA-256 (16 hex digits) of the file of the cloned policy; equal: the same weights.
+    weights: see `weights_digest`.
     successes: of the cloned policy on the first evaluation's starts.
     mean_return: in the same episodes.
     demos: demonstrations, successful or not.
@@ -77,7 +77,7 @@ def get_start(job: Job, config: FineTuneConfig, task: Meter, folder: Path) -> St
             facts = {
                 "successes": int(wins),
                 "mean_return": round(sum(task.take("eval")) / job.start_episodes, 3),
-                "weights": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
+                "weights": weights_digest(policy),
             }
             write_atomically(facts_file, json.dumps(facts).encode())
     try:
@@ -85,6 +85,15 @@ def get_start(job: Job, config: FineTuneConfig, task: Meter, folder: Path) -> St
     except ConfigError as error:
         raise ConfigError(f"{error}; a kept start is damaged: delete {file}") from error
     return Start(policy, facts["weights"], facts["successes"], facts["mean_return"], demos)
+
+
+def weights_digest(policy: Policy) -> str:
+    """SHA-256 (16 hex digits) of a policy's parameters and buffers. Not of its file: safetensors orders its metadata
+    as it likes."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(policy.state_dict().items()):
+        whole.update(name.encode() + b"\0" + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

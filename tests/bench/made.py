@@ -47,6 +47,7 @@ def line(job: Job, final: int = 97, error: str | None = None, **changes: Any) ->
         "cosines": [[200, -0.1, 0.0, 0.3], [400, -0.2, 0.01, 0.2]] if job.method == "interleave" else [],
         "updates": 3000,
         "env_steps": 4000,
+        "first_update_step": 1000,
         "capped": False,
         "fine_tune_s": 10.0,
         "learner_s": 6.0,

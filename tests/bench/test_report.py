@@ -73,8 +73,10 @@ def test_several_tasks_have_a_part_each_and_one_together(tmp_path) -> None:
 
 def test_runs_stopped_early_and_unequal_budgets_are_told(tmp_path) -> None:
     made = experiment(method_budget_steps={"rl_only": 9000})
-    text = page(made, [line(made.jobs()[0], capped=True)], tmp_path)
-    assert "stopped at 4000 steps" in text and "Not the same budget for all" in text and "rl_only 9000" in text
+    text = page(made, [line(made.jobs()[0], capped=True), line(made.jobs()[1])], tmp_path)
+    assert "stopped at 4000 steps" in text
+    assert "**Not the same number of environment steps**: interleave 4000, rl_only 9000." in text
+    assert "4000 environment steps." in page(experiment(), [line(job) for job in experiment().jobs()], tmp_path)
 
 
 FILE = """

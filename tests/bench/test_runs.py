@@ -40,6 +40,7 @@ def test_a_run_repeats_and_methods_share_their_start(tmp_path) -> None:
     strip = [{k: v for k, v in line.items() if k not in TIMES} for line in (first, again)]
     assert strip[0] == strip[1]
     assert json.loads(compact(first))["cosines"] and not other["cosines"]
+    assert 100 <= first["first_update_step"] <= first["curve"][0][0]
     assert [point[2] for point in first["curve"]] == [1] * len(first["curve"]) and first["curve"][0][0] >= 100
 
 
