@@ -6,6 +6,7 @@ READY := $(VENV)/.inril-ready
 BUILT := $(VENV)/.inril-built
 INTERFACES := $(wildcard ros2_ws/src/inril_msgs/*/*.msg ros2_ws/src/inril_msgs/*/*.srv ros2_ws/src/inril_msgs/CMakeLists.txt)
 PACKAGES := $(wildcard ros2_ws/src/*/package.xml ros2_ws/src/*/setup.py launch/*.launch.py)
+EXPERIMENT ?= bench/insert_leg.yaml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DEFAULT_GOAL := help
@@ -27,9 +28,9 @@ lint: $(BUILT)  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(BUILT)  ## the slow evidence: method comparison, simulator speed (resumes where it stopped)
+bench: $(BUILT)  ## the slow evidence: simulator speed, experiments (resumes; EXPERIMENT=bench/smoke.yaml for one)
 	@$(BIN)/python -m inril_core.sim.benchmark
-	@$(BIN)/python -m inril_core.finetune.compare
+	@for file in $(EXPERIMENT); do $(BIN)/inril bench $$file || exit 1; done
 
 clean:  ## remove the virtual environment and everything built (runs/ stays)
 	rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log
@@ -41,7 +42,7 @@ $(READY): constraints.txt pyproject.toml tools/repair_ros_wheels.py tools/system
 	@echo "installing Python packages into .venv (about 2 minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^setuptools==' constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev,bench]'
 	@$(BIN)/python tools/repair_ros_wheels.py
 	@touch $@
 

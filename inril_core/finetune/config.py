@@ -186,12 +186,28 @@ def _read_values(source: str, depth: int = 0) -> Any:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{source}: cannot be read: {error}") from error
-    if not isinstance(values, dict) or "base" not in values:
+    return layered_values(values, source, depth) if isinstance(values, dict) else values
+
+
+def layered_values(values: dict[str, Any], source: str, depth: int = 0) -> dict[str, Any]:
+    """``values`` over those of their ``base``, part by part; a part of another method replaces the base's whole.
+
+    Args:
+        values: settings; ``base`` in them, if any, is a preset, a path or a mapping of settings.
+        source: for messages.
+
+    Raises:
+        ConfigError: the base cannot be read, or bases refer to each other.
+    """
+    if "base" not in values:
         return values
     if depth > 4:
         raise ConfigError(f"{source}: base presets refer to each other")
-    base = _read_values(str(values.pop("base")), depth + 1)
+    given = values["base"]
+    base = dict(given) if isinstance(given, dict) else _read_values(str(given), depth + 1)
     for key, value in values.items():
+        if key == "base":
+            continue
         other_method = _method_of(value) not in (None, _method_of(base.get(key)))
         if isinstance(value, dict) and isinstance(base.get(key), dict) and not other_method:
             base[key] = {**base[key], **value}

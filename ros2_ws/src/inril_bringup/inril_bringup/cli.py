@@ -12,6 +12,7 @@ from pathlib import Path
 from inril_bringup import demo
 from inril_bringup.environment import leave_foreign_ros
 from inril_bringup.graph import Graph, Value, load_graph, packaged_graphs, parse_values
+from inril_core.bench import command as bench_command
 from inril_core.errors import ConfigError, InrilError
 from inril_core.finetune import DEFAULT_PRESET
 
@@ -121,6 +122,9 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
     )
     demo.add_arguments(whole)
 
+    bench = _add(commands, "bench", _bench, bench_command.SUMMARY, *bench_command.EXAMPLES)
+    bench_command.add_arguments(bench)
+
 
 def _add_operating(commands: argparse._SubParsersAction) -> None:
     check = _add(
@@ -200,6 +204,10 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from inril_bringup.pretrain import pretrain
 
     return pretrain(arguments)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    return bench_command.run(arguments)
 
 
 def _preflight(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,163 @@
+"""An experiment: which tasks, which methods, which seeds, how long. Read from a YAML file, validated, frozen."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from inril_core.bench.job import Job
+from inril_core.errors import ConfigError
+from inril_core.finetune.config import FineTuneConfig, config_from_values, layered_values
+from inril_core.finetune.methods import Settings, describe
+
+# written over a method's settings, in this order: the experiment's, the task's
+_Overrides = dict[str, Any]
+
+
+class CurveSettings(Settings):
+    """Evaluations during training, always from the same starts: before the first update, then every so often."""
+
+    episodes: int = Field(25, ge=1)
+    every_steps: int = Field(1000, ge=1)
+
+
+class TaskSettings(Settings):
+    """What differs for one task; None: the experiment's."""
+
+    budget_steps: int | None = Field(None, ge=1)
+    demos: int | None = Field(None, ge=1)
+    curve: CurveSettings | None = None
+    overrides: _Overrides = {}
+
+
+class Experiment(Settings):
+    """Tasks x methods x seeds.
+
+    Attributes:
+        name: of the files of lines, tables and plots: small letters, digits and ``_``.
+        title: of the page.
+        about: what the question is, in Markdown; goes to the top of the page.
+        tasks: names for `inril_core.tasks.make_task`, as a list or with what differs per task.
+        methods: what is compared: a preset, or settings over one (``{base: PRESET, combine: {rl_per_il: 4}}``).
+        baseline: the method that the others are compared with on the page.
+        seeds: their number, counted from 0, or a list.
+        demos: demonstrations per seed; every seed draws its own.
+        budget_steps: environment steps instead of the preset's.
+        method_budget_steps: the same for single methods; the page says so, because it is then no equal comparison.
+        start_episodes, final_episodes: evaluation before and after, on starts that no other part uses.
+        curve: see `CurveSettings`.
+        cap_s: wall time after which a run is stopped and measured as it is (checked at the points of its curve).
+        overrides: settings written over every method's.
+        also_read: other experiments whose lines count here too where the settings are the same.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = ""
+    about: str = ""
+    tasks: dict[str, TaskSettings] = Field(min_length=1)
+    methods: dict[str, str | dict[str, Any]] = Field(min_length=1)
+    baseline: str | None = None
+    seeds: tuple[int, ...] = Field(min_length=1)
+    demos: int = Field(12, ge=1)
+    budget_steps: int | None = Field(None, ge=1)
+    method_budget_steps: dict[str, int] = {}
+    start_episodes: int = Field(100, ge=1)
+    final_episodes: int = Field(100, ge=1)
+    curve: CurveSettings = CurveSettings()
+    cap_s: float | None = Field(None, gt=0.0)
+    overrides: _Overrides = {}
+    also_read: tuple[str, ...] = ()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: {} if settings is None else settings for name, settings in value.items()}
+        return {name: {} for name in value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> "Experiment":
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds = {list(self.seeds)}: must be different and not negative")
+        for what, names in (("baseline", [self.baseline] if self.baseline else []), ("", self.method_budget_steps)):
+            for name in names:
+                if name not in self.methods:
+                    raise ValueError(f"{what or 'method_budget_steps'} names {name!r}, not one of {list(self.methods)}")
+        for name in self.methods:
+            if not re.fullmatch(r"[\w.+-]+", name):
+                raise ValueError(f"method {name!r}: use letters, digits and _ . + - only")
+        return self
+
+    def config(self, task: str, method: str, seed: int) -> FineTuneConfig:
+        """All settings of a run.
+
+        Raises:
+            ConfigError: no such preset, or a setting is wrong; names the method.
+        """
+        given = self.methods[method]
+        source = f"method {method!r}"
+        values = layered_values({"base": given} if isinstance(given, str) else given, source)
+        for over in (self.overrides, self.tasks[task].overrides):
+            values = layered_values({**over, "base": values}, source)
+        config = config_from_values({**values, "name": method, "seed": seed}, source)
+        budget_steps = self.budget(task, method)
+        return config if budget_steps is None else config.changed(**{"schedule.budget_steps": budget_steps})
+
+    def budget(self, task: str, method: str) -> int | None:
+        """Environment steps, if the experiment sets them."""
+        for steps in (self.method_budget_steps.get(method), self.tasks[task].budget_steps, self.budget_steps):
+            if steps is not None:
+                return steps
+        return None
+
+    def jobs(self) -> list[Job]:
+        """Every run, seed by seed: an early look at the results then compares the methods on the same seeds.
+
+        Raises:
+            ConfigError: a method's settings are wrong.
+        """
+        return [self._job(task, method, seed) for seed in self.seeds for task in self.tasks for method in self.methods]
+
+    def _job(self, task: str, method: str, seed: int) -> Job:
+        own = self.tasks[task]
+        curve = own.curve or self.curve
+        return Job(
+            task=task,
+            method=method,
+            seed=seed,
+            config=self.config(task, method, seed).model_dump(mode="json"),
+            demos=self.demos if own.demos is None else own.demos,
+            start_episodes=self.start_episodes,
+            final_episodes=self.final_episodes,
+            curve_episodes=curve.episodes,
+            curve_every_steps=curve.every_steps,
+            cap_s=self.cap_s,
+        )
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        ConfigError: missing, not YAML, or a field is unknown or out of its range; names file, field and mend.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error}; give an experiment file such as bench/smoke.yaml"
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: an experiment is a mapping of settings, found {type(values).__name__}")
+    try:
+        return Experiment(**values)
+    except (ValidationError, TypeError) as error:
+        raise ConfigError(f"{path}: {describe(error, '') if isinstance(error, ValidationError) else error}") from error

@@ -1,0 +1,93 @@
+"""One run: everything that decides its numbers, as plain values that can go to another process or machine."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.config import config_from_values
+
+Line = dict[str, Any]
+"""What came of one run; one JSON line."""
+
+# what a run is called, shows or saves, none of which moves its numbers
+_SILENT = ("name", "push_every_updates", "checkpoint_every_updates")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be done.
+
+    Attributes:
+        config: a whole `FineTuneConfig` as JSON values.
+        task_digest: see `task_digest`; None: the task cannot be made here, so whatever was run under its name counts.
+
+    For the rest see `inril_core.bench.experiment.Experiment`.
+    """
+
+    task: str
+    method: str
+    seed: int
+    config: Mapping[str, Any]
+    demos: int
+    start_episodes: int
+    final_episodes: int
+    curve_episodes: int
+    curve_every_steps: int
+    cap_s: float | None = None
+    task_digest: str | None = None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.task} {self.method} seed {self.seed}"
+
+    def facts(self) -> dict[str, Any]:
+        """What a line repeats of its job, so that `settings_digest` can be taken of either."""
+        names = ("task", "method", "seed", "demos", "start_episodes", "final_episodes", "config", "task_digest")
+        return {**{name: getattr(self, name) for name in names}, "curve_settings": self._curve()}
+
+    def _curve(self) -> list[int]:
+        return [self.curve_episodes, self.curve_every_steps]
+
+    @property
+    def digest(self) -> str:
+        """See `settings_digest`."""
+        return settings_digest(self.facts())
+
+
+def settings_digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 (16 hex digits) of everything that decides a run's numbers, besides the code and the task's content.
+
+    Of a job's facts or of a finished line. The settings are read anew: one that was added since, with a default that
+    does what was done before, changes nothing; a default that has changed does. A method's name does not count.
+
+    Raises:
+        ConfigError: the line's settings are none that today's code knows.
+    """
+    config = config_from_values(dict(facts["config"]), "line").model_dump(mode="json")
+    parts = {name: value for name, value in config.items() if name not in _SILENT}
+    names = ("task", "seed", "demos", "start_episodes", "final_episodes", "curve_settings")
+    return _sha([parts, *(facts[name] for name in names)])
+
+
+def line_digest(line: Mapping[str, Any]) -> str | None:
+    """The digest of a finished line under today's settings; None: today's code would not make such a run."""
+    try:
+        return settings_digest(line)
+    except (ConfigError, KeyError, TypeError):
+        return None
+
+
+def task_digest(interface: Any) -> str:
+    """SHA-256 (16 hex digits) of a task's `Interface`. Of a contract, what it says beyond defaults: a field added to
+    the schema later, at its default, leaves the task what it was."""
+    if hasattr(interface, "model_dump"):
+        return _sha(interface.model_dump(mode="json", exclude_defaults=True))
+    return _sha(interface.text)
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""The file of results: one JSON line per run, added as soon as the run is over, owned by one bench at a time."""
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from inril_core.bench.job import Job, Line, line_digest
+from inril_core.errors import ConfigError
+from inril_core.finetune.checkpoint import read_lines
+
+
+class LinesFile:
+    """The lines of an experiment, opened to add to. Use as a context manager.
+
+    A last line that an interruption tore is cut off when the file is opened.
+
+    Raises:
+        ConfigError: another bench holds the file, or a line before the last is not JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
+        try:
+            # on the file itself: the kernel lets go of it when this process ends, however it ends
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise ConfigError(f"{path}: another bench is writing to it; wait for it, or give another --out") from error
+        self._cut_torn_line()
+        self.lines = read_lines(path)
+
+    def __enter__(self) -> "LinesFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def append(self, line: Line) -> None:
+        """Add a line and flush it to disk."""
+        self._file.write(compact(line).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.lines.append(line)
+
+    def _cut_torn_line(self) -> None:
+        self._file.seek(0)
+        content = self._file.read()
+        end = content.rfind(b"\n") + 1
+        if end == len(content):
+            return
+        try:
+            json.loads(content[end:])
+            self._file.write(b"\n")  # whole, an editor took its line end
+        except ValueError:
+            self._file.truncate(end)
+        self._file.flush()
+
+
+def compact(line: Line) -> str:
+    """One JSON line: no blanks, floats to six significant digits, NaN and infinity as null."""
+    return json.dumps(_rounded(line), separators=(",", ":"), allow_nan=False)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def read_all(paths: Sequence[Path]) -> list[Line]:
+    """The lines of some files, in order; a file that does not exist (yet) has none."""
+    return [line for path in paths if path.exists() for line in read_lines(path)]
+
+
+class Known:
+    """Finished lines by what they were made with. A later line of the same settings replaces an earlier one, except
+    that a failure never replaces a result."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines: dict[tuple[str, str | None], Line] = {}
+        for line in lines:
+            self.add(line)
+
+    def add(self, line: Line) -> None:
+        """Take in one more."""
+        digest = line_digest(line)
+        if digest is None:
+            return
+        for key in ((digest, line["task_digest"]), (digest, None)):
+            if line.get("error") is None or self._lines.get(key, line).get("error") is not None:
+                self._lines[key] = line
+
+    def of(self, job: Job) -> Line | None:
+        """The line of a job, under the job's name for the method."""
+        line = self._lines.get((job.digest, job.task_digest))
+        return None if line is None else {**line, "method": job.method}

@@ -1,0 +1,44 @@
+"""A task that notes the return of each episode it runs."""
+
+from typing import Any
+
+import numpy as np
+
+from inril_core.tasks.base import Outcome, Task
+
+
+class Meter:
+    """Stands before a task and passes everything on.
+
+    Attributes:
+        returns: sums of the rewards of each episode so far, by purpose and in order.
+        rewarded: whether some episode's return was not just 1 for success and 0 for failure.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.returns: dict[str, list[float]] = {}
+        self.rewarded = False
+        self._purpose = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
+        """See `Task.reset`."""
+        self._purpose = purpose
+        self.returns.setdefault(purpose, []).append(0.0)
+        return self._task.reset(seed, purpose)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+        """See `Task.step`."""
+        observation, outcome = self._task.step(action)
+        episodes = self.returns[self._purpose]
+        episodes[-1] += float(outcome.reward)
+        if outcome.terminated or outcome.truncated:
+            self.rewarded |= episodes[-1] != float(outcome.success)
+        return observation, outcome
+
+    def take(self, purpose: str) -> list[float]:
+        """The returns of a purpose so far, which are forgotten."""
+        return self.returns.pop(purpose, [])

@@ -1,0 +1,73 @@
+"""Experiment files: what they mean and what they refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from inril_core.bench.experiment import load_experiment
+from inril_core.errors import ConfigError
+from inril_core.finetune.config import preset_names
+from tests.bench.made import experiment
+
+FILES = sorted((Path(__file__).parents[2] / "bench").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_in_bench_is_valid(path) -> None:
+    """Pins: an experiment that only fails after somebody has waited for it."""
+    made = load_experiment(path)
+    assert made.name == path.stem
+    bases = [method if isinstance(method, str) else method["base"] for method in made.methods.values()]
+    absent = sorted(set(bases) - set(preset_names()))
+    if absent:
+        pytest.skip(f"presets that are not there yet: {', '.join(absent)}")
+    assert len(made.jobs()) == len(made.tasks) * len(made.methods) * len(made.seeds)
+
+
+def test_a_method_is_a_preset_or_settings_over_one() -> None:
+    """Pins: overrides that replace a whole part, or are lost."""
+    made = experiment(methods={"m2": {"base": "interleave", "combine": {"rl_per_il": 2}}}, baseline=None)
+    config, plain = made.config("insert_leg", "m2", 3), experiment().config("insert_leg", "interleave", 3)
+    assert config.combine.rl_per_il == 2 and config.combine.il_lr == plain.combine.il_lr and config.seed == 3
+    assert config.schedule == plain.schedule and config.schedule.warmup_steps == 1000
+    other = experiment(methods={"x": {"base": "interleave", "combine": {"method": "rl_only"}}}, baseline=None)
+    assert other.config("insert_leg", "x", 0).combine.model_dump() == {"method": "rl_only"}
+
+
+def test_budgets_method_before_task_before_experiment() -> None:
+    made = experiment(
+        tasks={"insert_leg": {"budget_steps": 6000}, "one_leg": None}, method_budget_steps={"rl_only": 7000}
+    )
+    budgets = {(t, m): made.config(t, m, 0).schedule.budget_steps for t in made.tasks for m in made.methods}
+    assert list(budgets.values()) == [6000, 7000, 4000, 7000]
+
+
+def test_overrides_of_a_task_come_last() -> None:
+    made = experiment(tasks={"insert_leg": {"overrides": {"schedule": {"utd": 3.0}}}})
+    config = made.config("insert_leg", "interleave", 0)
+    assert config.schedule.utd == 3.0 and config.schedule.warmup_steps == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: A b\ntasks: [t]\nmethods: {a: a}\nseeds: 1", "name = 'A b'"),
+        ("name: a\ntasks: [t]\nmethods: {a: a}\nseeds: 0", "seeds"),
+        ("name: a\ntasks: [t]\nmethods: {a: a}\nseeds: [1, 1]", "must be different"),
+        ("name: a\ntasks: [t]\nmethods: {a: a}\nseeds: 1\nbaseline: b", "baseline names 'b'"),
+        ("name: a\ntasks: [t]\nmethods: {a: a}\nseeds: 1\nbudget: 3", "budget = 3"),
+        ("name: a\ntasks: [t]\nmethods: {'a/b': a}\nseeds: 1", "letters, digits"),
+        ("- 1", "mapping of settings"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, says) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load_experiment(path)
+
+
+def test_an_unknown_preset_names_its_method() -> None:
+    with pytest.raises(ConfigError, match="'nothing': neither a .yaml path nor one of"):
+        experiment(methods={"a": "nothing"}, baseline=None).jobs()
