@@ -30,7 +30,7 @@ def pretrain(
         ConfigError: no successful demonstration, or the ``il`` method cannot pre-train.
     """
     policy = new_policy(config, interface, demos)
-    flat = FlatParameters(policy.parameters())
+    flat = FlatParameters(p for p in policy.parameters() if p.requires_grad)
     il = config.il.build(policy, flat, seeded(config, _STREAM))  # type: ignore[attr-defined]
     good = [demo for demo in demos if demo.success]
     p = config.pretrain

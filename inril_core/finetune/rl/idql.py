@@ -1,0 +1,155 @@
+"""IDQL (arXiv 2304.10573): implicit Q-learning of plans, a cloned diffusion actor, and a critic that selects.
+
+The critic never asks the actor (IQL, arXiv 2110.06169): V is an expectile of Q over the plans that were executed, and
+Q learns from V. The actor clones what was executed; it improves through what the critic selects into the replay memory.
+So an imitation step on replayed plans would be a second helping of the actor's own loss: the ``il`` part's step is on
+the demonstrations alone.
+
+Selection is the policy's (`inril_core.policies.selected_diffusion`), so the critics are copied into it after each step
+and travel with its weights.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.critics import views_like
+from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.replay import Batch
+from inril_core.policies.selected_diffusion import SelectedDiffusionPolicy, new_critics
+
+
+class Config(MethodConfig):
+    """Settings of IDQL. DPPO's version is meant by "theirs".
+
+    Attributes:
+        expectile: of V (0.7 to 0.9; theirs 0.8).
+        demo_share: share of each batch from the demonstrations (IDQL's online phase: 0.5; theirs 0).
+        gamma, tau: discount per environment step, and the target network's step size (theirs 0.001).
+        actor_weights: ``uniform``: every replayed plan is cloned alike (IDQL, theirs); ``expectile``: with weight
+            ``expectile`` where Q > V, else 1 - ``expectile``, so that failures are cloned less (our choice; the weight
+            that IDQL's eq. 9 gives the policy it stands for).
+        critic_steps: critic steps per RL update (which is one actor step).
+        target_range: clip of the values; only true bounds may be given.
+    """
+
+    method: Literal["idql"]
+    provides = frozenset({"actor_gradient"})
+    requires = (("policy", "selection"),)
+    collection: ClassVar[str] = "off_policy"
+    batch: int = Field(256, ge=2)
+    demo_share: float = Field(0.5, ge=0.0, lt=1.0)
+    critic_lr: float = Field(3e-4, gt=0.0)
+    actor_lr: float = Field(1e-4, gt=0.0)
+    gamma: float = Field(0.97, gt=0.0, lt=1.0)
+    tau: float = Field(0.005, gt=0.0, le=1.0)
+    expectile: float = Field(0.8, ge=0.5, lt=1.0)
+    critic_steps: int = Field(1, ge=1)
+    actor_weights: Literal["uniform", "expectile"] = "uniform"
+    target_range: tuple[float, float] | None = (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _range(self) -> "Config":
+        if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
+            raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
+        return self
+
+    def build(self, policy: SelectedDiffusionPolicy, flat: FlatParameters, generator: torch.Generator) -> "Idql":
+        """The algorithm on ``policy``, whose trained parameters are ``flat``."""
+        return Idql(self, policy, flat, generator)
+
+
+def expectile_loss(errors: Tensor, expectile: float) -> Tensor:
+    """|expectile - 1(error < 0)| error^2 (IQL eq. 3), mean; ``errors`` are target - prediction."""
+    weights = torch.where(errors < 0.0, 1.0 - expectile, expectile)
+    return (weights * errors.square()).mean()
+
+
+class Idql:
+    """Critics, value and target; the actor's step is left to the combination.
+
+    Args:
+        generator: all noise is drawn from it.
+    """
+
+    temperature = 0.0
+
+    def __init__(
+        self, config: Config, policy: SelectedDiffusionPolicy, flat: FlatParameters, generator: torch.Generator
+    ) -> None:
+        self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
+        self.critics, self.value = new_critics(policy.input_size, policy.plan_size, policy.config, generator)
+        own = [*self.critics.parameters(), *self.value.parameters()]
+        if policy.has_critics:  # it was fine-tuned before
+            for mine, theirs in zip(own, policy.critic_parameters(), strict=True):
+                mine.data.copy_(theirs)
+        self._critic = FlatParameters(own)
+        self._target = torch.cat([p.detach().reshape(-1) for p in self.critics.parameters()])
+        self._target_weights = views_like(self._target, list(self.critics.weights))
+        self._adam = Adam(self._critic.value.numel(), config.critic_lr)
+
+    def _target_q(self, batch: Batch) -> Tensor:
+        q: Tensor = self.critics(batch.observations, batch.actions, self._target_weights)
+        return self._bounded(q.detach().amin(0))
+
+    def _v(self, inputs: Tensor) -> Tensor:
+        v: Tensor = self.value(inputs, inputs[:, :0])[0]
+        return v
+
+    def _bounded(self, values: Tensor) -> Tensor:
+        return values if self.config.target_range is None else values.clamp(*self.config.target_range)
+
+    def critic_step(self, batch: Batch) -> dict[str, float]:
+        """One step of V on the expectile loss and of both Q on r + discount * V(s') (IQL eq. 5 and 6)."""
+        c = self.config
+        with torch.no_grad():
+            targets = self._bounded(batch.rewards + batch.discounts * self._v(batch.next_observations))
+        v = self._v(batch.observations)
+        value_loss = expectile_loss(self._target_q(batch) - v, c.expectile)
+        q: Tensor = self.critics(batch.observations, batch.actions)
+        critic_loss = (q - targets).square().mean(1).sum()
+        self._critic.value.sub_(
+            self._adam.direction(self._critic.gradient(value_loss + critic_loss)), alpha=self._adam.lr
+        )
+        self._target.lerp_(self._critic.value[: len(self._target)], c.tau)
+        self._policy.take_critics([*self.critics.parameters(), *self.value.parameters()])
+        return {
+            "critic_loss": critic_loss.item() / 2,
+            "value_loss": value_loss.item(),
+            "q_mean": float(q.detach().mean()),
+            "v_mean": float(v.detach().mean()),
+        }
+
+    def actor_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Gradient ``[P]`` of the denoising error on the replayed plans.
+
+        The buffer is reused by the next gradient of the same policy.
+        """
+        errors = self._policy.denoising_errors(batch.observations, batch.actions, self._generator)
+        metrics = {}
+        if self.config.actor_weights == "expectile":
+            with torch.no_grad():
+                better = self._target_q(batch) > self._v(batch.observations)
+            weights = torch.where(better, self.config.expectile, 1.0 - self.config.expectile)
+            errors = errors * (weights / weights.mean())
+            metrics["better_share"] = float(better.float().mean())
+        loss = errors.mean()
+        return self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics}
+
+    def temperature_step(self, entropy: float) -> None:
+        """There is none."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything `load` needs, as tensors."""
+        adam = {f"adam.{key}": value for key, value in self._adam.state().items()}
+        return {"critic": self._critic.value, "target": self._target, **adam}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        self._critic.value.copy_(state["critic"])
+        self._target.copy_(state["target"])
+        self._adam.load({key: state[f"adam.{key}"] for key in ("first", "second", "steps")})
