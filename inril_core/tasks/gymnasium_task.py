@@ -31,8 +31,8 @@ class Locomotion:
     mark_m: float
 
 
-# A goal is about half of what a good runner covers in its 8 s (HalfCheetah: 50 s), so that it takes a real gait; falling
-# forward, which an untrained policy does, ends before the first mark.
+# A goal is about half of what a good runner covers in its 8 s (HalfCheetah: 50 s), so that it takes a real gait;
+# falling forward, which an untrained policy does, ends before the first mark.
 LOCOMOTION = {
     "Hopper-v5": Locomotion(goal_m=8.0, mark_m=1.0),
     "Walker2d-v5": Locomotion(goal_m=8.0, mark_m=1.0),
@@ -63,7 +63,7 @@ class GymnasiumTask:
         sparse: pay for marks passed instead.
 
     Raises:
-        ConfigError: Gymnasium is not installed, does not know the name, or the environment's spaces or length do not fit.
+        ConfigError: Gymnasium is not installed or does not know the name, or its spaces or length do not fit.
     """
 
     def __init__(self, name: str, sparse: bool = False) -> None:
@@ -186,9 +186,9 @@ def _make_environment(name: str) -> gymnasium.Env[Any, Any]:
     try:
         import gymnasium
     except ImportError as error:
-        raise ConfigError(f"task gym:{name} needs Gymnasium ({error}); install the extra: pip install 'inril[gym]'") from (
-            error
-        )
+        raise ConfigError(
+            f"task gym:{name} needs Gymnasium ({error}); install the extra: pip install 'inril[gym]'"
+        ) from (error)
     try:
         return gymnasium.make(name, disable_env_checker=True)
     except (gymnasium.error.Error, ImportError, ValueError) as error:

@@ -93,8 +93,9 @@ class ScriptedPicker:
     ) -> tuple[np.ndarray, np.ndarray, bool]:
         """Errors left to the grip site's position (m) and the hand's rotation (rotation vector, rad); close or open."""
         s = self._script
-        reach = item + np.array(quat_rotate(quat, s.grasp_m)) - tool
-        upright = np.cross(quat_rotate(hand, (0.0, 0.0, 1.0)), (0.0, 0.0, -1.0))
+        reach = item + _rotated(quat, s.grasp_m) - tool
+        down = _rotated(hand, (0.0, 0.0, 1.0))
+        upright = np.array([-down[1], down[0], 0.0])  # down x (0, 0, -1): the rotation that puts the hand upright
         aside = np.zeros(2) if s.goal_m is None else np.array(s.goal_m) - item[:2]
         aside_m = float(np.abs(aside).max())
         if s.release_m is not None and item[2] < s.release_m and aside_m < 0.03:
@@ -125,9 +126,13 @@ class ScriptedPicker:
         return reach, _turned(upright, turn_rad), there
 
 
+def _rotated(quat: np.ndarray, vector: tuple[float, float, float]) -> np.ndarray:
+    return np.array([*quat_rotate(quat.tolist(), vector)])
+
+
 def _yaw(quat: np.ndarray) -> float:
     """Angle about the vertical of a body's x axis, rad."""
-    x, y, _ = quat_rotate(quat, (1.0, 0.0, 0.0))
+    x, y, _ = _rotated(quat, (1.0, 0.0, 0.0))
     return math.atan2(y, x)
 
 

@@ -34,15 +34,21 @@ class Spec:
     length_steps: int
 
 
+def relative_pose(position: np.ndarray, quat: np.ndarray, tool: np.ndarray, hand: np.ndarray) -> np.ndarray:
+    """Position and quaternion (xyzw, w >= 0) ``[7]`` of a body in the gripper's frame, all given in the world frame."""
+    inverse = quat_conjugate(hand.tolist())
+    x, y, z, w = quat_multiply(inverse, quat.tolist())
+    sign = 1.0 if w >= 0.0 else -1.0
+    moved = quat_rotate(inverse, (position - tool).tolist())
+    return np.array([*moved, sign * x, sign * y, sign * z, sign * w])
+
+
 def _to_eef(name: str) -> Part:
     """Pose of a body in the world, then in the gripper's frame, as robosuite up to 1.4 had it."""
 
     def part(seen: dict[str, Any]) -> list[np.ndarray]:
         position, quat = seen[f"{name}_pos"], seen[f"{name}_quat"]
-        inverse = quat_conjugate(seen["robot0_eef_quat"])
-        relative = quat_rotate(inverse, position - seen["robot0_eef_pos"])
-        turn = np.array(quat_multiply(inverse, quat))
-        return [position, quat, np.array(relative), turn if turn[3] >= 0.0 else -turn]
+        return [position, quat, relative_pose(position, quat, seen["robot0_eef_pos"], seen["robot0_eef_quat"])]
 
     return part
 

@@ -69,9 +69,8 @@ class PolicyDemonstrator:
         Raises:
             ValueError: the observation has another size or is not finite.
         """
-        action: np.ndarray = self._policy.act(observation, False, self._rng)[0]
+        action = self._policy.act(observation, False, self._rng).action
         if self._noise > 0.0:
-            action = action + self._noise * self._rng.standard_normal(action.shape)
-        return action.clip(-1.0, 1.0).astype(np.float32)
-
-
+            action = action + (self._noise * self._rng.standard_normal(action.shape)).astype(np.float32)
+        clipped: np.ndarray = action.clip(-1.0, 1.0)
+        return clipped
