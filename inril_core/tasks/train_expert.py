@@ -2,8 +2,9 @@
 
 python -m inril_core.tasks.train_expert gym:Hopper-v5 [--steps N] [--seed N] [--out FOLDER]
 
-Writes FOLDER/NAME.safetensors, and NAME-medium.safetensors: the version on the way whose return was nearest to half of
-the best one's. Versions are compared on starts of their own; the return that the file states is on other starts.
+Writes FOLDER/NAME.safetensors, the best version on the way, and NAME-medium.safetensors, the one whose return was
+nearest to half of the best's. Versions are compared on starts of their own; the return that a file states is on other
+starts. Interrupted by Ctrl-C or SIGTERM, it writes the best so far.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import argparse
 import platform
 import shlex
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,13 +162,19 @@ class Collector:
         return segments, observed
 
 
-def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> list[tuple[int, Score, dict[str, Tensor]]]:
+@dataclass(frozen=True)
+class Version:
+    """The policy on the way: after so many environment steps, its score on the selection starts, and its weights."""
+
+    steps: int
+    score: Score
+    state: dict[str, Tensor]
+
+
+def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterator[Version]:
     """PPO from nothing (`inril_core.finetune.rl.ppo`); prints as it goes.
 
     The observation's moments are followed until the end, as there are no demonstrations to fit them on.
-
-    Returns:
-        Versions of the policy on the way: environment steps taken, score on the selection starts, weights.
     """
     task = make_task(task_name)
     torch.manual_seed(seed)
@@ -173,7 +183,6 @@ def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> list[tu
     learner = PPO.build(policy, flat, torch.Generator().manual_seed(seed))
     adam, collector = Adam(flat.value.numel(), PPO.actor_lr), Collector(task_name, policy, seed)
     seen = Moments(policy.observation_size)
-    versions: list[tuple[int, Score, dict[str, Tensor]]] = []
     start_s, taken, due = time.process_time(), 0, evaluate_every
     while taken < steps:
         adam.lr = PPO.actor_lr * max(1.0 - taken / steps, LEAST_LR)
@@ -191,11 +200,10 @@ def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> list[tu
         if taken >= due or taken >= steps:
             due += evaluate_every
             result = score(task, policy, range(SELECT_EPISODES), "demo")
-            versions.append((taken, result, {name: value.clone() for name, value in policy.state_dict().items()}))
             cpu_s = time.process_time() - start_s
             wins = f"{result.successes}/{result.episodes} successes"
             print(f"{taken:9d} steps {cpu_s:6.0f} s of CPU: return {result.returns:7.0f}, {wins}", flush=True)
-    return versions
+            yield Version(taken, result, {name: value.clone() for name, value in policy.state_dict().items()})
 
 
 def _pieces(over: np.ndarray) -> list[tuple[int, int]]:
@@ -222,29 +230,45 @@ def main() -> int:
         if not isinstance(task, GymnasiumTask):
             raise ConfigError(f"{options.task}: only gym:NAME is trained from nothing; others have scripted experts")
         use_one_thread()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        versions: list[Version] = []
         start_s = time.process_time()
-        versions = train(options.task, options.seed, options.steps, options.evaluate_every)
+        try:
+            for version in train(options.task, options.seed, options.steps, options.evaluate_every):
+                versions.append(version)
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+            if not versions:
+                return 1
     except InrilError as error:
         print(error, file=sys.stderr)
         return 1
-    cpu_s = time.process_time() - start_s
-    best = max(versions, key=lambda version: version[1].returns)
-    medium = min(versions, key=lambda version: abs(version[1].returns - 0.5 * best[1].returns))
+    run = {
+        "method": "ppo", "seed": options.seed, "run_steps": versions[-1].steps,
+        "run_cpu_s": round(time.process_time() - start_s), "python": platform.python_version(),
+        "torch": torch.__version__,
+        "command": f"python -m inril_core.tasks.train_expert {shlex.join(_without_out(sys.argv[1:]))}",
+    }  # fmt: skip
+    write(task, versions, options.out, run)
+    return 0
+
+
+def write(task: GymnasiumTask, versions: list[Version], folder: Path, run: dict[str, Any]) -> None:
+    """Score the best version and the medium one on fresh starts, and write both. run: facts for their files."""
+    best = max(versions, key=lambda version: version.score.returns)
+    medium = min(versions, key=lambda version: abs(version.score.returns - 0.5 * best.score.returns))
     policy = GaussianPolicy(task.interface.observation_size, task.interface.action_size, POLICY)
-    for tier, (taken, _, state) in (("expert", best), ("medium", medium)):
-        policy.load_state_dict(state)
+    for tier, version in (("expert", best), ("medium", medium)):
+        policy.load_state_dict(version.state)
         result = score(task, policy, range(REPORT_EPISODES), "eval")
         facts = {
-            "task": options.task, "environment": task.name, "tier": tier, "method": "ppo",
-            "seed": options.seed, "steps": taken, "cpu_s_of_whole_run": round(cpu_s),
-            "python": platform.python_version(), "torch": torch.__version__, "return_mean": round(result.returns, 1),
-            "return_std": round(result.returns_std, 1), "successes": result.successes, "episodes": result.episodes,
-            "command": f"python -m inril_core.tasks.train_expert {shlex.join(_without_out(sys.argv[1:]))}",
+            "task": task.interface.task, "environment": task.name, "tier": tier, "steps": version.steps,
+            "return_mean": round(result.returns, 1), "return_std": round(result.returns_std, 1),
+            "successes": result.successes, "episodes": result.episodes, **run,
         }  # fmt: skip
-        path = options.out / expert_path(task.name, tier).name
+        path = folder / expert_path(task.name, tier).name
         save_policy(path, policy, facts)
         print(f"{path}: {facts}")
-    return 0
 
 
 def _without_out(arguments: list[str]) -> list[str]:

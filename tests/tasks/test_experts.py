@@ -8,7 +8,7 @@ from inril_core.finetune.machine import use_one_thread
 from inril_core.policies import GaussianPolicy, load_policy, save_policy
 from inril_core.tasks import make_task
 from inril_core.tasks.experts import TIERS, PolicyDemonstrator, expert_path
-from inril_core.tasks.train_expert import POLICY, ROWS, STREAMS, Moments, Streams, _pieces, _without_out, score, train
+from inril_core.tasks.train_expert import ROWS, STREAMS, Moments, Streams, _pieces, _without_out, score, train, write
 
 pytest.importorskip("gymnasium", reason="needs the extra `gym`")
 RUNNERS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
@@ -41,18 +41,24 @@ def test_an_expert_does_what_its_file_says_and_serves_the_sparse_task_too():
     assert outcome.success and total == int(task.distance_m)
 
 
-def test_training_from_nothing_learns_and_repeats(line, capsys):
+def test_training_from_nothing_learns_and_repeats(line, tmp_path, capsys):
     """The reward is the step made, at most 3 m of 12; an untrained policy makes 0.5 m, the middle of the bounds."""
     task, steps = make_task(f"gym:{line}"), 3 * STREAMS * ROWS
-    versions = train(f"gym:{line}", 0, steps, STREAMS * ROWS)
-    assert [version[0] for version in versions] == [steps // 3, 2 * steps // 3, steps]
-    assert versions[0][1].returns > 6.5 and versions[2][1].returns > versions[0][1].returns + 4.0
-    again = train(f"gym:{line}", 0, steps, steps)[0]
-    assert again[1] == versions[2][1] and all((again[2][key] == value).all() for key, value in versions[2][2].items())
+    versions = list(train(f"gym:{line}", 0, steps, STREAMS * ROWS))
+    assert [version.steps for version in versions] == [steps // 3, 2 * steps // 3, steps]
+    first, last = versions[0], versions[2]
+    assert first.score.returns > 6.5 and last.score.returns > first.score.returns + 4.0
+    (again,) = train(f"gym:{line}", 0, steps, steps)
+    assert again.score == last.score and all((again.state[key] == value).all() for key, value in last.state.items())
+    write(task, versions, tmp_path, {"seed": 0})
     assert "successes" in capsys.readouterr().out
-    policy = GaussianPolicy(task.interface.observation_size, 1, POLICY)
-    policy.load_state_dict(versions[2][2])
-    assert score(task, policy, range(5), "demo") == versions[2][1]
+    expert = PolicyDemonstrator(tmp_path / expert_path(line).name, line, task.interface)
+    assert expert.facts["steps"] == steps and expert.facts["tier"] == "expert" and expert.facts["episodes"] == 20
+    policy, facts = load_policy(tmp_path / expert_path(line, "medium").name)
+    assert (
+        facts["steps"] < steps
+        and score(task, policy, range(5), "demo") == versions[facts["steps"] * 3 // steps - 1].score
+    )
 
 
 def test_streams_begin_anew_where_an_episode_ends_and_show_what_was_reached(line):

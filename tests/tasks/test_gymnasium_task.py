@@ -6,6 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
+from inril_core.finetune.local import run_episode
+from inril_core.policies import Decision
 from inril_core.tasks import make_task, task_names
 from inril_core.tasks.gymnasium_task import GymnasiumTask, make
 from tests.tasks.conftest import LENGTH_STEPS, LINE
@@ -122,6 +124,7 @@ def test_a_returned_observation_is_the_callers_own(line):
     task = GymnasiumTask(line)
     task.reset(0)
     task.step(np.zeros(1))[0][:] = np.nan
+    task._env.unwrapped.x = 200.0  # the last finite one is repeated
     assert np.isfinite(task.step(np.zeros(1))[0]).all()
 
 
@@ -133,6 +136,15 @@ def test_seed_and_purpose_alone_decide_the_start(line):
     assert len({row.tobytes() for row in first.values()}) == 3
     with pytest.raises(ValueError, match="purpose"):
         task.reset(0, "test")
+
+
+def test_an_episode_of_it_is_recorded_as_any_other(line):
+    task = make(f"{line}:sparse")
+    nothing = np.full(1, np.nan, np.float32)
+    episode = run_episode(task, lambda row, step: Decision(act(2.1).astype(np.float32), nothing, 0.0), 3, "demo")
+    assert episode.steps == LENGTH_STEPS and episode.truncated and episode.success
+    assert episode.rewards.tolist() == [1.0] * LENGTH_STEPS  # 25.2 m in all
+    assert episode.interface_digest == task.interface.interface_digest
 
 
 def test_wrong_names_say_what_is_possible():

@@ -194,3 +194,33 @@ def test_what_does_not_fit_together_is_named(tmp_path, where, value, message):
             group[where] = value
     with pytest.raises(ConfigError, match=message):
         read_robomimic(path, "Lift")
+
+
+@pytest.mark.parametrize("flags_at", [39, 27])  # robosuite up to 1.4, and 1.5
+def test_transport_of_both_orders_is_understood(tmp_path, flags_at):
+    rng = np.random.default_rng(0)
+    arms = rng.uniform(-1.0, 1.0, (4, 18))
+    poses = rng.uniform(-1.0, 1.0, (4, 27))
+    payload, trash, lid = poses[:, 0:3], poses[:, 7:10], poses[:, 14:17]
+    ways = np.concatenate(
+        [payload - arms[:, 0:3], lid - arms[:, 0:3], payload - arms[:, 9:12], trash - arms[:, 9:12]], 1
+    )
+    flags = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    objects = np.concatenate([poses, ways, flags] if flags_at == 39 else [poses, flags, ways], 1)
+    path = tmp_path / "t.hdf5"
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        kwargs = {**ARGUMENTS["env_kwargs"], "robots": ["Panda", "Panda"]}
+        data.attrs["env_args"] = json.dumps({"env_name": "TwoArmTransport", "env_kwargs": kwargs})
+        group = data.create_group("demo_0")
+        group["actions"], group["rewards"] = np.zeros((3, 14)), np.array([0.0, 0.0, 1.0])
+        columns = {"object": objects}
+        for arm in (0, 1):
+            for key, a, b in (("eef_pos", 0, 3), ("eef_quat", 3, 7), ("gripper_qpos", 7, 9)):
+                columns[f"robot{arm}_{key}"] = arms[:, 9 * arm + a : 9 * arm + b]
+        for key, column in columns.items():
+            group[f"obs/{key}"], group[f"next_obs/{key}"] = column[:-1], column[1:]
+    (episode,) = read_robomimic(path, "Transport")
+    assert episode.success and episode.observations == pytest.approx(
+        np.concatenate([arms, poses, ways, flags], 1), abs=1e-6
+    )
