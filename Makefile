@@ -10,12 +10,16 @@ EXPERIMENT ?= bench/insert_leg.yaml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup extras demo test lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(BUILT)  ## install everything into .venv and build the ROS packages (a second time: nothing to do)
+
+extras: $(BUILT)  ## also install the simulators that others made: Gymnasium and robosuite (about 160 MB)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[gym,robosuite]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep '^robosuite==' constraints.txt)"
 
 demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over ROS 2, write a report
 	@$(BIN)/inril demo
