@@ -87,14 +87,14 @@ def results(groups: Groups, colour: Mapping[str, str], path: Path) -> None:
 
 
 def cosines(groups: Groups, colour: Mapping[str, str], path: Path) -> bool:
-    """Cosine of the RL and the IL gradient over updates, and of the IL step that was taken; whether there are any."""
+    """Cosine of the RL and the IL gradient over updates, and of the imitation step (or joint step) taken; whether there are any."""
     having = {method: [line for line in lines if line["cosines"]] for method, lines in groups.items()}
     having = {method: lines for method, lines in having.items() if lines}
     if not having:
         return False
     figure = Figure(figsize=(11.0, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True)
-    titles = ("cosine of the IL and the RL gradient", "cosine of the IL step taken and the RL gradient")
+    titles = ("cosine of the IL and the RL gradient", "cosine of the step taken and the RL gradient")
     for column, (axes, title) in enumerate(zip(panels, titles, strict=True), 1):
         for method, lines in having.items():
             at, values = _cosine(lines, column)
