@@ -86,6 +86,12 @@ class FineTuneConfig(Settings):
                         f"{asking}.method = {method.method!r} needs {capability!r} from {part}, which "
                         f"{name} does not give; choose another {part} or {asking} method"
                     )
+            method.check(self)
+        if ("il", "actor_gradient") in self.combine.needs() and getattr(self.policy, "freeze_base", False):
+            raise ConfigError(
+                f"combine.method = {self.combine.method!r} trains by imitation, which policy.freeze_base forbids; set "
+                "policy.freeze_base to false, or combine.method to 'rl_only'"
+            )
         if self.schedule.warmup_steps >= self.schedule.budget_steps:
             raise ConfigError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps}: must be below schedule.budget_steps = "

@@ -43,6 +43,13 @@ class MethodConfig(Settings):
         """What these settings require; ``requires``, unless a method's settings decide."""
         return self.requires
 
+    def check(self, whole: Any) -> None:
+        """Refuse to work with other settings of ``whole``, a `FineTuneConfig`.
+
+        Raises:
+            ConfigError: says why they do not fit, and what to set.
+        """
+
 
 class RewardConfig(MethodConfig):
     """Settings of a reward method."""
