@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from inril_core.errors import ConfigError
+from inril_core.finetune.interveners import InterventionConfig
 from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
 from inril_core.policies import PolicyConfig, gaussian, policy_config
 
@@ -48,7 +49,8 @@ class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
     ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file, see `inril_core.finetune.methods`;
-    ``policy`` names an architecture by its file in `inril_core.policies`.
+    ``policy`` names an architecture by its file in `inril_core.policies`. ``interventions`` describes a simulated
+    helper of in-process runs; on a robot a person helps.
     """
 
     name: str
@@ -60,6 +62,7 @@ class FineTuneConfig(Settings):
     il: SerializeAsAny[MethodConfig]
     rewards: SerializeAsAny[MethodConfig]
     combine: SerializeAsAny[MethodConfig]
+    interventions: InterventionConfig | None = None
     metrics_every_updates: int = Field(200, ge=1)
     push_every_updates: int = Field(500, ge=1)
     checkpoint_every_updates: int = Field(2000, ge=1)

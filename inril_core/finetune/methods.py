@@ -33,11 +33,13 @@ class MethodConfig(Settings):
         provides: capabilities that others may ask for, e.g. ``actor_gradient`` of an RL or IL method.
         requires: capabilities a method needs of the other parts, as (part, capability); part is ``policy``, ``rl``,
             ``il``, ``rewards`` or ``combine``.
+        asks_expert: an IL method that needs `Episode.expert_actions` at every step.
     """
 
     method: str
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
+    asks_expert: ClassVar[bool] = False
 
     def needs(self) -> tuple[tuple[str, str], ...]:
         """What these settings require; ``requires``, unless a method's settings decide."""

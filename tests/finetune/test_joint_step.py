@@ -76,8 +76,9 @@ def cair(alignment, steps: int, **values):
 
 
 def test_lambda_rises_while_aligned_and_falls_in_conflict_within_bounds() -> None:
-    """Pins: the sign of the adaptation, and a weight outside [0, 1]."""
-    assert cair(2.0, 200)[-1] == 1.0 and cair(-2.0, 200)[-1] == 0.0
+    """Pins: the sign of the adaptation, and a weight outside its range."""
+    assert cair(2.0, 200)[-1] == 1.0 and cair(-2.0, 200)[-1] == 0.05
+    assert cair(-2.0, 200, least_rl_weight=0.0)[-1] == 0.0
     rising = cair(1.0, 30)
     assert rising == sorted(rising) and rising[-1] > rising[0]
     assert 0.5 < cair(1.0, 1)[0] <= 0.51, "one step moves by at most the rate"
@@ -109,12 +110,12 @@ def test_lambda_follows_the_mean_and_not_a_single_angle() -> None:
 def test_at_no_rl_weight_the_step_is_imitation() -> None:
     """Pins: RL that enters right after cloning, whatever lambda says."""
     g_rl, g_il = pair(-1.0)
-    joint, _ = first({"method": "cair", "rl_weight": 0.0, "rate": 0.0}, g_rl, g_il)
+    joint, _ = first({"method": "cair", "rl_weight": 0.0, "least_rl_weight": 0.0, "rate": 0.0}, g_rl, g_il)
     assert cosine(joint, g_il) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_bad_settings_are_refused() -> None:
     """Pins: a radius beyond the paper's condition, and unknown options."""
-    for bad in ({"c": 1.0}, {"rl_weight": 1.1}, {"normalise": "rms"}, {"rule": "tanh"}, {"decay": 1.0}):
+    for bad in ({"c": 1.0}, {"rl_weight": 1.1}, {"normalise": "rms"}, {"rule": "tanh"}, {"decay": 1.0}, {"rl_weight": 0.01}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             method_config("combine", {"method": "cair", **bad})

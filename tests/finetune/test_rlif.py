@@ -112,6 +112,13 @@ def test_replay_gets_what_is_kept_and_demonstrations_stay(tmp_path, stored: str,
     assert sorted(rewards.tolist()) == [-1.0] + [0.0] * (rows - 1)
 
 
+def test_an_episode_of_which_nothing_is_kept_adds_nothing(tmp_path) -> None:
+    """Pins: a run that ends at the first episode that a human acted from end to end."""
+    settings = small_config("rlif", **{"rewards.store_expert_steps": "none", "rl.gamma": 0.97})
+    learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
+    assert learner.ingest(episode([H, H], False, False)).steps == 2 and len(learner._replay) == 0
+
+
 def test_the_reward_of_a_label() -> None:
     """Pins: an unlabelled episode taken for a failure, and the cell's word where a person's is asked for."""
     anyone, person = (method_config("rewards", {"method": "label", "by": by}) for by in ("anyone", "person"))

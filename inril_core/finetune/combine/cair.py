@@ -9,9 +9,10 @@ monotonically: it covers ``monotone`` alone, not the rule that also lowers lambd
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from inril_core.errors import ConfigError
 from inril_core.finetune.combine import cagrad
 from inril_core.finetune.flat import FlatParameters
 
@@ -21,10 +22,12 @@ class Config(cagrad.Config):
 
     Attributes:
         rl_weight: lambda at the start: near 0, because the policy was just cloned.
-        rate: of lambda: lambda <- clip(lambda + rate * cosine, 0, 1) at every actor step.
+        rate: of lambda: lambda <- clip(lambda + rate * cosine) to its range at every actor step.
         rule: ``cosine``: the running mean of the cosine; ``sign``: its sign alone.
         decay: of that mean; the angle between two minibatch gradients is mostly noise.
         monotone: lambda never falls.
+        least_rl_weight: lower bound of lambda. At 0 the rule can end in imitation for good: near the optimum of the IL
+            loss its gradient is noise, and no alignment is left to rise on.
     """
 
     method: Literal["cair"]  # type: ignore[assignment]
@@ -33,6 +36,16 @@ class Config(cagrad.Config):
     rule: Literal["cosine", "sign"] = "cosine"
     decay: float = Field(0.99, ge=0.0, lt=1.0)
     monotone: bool = False
+    least_rl_weight: float = Field(0.05, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _starts_in_range(self) -> "Config":
+        if self.rl_weight < self.least_rl_weight:
+            raise ConfigError(
+                f"combine.rl_weight = {self.rl_weight}: must be at least combine.least_rl_weight = "
+                f"{self.least_rl_weight}"
+            )
+        return self
 
     def build(self, flat: FlatParameters, rl_lr: float) -> "Cair":
         """The combination; ``rl_lr`` is the RL method's actor learning rate."""
@@ -60,7 +73,7 @@ class Cair(cagrad.Cagrad):
         mean = float(memory[1] / memory[2])
         change = c.rate * (mean if c.rule == "cosine" else float((mean > 0.0) - (mean < 0.0)))
         if change > 0.0 or not c.monotone:
-            memory[0] = min(max(self.rl_weight + change, 0.0), 1.0)
+            memory[0] = min(max(self.rl_weight + change, c.least_rl_weight), 1.0)
         joint, metrics = super().combine(g_rl, g_il, angle)
         return joint, {**metrics, "rl_weight": self.rl_weight, "mean_cosine": mean}
 
