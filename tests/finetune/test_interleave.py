@@ -248,7 +248,7 @@ def test_pairs_that_cannot_work_are_refused_with_the_mend() -> None:
         base.changed(**{"combine.separation": "network", "combine.surgery": "none"})
     with pytest.raises(ConfigError, match="set combine.separation to 'network'"):
         base.changed(policy={"kind": "residual", "base": {"kind": "gaussian"}})
-    on_policy = load_config("residual_ppo_interleave")
+    on_policy = load_config("residual_ppo_network")
     with pytest.raises(ConfigError, match="set combine.il_unit to 'iteration'"):
         on_policy.changed(**{"combine.il_unit": "grad_step"})
     with pytest.raises(ConfigError, match="freeze_base"):

@@ -116,6 +116,14 @@ def test_at_no_rl_weight_the_step_is_imitation() -> None:
 
 def test_bad_settings_are_refused() -> None:
     """Pins: a radius beyond the paper's condition, and unknown options."""
-    for bad in ({"c": 1.0}, {"rl_weight": 1.1}, {"normalise": "rms"}, {"rule": "tanh"}, {"decay": 1.0}, {"rl_weight": 0.01}):
-        with pytest.raises(ConfigError, match=next(iter(bad))):
-            method_config("combine", {"method": "cair", **bad})
+    cases = [
+        ("c", 1.0),
+        ("rl_weight", 1.1),
+        ("rl_weight", 0.01),
+        ("normalise", "rms"),
+        ("rule", "tanh"),
+        ("decay", 1.0),
+    ]
+    for name, value in cases:
+        with pytest.raises(ConfigError, match=name):
+            method_config("combine", {"method": "cair", name: value})

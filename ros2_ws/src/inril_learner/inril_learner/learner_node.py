@@ -102,8 +102,8 @@ class LearnerNode(InrilPlainNode):
         config = load_config(preset).changed(seed=seed)
         if config.interventions is not None:
             raise ConfigError(
-                f"config = {preset}: its interventions are a simulated helper's, of in-process runs; here the device of "
-                "the teleop node takes over: leave the section out (il.method 'dagger' works in-process only)"
+                f"config = {preset}: its interventions are a simulated helper's, of in-process runs; here the "
+                "teleop node's device takes over: leave the section out (il.method 'dagger' works in-process only)"
             )
         learner = Learner(config, self.contract, policy, read_demos(Path(demos), self.contract), self._folder)
         if (self._folder / CHECKPOINT_NAME).exists():
