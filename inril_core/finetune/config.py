@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from inril_core.errors import ConfigError
+from inril_core.finetune.interveners import InterventionConfig
 from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
 from inril_core.policies import PolicyConfig, gaussian, policy_config
 
@@ -70,7 +71,8 @@ class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
     ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file, see `inril_core.finetune.methods`;
-    ``policy`` names an architecture by its file in `inril_core.policies`.
+    ``policy`` names an architecture by its file in `inril_core.policies`. ``interventions`` describes a simulated
+    helper of in-process runs; on a robot a person helps.
     """
 
     name: str
@@ -83,6 +85,7 @@ class FineTuneConfig(Settings):
     rewards: SerializeAsAny[MethodConfig]
     combine: SerializeAsAny[MethodConfig]
     compute: ComputeConfig = ComputeConfig()
+    interventions: InterventionConfig | None = None
     metrics_every_updates: int = Field(200, ge=1)
     push_every_updates: int = Field(500, ge=1)
     checkpoint_every_updates: int = Field(2000, ge=1)
@@ -110,6 +113,12 @@ class FineTuneConfig(Settings):
                         f"{asking}.method = {method.method!r} needs {capability!r} from {part}, which "
                         f"{name} does not give; {mend}"
                     )
+            method.check(self)
+        if ("il", "actor_gradient") in self.combine.needs() and getattr(self.policy, "freeze_base", False):
+            raise ConfigError(
+                f"combine.method = {self.combine.method!r} trains by imitation, which policy.freeze_base forbids; set "
+                "policy.freeze_base to false, or combine.method to 'rl_only'"
+            )
         if self.schedule.warmup_steps >= self.schedule.budget_steps:
             raise ConfigError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps}: must be below schedule.budget_steps = "

@@ -1,9 +1,18 @@
 """Keeping two gradients out of each other's way: pure functions on flat vectors."""
 
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 _TINY = 1e-30
+_VANISHES = 1e-6  # share of the mean gradient norm below which a combination counts as zero
+Scaling = Literal["none", "c", "c_squared", "lambda"]
+_Array = npt.NDArray[np.float64]
 
 
 def _checked_dot(g: Tensor, ref: Tensor) -> tuple[float, float]:
@@ -56,3 +65,154 @@ def cosine(a: Tensor, b: Tensor) -> float:
     dot, norm_b = _checked_dot(a, b)
     scale = (float(torch.dot(a.double(), a.double())) * norm_b) ** 0.5
     return dot / scale if scale > _TINY else 0.0
+
+
+def _checked_stack(grads: Sequence[Tensor]) -> Tensor:
+    """The gradients as rows, in double precision.
+
+    Raises:
+        ValueError: none, not 1-D tensors of one length, or a value is not finite.
+    """
+    if len(grads) == 0:
+        raise ValueError("no gradients: give at least one")
+    shapes = [tuple(g.shape) for g in grads]
+    if any(len(shape) != 1 or shape != shapes[0] for shape in shapes):
+        raise ValueError(f"shapes {shapes}: must be 1-D tensors of one length")
+    rows = torch.stack([g.double() for g in grads])
+    if not torch.isfinite(rows).all():
+        raise ValueError("a gradient contains NaN or infinity")
+    return rows
+
+
+def pcgrad(
+    grads: Sequence[Tensor],
+    reduction: Literal["mean", "sum"] = "mean",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """PCGrad (Yu et al., "Gradient Surgery for Multi-Task Learning", arXiv 2001.06782, algorithm 1).
+
+    Each gradient loses, one after the other, its component against each other *original* gradient that it conflicts
+    with; the results are combined.
+
+    Args:
+        grads: K 1-D tensors of one length.
+        reduction: ``mean`` (default: the size of an average gradient) or ``sum`` (as in the authors' code).
+        generator: draws the order of the others, as in the paper; None: in the order given. No matter for K = 2.
+
+    Raises:
+        ValueError: no gradient, shapes differ or a value is not finite.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction {reduction!r}: must be 'mean' or 'sum'")
+    rows = _checked_stack(grads)
+    total = torch.zeros_like(rows[0])
+    for i, row in enumerate(rows):
+        others = [j for j in range(len(rows)) if j != i]
+        if generator is not None:
+            others = [others[k] for k in torch.randperm(len(others), generator=generator).tolist()]
+        for j in others:
+            row = project_conflicting(row, rows[j])
+        total += row
+    return (total / len(rows) if reduction == "mean" else total).to(grads[0].dtype)
+
+
+def cagrad(
+    grads: Sequence[Tensor],
+    c: float,
+    scaling: Scaling = "none",
+    weights: Sequence[float] | None = None,
+) -> Tensor:
+    """CAGrad (Liu et al., "Conflict-Averse Gradient Descent", arXiv 2110.14048, eq. 3 and its dual, algorithm 1).
+
+    The d that maximises min_i <g_i, d> within |d - g0| <= c |g0|. By duality d = g0 + (c |g0| / |g_w|) g_w, where
+    g_w = sum_i w_i g_i and w minimises <g_w, g0> + c |g0| |g_w| over the simplex; that needs inner products only.
+    Two gradients: in closed form. More: sequential quadratic programming on their Gram matrix.
+
+    Args:
+        grads: K 1-D tensors of one length.
+        c: radius of the search as a share of |g0|. 0: d = g0. The paper's convergence result needs c < 1.
+        scaling: what d is divided by. ``none`` (default): 1, d is the solution; ``c``: 1 + c; ``c_squared``: 1 + c^2;
+            ``lambda``: 1 + c |g0| / |g_w|. The authors' code has the last three in different places.
+        weights: of the gradients in g0, non-negative with sum 1; None: their mean, as in the paper.
+
+    Raises:
+        ValueError: no gradient, shapes differ, a value is not finite, or another argument is out of its range.
+    """
+    rows = _checked_stack(grads)
+    count = len(rows)
+    if not 0.0 <= c < float("inf"):
+        raise ValueError(f"c = {c}: must be finite and >= 0")
+    if scaling not in ("none", "c", "c_squared", "lambda"):
+        raise ValueError(f"scaling {scaling!r}: must be 'none', 'c', 'c_squared' or 'lambda'")
+    average = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, np.float64)
+    if average.shape != (count,) or not (average >= 0.0).all() or abs(average.sum() - 1.0) > 1e-6:
+        raise ValueError(f"weights {weights}: must be {count} numbers >= 0 with sum 1")
+    gram: _Array = (rows @ rows.T).numpy()
+    scale = float(np.sqrt(np.diag(gram)).mean())
+    if scale == 0.0:
+        return grads[0].clone()
+    unit = gram / scale**2
+    share, of_w = _cagrad_coefficients(unit, average, c)
+    divisor = {"none": 1.0, "c": 1.0 + c, "c_squared": 1.0 + c * c, "lambda": 1.0 + of_w}[scaling]
+    return (torch.from_numpy(share / divisor) @ rows).to(grads[0].dtype)
+
+
+def _cagrad_coefficients(gram: _Array, average: _Array, c: float) -> tuple[_Array, float]:
+    """Coefficients of the gradients in d, and c |g0| / |g_w|; ``gram [K, K]`` of gradients of norm around 1."""
+    radius = c * _norm(gram, average)
+    w = _two_weights(gram, average, radius) if len(gram) == 2 else _many_weights(gram, average, radius)
+    length = _norm(gram, w)
+    if length >= _VANISHES and len(gram) == 2:
+        return average + (radius / length) * w, radius / length
+    # Where g_w is all but 0 it says little about d; the point nearest to g0 that opposes no gradient then says more.
+    found = average + (radius / length) * w if length > 0.0 else average
+    root = np.linalg.eigh(gram)
+    factor = np.sqrt(root.eigenvalues.clip(0.0))[:, None] * root.eigenvectors.T
+    ridge = 1e-7 * np.eye(len(gram))  # opposite gradients: no unbounded pair of coefficients that cancel
+    correction = nnls(np.vstack((factor, ridge)), np.concatenate((-factor @ average, np.zeros(len(gram)))))[0]
+    nearest = average + correction
+    inside = _norm(gram, correction) <= radius * (1.0 + 1e-7)
+    if inside and (gram @ nearest).min() > (gram @ found).min():
+        return nearest, float(correction.sum())
+    return found, radius / length if length > 0.0 else 0.0
+
+
+def _norm(gram: _Array, coefficients: _Array) -> float:
+    return float(np.sqrt(np.maximum(coefficients @ gram @ coefficients, 0.0)))
+
+
+def _two_weights(gram: _Array, average: _Array, radius: float) -> _Array:
+    """w = (x, 1 - x) at the minimum of slope x + radius |x g_1 + (1 - x) g_2| over [0, 1], a convex function."""
+    square = gram[0, 0] - 2.0 * gram[0, 1] + gram[1, 1]  # of g_1 - g_2
+    slope = float((gram[0] - gram[1]) @ average)
+    if square <= _TINY:  # equal gradients: each w gives the same g_w
+        return np.array([0.5, 0.5])
+    steepest = radius**2 * square - slope**2
+    if steepest <= 0.0:  # the linear part wins everywhere
+        x = 0.0 if slope > 0.0 else 1.0
+    else:
+        foot = (gram[1, 1] - gram[0, 1]) / square  # where the line through both gradients is nearest to 0
+        distance = np.maximum(gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2, 0.0) / square  # squared
+        x = foot - slope * np.sqrt(distance / (square * steepest))
+    x = min(max(x, 0.0), 1.0)
+    return np.array([x, 1.0 - x])
+
+
+def _many_weights(gram: _Array, average: _Array, radius: float) -> _Array:
+    count = len(gram)
+
+    def objective(w: _Array) -> tuple[float, _Array]:
+        along, length = gram @ average, np.sqrt(np.maximum(w @ gram @ w, 0.0) + 1e-24)
+        return float(w @ along + radius * length), along + radius * (gram @ w) / length
+
+    solution = minimize(
+        objective,
+        average,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * count,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": lambda w: np.ones(count)},
+        options={"ftol": 1e-14, "maxiter": 200},
+    )
+    w: _Array = np.clip(solution.x, 0.0, None)
+    return w / w.sum()

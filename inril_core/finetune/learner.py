@@ -169,6 +169,8 @@ class Learner:
         if episode.purpose != "train":
             return Ingested(0, f"purpose is {episode.purpose}")
         self._refuse_other_interface(episode)
+        aggregate = getattr(self.config.il, "aggregate", None)
+        grown = aggregate(episode) if aggregate is not None else None  # may refuse, before anything has changed
         if self._on_policy:
             self._collect(episode)
         else:
@@ -176,7 +178,9 @@ class Learner:
             if len(rows.batch):
                 self._replay.add(rows.batch)
         growth = self.config.schedule.demo_growth
-        if "successes" in growth and episode.success:
+        if grown is not None:
+            self._add_demo(*grown)
+        elif "successes" in growth and episode.success:
             self._add_demo(episode, np.ones(episode.steps, bool))
         elif "corrections" in growth and (episode.source == SOURCE_HUMAN).any():
             self._add_demo(episode, episode.source == SOURCE_HUMAN)

@@ -6,7 +6,7 @@ when the updates it made due are done, and evaluation acts by the mode and feeds
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +14,54 @@ import numpy.typing as npt
 
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.finetune.config import FineTuneConfig
+from inril_core.finetune.experts import WorseExpert, make_expert
+from inril_core.finetune.interveners import Intervener, InterventionConfig, RandomJudge, ValueJudge, expert_answers
 from inril_core.finetune.learner import Learner
+from inril_core.finetune.reference_critic import (
+    CriticConfig,
+    ReferenceCritic,
+    fit_reference_critic,
+    load_reference_critic,
+)
+from inril_core.finetune.rewards import task as task_reward
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
 from inril_core.tasks.base import Demonstrator, Outcome, Task
 
 Act = Callable[[npt.NDArray[np.float32], int], Decision]
 """The answer to (observation ``[D]``, step)."""
 
+_REFERENCE_SEED = 900_000  # first of the reference critic's episodes: nobody else's starts
 
-def policy_actor(policy: Policy, seed: int, explore: bool) -> Act:
-    """What the policy node does for one episode."""
+
+def policy_actor(policy: Policy, seed: int, explore: bool, intervener: Intervener | None = None) -> Act:
+    """What the policy node does for one episode. Where an ``intervener`` takes over, the policy's plan is void."""
     memory = Memory()
-    return lambda observation, step: policy.act(observation, explore, exploration_rng(seed, step), memory)
+
+    def act(observation: npt.NDArray[np.float32], step: int) -> Decision:
+        helped = intervener is not None and intervener.in_control
+        answer = None if helped else policy.act(observation, explore, exploration_rng(seed, step), memory)
+        instead = None
+        if intervener is not None:
+            instead = intervener.act(observation, None if answer is None else answer.action)
+        if instead is None:
+            assert answer is not None
+            return answer
+        memory.clear()
+        return _of_human(instead, policy.action_size)
+
+    if intervener is not None:
+        intervener.reset(seed)
+    return act
 
 
 def expert_actor(expert: Demonstrator, seed: int, action_size: int) -> Act:
     """A demonstrator for one episode."""
     expert.reset(seed)
-    nothing = np.full(action_size, np.nan, np.float32)
-    return lambda observation, step: Decision(expert.act(observation), nothing, float("nan"), chunk_index=-1)
+    return lambda observation, step: _of_human(expert.act(observation), action_size)
+
+
+def _of_human(action: npt.NDArray[np.float32], action_size: int) -> Decision:
+    return Decision(action, np.full(action_size, np.nan, np.float32), float("nan"), chunk_index=-1)
 
 
 def run_episode(
@@ -47,7 +76,7 @@ def run_episode(
     """One episode of a task.
 
     Args:
-        act: gives an answer for (observation ``[D]``, step).
+        act: gives an answer for (observation ``[D]``, step); ``chunk_index`` -1 marks a human's.
         seed: of the reset.
         n: version of the acting policy; -1 for a human.
     """
@@ -62,7 +91,7 @@ def run_episode(
         outcomes.append(outcome)
     steps, last = len(outcomes), outcomes[-1]
     rows, actions = np.stack(observations), np.stack([outcome.executed for outcome in outcomes])
-    source = SOURCE_HUMAN if purpose == "demo" else SOURCE_POLICY
+    human = np.array([purpose == "demo" or answer.chunk_index < 0 for answer in answers])
     poses = np.zeros((steps + 1, 7))
     poses[:, 6] = 1.0
     return Episode(
@@ -80,9 +109,9 @@ def run_episode(
         proposed=np.stack([answer.action for answer in answers]),
         raw=np.stack([answer.raw for answer in answers]),
         log_prob=np.array([answer.log_prob for answer in answers], np.float32),
-        source=np.full(steps, source, np.uint8),
-        policy_run_ids=("" if n < 0 else run_id,) * steps,
-        policy_n=np.full(steps, n, np.int64),
+        source=np.where(human, SOURCE_HUMAN, SOURCE_POLICY).astype(np.uint8),
+        policy_run_ids=tuple("" if n < 0 or helped else run_id for helped in human),
+        policy_n=np.where(human, -1, n).astype(np.int64),
         limits=tuple(outcome.limits for outcome in outcomes),
         stamps_ns=np.arange(steps + 1, dtype=np.int64),
         tool_pose=poses,
@@ -104,6 +133,34 @@ def collect_demos(task: Task, demonstrator: Demonstrator, seeds: Sequence[int]) 
     """One demonstration per seed, successful or not."""
     size = task.interface.action_size
     return [run_episode(task, expert_actor(demonstrator, seed, size), seed, "demo", run_id="demos") for seed in seeds]
+
+
+def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Intervener | None:
+    """The helper of ``config``; None where nobody takes over. May run the task, to fit a reference critic.
+
+    Args:
+        seed: of the critic's episodes and its fit.
+
+    Raises:
+        ConfigError: the expert or the critic cannot be had.
+    """
+    if config.kind == "none":
+        return None
+    expert = make_expert(config.expert, task)
+    if config.kind == "random":
+        return Intervener(RandomJudge(config.probability), expert, config.duration, config.free_steps)
+    judge = ValueJudge(config, _reference_critic(config.critic, task, seed), task.demonstrator())
+    return Intervener(judge, expert, config.duration, config.free_steps)
+
+
+def _reference_critic(config: CriticConfig, task: Task, seed: int) -> ReferenceCritic:
+    if config.file is not None:
+        return load_reference_critic(Path(config.file).expanduser())
+    episodes, size = [], task.interface.action_size
+    for i, noise in enumerate(np.linspace(0.0, config.noise, config.episodes)):
+        acting = expert_actor(WorseExpert(task.demonstrator(), float(noise), 0.0), seed + i, size)
+        episodes.append(run_episode(task, acting, seed + i, "train", run_id="reference"))
+    return fit_reference_critic(episodes, task.demonstrator(), task_reward.Config(method="task"), config, seed)
 
 
 def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:
@@ -136,6 +193,7 @@ def fine_tune(
     eval_seeds: Sequence[int] = (),
     eval_every_steps: int = 1000,
     on_progress: Callable[[Curve], None] | None = None,
+    intervener: Intervener | None = None,
 ) -> tuple[Learner, Curve]:
     """Fine-tune ``policy`` in place until the step budget is spent.
 
@@ -143,7 +201,15 @@ def fine_tune(
         first_seed: of the training episodes; they count up from it.
         eval_seeds: evaluated on every ``eval_every_steps`` steps, before the first update and at the end.
         on_progress: called after each evaluation.
+        intervener: helps in training episodes; None: the one of ``config.interventions``.
+
+    Raises:
+        ConfigError: the helper cannot be had; see `build_intervener`.
     """
+    help_from = config.interventions
+    if intervener is None and help_from is not None:
+        intervener = build_intervener(help_from, task, _REFERENCE_SEED)
+    asked = make_expert(help_from.expert, task) if help_from is not None and config.il.asks_expert else None
     learner, curve = Learner(config, task.interface, policy, demos, run_dir), Curve()
     next_eval, seed = config.schedule.warmup_steps, first_seed
 
@@ -155,8 +221,10 @@ def fine_tune(
                 on_progress(curve)
 
     while not learner.done:
-        acting = policy_actor(policy, seed, True)
+        acting = policy_actor(policy, seed, True, intervener)
         episode = run_episode(task, acting, seed, "train", True, config.name, learner.version)
+        if asked is not None:
+            episode = replace(episode, expert_actions=expert_answers(asked, episode))
         seed += 1
         learner.ingest(episode)
         curve.episodes.append((learner.ingested_steps, bool(episode.success)))

@@ -35,6 +35,7 @@ class MethodConfig(Settings):
         requires: capabilities a method needs of the other parts, as (part, capability); part is ``policy``, ``rl``,
             ``il``, ``rewards`` or ``combine``.
         reasons: why a capability is needed and what to choose instead, told where a combination is refused.
+        asks_expert: an IL method that needs `Episode.expert_actions` at every step.
     """
 
     method: str
@@ -45,10 +46,18 @@ class MethodConfig(Settings):
     def offers(self) -> frozenset[str]:
         """What these settings provide; ``provides``, unless a method's settings decide."""
         return self.provides
+    asks_expert: ClassVar[bool] = False
 
     def needs(self) -> tuple[tuple[str, str], ...]:
         """What these settings require; ``requires``, unless a method's settings decide."""
         return self.requires
+
+    def check(self, whole: Any) -> None:
+        """Refuse to work with other settings of ``whole``, a `FineTuneConfig`.
+
+        Raises:
+            ConfigError: says why they do not fit, and what to set.
+        """
 
 
 class RewardConfig(MethodConfig):

@@ -119,4 +119,4 @@ def _chunks(
     rows = np.minimum(starts[:, None] + np.arange(chunk)[None, :], ends[:, None] - 1)
     picked = actions[np.maximum(rows, 0)]
     picked[starts >= ends] = 0.0
-    return torch.from_numpy(picked.reshape(len(starts), -1))
+    return torch.from_numpy(picked.reshape(len(starts), chunk * actions.shape[1]))

@@ -53,6 +53,7 @@ class ScriptedExpert:
         ):
             if not 0.0 <= value <= high:  # false for NaN too
                 raise ConfigError(f"expert {name} = {value}: must be in [0, {high}]")
+        self._contract = contract
         slices = contract.slices()
         for field in ("tip_in_hole_m", "leg_in_hole_rot6d", "turn_sin_cos"):
             if field not in slices:
@@ -65,6 +66,10 @@ class ScriptedExpert:
         self._turn_goal_rad = -(contract.success.turn_min_rad + OVERTURN_RAD)
         self._noise, self._bias_m, self._hesitation = noise, bias, hesitation
         self.reset(seed)
+
+    def worse(self, noise: float, bias: float, hesitation: float) -> ScriptedExpert:
+        """The same expert with these dials."""
+        return ScriptedExpert(self._contract, noise, bias, hesitation)
 
     def reset(self, seed: int) -> None:
         """Begin an episode: draw its bias and restart its noise."""

@@ -8,6 +8,7 @@ from inril_core.contract import Contract, load_contract
 from inril_core.data.episode import Episode
 from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.policies import GaussianPolicy, exploration_rng
+from inril_core.tasks.base import Outcome
 
 LENGTH = 15
 RADIUS = 0.15
@@ -87,6 +88,47 @@ def roll(act, seed: int, purpose: str = "train", episode_id: str | None = None) 
 
 def policy_roll(policy: GaussianPolicy, seed: int, explore: bool = True, purpose: str = "train") -> Episode:
     return roll(lambda row, step: policy.act(row, explore, exploration_rng(seed, step)).action, seed, purpose)
+
+
+class PointDemonstrator:
+    """Straight to the origin, in the two components that move the point."""
+
+    def __init__(self, sign: float = 1.0) -> None:
+        self.sign, self.resets, self.asked = sign, [], 0
+
+    def reset(self, seed: int) -> None:
+        self.resets.append(seed)
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        action = np.zeros(6, np.float32)
+        action[:2] = np.clip(-self.sign * observation[:2] / 0.4, -0.8, 0.8)
+        return action
+
+
+class PointTask:
+    """The point as a `Task`."""
+
+    interface = contract()
+    episode_length_steps = LENGTH
+
+    def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
+        self._position, self._step = np.random.default_rng(seed).uniform(-1.0, 1.0, 2), 0
+        return observe(self._position)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+        executed = np.clip(action, -1.0, 1.0).astype(np.float32)
+        self._position = np.clip(self._position + 0.2 * executed[:2], -1.5, 1.5)
+        self._step += 1
+        success = bool(np.linalg.norm(self._position) < RADIUS)
+        truncated = not success and self._step >= LENGTH
+        return observe(self._position), Outcome(executed, (), success, success, truncated, "", float(success))
+
+    def demonstrator(self) -> PointDemonstrator:
+        return PointDemonstrator()
+
+    def close(self) -> None:
+        pass
 
 
 def demos(count: int = 3, drift: float = 0.0) -> list[Episode]:

@@ -16,7 +16,8 @@ def test_every_preset_is_valid_and_says_its_name(name: str) -> None:
 def test_comparison_presets_differ_in_the_combination_only() -> None:
     """Pins: an unfair comparison: another budget, ratio or RL setting beside IN-RIL."""
     ours = load_config("interleave").model_dump()
-    for name in ("weighted_sum", "rl_only"):
+    combinations = ("interleave_orthogonal", "interleave_none", "interleave_adaptive", "cair", "pcgrad", "cagrad")
+    for name in ("weighted_sum", "rl_only", *combinations):
         other = load_config(name).model_dump()
         assert {key for key in ours if ours[key] != other[key]} == {"name", "combine"}
 

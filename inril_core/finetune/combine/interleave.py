@@ -1,22 +1,24 @@
-"""Interleaved RL and IL updates with gradient separation by surgery.
+"""Interleaved RL and IL updates with gradient separation, by surgery or by separate networks.
 
-IN-RIL's idea (arXiv 2505.10442) on an off-policy algorithm: our extension, re-implemented from the paper's
-description. A cycle is ``rl_per_il`` RL updates, then one IL step whose conflict with the RL gradient is removed.
-One RL update is one actor step with its critic steps.
+IN-RIL's idea (arXiv 2505.10442), re-implemented from the paper's description. A cycle is ``rl_per_il`` RL updates, then
+IL steps at the parameters they led to. What one RL update is, how many IL steps there are, which gradient is projected
+and how: the paper does not say, so each is a setting. On an off-policy algorithm it is our extension.
 
 What a projection keeps apart are the steps, not the gradients, and Adam does not preserve angles: a gradient that is
 orthogonal to the RL gradient is not orthogonal after preconditioning. So the default projects the preconditioned IL
-step against the RL gradient at the same parameters; ``step_cosine`` logs what was reached.
+step against the RL gradient at the same parameters; ``step_cosine`` logs what was reached. Each loss has its own
+optimizer: one for both would mix their moments, and undo the projection.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
+from inril_core.finetune.adaptive_ratio import AdaptiveRatio
 from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.gradients import cosine, project_conflicting, project_orthogonal
@@ -40,24 +42,48 @@ class Config(MethodConfig):
     """Settings of the interleaving.
 
     Attributes:
-        rl_per_il: m, RL updates per IL step (the paper: fixed, 5 to 15, for its on-policy iterations).
+        rl_per_il: m, RL updates per insertion of imitation (the paper: fixed, 5 to 15, for its on-policy iterations);
+            ``adaptive``: from the measured alignment, see `inril_core.finetune.adaptive_ratio`.
+        m_min, m_max, smoothness: limits of an adaptive m, and L in its formula.
+        il_unit: what counts as an RL update: one gradient step of the actor (``grad_step``; off-policy only, because in
+            the middle of PPO's epochs an IL step makes the stored log-probabilities stale), or one ``iteration``: a
+            rollout with all its epochs (off-policy: the same as a step). The IL steps come after it.
+        il_steps: IL minibatch steps per insertion.
         il_lr: learning rate of the IL step.
-        surgery: ``conflicting``: only what opposes the RL gradient is removed; ``orthogonal``: all along it;
+        separation: ``surgery``: a projection, on one network; ``network``: imitation and RL reach different parameters
+            (a policy of kind ``residual``: the base learns by imitation, the residual by RL), and nothing is projected.
+        surgery: ``conflicting``: only what opposes the other gradient is removed; ``orthogonal``: all along it;
             ``none``: interleaving alone.
-        project: ``step``: the preconditioned IL step (default); ``gradient``: the raw IL gradient, before Adam.
-        reference: what the IL step is projected against: the raw RL ``gradient`` (then, to first order, the RL loss
-            does not rise) or the RL optimizer's preconditioned ``step``.
+        projected: ``il``: the IL step is projected against the RL gradient, so that it does not undo RL; ``rl``: every
+            RL step against a fresh IL gradient, so that it does not undo imitation. That costs an IL gradient a step.
+        project: ``step``: the preconditioned step (default); ``gradient``: the raw gradient, before Adam.
+        reference: what it is projected against: the other loss's raw ``gradient`` (then, to first order, that loss does
+            not rise) or the other optimizer's preconditioned ``step``.
         preconditioner: of the IL step: its ``own`` Adam, or the ``rl`` optimizer's second moments.
     """
 
     method: Literal["interleave"]
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
-    rl_per_il: int = Field(8, ge=1)
+    rl_per_il: int | Literal["adaptive"] = 8
+    m_min: int = Field(2, ge=1)
+    m_max: int = Field(30, ge=1)
+    smoothness: float = Field(0.0, ge=0.0)
+    il_unit: Literal["grad_step", "iteration"] = "grad_step"
+    il_steps: int = Field(1, ge=1)
     il_lr: float = Field(3e-5, gt=0.0)
+    separation: Literal["surgery", "network"] = "surgery"
     surgery: Literal["conflicting", "orthogonal", "none"] = "conflicting"
+    projected: Literal["il", "rl"] = "il"
     project: Literal["step", "gradient"] = "step"
     reference: Literal["gradient", "step"] = "gradient"
     preconditioner: Literal["own", "rl"] = "own"
+
+    @field_validator("rl_per_il")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be >= 1, or 'adaptive'")
+        return value
 
     @model_validator(mode="after")
     def _combination(self) -> "Config":
@@ -65,7 +91,47 @@ class Config(MethodConfig):
             raise ConfigError(
                 "combine.reference = 'step' needs combine.project = 'step': a raw gradient is compared with a gradient"
             )
+        if self.m_min > self.m_max:
+            raise ConfigError(f"combine.m_min = {self.m_min}: must be at most combine.m_max = {self.m_max}")
+        if self.separation == "network":
+            if self.surgery != "none":
+                raise ConfigError(
+                    f"combine.surgery = {self.surgery!r} with combine.separation = 'network': the gradients have no "
+                    "parameter in common, so there is nothing to project; set combine.surgery to 'none'"
+                )
+            if self.rl_per_il == "adaptive":
+                raise ConfigError(
+                    "combine.rl_per_il = 'adaptive' with combine.separation = 'network': gradients of different "
+                    "parameters have no angle to adapt to; give a number"
+                )
+            if self.preconditioner == "rl":
+                raise ConfigError(
+                    "combine.preconditioner = 'rl' with combine.separation = 'network': RL has no moments of the "
+                    "parameters that imitation reaches; set it to 'own'"
+                )
+        if self.projected == "rl" and self.surgery == "none":
+            raise ConfigError(
+                "combine.projected = 'rl' with combine.surgery = 'none': nothing is projected; choose a surgery"
+            )
         return self
+
+    def needs(self) -> tuple[tuple[str, str], ...]:
+        """Separate networks need a policy that has them."""
+        return (*self.requires, ("policy", "separated")) if self.separation == "network" else self.requires
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        if self.il_unit == "grad_step" and whole.rl.collection == "on_policy":
+            raise ConfigError(
+                f"combine.il_unit = 'grad_step' with rl.method = {whole.rl.method!r}: an IL step in the middle of the "
+                "epochs makes the rollout's log-probabilities stale; set combine.il_unit to 'iteration'"
+            )
+        if self.separation == "surgery" and self.surgery != "none" and "separated" in whole.policy.provides:
+            raise ConfigError(
+                f"combine.surgery = {self.surgery!r} with policy.kind = {whole.policy.kind!r}: imitation and RL train "
+                "different parameters, so there is nothing to project; set combine.separation to 'network' and "
+                "combine.surgery to 'none'"
+            )
 
     def build(self, flat: FlatParameters, rl_lr: float) -> "Interleave":
         """The combination; ``rl_lr`` is the RL method's actor learning rate."""
@@ -73,42 +139,109 @@ class Config(MethodConfig):
 
 
 class Interleave(Combiner):
-    """m RL steps, then one IL step that does not undo them."""
+    """m RL updates, then IL steps that do not undo them."""
 
     def __init__(self, config: Config, flat: FlatParameters, rl_lr: float) -> None:
         super().__init__(flat)
         self.config = config
         size = flat.value.numel()
         self.adams = {"rl": Adam(size, rl_lr), "il": Adam(size, config.il_lr)}
+        self._ratio = AdaptiveRatio(config.m_min, config.m_max)
+        self._updates = 0  # RL updates since the last insertion
+        self._steps = 0  # and actor steps
+
+    @property
+    def rl_per_il(self) -> int:
+        """m, as it is now."""
+        return self._ratio.m if self.config.rl_per_il == "adaptive" else self.config.rl_per_il
 
     def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
         """See `Combiner.step`."""
-        adam = self.adams["rl"]
         gradient, metrics = rl()
-        self.flat.value.sub_(adam.direction(gradient), alpha=adam.lr)
-        if adam.steps % self.config.rl_per_il == 0:
-            # both gradients at the same parameters, the RL one on the most recent minibatch
-            g_rl = rl()[0].clone()
+        if self.config.projected == "rl":
+            g_rl = gradient.clone()
             g_il, il_metrics = il()
-            metrics = {**metrics, **il_metrics, **self._il_step(g_il, g_rl)}
+            metrics = {**metrics, **il_metrics, **self._projected_step("rl", g_rl, g_il)}
+        else:
+            self._take("rl", self.adams["rl"].direction(gradient))
+        self._steps += 1
+        return {**metrics, **self._insert_if_due(rl, il)} if self.config.il_unit == "grad_step" else metrics
+
+    def end_update(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+        """See `Combiner.end_update`."""
+        return self._insert_if_due(rl, il) if self.config.il_unit == "iteration" else {}
+
+    def _insert_if_due(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+        self._updates += 1
+        if self._updates < self.rl_per_il:
+            return {}
+        metrics: dict[str, float] = {}
+        for _ in range(self.config.il_steps):
+            metrics.update(self._il_step(rl, il))
+        self._updates = self._steps = 0
+        if self.config.rl_per_il == "adaptive":
+            metrics["rl_per_il"] = float(self.rl_per_il)
         return metrics
 
-    def _il_step(self, g_il: Tensor, g_rl: Tensor) -> dict[str, float]:
-        c, adam_rl, adam_il = self.config, self.adams["rl"], self.adams["il"]
-        project = _PROJECTIONS[c.surgery]
-        angle = cosine(g_il, g_rl)
-        g_in = project(g_il, g_rl) if c.project == "gradient" else g_il
-        step = adam_il.direction(g_in) if c.preconditioner == "own" else adam_rl.precondition(g_in)
-        before = g_il if c.project == "gradient" else step
+    def _il_step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+        if self.config.separation == "network":
+            g_il, metrics = il()
+            self._refuse_shared_parameters(g_il)
+            self._take("il", self.adams["il"].direction(g_il))
+            return metrics
+        # both gradients at the same parameters, the RL one on the most recent minibatch
+        g_rl = rl()[0].clone()
+        g_il, metrics = il()
+        return {**metrics, **self._projected_step("il", g_il, g_rl)}
+
+    def _projected_step(self, own: Literal["il", "rl"], g: Tensor, other: Tensor) -> dict[str, float]:
+        """The step of the loss ``own`` on its gradient ``g``, kept from undoing the other loss's, ``other``."""
+        c, adam = self.config, self.adams[own]
+        adam_other = self.adams["rl" if own == "il" else "il"]
+        project = _PROJECTIONS[c.surgery] if c.projected == own else _no_projection
+        angle = cosine(g, other)
+        g_in = project(g, other) if c.project == "gradient" else g
+        shared = own == "il" and c.preconditioner == "rl"
+        step = adam_other.precondition(g_in) if shared else adam.direction(g_in)
+        before = g if c.project == "gradient" else step
+        if own == "il" and c.rl_per_il == "adaptive":
+            self._measure(angle, step, other)
         if c.project == "step":
-            reference = g_rl if c.reference == "gradient" else adam_rl.precondition(g_rl)
+            reference = other if c.reference == "gradient" else adam_other.precondition(other)
             step = project(step, reference)
         after = g_in if c.project == "gradient" else step
-        self.flat.value.sub_(step, alpha=adam_il.lr)
+        self._take(own, step)
         removed = float(torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30))
-        return {
-            "gradient_cosine": angle,
-            "norm_removed": removed,
-            "step_cosine": cosine(step, g_rl),
-            "conflict": float(angle < 0.0),
-        }
+        metrics = {"gradient_cosine": angle, "conflict": float(angle < 0.0)}
+        if c.projected == own:
+            metrics["norm_removed"] = removed
+        name = "step_cosine" if own == "il" else "rl_step_cosine"
+        return {**metrics, name: cosine(step, other)}
+
+    def _take(self, loss: str, step: Tensor) -> None:
+        self.flat.value.sub_(step, alpha=self.adams[loss].lr)
+
+    def _measure(self, angle: float, il_step: Tensor, g_rl: Tensor) -> None:
+        """Both sides of the adaptive ratio, see `inril_core.finetune.adaptive_ratio`."""
+        rl_lr, il_lr, smoothness = self.adams["rl"].lr, self.adams["il"].lr, self.config.smoothness
+        rl_step = self.adams["rl"].precondition(g_rl)
+        il_length, rl_length, length = (float(torch.linalg.vector_norm(v)) for v in (il_step, rl_step, g_rl))
+        rise = -il_lr * angle * il_length * length + 0.5 * smoothness * (il_lr * il_length) ** 2
+        fall = rl_lr * float(torch.dot(rl_step, g_rl)) - 0.5 * smoothness * (rl_lr * rl_length) ** 2
+        self._ratio.measured(self.config.il_steps * rise, fall * self._steps / max(self._updates, 1))
+
+    def _refuse_shared_parameters(self, g_il: Tensor) -> None:
+        both = int(((self.adams["rl"].second > 0.0) & (g_il != 0.0)).sum())
+        if both:
+            raise ValueError(f"separation 'network': {both} parameters get gradients of both losses")
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Combiner.state`."""
+        counts = torch.tensor([self._updates, self._steps])
+        return {**super().state(), "counts": counts, "ratio": self._ratio.state()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """See `Combiner.load`."""
+        super().load(state)
+        self._updates, self._steps = (int(n) for n in state["counts"])
+        self._ratio.load(state["ratio"])

@@ -103,6 +103,11 @@ class LearnerNode(InrilPlainNode):
                 "pre-train again under this contract"
             )
         config = load_config(preset).changed(seed=seed)
+        if config.interventions is not None:
+            raise ConfigError(
+                f"config = {preset}: its interventions are a simulated helper's, of in-process runs; here the "
+                "teleop node's device takes over: leave the section out (il.method 'dagger' works in-process only)"
+            )
         learner = make_learner(config, self.contract, policy, read_demos(Path(demos), self.contract), self._folder)
         if (self._folder / CHECKPOINT_NAME).exists():
             learner.resume()

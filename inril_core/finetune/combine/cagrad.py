@@ -1,0 +1,58 @@
+"""CAGrad on the RL and the IL loss with fixed weights (Liu et al., "Conflict-Averse Gradient Descent", arXiv
+2110.14048)."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.gradients import Scaling, cagrad
+from inril_core.finetune.joint import JointStep, Normalise
+from inril_core.finetune.methods import MethodConfig
+
+
+class Config(MethodConfig):
+    """Settings of CAGrad.
+
+    Attributes:
+        c: radius, as a share of the average's norm (the paper's RL experiments: 0.9 and 0.5). 0: a weighted sum.
+        scaling: see `inril_core.finetune.gradients.cagrad`.
+        rl_weight: lambda, weight of the RL loss; the IL loss has 1 - lambda.
+        weighted: where lambda enters: ``gradients``: they are scaled, so that it also decides who counts as the worst
+            off; ``average``: it sets the point g0 that is searched around, alone.
+        normalise: of the two gradients beforehand; see `inril_core.finetune.joint`.
+    """
+
+    method: Literal["cagrad"]
+    requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
+    c: float = Field(0.5, ge=0.0, lt=1.0)
+    scaling: Scaling = "none"
+    rl_weight: float = Field(0.5, ge=0.0, le=1.0)
+    weighted: Literal["gradients", "average"] = "gradients"
+    normalise: Normalise = "loss"
+
+    def build(self, flat: FlatParameters, rl_lr: float) -> "Cagrad":
+        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
+        return Cagrad(self, flat, rl_lr)
+
+
+class Cagrad(JointStep):
+    """The direction near the weighted sum that serves the worse-off loss best."""
+
+    def __init__(self, config: Config, flat: FlatParameters, rl_lr: float) -> None:
+        super().__init__(flat, rl_lr, config.normalise)
+        self._cagrad = config
+
+    @property
+    def rl_weight(self) -> float:
+        """See `JointStep.rl_weight`."""
+        return self._cagrad.rl_weight
+
+    def combine(self, g_rl: Tensor, g_il: Tensor, angle: float) -> tuple[Tensor, dict[str, float]]:
+        """See `JointStep.combine`."""
+        c, share = self._cagrad, self.rl_weight
+        if c.weighted == "average":
+            return cagrad([g_rl, g_il], c.c, c.scaling, (share, 1.0 - share)), {}
+        # twice the mean of the scaled gradients is their weighted sum
+        return 2.0 * cagrad([share * g_rl, (1.0 - share) * g_il], c.c, c.scaling), {}

@@ -1,0 +1,30 @@
+"""PCGrad on the RL and the IL loss (Yu et al., "Gradient Surgery for Multi-Task Learning", arXiv 2001.06782)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.gradients import pcgrad
+from inril_core.finetune.joint import JointStep, Normalise
+from inril_core.finetune.methods import MethodConfig
+
+
+class Config(MethodConfig):
+    """``normalise``: of the two gradients beforehand; see `inril_core.finetune.joint`."""
+
+    method: Literal["pcgrad"]
+    requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
+    normalise: Normalise = "loss"
+
+    def build(self, flat: FlatParameters, rl_lr: float) -> "Pcgrad":
+        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
+        return Pcgrad(flat, rl_lr, self.normalise)
+
+
+class Pcgrad(JointStep):
+    """The mean of both gradients, each without what conflicts with the other."""
+
+    def combine(self, g_rl: Tensor, g_il: Tensor, angle: float) -> tuple[Tensor, dict[str, float]]:
+        """See `JointStep.combine`."""
+        return pcgrad([g_rl, g_il]), {}

@@ -1,0 +1,45 @@
+"""A success label as the reward: 1 for the last action of an episode that somebody called a success."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from inril_core.data.episode import Episode
+from inril_core.finetune.methods import Array, RewardConfig
+
+_MACHINES = ("cell", "episode_length", "session", "fault")
+
+
+class Config(RewardConfig):
+    """Settings of the label's reward.
+
+    Attributes:
+        by: whose label counts: ``anyone``, or a ``person`` alone, where the cell's own judgement is not to be trusted.
+        failure_reward: of the last action of an episode labelled a failure.
+        failure_ends: there is no value beyond such an episode, also where it just ran out of time.
+    """
+
+    method: Literal["label"]
+    by: Literal["anyone", "person"] = "anyone"
+    failure_reward: float = Field(0.0, ge=-1.0, le=0.0)
+    failure_ends: bool = False
+
+    def label(self, episode: Episode) -> tuple[Array, Array]:
+        """See `RewardConfig.label`."""
+        rewards, masks = np.zeros(episode.steps, np.float32), np.ones(episode.steps, np.float32)
+        if self._known(episode):
+            rewards[-1] = 1.0 if episode.success else self.failure_reward
+            masks[-1] = 0.0 if episode.success or episode.terminated or self.failure_ends else 1.0
+        return rewards, masks
+
+    def keep(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
+        """See `RewardConfig.keep`: without a label the last step has no reward; unlabelled is not failure."""
+        kept = np.ones(episode.steps, bool)
+        kept[-1] = self._known(episode)
+        return kept
+
+    def _known(self, episode: Episode) -> bool:
+        said = episode.complete and episode.success is not None
+        return said and (self.by == "anyone" or episode.outcome_source not in _MACHINES)
