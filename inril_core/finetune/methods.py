@@ -42,11 +42,11 @@ class MethodConfig(Settings):
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
     reasons: ClassVar[Mapping[str, str]] = {}
+    asks_expert: ClassVar[bool] = False
 
     def offers(self) -> frozenset[str]:
         """What these settings provide; ``provides``, unless a method's settings decide."""
         return self.provides
-    asks_expert: ClassVar[bool] = False
 
     def needs(self) -> tuple[tuple[str, str], ...]:
         """What these settings require; ``requires``, unless a method's settings decide."""
