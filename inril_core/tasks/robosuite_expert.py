@@ -121,8 +121,8 @@ class ScriptedPicker:
         turn_rad = 0.0 if symmetry is None else _least(item_rad - hand_rad, symmetry)
         aside_m = float(np.hypot(reach[0], reach[1]))
         there = aside_m < 0.012 and abs(reach[2]) < 0.008
-        if aside_m > 0.01 or abs(turn_rad) > 0.15:
-            reach = reach + np.array([0.0, 0.0, HOVER_M if not there else 0.0])
+        if not there and (aside_m > 0.01 or abs(turn_rad) > 0.15):
+            reach = reach + np.array([0.0, 0.0, HOVER_M])
         return reach, _turned(upright, turn_rad), there
 
 
