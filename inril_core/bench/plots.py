@@ -87,7 +87,7 @@ def results(groups: Groups, colour: Mapping[str, str], path: Path) -> None:
 
 
 def cosines(groups: Groups, colour: Mapping[str, str], path: Path) -> bool:
-    """Cosine of the RL and the IL gradient over updates, and of the imitation step (or joint step) taken; whether there are any."""
+    """Cosine of the two gradients over updates, and of the step taken with the RL gradient; whether there are any."""
     having = {method: [line for line in lines if line["cosines"]] for method, lines in groups.items()}
     having = {method: lines for method, lines in having.items() if lines}
     if not having:

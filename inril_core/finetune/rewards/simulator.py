@@ -1,0 +1,38 @@
+"""The simulator's own reward, step by step, as benchmarks of locomotion give it. A real cell has none."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from inril_core.data.episode import Episode
+from inril_core.errors import ConfigError
+from inril_core.finetune.methods import Array, RewardConfig
+
+
+class Config(RewardConfig):
+    """Settings of the simulator's reward.
+
+    Attributes:
+        scale: the rewards are multiplied by it, so that values stay near 1 (our choice: returns of thousands make the
+            critics' first thousands of updates a search for the right size). Give `rl.target_range` accordingly.
+    """
+
+    method: Literal["simulator"]
+    scale: float = Field(1.0, gt=0.0)
+
+    def label(self, episode: Episode) -> tuple[Array, Array]:
+        """See `RewardConfig.label`; the mask is 0 where the simulation ended by itself, a time limit bootstraps.
+
+        Raises:
+            ConfigError: the episode holds no rewards.
+        """
+        if episode.rewards is None:
+            raise ConfigError(
+                f"rewards.method = 'simulator': episode {episode.episode_id} of task {episode.task} holds no rewards; "
+                "use rewards: {method: task}, or a simulator that gives them"
+            )
+        masks = np.ones(episode.steps, np.float32)
+        if episode.complete and episode.terminated:
+            masks[-1] = 0.0
+        return (episode.rewards * np.float32(self.scale)).astype(np.float32), masks

@@ -1,0 +1,38 @@
+"""The simulator's own reward reaches the learner, and nothing else does."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.methods import method_config
+from tests.finetune.point_task import make_episode
+
+REWARDS = np.array([1.0, 2.5, -3.0], np.float32)
+
+
+def label(success: bool, terminated: bool, rewards: np.ndarray | None = REWARDS, **settings: float):
+    made = make_episode(np.zeros((4, 4)), np.zeros((3, 6)), success, terminated=terminated)
+    return method_config("rewards", {"method": "simulator", **settings}).label(
+        dataclasses.replace(made, rewards=rewards)
+    )
+
+
+def test_rewards_are_taken_as_they_are_and_scaled() -> None:
+    """Pins: a locomotion task learned from a success label that comes after a thousand steps."""
+    rewards, masks = label(False, True)
+    assert rewards.dtype == masks.dtype == np.float32
+    np.testing.assert_array_equal(rewards, REWARDS)
+    np.testing.assert_array_equal(label(False, True, scale=0.5)[0], REWARDS / 2)
+
+
+def test_only_a_simulation_that_ended_by_itself_has_no_value_beyond() -> None:
+    """Pins: the value of a runner cut off by the time limit set to 0, or a success taken for an end."""
+    np.testing.assert_array_equal(label(False, True)[1], [1, 1, 0])
+    np.testing.assert_array_equal(label(True, False)[1], [1, 1, 1])
+
+
+def test_an_episode_without_rewards_is_refused_with_the_mend() -> None:
+    with pytest.raises(ConfigError, match="holds no rewards; use rewards: {method: task}"):
+        label(True, True, None)
