@@ -1,4 +1,4 @@
-"""IDQL: the expectile, its critics' targets, selection, what the actor and the imitation step clone, and that it learns."""
+"""IDQL: the expectile, the targets, selection, what actor and imitation step clone, and that it learns."""
 
 import math
 from dataclasses import replace
