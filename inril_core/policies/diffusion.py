@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inril_core.errors import ConfigError
+from inril_core.finetune import shards
 from inril_core.policies.base import NOTHING, Array, Decision, ImitationSettings, Memory, Policy, PolicyConfig
 from inril_core.policies.denoising import NoiseSchedule, gaussian_log_density, time_features
 
@@ -138,8 +139,9 @@ class DiffusionPolicy(Policy):
         """
         restricted = self.config.restrict_imitation and bool(self.finetuning.item())
         top = self.finetuned_steps if restricted else self.schedule.steps
-        levels = torch.randint(top, (len(actions),), generator=generator)
-        noise = torch.randn(actions.shape, generator=generator)
+        levels = shards.own(torch.randint(top, (shards.size() * len(actions),), generator=generator))
+        levels = levels.to(actions.device)
+        noise = shards.normal_like(actions, generator)
         predicted = self.network(self.schedule.add_noise(actions, levels, noise), levels, inputs)
         errors: Tensor = (predicted - noise).square().mean(-1)
         return errors
@@ -161,11 +163,12 @@ class DiffusionPolicy(Policy):
         limit, size = self.config.noise_limit, (len(inputs), self.plan_size)
         steps = self.schedule.steps + 1 if explore else 1
         noise = torch.from_numpy(rng.standard_normal((steps, *size)).astype(np.float32).clip(-limit, limit))
+        noise = noise.to(inputs.device)
         if explore:
             return self.schedule.ddpm(self.epsilon, inputs, noise, self.config.std_floor)
         if self.config.inference == "ddim":
             return self.schedule.ddim(self.epsilon, inputs, noise[0], self.config.inference_steps)[None]
-        still = torch.cat((noise, torch.zeros((self.schedule.steps, *size))))
+        still = torch.cat((noise, torch.zeros((self.schedule.steps, *size), device=noise.device)))
         return self.schedule.ddpm(self.epsilon, inputs, still, 0.0)[-1:]
 
     def plan(self, inputs: Tensor, explore: bool, rng: np.random.Generator) -> tuple[Tensor, float, Array]:
@@ -175,10 +178,10 @@ class DiffusionPolicy(Policy):
             return chain[-1], float("nan"), NOTHING
         steps = self.finetuned_steps
         chain = chain[-(steps + 1) :]
-        levels = torch.arange(steps - 1, -1, -1)
+        levels = torch.arange(steps - 1, -1, -1, device=chain.device)
         density = self.step_log_density(inputs.expand(steps, -1), chain[:-1], chain[1:], levels)
         noted = density.clamp(*LOG_DENSITY_RANGE).mean(-1)
-        return chain[-1], float(density.sum()), torch.cat((chain.reshape(-1), noted)).numpy()
+        return chain[-1], float(density.sum()), torch.cat((chain.reshape(-1), noted)).cpu().numpy()
 
     def unpack(self, aux: Tensor) -> tuple[Tensor, Tensor]:
         """Chains ``[B, K' + 1, P]`` and log-densities ``[B, K']`` of ``aux [B, aux_size]``."""
@@ -198,7 +201,7 @@ class DiffusionPolicy(Policy):
             memory.index += 1
             return Decision(raw.clip(-1.0, 1.0), raw, 0.0, chunk_index=index)
         plan, log_prob, aux = self.plan(self.normalise(row)[None], explore, rng)
-        rows = plan.numpy().reshape(self.chunk, self.action_size)
+        rows = plan.cpu().numpy().reshape(self.chunk, self.action_size)
         memory.queue.extend(rows[1:])
         memory.index = 1
         return Decision(rows[0].clip(-1.0, 1.0), rows[0], log_prob, aux)

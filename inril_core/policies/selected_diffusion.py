@@ -94,7 +94,7 @@ class SelectedDiffusionPolicy(DiffusionPolicy):
         plans = self.draw(rows, explore and self.config.explore_by == "ddpm", rng)[-1].clamp(-1.0, 1.0)
         if not explore:
             return plans[int(self.critics(rows, plans).amin(0).argmax())], float("nan"), NOTHING
-        edges = self.selection_weights(rows, plans).double().cumsum(0).numpy()
+        edges = self.selection_weights(rows, plans).double().cumsum(0).cpu().numpy()
         pick = int(np.searchsorted(edges, rng.uniform(0.0, edges[-1]), side="right"))
         return plans[min(pick, len(plans) - 1)], float("nan"), NOTHING
 

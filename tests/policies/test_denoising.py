@@ -56,6 +56,23 @@ def test_with_a_perfect_network_the_sample_is_the_only_point_there_is(steps: int
     torch.testing.assert_close(chain[-1], point.expand(4, -1), atol=2e-4, rtol=0)
 
 
+def test_a_ddpm_step_keeps_its_share_of_the_noise() -> None:
+    """Pins: the mean of q(x_{t-1} | x_t, x_0), from x_0 and x_t by Bayes' rule for two Gaussians."""
+    schedule, point = NoiseSchedule(10), torch.tensor([0.3, -0.7])
+    noisy = torch.randn((10, 2), generator=torch.Generator().manual_seed(0))
+    levels = torch.arange(10)
+    epsilon = perfect(schedule, point)(noisy, levels, noisy)
+    mean, std = schedule.step_back(noisy, levels, epsilon, 0.0)
+    share = torch.from_numpy(schedule.alpha_bar)
+    previous = torch.cat((torch.ones(1), share[:-1]))
+    one = (share / previous)[:, None]  # x_t = sqrt(one) x_{t-1} + sqrt(1 - one) noise
+    prior, spread = previous.sqrt()[:, None] * point, (1.0 - previous)[:, None]
+    gain = spread * one.sqrt() / (one * spread + 1.0 - one)
+    expected = prior + gain * (noisy - one.sqrt() * prior)
+    torch.testing.assert_close(mean, expected.float(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(std, ((1.0 - gain * one.sqrt()) * spread).sqrt().float(), atol=1e-4, rtol=0)
+
+
 def test_ddim_visits_the_noisiest_and_the_last_level() -> None:
     assert NoiseSchedule(20).ddim_levels(5) == [19, 14, 10, 5, 0]
     assert NoiseSchedule(20).ddim_levels(20) == list(range(19, -1, -1)) and NoiseSchedule(7).ddim_levels(1) == [6]

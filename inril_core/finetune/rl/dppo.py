@@ -103,8 +103,9 @@ class Dppo(OnPolicy):
         super().__init__(config, policy, flat, generator)
         self.config, self._policy = config, policy
         steps = policy.finetuned_steps
-        self._clips = clip_ranges(steps, config.clip, config.clip_base)
-        self._discounts = config.gamma_denoising ** (steps - 1.0 - torch.arange(steps))
+        device = flat.value.device
+        self._clips = clip_ranges(steps, config.clip, config.clip_base).to(device)
+        self._discounts = (config.gamma_denoising ** (steps - 1.0 - torch.arange(steps))).to(device)
         self._plans: Plans | None = None
 
     def plans(self, segment: Segment) -> Plans:
@@ -122,7 +123,8 @@ class Dppo(OnPolicy):
     def begin_iteration(self, rollout: list[Segment]) -> int:
         """Take a rollout in; returns the number of minibatch steps it calls for."""
         parts = [vars(self.plans(segment)) for segment in rollout]
-        self._plans = Plans(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        device = self._clips.device
+        self._plans = Plans(**{name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]})
         return self._begin(self._plans.log_density.numel())
 
     def next_minibatch(self) -> Steps:
@@ -140,7 +142,7 @@ class Dppo(OnPolicy):
             p.inputs[plan],
             p.chains[plan, step],
             p.chains[plan, step + 1],
-            step,
+            step.to(self._clips.device),
             p.log_density[plan, step],
             advantages,
             p.returns[plan],

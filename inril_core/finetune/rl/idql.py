@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
+from inril_core.finetune import shards
 from inril_core.finetune.critics import views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
@@ -83,6 +84,7 @@ class Idql:
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         self.critics, self.value = new_critics(policy.input_size, policy.plan_size, policy.config, generator)
+        self.critics, self.value = self.critics.to(flat.value.device), self.value.to(flat.value.device)
         own = [*self.critics.parameters(), *self.value.parameters()]
         if policy.has_critics:  # it was fine-tuned before
             for mine, theirs in zip(own, policy.critic_parameters(), strict=True):
@@ -135,7 +137,7 @@ class Idql:
             with torch.no_grad():
                 better = self._target_q(batch) > self._v(batch.observations)
             weights = torch.where(better, self.config.expectile, 1.0 - self.config.expectile)
-            errors = errors * (weights / weights.mean())
+            errors = errors * (weights / shards.mean(weights))
             metrics["better_share"] = float(better.float().mean())
         loss = errors.mean()
         return self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics}
