@@ -28,9 +28,16 @@ class Config(PolicyConfig):
         hidden: widths of the trunk (256, 256).
         bottleneck: width of the trunk's last layer, the input of the random features (12).
         features: their number F, even (256).
-        log_scale_init: log of the factor on the bottleneck before the random projection (-5, with 25,000 cloning
-            updates). Our default is larger: with the few updates and the log-compressed inputs here, -5 leaves the
-            features nearly constant over the whole space, and nothing is ever off-distribution.
+        log_scale_init: log of the factor on the bottleneck before the random projection: larger falls back to the prior
+            nearer to the data. None: -5 (the authors') where the features give the mean and so grow with it; -1 where
+            only the spread looks at them: nothing but this factor sets their scale there, and -5 would be constant
+            over the whole space.
+        mean: ``features``: linear in them (the authors' head), so the mean, too, returns to 0 away from the data.
+            ``trunk`` (our choice, for starts outside of the demonstrated range): linear in the trunk's last hidden
+            layer, which extrapolates as a plain network does; the spread alone is stationary.
+        mean_limit: bound of the mean before squashing, approached smoothly; None: unbounded (the authors). Cloning the
+            mode of a saturated action leaves the mean free to run away, far from the clipped action whose density
+            the reward is.
         variance_floor: added to the variance; the bound of the coherent reward depends on it.
     """
 
@@ -39,7 +46,9 @@ class Config(PolicyConfig):
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     bottleneck: int = Field(12, ge=1)
     features: int = Field(64, ge=2)
-    log_scale_init: float = Field(0.0, ge=-10.0, le=3.0)
+    log_scale_init: float | None = Field(None, ge=-10.0, le=3.0)
+    mean: Literal["features", "trunk"] = "features"
+    mean_limit: float | None = Field(3.0, ge=2.0, le=10.0)
     variance_floor: float = Field(1e-5, ge=1e-10, lt=0.1)
 
     @field_validator("features")
@@ -63,7 +72,7 @@ def triangle(phase: Tensor) -> Tensor:
 
 
 class HetstatPolicy(SquashedGaussian):
-    """Mean linear in bounded features f(s), variance |L_d^T f|^2 per action component d.
+    """Mean linear in bounded features f(s) (or in the trunk), variance |L_d^T f|^2 per action component d.
 
     Attributes:
         factors: ``[A, F, F]``, the strictly lower part of each L_d.
@@ -84,8 +93,11 @@ class HetstatPolicy(SquashedGaussian):
             nn.init.zeros_(layer.bias)
         f = config.features
         self.projection = nn.Parameter(torch.randn(config.bottleneck, f // 2))
-        self.log_scales = nn.Parameter(torch.full((config.bottleneck,), config.log_scale_init))
-        self.head = nn.Parameter(torch.zeros(f, action_size))
+        scale = config.log_scale_init
+        if scale is None:
+            scale = -5.0 if config.mean == "features" else -1.0
+        self.log_scales = nn.Parameter(torch.full((config.bottleneck,), scale))
+        self.head = nn.Parameter(torch.zeros(f if config.mean == "features" else config.hidden[-1], action_size))
         self.factors = nn.Parameter(torch.zeros(action_size, f, f))
         self.log_diagonals = nn.Parameter(torch.zeros(action_size, f))
 
@@ -94,12 +106,16 @@ class HetstatPolicy(SquashedGaussian):
         """See `SquashedGaussian.std_floor`; nominal, as in the authors' bound: without the limit's factor."""
         return math.sqrt(self.config.variance_floor)
 
-    def features(self, inputs: Tensor) -> Tensor:
-        """f(s) ``[..., F]``, each component within pi / (2 sqrt(2 F))."""
+    def trunk(self, inputs: Tensor) -> Tensor:
+        """The last hidden layer ``[..., H]``."""
         hidden = inputs
         for layer in self.layers[:-1]:
             hidden = functional.elu(layer(hidden))
-        hidden = self.layers[-1](hidden) * torch.exp(self.log_scales)
+        return hidden
+
+    def features_of(self, trunk: Tensor) -> Tensor:
+        """f(s) ``[..., F]``, each component within pi / (2 sqrt(2 F)), from `trunk`."""
+        hidden: Tensor = self.layers[-1](trunk) * torch.exp(self.log_scales)
         z = hidden @ self.projection
         quarter = 0.25 * math.pi
         return torch.cat((triangle(z + quarter), triangle(z - quarter)), -1) / math.sqrt(self.config.features)
@@ -114,8 +130,14 @@ class HetstatPolicy(SquashedGaussian):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """See `SquashedGaussian.forward`."""
-        features = self.features(inputs)
-        return features @ self.head, self.log_std_of(features)
+        trunk = self.trunk(inputs)
+        features = self.features_of(trunk)
+        return self._mean_of(trunk, features), self.log_std_of(features)
+
+    def _mean_of(self, trunk: Tensor, features: Tensor) -> Tensor:
+        mean = (features if self.config.mean == "features" else trunk) @ self.head
+        limit = self.config.mean_limit
+        return mean if limit is None else limit * torch.tanh(mean / limit)
 
     def imitation_loss(
         self, inputs: Tensor, actions: Tensor, settings: ImitationSettings, generator: torch.Generator
@@ -127,8 +149,9 @@ class HetstatPolicy(SquashedGaussian):
         if settings.loss != "faithful":
             return super().imitation_loss(inputs, actions, settings, generator)
         clipped = actions.clamp(-settings.action_limit, settings.action_limit)
-        features = self.features(inputs)
-        mean = features @ self.head
+        trunk = self.trunk(inputs)
+        features = self.features_of(trunk)
+        mean = self._mean_of(trunk, features)
         squared = (torch.tanh(mean) - clipped).square().sum(-1).mean()
         log_std = self.log_std_of(features.detach())
         return squared - log_density(torch.atanh(clipped), mean.detach(), log_std).mean()

@@ -10,10 +10,11 @@ from inril_core.errors import ConfigError
 from inril_core.policies import ImitationSettings, exploration_rng, policy_config, policy_from_manifest
 from inril_core.policies.hetstat import STD_LIMIT, triangle
 
-SMALL = {"kind": "hetstat", "hidden": [16], "bottleneck": 4, "features": 8}
+SMALL = {"kind": "hetstat", "hidden": [16], "bottleneck": 4, "features": 8, "log_scale_init": 0.0}
 
 
 def make(**changes):
+    """Its features vary strongly over a few units of input."""
     torch.manual_seed(0)
     return policy_config({**SMALL, **changes}).build(4, 3)
 
@@ -33,14 +34,15 @@ def test_variance_is_the_quadratic_form_of_the_features() -> None:
         policy.head.normal_()
     inputs = torch.randn(5, 4)
     mean, log_std = policy(inputs)
-    f = policy.features(inputs)
+    f = policy.features_of(policy.trunk(inputs))
     for d in range(3):
         lower = torch.tril(policy.factors[d], -1) + torch.diag(policy.log_diagonals[d].exp())
         for row in range(5):
             variance = (lower.T @ f[row]).square().sum()
             std = math.sqrt(0.75) * torch.tanh(torch.sqrt(1e-5 + variance))
             torch.testing.assert_close(log_std[row, d].exp(), std, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(mean, f @ policy.head)
+    torch.testing.assert_close(mean, 3.0 * torch.tanh(f @ policy.head / 3.0))
+    torch.testing.assert_close(make(mean_limit=None)(inputs)[0], torch.zeros(5, 3))
 
 
 def test_the_spread_stays_within_its_bounds() -> None:
@@ -53,9 +55,10 @@ def test_the_spread_stays_within_its_bounds() -> None:
     assert policy.std_floor == pytest.approx(math.sqrt(1e-5))
 
 
-def test_the_likelihood_trains_the_variance_alone() -> None:
+@pytest.mark.parametrize("mean", ["features", "trunk"])
+def test_the_likelihood_trains_the_variance_alone(mean: str) -> None:
     """Pins "faithful" as CSIL has it: mean *and* features are held fixed in the likelihood."""
-    policy, inputs, actions = make(), torch.randn(6, 4), torch.rand(6, 3) - 0.5
+    policy, inputs, actions = make(mean=mean), torch.randn(6, 4), torch.rand(6, 3) - 0.5
     with torch.no_grad():
         policy.head.normal_()
 
