@@ -17,7 +17,7 @@ from inril_core.finetune.replay import Batch, Replay
 from inril_core.finetune.rewards.csil import Config as RewardConfig
 from inril_core.finetune.rewards.csil import gaussian_kl, nominal_bound
 from inril_core.finetune.transitions import transitions
-from inril_core.policies import policy_config
+from inril_core.policies import Memory, exploration_rng, policy_config
 from tests.finetune.point_task import contract, demos, make_episode, policy_roll, roll, success_rate
 
 D, A, B = 4, 3, 32
@@ -320,6 +320,18 @@ def test_the_target_distribution_has_the_targets_mean() -> None:
     assert narrow.distribution(rows, joint, rewards, divergence)[1]["value_clipped"] > 0.5
 
 
+@pytest.mark.parametrize("variant", ["positive", "negative"])
+@pytest.mark.parametrize("earned", [2.0, -4.0])
+def test_the_support_holds_what_demonstrations_earn_for_ever(variant: str, earned: float) -> None:
+    """Pins: XQC's [-5, 5] for a sum of up to 6.45 / (1 - gamma); and a bad clone's support without width."""
+    method, _ = make({"variant": variant}, method="csilpp")
+    shift = method.reward.bound if variant == "negative" else 0.0
+    method._prepare_critic(torch.full((20,), earned - shift))
+    low, high = method._support.tolist()
+    good, bad = method.reward.end_values(0.9, earned - shift)
+    assert low < min(good, bad) and max(good, 0.0) < high and high - low > 1.0
+
+
 def test_a_step_keeps_unit_weights_and_moves_the_target() -> None:
     method, _ = make(method="csilpp")
     before = method._target.clone()
@@ -418,6 +430,24 @@ def test_what_was_cloned_is_kept_from_the_first_update_on(preset: str, tmp_path,
     assert "reward_over_bound" in learner.last_metrics and "prior_kl" in learner.last_metrics
     if base is not None:
         assert all(torch.equal(base[name], tensor) for name, tensor in policy.base.state_dict().items())
+
+
+def test_a_base_that_plans_ahead_is_one_line(tmp_path, shown) -> None:
+    """The frozen base is a diffusion policy with chunks; the learned part is cloned and acts every step."""
+    base = {"kind": "diffusion", "hidden": [16], "chunk": 3, "denoising_steps": 4, "inference_steps": 2}
+    config = small("csilpp_average", **{"pretrain.updates": 20, "rl.sarsa_updates": 5, "schedule.warmup_steps": 10})
+    config = config.changed(policy={**COMPOSED, "mode": "average", "base": base}, **{"schedule.budget_steps": 20})
+    policy = pretrain(config, contract(), shown[:4])
+    assert policy.chunk == 1 and policy.plan_steps == 3
+    learner = Learner(config, contract(), policy, shown[:4], tmp_path)
+    before = {name: t.clone() for name, t in policy.state_dict().items()}
+    memory = Memory()
+    episode = roll(lambda row, step: policy.act(row, True, exploration_rng(0, step), memory).action, 0)
+    learner.ingest(replace(episode, terminated=False, truncated=True))
+    while learner.updates < learner.updates_due:
+        learner.train_step()
+    moved = {n.split(".")[0] for n, t in policy.state_dict().items() if not torch.equal(t, before[n])}
+    assert moved == {"learned"}
 
 
 @pytest.mark.parametrize("preset", ["csil", "csilpp_average"])

@@ -94,7 +94,7 @@ def copy_of(policy: SquashedGaussian) -> SquashedGaussian:
         twin = policy_from_manifest(policy.manifest())
     twin.load_state_dict(policy.state_dict())
     assert isinstance(twin, SquashedGaussian)
-    return twin
+    return twin.to(policy.observation_mean.device)
 
 
 def gaussian_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
@@ -159,10 +159,13 @@ class CoherentReward:
         return 0.0 if self.config.variant == "negative" else self.bound / (1.0 - gamma)
 
     def end_values(self, gamma: float, demo_reward: float) -> tuple[float, float]:
-        """Values beyond a good and a bad end: of earning for ever a demonstration's, or an unknown state's reward."""
+        """Values beyond a good and a bad end: of earning for ever a demonstration's, or an unknown state's reward.
+
+        A demonstration that earns less than an unknown state (a poor clone) makes the good end no worse than the bad.
+        """
         if self.config.variant == "negative":
             return 0.0, -self.bound / (1.0 - gamma)
-        return demo_reward / (1.0 - gamma), 0.0
+        return max(demo_reward, 0.0) / (1.0 - gamma), 0.0
 
     def loss(self, demos: tuple[Tensor, Tensor], online: tuple[Tensor, Tensor]) -> Tensor:
         """-mean r on demonstrations + KL term on the robot's steps; pairs of inputs ``[B, D_in]``, actions ``[B, A]``.

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
+from inril_core.finetune import shards
 from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
@@ -114,7 +115,8 @@ class Csil:
 
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
-        self.critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator)
+        critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator)
+        self.critics = critics.to(self._actor.value.device)
         self._critic = FlatParameters(self.critics.parameters())
 
     @property
@@ -144,7 +146,7 @@ class Csil:
             asked, _ = self._sampled(batch.next_observations)
             known = (batch.next_actions != 0.0).any(-1, keepdim=True)
             following = torch.where(known, following, asked)
-            self._fit(batch, len(batch), following, torch.zeros(len(batch)), adam)
+            self._fit(batch, len(batch), following, torch.zeros_like(batch.rewards), adam)
 
     def _prepare_critic(self, demo_rewards: Tensor) -> None:
         """Before the pre-training, with the demonstrations' rewards ``[N]``."""
@@ -153,8 +155,7 @@ class Csil:
     def _sampled(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """An own action ``[B, A]`` of the policy, and the KL term ``[B]``."""
         mean, log_std = self._policy(inputs)
-        noise = torch.randn(mean.shape, generator=self._generator)
-        raw = mean + torch.exp(log_std) * noise
+        raw = mean + torch.exp(log_std) * shards.normal_like(mean, self._generator)
         return torch.tanh(raw), self._divergence(inputs, raw, mean, log_std)
 
     def _divergence(self, inputs: Tensor, raw: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -191,7 +192,7 @@ class Csil:
     def slope(self, inputs: Tensor, actions: Tensor) -> Tensor:
         """sqrt(E sum_a (dQ/da)^2) over demonstrations, summed over the critics; it has a gradient."""
         actions = actions.clone().requires_grad_(True)
-        total = torch.zeros(())
+        total = torch.zeros((), device=actions.device)
         for q in self.values(inputs, actions, live=True):
             (slopes,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
             total = total + torch.sqrt(slopes.square().sum(-1).mean() + 1e-12)
@@ -242,7 +243,7 @@ class Csil:
         The buffer is reused by the next gradient of the same policy.
         """
         mean, log_std = self._policy(batch.observations)
-        raw = mean + torch.exp(log_std) * torch.randn(mean.shape, generator=self._generator)
+        raw = mean + torch.exp(log_std) * shards.normal_like(mean, self._generator)
         q = self.values(batch.observations, torch.tanh(raw)).amin(0).mean()
         kl = self._divergence(batch.observations, raw, mean, log_std).mean()
         loss = self.temperature * kl - q

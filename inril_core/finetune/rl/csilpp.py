@@ -56,9 +56,10 @@ class Config(csil.Config):
 class Csilpp(csil.Csil):
     """Soft policy iteration with a distribution of values.
 
-    Without ``support``, its ends are what earning for ever a high (95th percentile) demonstrated reward, or the lowest
-    reward, is worth, widened by a tenth: XQC's [-5, 5] presumes normalised rewards, and the coherent reward's sum would
-    be clipped there without a word. ``value_clipped`` tells how much mass of the targets was outside.
+    Without ``support``, its ends are what earning or losing for ever a high (95th percentile) demonstrated reward is
+    worth (in the negative variant shifted, and 0 above), widened by a tenth: XQC's [-5, 5] presumes normalised rewards,
+    and the coherent reward's sum would be clipped there without a word. ``value_clipped`` tells how much mass of the
+    targets was outside.
     """
 
     config: Config
@@ -67,30 +68,25 @@ class Csilpp(csil.Csil):
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
         width = p.input_size + p.action_size
-        self.critics = CategoricalCritics(c.critics, width, c.hidden, c.atoms, self._generator)
+        critics = CategoricalCritics(c.critics, width, c.hidden, c.atoms, self._generator)
+        self.critics = critics.to(self._actor.value.device)
         self._critic = FlatParameters(self.critics.weights)
         self._set_support(*(c.support or (-1.0, 1.0)))
         self._steps = torch.zeros(1)
 
     def _set_support(self, low: float, high: float) -> None:
         self._support = torch.tensor([low, high])
-        self._values = torch.linspace(low, high, self.config.atoms)
+        self._values = torch.linspace(low, high, self.config.atoms).to(self._actor.value.device)
 
     def _prepare_critic(self, demo_rewards: Tensor) -> None:
         if self.config.support is not None:
             return
         reward, horizon = self.reward, 1.0 / (1.0 - self.config.gamma)
-        high = min(float(torch.quantile(demo_rewards, 0.95)) * horizon, reward.highest_value(self.config.gamma))
-        floor = reward.config.floor
-        lowest = float(demo_rewards.min()) if floor is None else floor
-        if reward.config.variant == "negative":
-            low, high = (
-                min((lowest if floor is None else floor - reward.bound), float(demo_rewards.min())) * horizon,
-                0.0,
-            )
-        else:
-            # a value this low is as bad as losing all that a demonstration earns
-            low = -max(abs(high), abs(lowest))
+        shift = reward.bound if reward.config.variant == "negative" else 0.0
+        # a clone too bad to earn anything has no scale of its own
+        earned = max(float(torch.quantile((demo_rewards + shift).abs(), 0.95)), 0.1 * reward.bound)
+        high = 0.0 if shift else min(earned, reward.bound) * horizon
+        low = -(min(earned, reward.bound) + shift) * horizon
         margin = 0.1 * (high - low)
         self._set_support(low - margin, high + margin)
 
@@ -120,7 +116,7 @@ class Csilpp(csil.Csil):
         size = len(batch)
         logits = self.critics(rows, "batch", self._target_weights, slice(size, None))
         lowest = self._mean(logits).argmin(0)
-        probabilities = torch.softmax(logits[lowest, torch.arange(size)], -1)
+        probabilities = torch.softmax(logits[lowest, torch.arange(size, device=lowest.device)], -1)
         bound = self.reward.highest_value(self.config.gamma)
         values = (self._values - self.temperature * divergence[:, None]).clamp_max(bound)
         fixed = rewards + self.end_of(batch.rewards)
