@@ -212,6 +212,10 @@ class Learner:
     def _demo_memories(self) -> list[tuple[Replay, int]]:
         return [(self._clones, self.policy.imitation_chunk), (self._demos, self.policy.chunk)]
 
+    def memories(self) -> list[Replay]:
+        """Where transitions are kept: replay, demonstrations, and what is cloned if that is cut otherwise."""
+        return list({id(memory): memory for memory in (self._replay, self._demos, self._clones)}.values())
+
     def _transitions(self, episode: Episode, chunk: int, keep: npt.NDArray[np.bool_] | None) -> Transitions:
         rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]
         rl: Any = self.config.rl

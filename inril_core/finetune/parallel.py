@@ -1,8 +1,8 @@
 """A data-parallel learner: the first process owns data and robot, the others follow it.
 
 The leader is a `Learner` that announces what it does; a follower repeats it on a learner of its own, so that all hold
-the same memory, draw the same numbers and meet in the averaging of each gradient (`shards`). What travels is safetensors
-with JSON in its header.
+the same memory, draw the same numbers and meet in the averaging of each gradient (`shards`). What travels is
+safetensors with JSON in its header.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -252,10 +253,8 @@ def _follower(begun: dict[str, Any], demos: Sequence[Episode], folder: Path) -> 
 
 def _repeat(learner: Learner, name: str, message: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if name == "ingest":
-        try:
+        with suppress(ConfigError):  # the leader was refused the same, and says so
             learner.ingest(_unpacked(message, tensors))
-        except ConfigError:
-            pass  # the leader was refused the same, and says so
     elif name == "published":
         learner.published(message["version"])
     elif name == "resume":

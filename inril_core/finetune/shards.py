@@ -3,7 +3,8 @@
 A batch of the settings is the whole run's. Every process draws the same random numbers, for all rows, and works on its
 own: ``rank``, ``rank + size``, ... . A gradient is averaged where it is taken (`FlatParameters.gradient`), so a loss
 that is a mean over rows needs nothing. What else depends on a whole batch goes through here: noise of one row each
-(`normal_like`), statistics inside a loss (`mean`). With one process all of it is what torch alone would do, bit for bit.
+(`normal_like`), statistics inside a loss (`mean`). With one process all of it is what torch alone would do, bit for
+bit.
 """
 
 import os

@@ -67,7 +67,7 @@ def filled_learner(config: FineTuneConfig, run_dir: Path, steps: int = 2500) -> 
     Its warm-ups are over, so that every update trains critic and actor.
     """
     config = config.changed(**{"schedule.warmup_steps": 0, "schedule.critic_warmup_updates": 0, "schedule.utd": 50.0})
-    if config.rl.model_fields.get("critic_warmup_iterations") is not None:
+    if "critic_warmup_iterations" in type(config.rl).model_fields:
         config = config.changed(**{"rl.critic_warmup_iterations": 0})
     task = NoiseTask()
     demos = demonstrations(task)
