@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from inril_core import shards
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune import shards
 from inril_core.finetune.checkpoint import (
     append_line,
     read_checkpoint,

@@ -10,8 +10,9 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,7 +27,7 @@ from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.speed_task import NoiseTask, filled_learner, refill
 
 UPDATES = 20  # per round: two whole cycles of the slowest interleaving measured
-SURGERY = {
+SURGERY: dict[str, dict[str, Any]] = {
     "rl_only": {"combine": {"method": "rl_only"}},
     "none": {"combine.rl_per_il": 10, "combine.surgery": "none"},
     "conflicting": {"combine.rl_per_il": 10, "combine.surgery": "conflicting"},
@@ -107,7 +108,7 @@ def median(values: list[float]) -> tuple[float, float, float]:
 
 
 def measure(
-    configs: dict[str, Callable[[], FineTuneConfig]], rounds: int, folder: Path
+    configs: Mapping[str, Callable[[], FineTuneConfig]], rounds: int, folder: Path
 ) -> tuple[dict[str, Measured], dict[str, str], list[Peak]]:
     """Every config in turns with the peaks; what failed is named with its reason."""
     done: dict[str, Measured] = {}
@@ -204,9 +205,9 @@ def main() -> None:
     use_one_thread()
     base = load_config("interleave")
     with TemporaryDirectory() as folder:
-        configs = {name: (lambda name=name: load_config(name)) for name in options.presets.split(",")}
+        configs = {name: partial(load_config, name) for name in options.presets.split(",")}
         presets = measure(configs, options.rounds, Path(folder) / "presets")
-        variants = {name: (lambda changes=changes: base.changed(**changes)) for name, changes in SURGERY.items()}
+        variants = {name: partial(base.changed, **changes) for name, changes in SURGERY.items()}
         surgery, failed, _ = measure(variants, 2 * options.rounds, Path(folder) / "surgery")
     if failed:
         raise SystemExit(f"surgery could not be measured: {failed}")

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from inril_core import shards
 from inril_core.errors import ConfigError
 from inril_core.finetune.critics import views_like
 from inril_core.finetune.flat import Adam, FlatParameters
@@ -135,7 +136,7 @@ class Idql:
             with torch.no_grad():
                 better = self._target_q(batch) > self._v(batch.observations)
             weights = torch.where(better, self.config.expectile, 1.0 - self.config.expectile)
-            errors = errors * (weights / weights.mean())
+            errors = errors * (weights / shards.mean(weights))
             metrics["better_share"] = float(better.float().mean())
         loss = errors.mean()
         return self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics}
