@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from inril_core.finetune import shards
+from inril_core import shards
 
 
 class FlatParameters:

@@ -5,8 +5,8 @@ torchrun ... -m inril_core.finetune.follow
 
 import sys
 
+from inril_core import shards
 from inril_core.errors import InrilError
-from inril_core.finetune import shards
 from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.parallel import follow
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from inril_core import shards
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune import shards
 from inril_core.finetune.checkpoint import (
     append_line,
     read_checkpoint,
@@ -211,6 +211,10 @@ class Learner:
 
     def _demo_memories(self) -> list[tuple[Replay, int]]:
         return [(self._clones, self.policy.imitation_chunk), (self._demos, self.policy.chunk)]
+
+    def memories(self) -> list[Replay]:
+        """Where transitions are kept: replay, demonstrations, and what is cloned if that is cut otherwise."""
+        return list({id(memory): memory for memory in (self._replay, self._demos, self._clones)}.values())
 
     def _transitions(self, episode: Episode, chunk: int, keep: npt.NDArray[np.bool_] | None) -> Transitions:
         rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]

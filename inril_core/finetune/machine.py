@@ -41,7 +41,7 @@ def usable_device(compute: ComputeConfig) -> torch.device:
     """
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "compute.device = 'cuda': this torch finds no GPU; install a CUDA build of the same torch version, or use cpu"
+            "compute.device = 'cuda': torch finds no GPU; install a CUDA build of the same version, or use cpu"
         )
     return torch.device(compute.device)
 

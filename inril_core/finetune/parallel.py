@@ -1,8 +1,8 @@
 """A data-parallel learner: the first process owns data and robot, the others follow it.
 
 The leader is a `Learner` that announces what it does; a follower repeats it on a learner of its own, so that all hold
-the same memory, draw the same numbers and meet in the averaging of each gradient (`shards`). What travels is safetensors
-with JSON in its header.
+the same memory, draw the same numbers and meet in the averaging of each gradient (`shards`). What travels is
+safetensors with JSON in its header.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +21,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, distributed
 
+from inril_core import shards
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune import shards
 from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import FineTuneConfig, config_from_values
 from inril_core.finetune.learner import CHECKPOINT_NAME, Ingested, Learner
@@ -31,9 +32,9 @@ from inril_core.tasks.base import Interface
 
 # A method is listed once its losses are means over rows, or go through `shards` where they are not.
 _SHARDED = {
-    "rl": {"rlpd", "ppo"},
-    "il": {"bc"},
-    "policy": {"gaussian", "residual"},
+    "rl": {"rlpd", "ppo", "dppo", "idql"},
+    "il": {"bc", "dagger", "hg_dagger"},
+    "policy": {"gaussian", "hetstat", "residual", "diffusion", "selected_diffusion"},
 }
 _TRAIN, _IDLE, _STOP = -1, -2, -3
 _HEARTBEAT_S = 5.0
@@ -197,7 +198,9 @@ def follow() -> None:
     """
     shards.start()
     with TemporaryDirectory(prefix="inril-follow-") as folder:
-        learner, demos, begun = None, [], {}
+        learner: Learner | None = None
+        demos: list[Episode] = []
+        begun: dict[str, Any] = {}
         while (length := _awaited()) != _STOP:
             if length == _TRAIN:
                 if _begun(learner).train_step() is not None:
@@ -252,10 +255,8 @@ def _follower(begun: dict[str, Any], demos: Sequence[Episode], folder: Path) -> 
 
 def _repeat(learner: Learner, name: str, message: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if name == "ingest":
-        try:
+        with suppress(ConfigError):  # the leader was refused the same, and says so
             learner.ingest(_unpacked(message, tensors))
-        except ConfigError:
-            pass  # the leader was refused the same, and says so
     elif name == "published":
         learner.published(message["version"])
     elif name == "resume":
@@ -285,7 +286,8 @@ def _received(length: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _packed(episode: Episode) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Facts and arrays of an episode; nested arrays as ``field/name``."""
-    facts, tensors = {}, {}
+    facts: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
     for field in dataclasses.fields(episode):
         value = getattr(episode, field.name)
         if isinstance(value, np.ndarray):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inril_core.finetune import shards
+from inril_core import shards
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,29 @@ from inril_core.data.episode import Episode
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, policy_actor, run_episode
-from inril_core.tasks.base import Outcome, SimpleInterface
+from inril_core.tasks.base import Demonstrator, Outcome, SimpleInterface
 
 EPISODE_STEPS = 100
 DEMOS = 12
 
 
+class NoiseDemonstrator:
+    """Actions are noise."""
+
+    def __init__(self, action_size: int) -> None:
+        self._size, self._rng = action_size, np.random.default_rng(0)
+
+    def reset(self, seed: int) -> None:
+        """See `Demonstrator.reset`."""
+        self._rng = np.random.default_rng([seed, 1])
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """See `Demonstrator.act`."""
+        return self._rng.uniform(-0.9, 0.9, self._size).astype(np.float32)
+
+
 class NoiseTask:
-    """Observations are noise, every second episode succeeds at its last step. The demonstrator's actions are noise.
+    """Observations are noise, every second episode succeeds at its last step.
 
     Args:
         observation_size, action_size: D and A; by default those of ``insert_leg``.
@@ -41,13 +56,9 @@ class NoiseTask:
         outcome = Outcome(executed, (), success, success, over and not success, "", float(success))
         return self._observe(), outcome
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """See `Demonstrator.act`."""
-        return self._rng.uniform(-0.9, 0.9, self.interface.action_size).astype(np.float32)
-
-    def demonstrator(self) -> "NoiseTask":
-        """Itself."""
-        return self
+    def demonstrator(self) -> Demonstrator:
+        """See `Task.demonstrator`."""
+        return NoiseDemonstrator(self.interface.action_size)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -67,7 +78,7 @@ def filled_learner(config: FineTuneConfig, run_dir: Path, steps: int = 2500) -> 
     Its warm-ups are over, so that every update trains critic and actor.
     """
     config = config.changed(**{"schedule.warmup_steps": 0, "schedule.critic_warmup_updates": 0, "schedule.utd": 50.0})
-    if config.rl.model_fields.get("critic_warmup_iterations") is not None:
+    if "critic_warmup_iterations" in type(config.rl).model_fields:
         config = config.changed(**{"rl.critic_warmup_iterations": 0})
     task = NoiseTask()
     demos = demonstrations(task)

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inril_core import shards
 from inril_core.errors import ConfigError
-from inril_core.finetune import shards
 from inril_core.policies.base import NOTHING, Array, Decision, ImitationSettings, Memory, Policy, PolicyConfig
 from inril_core.policies.denoising import NoiseSchedule, gaussian_log_density, time_features
 
@@ -139,8 +139,7 @@ class DiffusionPolicy(Policy):
         """
         restricted = self.config.restrict_imitation and bool(self.finetuning.item())
         top = self.finetuned_steps if restricted else self.schedule.steps
-        levels = shards.own(torch.randint(top, (shards.size() * len(actions),), generator=generator))
-        levels = levels.to(actions.device)
+        levels = shards.integers_like(actions, top, generator)
         noise = shards.normal_like(actions, generator)
         predicted = self.network(self.schedule.add_noise(actions, levels, noise), levels, inputs)
         errors: Tensor = (predicted - noise).square().mean(-1)

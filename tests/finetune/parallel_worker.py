@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from inril_core.finetune import parallel, shards
+from inril_core import shards
+from inril_core.finetune import parallel
+from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import policy_actor, run_episode
 from inril_core.finetune.machine import use_one_thread
@@ -21,11 +23,22 @@ ON = {
     "metrics_every_updates": 5,
 }  # fmt: skip
 RLPD = {"rl.behaviour_weight": 1.0, "rl.demo_share": 0.25, "rl.learn_temperature": True, "rl.temperature": 0.1}
+DIFFUSION = {"chunk": 2, "hidden": [16], "time_size": 4, "denoising_steps": 4, "inference_steps": 2}
 CASES = {
-    "interleave": ("interleave", {**OFF, **RLPD}),
-    "weighted_sum": ("weighted_sum", {**OFF, **RLPD, "rl.critics": 3}),
-    "ppo": ("weighted_sum", ON),
-}
+    "interleave": lambda: small_config("interleave", **OFF, **RLPD),
+    "weighted_sum": lambda: small_config("weighted_sum", **OFF, **RLPD, **{"rl.critics": 3}),
+    "ppo": lambda: load_config("weighted_sum").changed(schedule={"warmup_steps": 0}).changed(**ON),
+    "idql": lambda: load_config("idql").changed(
+        **OFF,
+        **{"policy": {"kind": "selected_diffusion", **DIFFUSION, "critic_hidden": [16], "candidates": 2}},
+        **{"rl.batch": 16, "rl.actor_weights": "expectile", "il.batch": 16},
+    ),
+    "dppo": lambda: load_config("dppo").changed(
+        **{"policy": {"kind": "diffusion", **DIFFUSION}, "rl.minibatches": 7, "rl.epochs": 2, "rl.hidden": [16]},
+        **{"rl.rollout_steps": 150, "rl.critic_warmup_iterations": 0, "metrics_every_updates": 5, "il.batch": 16},
+        **{"combine": {"method": "weighted_sum"}},
+    ),
+}  # fmt: skip
 
 
 def numbers(learner: Learner) -> dict[str, torch.Tensor]:
@@ -38,11 +51,7 @@ def numbers(learner: Learner) -> dict[str, torch.Tensor]:
 
 def learn(case: str, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
     """Episodes of a fixed policy in, what is due trained; half-way also from a checkpoint."""
-    task, (preset, changes) = NoiseTask(8, 6), CASES[case]
-    config = small_config(preset)
-    if "rl" in changes:  # the small RLPD settings mean nothing to another method
-        config = config.changed(schedule={"budget_steps": 10_000, "warmup_steps": 0})
-    config = config.changed(**changes)
+    task, config = NoiseTask(8, 6), CASES[case]()
     demos = demonstrations(task, 2)
 
     def make() -> Learner:

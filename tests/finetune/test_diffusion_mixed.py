@@ -20,7 +20,13 @@ def settings(name: str) -> FineTuneConfig:
         small |= {"schedule.warmup_steps": 30, "schedule.critic_warmup_updates": 2, "rl.batch": 16}
         small |= {f"policy.{key}": value for key, value in DIFFUSION.items() if key != "finetuned_steps"}
     else:
-        small |= {"rl.rollout_steps": 40, "rl.epochs": 1, "rl.minibatches": 2, "combine.rl_per_il": 1, "combine.il_steps": 2}
+        small |= {
+            "rl.rollout_steps": 40,
+            "rl.epochs": 1,
+            "rl.minibatches": 2,
+            "combine.rl_per_il": 1,
+            "combine.il_steps": 2,
+        }
     if name == "dppo_interleave":
         small |= {f"policy.{key}": value for key, value in DIFFUSION.items()}
     if name == "residual_ppo_network":

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from inril_core import shards
 from inril_core.errors import ConfigError
-from inril_core.finetune import shards
 from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inril_core.finetune import shards
+from inril_core import shards
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.rollout import Segment, generalised_advantages

@@ -18,10 +18,11 @@ from inril_msgs.msg import EpisodeReady, LearnerStatus, Observation, PolicyWeigh
 from inril_msgs.srv import ReadBlob
 from rclpy.clock import Clock, ClockType
 
+from inril_core import shards
 from inril_core.data import BlobRefused, BlobShelf, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
-from inril_core.finetune import DEFAULT_PRESET, follow, shards
+from inril_core.finetune import DEFAULT_PRESET, follow
 from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos

@@ -1,9 +1,10 @@
 """One batch over several processes: who works on which rows, and what is averaged.
 
 A batch of the settings is the whole run's. Every process draws the same random numbers, for all rows, and works on its
-own: ``rank``, ``rank + size``, ... . A gradient is averaged where it is taken (`FlatParameters.gradient`), so a loss
+own: ``rank``, ``rank + size``, ... . A gradient is averaged where it is taken (`flat.FlatParameters`), so a loss
 that is a mean over rows needs nothing. What else depends on a whole batch goes through here: noise of one row each
-(`normal_like`), statistics inside a loss (`mean`). With one process all of it is what torch alone would do, bit for bit.
+(`normal_like`), statistics inside a loss (`mean`). With one process all of it is what torch alone would do, bit for
+bit.
 """
 
 import os
@@ -63,7 +64,7 @@ def together(collective: Callable[[], object]) -> None:
     try:
         collective()
     except RuntimeError as error:  # torch.distributed's own errors are RuntimeErrors
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise ProcessLost(
             f"process {_rank} of {_size} has lost another one ({reason}); look at the others' output, then start all "
             "of them again: the run goes on from its last checkpoint"
@@ -124,8 +125,9 @@ def normal_like(rows: Tensor, generator: torch.Generator) -> Tensor:
 
     It is drawn on the CPU, so that devices of all kinds get the same numbers.
     """
-    if size() == 1:
-        noise = torch.randn(rows.shape, generator=generator)
-    else:
-        noise = own(torch.randn((_size * len(rows), *rows.shape[1:]), generator=generator))
-    return noise.to(rows.device)
+    return own(torch.randn((size() * len(rows), *rows.shape[1:]), generator=generator)).to(rows.device)
+
+
+def integers_like(rows: Tensor, end: int, generator: torch.Generator) -> Tensor:
+    """A whole number from 0 to ``end - 1`` for each of ``rows [B, ...]``, ``[B]`` on their device."""
+    return own(torch.randint(end, (size() * len(rows),), generator=generator)).to(rows.device)

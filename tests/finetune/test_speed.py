@@ -1,0 +1,53 @@
+"""The speed report: what fails is shown, what is measured is what ran."""
+
+import numpy as np
+import pytest
+
+from inril_core.errors import ConfigError
+from inril_core.finetune import speed
+from inril_core.finetune.speed_task import NoiseTask
+from tests.finetune.point_task import small_config
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """One preset that runs and one that does not, two rounds of two updates."""
+
+    def broken():
+        raise ConfigError("mystery: no such method")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "UPDATES", 2)
+        return speed.measure({"small": small_config, "broken": broken}, 2, tmp_path_factory.mktemp("speed"))
+
+
+def test_flops_are_counted_and_failures_named(measured) -> None:
+    """Pins: a preset that vanishes from the table because it fails; FLOPs of one direction alone."""
+    done, failed, peaks = measured
+    assert failed == {"broken": "ConfigError: mystery: no such method"}
+    critic = 2 * 64 * (4 + 6) * 32 + 2 * 64 * 32 * 32 + 2 * 64 * 32  # one member, forward, batch 64
+    assert done["small"].flops > 4 * 3 * critic  # 4 members forward and backward, and the rest
+    assert len(done["small"].seconds) == 2 and all(len(peak.rates) == 2 for peak in peaks)
+    page = speed.report(measured, dict.fromkeys(speed.SURGERY, done["small"]), 2)
+    assert "| `broken` | failed: ConfigError" in page and "| `small` | " in page
+    assert "| surgery `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
+
+
+def test_memory_is_that_of_what_was_allocated(measured) -> None:
+    done, *_ = measured
+    columns = 27 + 6 + 1 + 1 + 27 + 6
+    assert done["small"].replay_bytes == 2 * 100_000 * columns * 4
+
+
+def test_the_median_of_noise_has_an_interval_around_it() -> None:
+    middle, low, high = speed.median([1.0, 2.0, 3.0, 4.0, 5.0, 100.0, 2.5])
+    assert low < middle < high and middle == 3.0
+
+
+def test_the_noise_task_repeats() -> None:
+    """Pins: two learners that are compared on different data."""
+    first, second = NoiseTask(), NoiseTask()
+    assert (first.reset(3) == second.reset(3)).all()
+    actions = [task.demonstrator().act(np.zeros(27)) for task in (first, second)]
+    assert (actions[0] == actions[1]).all()
+    assert (first.step(actions[0])[0] == second.step(actions[1])[0]).all()
