@@ -21,7 +21,7 @@ import numpy as np
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 from inril_core.sim.env import CellEnv
-from inril_core.sim.expert import ScriptedExpert
+from inril_core.sim.experts import make_expert
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _Stopwatch:
 def measure_speed(contract: Contract, steps: int = 3000) -> Speed:
     """Run the expert with a little noise for `steps` control steps, resets not counted."""
     env = CellEnv(contract)
-    expert = ScriptedExpert(contract, noise=0.1)
+    expert = make_expert(contract, noise=0.1)
     reset_s = step_s = 0.0
     done, episodes, seed = True, 0, 0
     observation = np.zeros(0)
@@ -97,9 +97,9 @@ def measure_speed(contract: Contract, steps: int = 3000) -> Speed:
 
 
 def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: str, **dials: float) -> ExpertScore:
-    """Let the expert run whole episodes. dials: as of `ScriptedExpert`."""
+    """Let the expert run whole episodes. dials: as of `make_expert`."""
     env = CellEnv(contract)
-    expert = ScriptedExpert(contract, **dials)  # type: ignore[arg-type]
+    expert = make_expert(contract, **dials)  # type: ignore[arg-type]
     successes, lengths, reasons = 0, [], Counter[str]()
     for seed in range(first_seed, first_seed + episodes):
         observation, done = env.reset(seed, purpose), False
