@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import io
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -56,17 +57,17 @@ class AssemblyReward:
 def _furniture() -> Any:
     """furniture-bench's `one_leg`. Importing it takes a second or two: it brings numba and OpenCV."""
     try:
-        # pyrealsense2, which furniture-bench imports, wants libusb in the process; the package brings one where
-        # the system has none.
         import libusb_package
 
+        # pyrealsense2, which furniture-bench imports, wants libusb in the process; not every system has one.
         ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
-        with contextlib.redirect_stderr(io.StringIO()):  # gym says at length that it is no longer maintained
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")  # it uses gym and torch.jit, which say at length that they are old
             from furniture_bench.furniture import furniture_factory
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise ConfigError(
-            f"one_leg asks furniture-bench whether the leg is assembled, and it cannot be imported ({error}). Install "
-            "it with: pip install -c constraints.txt '.[furniture]' && pip install --no-deps furniture-bench==0.1 "
-            "(without --no-deps pip tries to build a version of gym that cannot be built any more)"
+            f"one_leg asks furniture-bench whether the leg is assembled, and it cannot be imported ({error}). Run "
+            "`make extras`, or from the repository's root: pip install -c constraints.txt -e '.[furniture]' && "
+            "pip install --no-deps furniture-bench==0.1 (with its dependencies it cannot be installed any more)"
         ) from error
     return furniture_factory("one_leg")

@@ -20,6 +20,7 @@ import numpy as np
 
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
+from inril_core.evaluation.intervals import success_rate
 from inril_core.sim.env import CellEnv
 from inril_core.sim.experts import make_expert
 
@@ -37,10 +38,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class ExpertScore:
-    """Outcome of the scripted expert over consecutive seeds. reasons: how often each ended an episode."""
+    """Outcome of the scripted expert over consecutive seeds. reasons: how often each ended an episode.
+
+    interval: 95 % Wilson interval of the success rate.
+    """
 
     episodes: int
     successes: int
+    interval: tuple[float, float]
     median_steps: float
     longest_steps: int
     reasons: dict[str, int]
@@ -110,7 +115,9 @@ def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: st
         successes += outcome.success
         lengths.append(env.state.step)
         reasons[outcome.reason] += 1
-    return ExpertScore(episodes, successes, float(np.median(lengths)), max(lengths), dict(reasons))
+    rate = success_rate(successes, episodes)
+    interval = round(rate.low, 3), round(rate.high, 3)
+    return ExpertScore(episodes, successes, interval, float(np.median(lengths)), max(lengths), dict(reasons))
 
 
 def main() -> int:

@@ -103,7 +103,7 @@ class DialledExpert(ABC):
 
     @abstractmethod
     def _wanted(self, observation: np.ndarray) -> np.ndarray:
-        """Change of the tool pose wanted this step, m and rotation vector rad, base frame; then the gripper's number."""
+        """Change of the tool pose wanted, m and rotation vector rad, base frame; then the gripper's number."""
 
 
 class ScriptedExpert(DialledExpert):

@@ -51,7 +51,8 @@ LEG_BOUNDS_M = ((0.15, 0.85), (-0.55, 0.55), (-0.02, 0.60))  # outside it is los
 MARGIN_M = 0.02  # between leg and top at the start
 OPEN_M = 0.065  # gripper at the start
 
-_HOLES_M = [np.array([x, y, TOP_SIZE_M[2]]) for x in (-HOLE_OFFSET_M, HOLE_OFFSET_M) for y in (-HOLE_OFFSET_M, HOLE_OFFSET_M)]
+_BOTH_M = (-HOLE_OFFSET_M, HOLE_OFFSET_M)
+_HOLES_M = [np.array([x, y, TOP_SIZE_M[2]]) for x in _BOTH_M for y in _BOTH_M]
 _NEAR_M = (0.011, 0.006)  # of a seated place, across and along: wider than the reward's tolerances
 _FAR_BELOW_M = -1.0
 _LAY_DOWN = quat_from_rotvec((0.0, math.pi / 2, 0.0))  # from upright: the block's end to +x

@@ -18,16 +18,20 @@ RETREAT_M = 0.05  # back along the tool from a grasp, until the tool is aligned 
 LIFT_M = 0.06  # height of the leg's middle from which it may be raised
 CARRY_M = 0.04  # height of the tip above the rim on the way to the hole
 HOVER_M = 0.008  # and over it, until it may go down
-ALIGNED_M = 0.0012  # sideways error with which the tip may go down
-FUNNEL = 0.3  # and by how much more per metre above the rim
-ALIGNED_RAD = 0.035  # tilt with which it may go down
-HEADING_RAD = 0.15  # heading error with which it may go down
-DESCENT_M = 0.005  # a step downwards
+ALIGNED_M = 0.0025  # sideways error with which the tip may go down: the chamfer takes it
+FUNNEL = 0.5  # and by how much more per metre above the rim
+ALIGNED_RAD = 0.08  # tilt with which it may go down
+HEADING_RAD = 0.3  # heading error with which it may go down
+DESCENT_M = 0.008  # a step downwards
 INSIDE_M = 0.003  # depth from which the hole guides the tip
 INSERTED_M = 0.008  # depth from which the hole holds the leg upright
 PRESS_M = 0.004  # aimed below what stops the peg
-START_HEADING_RAD = math.radians(100)  # of the leg in the hole before the thread catches: the turn ends near 0
-SCREW_YAW_RAD = math.pi / 2  # of the tool: from about here the wrist has room for a clockwise half turn
+SHALLOW_M = 0.012  # depth at which the leg stands in the hole and is not yet on the thread
+START_HEADING_RAD = math.radians(100)  # of the leg before the thread catches: a turn deep enough ends near 0
+START_RANGE_RAD = (math.radians(80), math.radians(230))  # headings from which it can still be screwed
+LEAN_YAW_RAD = (math.radians(-20), math.radians(80))  # to which the tool may lean over the hole: wrist's reach
+SCREW_YAW_RAD = math.pi / 2  # of the tool: from about here the wrist has room for a clockwise turn of 3 rad
+WRIST_RAD = (-1.5, 2.9)  # tool's yaw at which a turn has to let go
 UPRIGHT_RAD = 0.25  # lean of the tool below which it has regrasped from above
 HELD_M = (0.027, 0.0335)  # gripper widths with a leg in it
 OPEN_M = 0.050  # gripper width from which the fingers are clear of the leg
@@ -74,6 +78,12 @@ class _View:
         """Of the tool's axis from straight down."""
         return math.acos(max(-1.0, min(1.0, -float(self.tool_rotation[2, 2]))))
 
+    @property
+    def tool_yaw_rad(self) -> float:
+        """Within the wrist's range, from -115 to 245 degrees."""
+        yaw_rad = math.atan2(self.tool_rotation[1, 0], self.tool_rotation[0, 0])
+        return yaw_rad + 2 * math.pi if yaw_rad < -2.0 else yaw_rad
+
 
 class OneLegExpert(DialledExpert):
     """Each action follows from the observation alone, so it can take over in any state.
@@ -103,7 +113,7 @@ class OneLegExpert(DialledExpert):
     ) -> None:
         super().__init__(contract, noise, bias, hesitation, seed)
         if not isinstance(contract.sim, AssemblySim):
-            raise ConfigError("this scripted expert knows the simulated one_leg; make_expert finds the one of a contract")
+            raise ConfigError("this scripted expert knows one_leg; make_expert finds the one of a contract")
         self._thread_m = contract.sim.thread_depth_m
 
     def _wanted(self, observation: np.ndarray) -> np.ndarray:
@@ -143,11 +153,11 @@ class OneLegExpert(DialledExpert):
         return _grasp(view, approach, across * (1.0 if across @ view.tool_rotation[:, 1] >= 0.0 else -1.0))
 
     def _carry(self, view: _View) -> np.ndarray:
-        """Lift, raise the leg upright with the heading from which it is screwed, over the hole, and in."""
+        """Lift, raise the leg upright, over the hole and in, with a heading from which it can be screwed."""
         tip, up = view.tip_in_hole, view.up
         lateral_m = math.hypot(tip[0], tip[1])
-        goal = _about_z(view.hole_heading_rad + START_HEADING_RAD)
-        turn = _rotvec(goal @ view.leg_rotation.T)
+        heading_rad = self._heading(view)
+        turn = _rotvec(_about_z(view.hole_heading_rad + heading_rad) @ view.leg_rotation.T)
         tilt_rad = math.acos(max(-1.0, min(1.0, float(up[2]))))
         arm = view.leg + view.leg_rotation @ TIP_IN_LEG_M - view.tool
         if view.leg[2] < LIFT_M and tilt_rad > 0.5:
@@ -161,34 +171,97 @@ class OneLegExpert(DialledExpert):
         if inside:
             move[:2] = 0.0
         if inside or (lateral_m < funnel_m and tilt_rad < ALIGNED_RAD and abs(turn[2]) < HEADING_RAD):
-            move[2] = max(-PRESS_M - self._thread_m - tip[2], -DESCENT_M / GAIN)
+            move[2] = max(-PRESS_M - self._goal_depth_m(heading_rad) - tip[2], -DESCENT_M / GAIN)
         # The tool turns about its own origin, and the tip would swing sideways.
         return _wish(GAIN * move - np.cross(GAIN * turn, arm), GAIN * turn, CLOSE)
 
+    def _heading(self, view: _View) -> float:
+        """The best heading in the hole that the leaning tool can reach as it holds the leg now."""
+        lean = view.tool_rotation[:, 2] if view.up[2] > 0.7 else view.up
+        now_rad = math.atan2(lean[1], lean[0]) - view.hole_heading_rad
+        along = _upright(view.leg_rotation)[:, 0]
+        offset_rad = math.atan2(along[1], along[0]) - view.hole_heading_rad - now_rad  # leg's heading less the lean's
+        low, high = (bound - view.hole_heading_rad + offset_rad for bound in LEAN_YAW_RAD)
+        choices = [START_HEADING_RAD + 2 * math.pi * k for k in (-1, 0, 1)]
+        best = min((min(max(choice, low), high) for choice in choices), key=_unsuitable)
+        return best
+
+    def _goal_depth_m(self, heading_rad: float) -> float:
+        return self._thread_m if _unsuitable(heading_rad) == 0.0 else SHALLOW_M
+
     def _in_hole(self, view: _View) -> np.ndarray:
-        """Down to the thread, let go, regrasp from above, and turn clockwise with a little pressure."""
+        """Down, let go, regrasp from above, and turn clockwise with a little pressure."""
+        on_thread = view.depth_m > self._thread_m - 0.0012
+        ready = on_thread or _unsuitable(view.heading_rad) == 0.0
+        back_rad = 0.0 if ready else _wrapped(START_HEADING_RAD - view.heading_rad)
         if not view.held:
-            faces = [view.leg_rotation[:, i] * sign for i in (0, 1) for sign in (1.0, -1.0)]
-            forward = max(faces, key=lambda face: face @ [math.cos(SCREW_YAW_RAD), math.sin(SCREW_YAW_RAD), 0.0])
-            approach = np.array([0.0, 0.0, -1.0])
-            if view.lean_rad > UPRIGHT_RAD and view.width_m < OPEN_M:
-                return _wish(np.zeros(3), np.zeros(3), OPEN)
-            return _grasp(view, approach, np.cross(approach, forward), retreat_m=0.0)
+            return self._regrasp(view, SCREW_YAW_RAD - back_rad)
         if view.lean_rad > UPRIGHT_RAD:
-            if view.depth_m < self._thread_m - 0.0012:
+            goal_depth_m = self._thread_m if ready else SHALLOW_M
+            if view.depth_m < goal_depth_m - 0.0012:
                 return self._carry(view)
             return _wish(np.zeros(3), np.zeros(3), OPEN)
+        yaw_rad = view.tool_yaw_rad
+        turn_rad = back_rad if not ready else -_positive(view.heading_rad)
+        if (turn_rad < 0.0 and yaw_rad < WRIST_RAD[0]) or (turn_rad > 0.0 and yaw_rad > WRIST_RAD[1]):
+            return _wish(np.zeros(3), np.zeros(3), OPEN)
         level = np.cross(view.up, [0.0, 0.0, 1.0])
-        turn = GAIN * np.array([level[0], level[1], -view.heading_rad])
+        turn = GAIN * np.array([level[0], level[1], turn_rad])
         arm = view.leg + view.leg_rotation @ TIP_IN_LEG_M - view.tool
-        move = np.array([0.0, 0.0, -PRESS_M])
-        return _wish(GAIN * move - np.cross(turn, arm), turn, CLOSE)
+        sink_m = -PRESS_M if ready else -SHALLOW_M - view.tip_in_hole[2]
+        if ready and not on_thread:
+            turn[2] = 0.0
+        return _wish(GAIN * np.array([0.0, 0.0, sink_m]) - np.cross(turn, arm), turn, CLOSE)
+
+    def _regrasp(self, view: _View, yaw_rad: float) -> np.ndarray:
+        """From above, with the tool's yaw as near to `yaw_rad` as the leg's faces let it."""
+        ahead_rad = yaw_rad - view.tool_yaw_rad
+        faces = [view.leg_rotation[:, i] * sign for i in (0, 1) for sign in (1.0, -1.0)]
+        forward = max(faces, key=lambda face: face @ [math.cos(yaw_rad), math.sin(yaw_rad), 0.0])
+        if abs(ahead_rad) > 0.7 * math.pi:  # not the short way round, which the wrist does not have
+            forward = _about_z(view.tool_yaw_rad + math.copysign(1.5, ahead_rad))[:, 0]
+        approach = np.array([0.0, 0.0, -1.0])
+        across = np.cross(approach, forward)
+        if view.width_m < OPEN_M and float(np.linalg.norm(_turn_to(view, approach, across))) > 0.2:
+            return _wish(np.zeros(3), np.zeros(3), OPEN)
+        return _grasp(view, approach, across, retreat_m=0.0)
+
+
+def _unsuitable(heading_rad: float) -> float:
+    """How far (rad) a heading is from those from which the leg can be screwed home."""
+    middle_rad, half_rad = 0.5 * sum(START_RANGE_RAD), 0.5 * (START_RANGE_RAD[1] - START_RANGE_RAD[0])
+    return max(0.0, abs(_wrapped(heading_rad - middle_rad)) - half_rad)
+
+
+def _wrapped(angle_rad: float) -> float:
+    return math.remainder(angle_rad, 2 * math.pi)
+
+
+def _positive(angle_rad: float) -> float:
+    """The same angle between -40 and 320 degrees: a leg turned a little too far is turned back."""
+    return (angle_rad + math.radians(40)) % (2 * math.pi) - math.radians(40)
+
+
+def _upright(rotation: np.ndarray) -> np.ndarray:
+    """The leg's rotation after raising it about the horizontal axis across it."""
+    up = rotation[:, 2]
+    axis = np.cross(up, [0.0, 0.0, 1.0])
+    sine = float(np.linalg.norm(axis))
+    if sine < 1e-6:
+        return rotation
+    n, cosine = axis / sine, float(up[2])
+    cross = np.array([[0.0, -n[2], n[1]], [n[2], 0.0, -n[0]], [-n[1], n[0], 0.0]])
+    return (np.eye(3) + sine * cross + (1.0 - cosine) * cross @ cross) @ rotation
+
+
+def _turn_to(view: _View, approach: np.ndarray, across: np.ndarray) -> np.ndarray:
+    goal = np.column_stack([np.cross(across, approach), across, approach])
+    return _rotvec(goal @ view.tool_rotation.T)
 
 
 def _grasp(view: _View, approach: np.ndarray, across: np.ndarray, retreat_m: float = RETREAT_M) -> np.ndarray:
     """To the leg with the tool's axis along `approach` and its fingers closing along `across`; then close."""
-    goal = np.column_stack([np.cross(across, approach), across, approach])
-    turn = _rotvec(goal @ view.tool_rotation.T)
+    turn = _turn_to(view, approach, across)
     error = view.grasp - view.tool
     ahead_m = float(error @ approach)
     aside_m = float(np.linalg.norm(error - ahead_m * approach))
@@ -215,8 +288,6 @@ def _about_z(angle_rad: float) -> np.ndarray:
 
 def _rotvec(rotation: np.ndarray) -> np.ndarray:
     """Rotation vector (rad) of a rotation matrix; of the two for half a turn, either."""
-    axis = np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    )
+    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
     sine, cosine = 0.5 * float(np.linalg.norm(axis)), 0.5 * (float(np.trace(rotation)) - 1.0)
     return axis * (0.5 * math.atan2(sine, cosine) / max(sine, 1e-9))
