@@ -57,9 +57,9 @@ _NEAR_M = (0.011, 0.006)  # of a seated place, across and along: wider than the 
 _FAR_BELOW_M = -1.0
 _LAY_DOWN = quat_from_rotvec((0.0, math.pi / 2, 0.0))  # from upright: the block's end to +x
 _CAMERAS = {
-    "front": ((1.05, -0.55, 0.50), (0.47, 0.08, 0.06), 36.0),
-    "overview": ((1.45, -1.05, 0.85), (0.33, 0.05, 0.28), 38.0),
-    "close": ((0.86, -0.20, 0.28), (0.56, 0.05, 0.06), 36.0),
+    "front": ((0.58, 0.92, 0.42), (0.47, 0.08, 0.07), 38.0),
+    "overview": ((1.35, 1.10, 0.85), (0.33, 0.05, 0.26), 38.0),
+    "close": ((0.86, 0.42, 0.26), (0.54, 0.06, 0.07), 38.0),
 }
 
 
