@@ -8,7 +8,7 @@ from inril_core.contract import Contract
 from inril_core.control.observation import StateVector
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
-from inril_core.sim.experts import make_expert
+from inril_core.sim.experts import demonstrator
 from inril_core.tasks.base import Demonstrator, Outcome
 
 
@@ -37,8 +37,8 @@ class CellEnv:
         return self.contract.episode_length_steps
 
     def demonstrator(self) -> Demonstrator:
-        """The scripted expert at its best."""
-        return make_expert(self.contract)
+        """The scripted expert, at its best but for the noise that it demonstrates with."""
+        return demonstrator(self.contract)
 
     @property
     def state(self) -> CellState:

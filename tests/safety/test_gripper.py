@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,8 +61,8 @@ def test_action_without_gripper_is_refused_and_insert_legs_width_is_the_contract
     assert ActionLimiter(insert_leg).gripper_width_m == insert_leg.action.gripper_width_m
 
 
-def test_targets_carry_the_width_and_a_hold_keeps_it() -> None:
-    bench = Bench(contract=CONTRACT)
+def test_targets_carry_the_width_and_a_hold_keeps_it(bench: Any) -> None:
+    bench = bench(contract=CONTRACT)
     assert bench.arbiter.armed
     bench.observe(step=0)
     closed = bench.policy(action=[0, 0, 0, 0, 0, 0, 1.0])
