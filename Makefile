@@ -17,9 +17,9 @@ help:  ## list the targets
 
 setup: $(BUILT)  ## install everything into .venv and build the ROS packages (a second time: nothing to do)
 
-extras: $(BUILT)  ## also install the simulators that others made: Gymnasium and robosuite (about 160 MB)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[gym,robosuite]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep '^robosuite==' constraints.txt)"
+extras: $(BUILT)  ## also install what others made: Gymnasium, robosuite and furniture-bench (about 260 MB)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[gym,robosuite,furniture]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -E '^(robosuite|furniture-bench)==' constraints.txt)
 
 demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over ROS 2, write a report
 	@$(BIN)/inril demo

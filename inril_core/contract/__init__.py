@@ -3,7 +3,11 @@
 from inril_core.contract.load import contract_from_text, load_contract
 from inril_core.contract.schema import (
     ActionSpec,
+    AssemblyRule,
+    AssemblySim,
     Contract,
+    DeltaPose,
+    DeltaPoseGripper,
     ImageField,
     Limits,
     ObservationField,
@@ -14,7 +18,11 @@ from inril_core.contract.schema import (
 
 __all__ = [
     "ActionSpec",
+    "AssemblyRule",
+    "AssemblySim",
     "Contract",
+    "DeltaPose",
+    "DeltaPoseGripper",
     "ImageField",
     "Limits",
     "ObservationField",

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from inril_core.contract.schema import Contract
+from inril_core.contract.schema import UNION_TAGS, Contract
 from inril_core.errors import ConfigError
 
 MAX_TEXT_BYTES = 1 << 20
@@ -65,7 +65,7 @@ def describe(error: ValidationError) -> str:
     """One line per offending field: where, what is wrong, and the value given."""
     lines = []
     for issue in error.errors():
-        field = ".".join(str(part) for part in issue["loc"])
+        field = ".".join(str(part) for part in issue["loc"] if part not in UNION_TAGS)
         mend = "remove it or mend its name" if issue["type"] == "extra_forbidden" else issue["msg"]
         given = "" if issue["type"] == "missing" else f" (given: {str(issue['input'])[:80]!r})"
         lines.append(f"  {field}: {mend}{given}")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 PositiveSeconds = Annotated[float, Field(gt=0.0, le=60.0, allow_inf_nan=False)]
 Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
@@ -56,27 +56,48 @@ class ImageField(_Frozen):
         return self.required or purpose in self.recorded_in
 
 
-class ActionSpec(_Frozen):
-    """A delta of the tool pose in the base frame, each of six numbers in [-1, 1] times its scale.
-
-    Order: x, y, z translation, then a rotation vector x, y, z applied on the left.
-    delta_reference: `commanded` adds to the last commanded pose, which is kept within the wind-up
-    bounds of the measured one; `measured` adds to the measured pose.
-    gripper: the gripper keeps this width, in metres, during an episode.
-    """
-
-    kind: Literal["delta_pose"]
+class _DeltaAction(_Frozen):
     translation_scale_m: Annotated[float, Field(gt=0.0, le=0.1)]
     rotation_scale_rad: Annotated[float, Field(gt=0.0, le=0.5)]
     delta_reference: Literal["measured", "commanded"]
     windup_translation_m: Annotated[float, Field(gt=0.0, le=0.2)]
     windup_rotation_rad: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class DeltaPose(_DeltaAction):
+    """A delta of the tool pose in the base frame, each of six numbers in [-1, 1] times its scale.
+
+    Order: x, y, z translation, then a rotation vector x, y, z applied on the left.
+    delta_reference: `commanded` adds to the last commanded pose, which is kept within the wind-up
+    bounds of the measured one; `measured` adds to the measured pose.
+    gripper_width_m: the gripper keeps this width, in metres, during an episode.
+    """
+
+    kind: Literal["delta_pose"]
     gripper_width_m: Annotated[float, Field(ge=0.0, le=0.2)]
 
     @property
     def size(self) -> int:
         """Numbers in an action."""
         return 6
+
+
+class DeltaPoseGripper(_DeltaAction):
+    """As `DeltaPose`, and a seventh number for the gripper: 1 closes it, -1 opens it, linear in between.
+
+    gripper_open_m: the width asked for at -1. At 1 it is zero, so that the gripper grasps what is there.
+    """
+
+    kind: Literal["delta_pose_gripper"]
+    gripper_open_m: Annotated[float, Field(gt=0.0, le=0.2)]
+
+    @property
+    def size(self) -> int:
+        """Numbers in an action."""
+        return 7
+
+
+ActionSpec = Annotated[DeltaPose | DeltaPoseGripper, Field(discriminator="kind")]
 
 
 class Limits(_Frozen):
@@ -136,6 +157,12 @@ class SuccessRule(_Frozen):
     turn_depth_m: Annotated[float, Field(ge=0.0, le=0.1)]
 
 
+class AssemblyRule(_Frozen):
+    """The furniture's own package decides: its `compute_assemble` counts newly assembled pairs of parts."""
+
+    assembled_by: Literal["furniture_bench"]
+
+
 class StartRange(_Frozen):
     """Where an episode of the simulated cell may start, relative to straight above the hole."""
 
@@ -155,6 +182,51 @@ class SimSpec(_Frozen):
     hole_pose_error_m: Annotated[float, Field(ge=0.0, le=0.02)] = 0.0
 
 
+class PartsStart(_Frozen):
+    """Where the parts of the simulated one_leg may lie, about their places in furniture-bench's layout.
+
+    leg_offset_m, top_offset_m: largest offset along base x and y. leg_yaw_rad, top_yaw_rad: largest turn.
+    any_face: the leg lies on any of its four sides. tool_offset_m: of the tool along x, y and z.
+    """
+
+    leg_offset_m: tuple[Metres, Metres]
+    leg_yaw_rad: Annotated[float, Field(ge=0.0, le=3.2)]
+    any_face: bool
+    top_offset_m: tuple[Metres, Metres]
+    top_yaw_rad: Annotated[float, Field(ge=0.0, le=3.2)]
+    tool_offset_m: Annotated[float, Field(ge=0.0, le=0.1)]
+
+
+class AssemblySim(_Frozen):
+    """The simulated one_leg. thread_depth_m: tip's depth at which the thread catches; thread_lead_m: per turn."""
+
+    clearance_m: Annotated[float, Field(gt=0.0, le=0.01)]
+    thread_depth_m: Annotated[float, Field(gt=0.0, le=0.025)]
+    thread_lead_m: Annotated[float, Field(gt=0.0, le=0.1)]
+    layout: PartsStart
+
+
+def _either(key: str, where_it_is: str, where_not: str) -> Discriminator:
+    """Tells two kinds of mapping (or model) apart by a key that only one of them has."""
+
+    def kind(given: Any) -> str:
+        has = key in given if isinstance(given, dict) else hasattr(given, key)
+        return where_it_is if has else where_not
+
+    return Discriminator(kind)
+
+
+Success = Annotated[
+    Annotated[SuccessRule, Tag("insert")] | Annotated[AssemblyRule, Tag("assembly")],
+    _either("assembled_by", "assembly", "insert"),
+]
+Simulation = Annotated[
+    Annotated[SimSpec, Tag("insert")] | Annotated[AssemblySim, Tag("assembly")],
+    _either("layout", "assembly", "insert"),
+]
+UNION_TAGS = {"delta_pose", "delta_pose_gripper", "insert", "assembly"}
+
+
 class Contract(_Frozen):
     """Everything that demonstrations, policies, weights and the graph must agree on."""
 
@@ -168,9 +240,9 @@ class Contract(_Frozen):
     action: ActionSpec
     limits: Limits
     staleness: Staleness
-    success: SuccessRule
+    success: Success
     calibration: tuple[str, ...] = ()
-    sim: SimSpec | None = None
+    sim: Simulation | None = None
 
     @model_validator(mode="after")
     def _unique_names(self) -> Contract:

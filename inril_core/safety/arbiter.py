@@ -24,7 +24,6 @@ from inril_core.safety.ticks import (
 from inril_core.safety.watch import Watch
 from inril_core.transforms import quat_normalise
 
-_STILL = (0.0,) * 6
 BASE_FRAMES = ("", "base")
 _NO_TICK = Tick("", 0, 0, "", 0, Phase.IDLE, Purpose.NONE, True, (math.nan,) * 7, ())
 
@@ -214,6 +213,7 @@ class Arbiter:
 
     def _begin_episode(self, tick: Tick) -> None:
         self._mover = self._hold_pose = None
+        self._limiter.begin()
         # The scripted human starts every episode anew; a person keeps control until handing it back.
         if self._human_is_synchronous:
             self._human_has_control = False
@@ -248,8 +248,8 @@ class Arbiter:
                 self._fault(Fault.MALFORMED_ACTION, detail, Blocks.MOTION)
 
     def _check_action(self, action: Sequence[float], who: str, blocks: Blocks) -> None:
-        if len(action) != len(_STILL):
-            detail = f"{who} sent {len(action)} numbers instead of {len(_STILL)}; mend it, then arm"
+        if len(action) != self._limiter.size:
+            detail = f"{who} sent {len(action)} numbers instead of {self._limiter.size}; mend it, then arm"
             self._fault(Fault.MALFORMED_ACTION, detail, blocks)
         elif not all(map(math.isfinite, action)):
             detail = f"{who} sent {list(action)}; roll back the weights or mend the device, then arm"
@@ -333,12 +333,13 @@ class Arbiter:
         if action is not None:
             limited = self._move(source, action, tick)
             if limited is not None and not limited.stopped_by:
-                target = TargetPose(limited.target_pose.tolist(), False, self._valid_until_ns(tick, now_ns))
+                target = self._target(limited.target_pose.tolist(), False, tick, now_ns)
                 return Closed(tick, source, run_id, n, action, limited.executed.tolist(), limited.limits, target)
             limits = () if limited is None else limited.limits
-        proposed = _STILL if action is None else action
+        still = self._limiter.still
+        proposed = still if action is None else action
         holder = Source.RESET if source is Source.RESET else Source.HOLD
-        return Closed(tick, holder, "", -1, proposed, _STILL, limits, self._hold(tick, now_ns))
+        return Closed(tick, holder, "", -1, proposed, still, limits, self._hold(tick, now_ns))
 
     def _move(self, source: Source, action: Sequence[float], tick: Tick) -> Limited | None:
         """The limited action, or None where the measured pose cannot be used."""
@@ -363,7 +364,10 @@ class Arbiter:
             self._hold_pose = self._measured_pose(tick)
         if self._hold_pose is None:
             return None
-        return TargetPose(self._hold_pose, True, self._valid_until_ns(tick, now_ns))
+        return self._target(self._hold_pose, True, tick, now_ns)
+
+    def _target(self, pose: Sequence[float], hold: bool, tick: Tick, now_ns: int) -> TargetPose:
+        return TargetPose(pose, hold, self._valid_until_ns(tick, now_ns), self._limiter.gripper_width_m)
 
     def _measured_pose(self, tick: Tick) -> list[float] | None:
         x, y, z, *quat = self._watch.measured_pose(tick)

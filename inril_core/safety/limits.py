@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inril_core.contract import Contract
+from inril_core.contract import Contract, DeltaPoseGripper
 from inril_core.transforms import (
     Quaternion,
     Vector3,
@@ -33,13 +33,13 @@ class NonFiniteInput(ValueError):
 class Limited:
     """What became of one action.
 
-    executed: float64[6], contract units: the delta really commanded, from the old commanded pose (the
+    executed: float64[A], contract units: the delta really commanded, from the old commanded pose (the
         measured one if the contract says `delta_reference: measured`) to `target_pose`. Where `windup` acted
-        because the arm was pushed away, it can leave [-1, 1].
+        because the arm was pushed away, it can leave [-1, 1]. A gripper's number comes last.
     target_pose: float64[7], base frame, m and xyzw.
     limits: names of the limits that changed the action, in the order they acted.
-    stopped_by: names of those for which the contract asks for a stop; then `executed` is zero and
-        `target_pose` the old commanded pose. Empty: none.
+    stopped_by: names of those for which the contract asks for a stop; then `executed` is `ActionLimiter.still`
+        and `target_pose` the old commanded pose. Empty: none.
     """
 
     executed: FloatArray
@@ -53,7 +53,8 @@ class ActionLimiter:
 
     Holds the commanded pose, which `reference` sets and `apply` moves. Per action, in this order:
 
-    1. `action_range`: each component into [-1, 1], then scaled to m and rad in the base frame;
+    1. `action_range`: each component into [-1, 1], then scaled to m and rad in the base frame; a gripper's
+       number becomes a width and meets no other limit;
     2. `translation_step`, `rotation_step`: length of the step;
     3. `windup`: the commanded pose may lead the measured one by the contract's wind-up at most;
     4. `position_box`: an axis that is already outside (the arm was started or pushed there) may only move
@@ -79,11 +80,30 @@ class ActionLimiter:
         self._stops = {name for name, reaction in limits.on_violation.items() if reaction == "stop"}
         self._position: Vector3 | None = None
         self._quat: Quaternion = (0.0, 0.0, 0.0, 1.0)
+        self.size = action.size
+        self._open_m = action.gripper_open_m if isinstance(action, DeltaPoseGripper) else None
+        self._fixed_width_m = math.nan if isinstance(action, DeltaPoseGripper) else float(action.gripper_width_m)
+        self.begin()
 
     @property
     def commanded_pose(self) -> FloatArray | None:
         """float64[7], base frame, m and xyzw; None before the first `reference`."""
         return None if self._position is None else np.array(self._position + self._quat)
+
+    def begin(self) -> None:
+        """An episode begins: the gripper's command of the last one no longer counts."""
+        self._gripper = -1.0
+        self._gripper_width_m = self._fixed_width_m
+
+    @property
+    def gripper_width_m(self) -> float:
+        """Commanded now; NaN where the contract's action moves the gripper and no action has come yet."""
+        return self._gripper_width_m
+
+    @property
+    def still(self) -> tuple[float, ...]:
+        """The action that changes nothing: A numbers, the gripper as last commanded (open before that)."""
+        return (0.0,) * 6 if self._open_m is None else (*(0.0,) * 6, self._gripper)
 
     def reference(self, measured_pose: Sequence[float] | FloatArray) -> None:
         """Make the measured pose the commanded one, so that control changes without a bump.
@@ -97,7 +117,7 @@ class ActionLimiter:
         self._position, self._quat = _split_pose(measured_pose)
 
     def apply(self, action: Sequence[float] | FloatArray, measured_pose: Sequence[float] | FloatArray) -> Limited:
-        """Limit `action` (6, contract units, base frame) and move the commanded pose by what is left of it.
+        """Limit `action` (A, contract units, base frame) and move the commanded pose by what is left of it.
 
         Raises:
             NonFiniteInput: the action or the pose holds NaN or infinity; the commanded pose has not moved.
@@ -105,7 +125,7 @@ class ActionLimiter:
         """
         if self._position is None:
             raise ValueError("ActionLimiter.apply before reference: there is no commanded pose to start from")
-        asked = _finite(action, 6, "action")
+        asked = _finite(action, self.size, "action")
         measured, measured_quat = _split_pose(measured_pose)
         hits: list[str] = []
         if self._from_measured:
@@ -127,9 +147,12 @@ class ActionLimiter:
         stopped_by = tuple(name for name in hits if name in self._stops)
         if stopped_by:
             self._position, self._quat = old, old_quat
-            return Limited(np.zeros(6), np.array(old + old_quat), tuple(hits), stopped_by)
+            return Limited(np.array(self.still), np.array(old + old_quat), tuple(hits), stopped_by)
         self._position, self._quat = position, quat
-        executed = np.array(self._delta(position, quat, old, old_quat) if hits else asked)
+        if self._open_m is not None:
+            self._gripper = min(max(asked[6], -1.0), 1.0)
+            self._gripper_width_m = 0.5 * (1.0 - self._gripper) * self._open_m
+        executed = np.array([*self._delta(position, quat, old, old_quat), *self.still[6:]] if hits else asked)
         return Limited(executed, np.array(position + quat), tuple(hits))
 
     def _scaled(self, action: list[float], hits: list[str]) -> tuple[Vector3, Vector3]:
@@ -137,7 +160,7 @@ class ActionLimiter:
         clipped = [min(max(value, -1.0), 1.0) for value in action]
         if clipped != action:
             hits.append("action_range")
-        x, y, z, rx, ry, rz = clipped
+        x, y, z, rx, ry, rz = clipped[:6]
         scale = self._translation_scale_m
         step = _shorten((x * scale, y * scale, z * scale), self._max_translation_step_m, "translation_step", hits)
         scale = self._rotation_scale_rad

@@ -85,17 +85,21 @@ class RobotSample(NamedTuple):
 
 
 class TargetPose(NamedTuple):
-    """Where the tool shall be at the end of the period: 7, base frame, m and xyzw."""
+    """Where the tool shall be at the end of the period: 7, base frame, m and xyzw.
+
+    gripper_width_m: NaN keeps the width.
+    """
 
     pose: Sequence[float]
     hold: bool
     valid_until_ns: int
+    gripper_width_m: float
 
 
 class Closed(NamedTuple):
     """What the arbiter says when a tick closes, or outside ticks, then `source` is None and `target` counts.
 
-    proposed, executed: 6, contract units. run_id, n: the policy version in control, else "" and -1.
+    proposed, executed: A numbers, contract units. run_id, n: the policy version in control, else "" and -1.
     target: None if nothing may be commanded.
     """
 

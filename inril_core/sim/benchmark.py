@@ -20,8 +20,9 @@ import numpy as np
 
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
+from inril_core.evaluation.intervals import success_rate
 from inril_core.sim.env import CellEnv
-from inril_core.sim.expert import ScriptedExpert
+from inril_core.sim.experts import make_expert
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class ExpertScore:
-    """Outcome of the scripted expert over consecutive seeds. reasons: how often each ended an episode."""
+    """Outcome of the scripted expert over consecutive seeds. reasons: how often each ended an episode.
+
+    interval: 95 % Wilson interval of the success rate.
+    """
 
     episodes: int
     successes: int
+    interval: tuple[float, float]
     median_steps: float
     longest_steps: int
     reasons: dict[str, int]
@@ -72,7 +77,7 @@ class _Stopwatch:
 def measure_speed(contract: Contract, steps: int = 3000) -> Speed:
     """Run the expert with a little noise for `steps` control steps, resets not counted."""
     env = CellEnv(contract)
-    expert = ScriptedExpert(contract, noise=0.1)
+    expert = make_expert(contract, noise=0.1)
     reset_s = step_s = 0.0
     done, episodes, seed = True, 0, 0
     observation = np.zeros(0)
@@ -97,9 +102,9 @@ def measure_speed(contract: Contract, steps: int = 3000) -> Speed:
 
 
 def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: str, **dials: float) -> ExpertScore:
-    """Let the expert run whole episodes. dials: as of `ScriptedExpert`."""
+    """Let the expert run whole episodes. dials: as of `make_expert`."""
     env = CellEnv(contract)
-    expert = ScriptedExpert(contract, **dials)  # type: ignore[arg-type]
+    expert = make_expert(contract, **dials)  # type: ignore[arg-type]
     successes, lengths, reasons = 0, [], Counter[str]()
     for seed in range(first_seed, first_seed + episodes):
         observation, done = env.reset(seed, purpose), False
@@ -110,7 +115,9 @@ def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: st
         successes += outcome.success
         lengths.append(env.state.step)
         reasons[outcome.reason] += 1
-    return ExpertScore(episodes, successes, float(np.median(lengths)), max(lengths), dict(reasons))
+    rate = success_rate(successes, episodes)
+    interval = round(rate.low, 3), round(rate.high, 3)
+    return ExpertScore(episodes, successes, interval, float(np.median(lengths)), max(lengths), dict(reasons))
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from inril_core.contract import Contract
 from inril_core.control.observation import StateVector
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
-from inril_core.sim.expert import ScriptedExpert
+from inril_core.sim.experts import demonstrator
 from inril_core.tasks.base import Demonstrator, Outcome
 
 
@@ -37,8 +37,8 @@ class CellEnv:
         return self.contract.episode_length_steps
 
     def demonstrator(self) -> Demonstrator:
-        """The scripted expert at its best."""
-        return ScriptedExpert(self.contract)
+        """The scripted expert, at its best but for the noise that it demonstrates with."""
+        return demonstrator(self.contract)
 
     @property
     def state(self) -> CellState:
@@ -48,12 +48,13 @@ class CellEnv:
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         """Begin an episode; float32[D], its first observation. purpose: demo starts in the narrower range."""
         state = self.cell.reset(seed, purpose)
+        self._limiter.begin()
         self._limiter.reference(state.tool_pose)
         self._ended = False
         return self._vector(state)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
-        """Execute one action (6, contract units): the next observation float32[D] and what came of it.
+        """Execute one action (A, contract units): the next observation float32[D] and what came of it.
 
         Raises:
             ValueError: the action has another size or is not finite, or the episode is over.
@@ -62,7 +63,7 @@ class CellEnv:
             raise ValueError("the episode is over (or never began); call reset")
         limited = self._limiter.apply(np.asarray(action, np.float64), self.cell.state.tool_pose)
         pose = limited.target_pose
-        state = self.cell.step(pose[:3], pose[3:], self.contract.action.gripper_width_m)
+        state = self.cell.step(pose[:3], pose[3:], self._limiter.gripper_width_m)
         terminated = state.success or state.failed
         truncated = not terminated and state.step >= self.contract.episode_length_steps
         self._ended = terminated or truncated

@@ -1,14 +1,16 @@
-"""A scripted demonstrator for insert_leg that sees only what a policy sees, and can be made worse."""
+"""Scripted demonstrators that see only what a policy sees, and can be made worse; here insert_leg's."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from inril_core.contract import SuccessRule
 from inril_core.errors import ConfigError
-from inril_core.sim.insert_leg import GRASP_IN_LEG_M, TIP_IN_LEG_M
+from inril_core.sim.square_table import GRASP_IN_LEG_M, TIP_IN_LEG_M
 
 if TYPE_CHECKING:
     from inril_core.contract import Contract
@@ -27,16 +29,18 @@ TOOL_TO_TIP_M = float(GRASP_IN_LEG_M[2] - TIP_IN_LEG_M[2])
 GAIN = 0.6  # share of the error asked for per step
 
 
-class ScriptedExpert:
-    """Proportional control in four parts: upright and over the hole, down, in, turn clockwise.
+class DialledExpert(ABC):
+    """An expert for one task, at its best with all dials at 0.
 
     noise: standard deviation added to each action component. bias: error in m of where it believes the
     hole to be, in a direction drawn per episode. hesitation: probability per step of pausing for 2 to 8
-    steps. At 0 0 0 it is at its best.
+    steps.
 
     Raises:
         ConfigError: a dial is out of range, or the contract lacks an observation field it looks at.
     """
+
+    looks_at: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
@@ -54,22 +58,20 @@ class ScriptedExpert:
             if not 0.0 <= value <= high:  # false for NaN too
                 raise ConfigError(f"expert {name} = {value}: must be in [0, {high}]")
         self._contract = contract
-        slices = contract.slices()
-        for field in ("tip_in_hole_m", "leg_in_hole_rot6d", "turn_sin_cos"):
-            if field not in slices:
+        self._fields = contract.slices()
+        for field in self.looks_at:
+            if field not in self._fields:
                 raise ConfigError(
                     f"observation lacks {field}, which the scripted expert looks at; add it to the contract"
                 )
-        self._tip, self._rotation = slices["tip_in_hole_m"], slices["leg_in_hole_rot6d"]
-        self._turn = slices["turn_sin_cos"]
         self._scale = np.array([contract.action.translation_scale_m] * 3 + [contract.action.rotation_scale_rad] * 3)
-        self._turn_goal_rad = -(contract.success.turn_min_rad + OVERTURN_RAD)
+        self._size = contract.action.size
         self._noise, self._bias_m, self._hesitation = noise, bias, hesitation
         self.reset(seed)
 
-    def worse(self, noise: float, bias: float, hesitation: float) -> ScriptedExpert:
+    def worse(self, noise: float, bias: float, hesitation: float) -> DialledExpert:
         """The same expert with these dials."""
-        return ScriptedExpert(self._contract, noise, bias, hesitation)
+        return type(self)(self._contract, noise, bias, hesitation)
 
     def reset(self, seed: int) -> None:
         """Begin an episode: draw its bias and restart its noise."""
@@ -79,24 +81,53 @@ class ScriptedExpert:
         self._pause_steps = 0
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """Action float32[6] in [-1, 1] for an observation vector float32[D].
+        """Action float32[A] in [-1, 1] for an observation vector float32[D].
 
         Raises:
             ValueError: the observation is not finite.
         """
         if not np.isfinite(observation).all():
             raise ValueError("the scripted expert was given an observation that is not finite")
-        action = self._wanted(np.asarray(observation, np.float64)) / self._scale
-        largest = max(1.0, float(np.abs(action[:3]).max())), max(1.0, float(np.abs(action[3:]).max()))
+        wanted = self._wanted(np.asarray(observation, np.float64))
+        action = np.array([*(wanted[:6] / self._scale), *wanted[6:]])
+        largest = max(1.0, float(np.abs(action[:3]).max())), max(1.0, float(np.abs(action[3:6]).max()))
         action[:3] /= largest[0]
-        action[3:] /= largest[1]
-        action += self._noise * self._rng.standard_normal(6)
+        action[3:6] /= largest[1]
+        action += self._noise * self._rng.standard_normal(self._size)
         if self._pause_steps == 0 and self._rng.random() < self._hesitation:
             self._pause_steps = int(self._rng.integers(2, 9))
         if self._pause_steps > 0:
             self._pause_steps -= 1
-            action[:] = 0.0
+            action[:6] = 0.0
         return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    @abstractmethod
+    def _wanted(self, observation: np.ndarray) -> np.ndarray:
+        """Change of the tool pose wanted, m and rotation vector rad, base frame; then the gripper's number."""
+
+
+class ScriptedExpert(DialledExpert):
+    """insert_leg: proportional control in four parts: upright and over the hole, down, in, turn clockwise.
+
+    Dials and errors: as `DialledExpert`.
+    """
+
+    looks_at = ("tip_in_hole_m", "leg_in_hole_rot6d", "turn_sin_cos")
+
+    def __init__(
+        self,
+        contract: Contract,
+        noise: float = 0.0,
+        bias: float = 0.0,
+        hesitation: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(contract, noise, bias, hesitation, seed)
+        if not isinstance(contract.success, SuccessRule):
+            raise ConfigError("this scripted expert knows insert_leg; make_expert finds the one of a contract")
+        self._tip, self._rotation = self._fields["tip_in_hole_m"], self._fields["leg_in_hole_rot6d"]
+        self._turn = self._fields["turn_sin_cos"]
+        self._turn_goal_rad = -(contract.success.turn_min_rad + OVERTURN_RAD)
 
     def _wanted(self, observation: np.ndarray) -> np.ndarray:
         """Change of the tool pose wanted this step: m and rotation vector rad, base frame.

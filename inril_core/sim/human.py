@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from inril_core.errors import ConfigError
-from inril_core.sim.expert import ScriptedExpert
+from inril_core.sim.expert import DialledExpert
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TickView:
 
 @dataclass(frozen=True)
 class HumanInput:
-    """What the human does: action float32[6] in contract units, base frame.
+    """What the human does: action float32[A] in contract units, base frame.
 
     grab: has taken control and keeps it. released: hands control back, explicitly.
     """
@@ -54,7 +54,7 @@ class ScriptedHuman:
     name = "scripted"
     synchronous = True
 
-    def __init__(self, expert: ScriptedExpert, takeover_steps: tuple[int, int] | None = None) -> None:
+    def __init__(self, expert: DialledExpert, takeover_steps: tuple[int, int] | None = None) -> None:
         self._expert = expert
         self._takeover_steps = takeover_steps
         self._episode_id = ""

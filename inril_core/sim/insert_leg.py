@@ -1,42 +1,44 @@
-"""The insert_leg scene: a fixed table top with one ring hole, a free leg, and the Panda.
-
-The geometry is that of furniture-bench's square_table (Heo et al. 2023), with an unthreaded peg.
-
-Frames. `hole`: centre of the hole on the top's upper face, z up. `leg`: centre of the leg's block, z from the
-peg to the block, so that it equals the hole's orientation when seated and not turned. The leg's `tip` is the
-middle of the peg's end.
-"""
+"""The insert_leg scene: a fixed table top with one ring hole, and a free leg already held by friction."""
 
 from __future__ import annotations
 
 import math
-from importlib import resources
+from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 
-from inril_core.control.features import LEG_TIP_M
+from inril_core.contract.schema import SimSpec, StartRange, SuccessRule
+from inril_core.errors import ConfigError
+from inril_core.sim.kinematics import ArmKinematics
+from inril_core.sim.scene import Verdict
+from inril_core.sim.square_table import (
+    BLOCK_HALF_M,
+    GRASP_IN_LEG_M,
+    HOLE_OFFSET_M,
+    HOLE_RADIUS_M,
+    TIP_IN_LEG_M,
+    TOP_SIZE_M,
+    add_drawn_rims,
+    add_hole,
+    add_shade,
+    table_spec,
+)
+from inril_core.transforms import quat_conjugate, quat_from_rotvec, quat_multiply, quat_rotate
 
-TOP_SIZE_M = (0.1625, 0.1625, 0.03125)
-HOLE_RADIUS_M = 0.0125
-HOLE_OFFSET_M = 0.05625  # of each hole from the middle of the top, along x and y
+if TYPE_CHECKING:
+    from inril_core.contract import Contract
+
 HOLE_POSITION_M = np.array([0.50, 0.0, TOP_SIZE_M[2]])
-BLOCK_HALF_M = (0.015, 0.015, 0.03125)
-CHAMFER_M = (0.002, 0.003)  # of the peg's end: radially and along
-TIP_IN_LEG_M = np.array(LEG_TIP_M)
-GRASP_IN_LEG_M = np.array([0.0, 0.0, 0.0115])  # where the tool holds the leg
+REST_RAD = np.array([0.0, 0.15, 0.0, -2.25, 0.0, 2.40, 0.785 - math.pi / 2])
+MAX_GRASP_SLIP_M = 0.02  # beyond it the leg counts as dropped
 
 # Tool pose with the leg upright and its yaw 0: z down, the fingers close along base x. Joint 7 then has room
 # for the start's yaw of either sign and the clockwise turn after it.
 TOOL_IN_LEG_QUAT = (math.sqrt(0.5), math.sqrt(0.5), 0.0, 0.0)  # xyzw
 
-_RING_SIDES = 12
-_RING_DEPTH_M = 0.010
-_CUT_HALF_M = 0.0159  # of the square that the ring fills
-_PEG_SIDES = 48
-_DRAWN_SIDES = 64
-_OTHER_HOLES_M = [(2 * HOLE_OFFSET_M, 0.0), (0.0, 2 * HOLE_OFFSET_M), (2 * HOLE_OFFSET_M, 2 * HOLE_OFFSET_M)]
-_CAMERAS = {  # eye and the point looked at, m, base frame; vertical field of view, degrees
+_PAINTED_HOLES_M = [(2 * HOLE_OFFSET_M, 0.0), (0.0, 2 * HOLE_OFFSET_M), (2 * HOLE_OFFSET_M, 2 * HOLE_OFFSET_M)]
+_CAMERAS = {
     "front": ((0.92, -0.50, 0.36), (0.51, 0.02, 0.11), 34.0),
     "overview": ((1.45, -1.05, 0.85), (0.33, 0.02, 0.28), 38.0),
     "close": ((0.66, -0.24, 0.17), (0.505, 0.0, 0.06), 36.0),
@@ -48,96 +50,106 @@ def scene(clearance_m: float, timestep_s: float) -> mujoco.MjModel:
 
     clearance_m: hole radius minus peg radius, m. timestep_s: physics step, s.
     """
-    folder = resources.files("inril_core.sim") / "mjcf"
-    files = {name: (folder / name).read_bytes() for name in ("panda.xml", "insert_leg.xml")}
-    spec = mujoco.MjSpec.from_string(files["insert_leg.xml"].decode(), include=files)
-    spec.option.timestep = timestep_s
-    _add_table_top(spec)
-    _add_drawn_rim(spec)
-    _add_peg(spec, clearance_m)
-    for name, (eye, centre, fovy_deg) in _CAMERAS.items():
-        spec.worldbody.add_camera(name=name, pos=eye, quat=_look_at(eye, centre), fovy=fovy_deg)
+    spec = table_spec(clearance_m, timestep_s, _CAMERAS)
+    low = HOLE_POSITION_M[:2] + HOLE_OFFSET_M - np.array(TOP_SIZE_M[:2]) / 2
+    add_hole(spec, HOLE_POSITION_M, low, low + TOP_SIZE_M[:2])
+    for x, y in _PAINTED_HOLES_M:
+        add_shade(spec, (HOLE_POSITION_M[0] + x, HOLE_POSITION_M[1] + y, TOP_SIZE_M[2]))
+    add_drawn_rims(spec, [HOLE_POSITION_M])
     return spec.compile()
 
 
-def _add_table_top(spec: mujoco.MjSpec) -> None:
-    """A sheet with a square cut, a ring of boxes in the cut, and the other three holes painted on."""
-    body, hole, cut = spec.body("table_top"), HOLE_POSITION_M, _CUT_HALF_M
-    low = hole[:2] + HOLE_OFFSET_M - np.array(TOP_SIZE_M[:2]) / 2
-    high = low + TOP_SIZE_M[:2]
-    for x_m, y_m in (
-        ((low[0], hole[0] - cut), (low[1], high[1])),
-        ((hole[0] + cut, high[0]), (low[1], high[1])),
-        ((hole[0] - cut, hole[0] + cut), (low[1], hole[1] - cut)),
-        ((hole[0] - cut, hole[0] + cut), (hole[1] + cut, high[1])),
-    ):
-        centre = [sum(x_m) / 2, sum(y_m) / 2, TOP_SIZE_M[2] / 2]
-        half = [(x_m[1] - x_m[0]) / 2, (y_m[1] - y_m[0]) / 2, TOP_SIZE_M[2] / 2]
-        body.add_geom(spec.find_default("top"), pos=centre, size=half)
-    half_width = math.tan(math.pi / _RING_SIDES) * (HOLE_RADIUS_M + _RING_DEPTH_M)
-    for angle in np.linspace(0.0, 2 * math.pi, _RING_SIDES, endpoint=False):
-        middle = (HOLE_RADIUS_M + _RING_DEPTH_M / 2) * np.array([math.cos(angle), math.sin(angle)])
-        body.add_geom(
-            spec.find_default("top"),
-            pos=[*(hole[:2] + middle), TOP_SIZE_M[2] / 2],
-            quat=[math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)],
-            size=[_RING_DEPTH_M / 2, half_width, TOP_SIZE_M[2] / 2],
-            group=3,  # not drawn: faces that lie on one another flicker
+class InsertLeg:
+    """The leg starts in the gripper near the hole; dropping it fails, seating and turning it succeeds.
+
+    Raises:
+        ConfigError: the contract's `sim` or `success` is another task's.
+    """
+
+    rest_rad = REST_RAD
+    finger_speed_mps = math.inf
+    settle_steps = 25  # so that the grip carries the leg
+
+    def __init__(self, contract: Contract, timestep_s: float) -> None:
+        if not isinstance(contract.sim, SimSpec) or not isinstance(contract.success, SuccessRule):
+            raise ConfigError("sim, success: insert_leg needs start and demo_start, and depth_m to turn_depth_m")
+        self._sim, self._rule = contract.sim, contract.success
+        self.model = scene(self._sim.clearance_m, timestep_s)
+        self._leg = self.model.body("leg").id
+        self._leg_qpos = int(self.model.joint("leg").qposadr[0])
+
+    def lay_out(self, data: mujoco.MjData, seed: int, purpose: str, kinematics: ArmKinematics) -> np.ndarray:
+        """Tool and leg near the hole: train and eval in the contract's `sim.start`, demo in its `sim.demo_start`."""
+        start = self._sim.demo_start if purpose == "demo" else self._sim.start
+        rng = np.random.default_rng(seed)
+        tool_pose = _start_pose(rng, start)
+        error = rng.uniform(-1.0, 1.0, 2) * self._sim.hole_pose_error_m
+        self._hole = np.array([*HOLE_POSITION_M, 0.0, 0.0, 0.0, 1.0])
+        self._perceived_hole = self._hole + np.array([*error, 0.0, 0.0, 0.0, 0.0, 0.0])
+        joint_rad = kinematics.solve(REST_RAD, tool_pose)
+        data.qpos[7:9] = BLOCK_HALF_M[1]
+        data.qpos[self._leg_qpos : self._leg_qpos + 7] = _held_leg(tool_pose)
+        data.ctrl[7:9] = 0.0
+        self._turn_start: float | None = None
+        self._turned_rad = 0.0
+        return joint_rad
+
+    def before_piece(self, data: mujoco.MjData) -> None:
+        """Nothing changes by itself."""
+
+    def parts(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
+        """`leg`, and `hole` with the contract's error."""
+        leg = np.concatenate([data.xpos[self._leg], data.xquat[self._leg][[1, 2, 3, 0]]])
+        return {"leg": leg, "hole": self._perceived_hole.copy()}
+
+    def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> Verdict:
+        """Success, failure and the reason of either; keeps account of the turn made below the rim."""
+        leg = parts["leg"]
+        quat = leg[3:].tolist()
+        grasp = leg[:3] + quat_rotate(quat, GRASP_IN_LEG_M.tolist())
+        if math.dist(grasp, tool_pose[:3]) > MAX_GRASP_SLIP_M:
+            return False, True, "leg_dropped"
+        tip = leg[:3] + quat_rotate(quat, TIP_IN_LEG_M.tolist()) - self._hole[:3]
+        up = quat_rotate(quat, (0.0, 0.0, 1.0))
+        along = quat_rotate(quat, (1.0, 0.0, 0.0))
+        in_hole = math.hypot(tip[0], tip[1]) < HOLE_RADIUS_M
+        depth_m = -float(tip[2]) if in_hole else 0.0
+        self._count_turn(depth_m, math.atan2(along[1], along[0]))
+        rule = self._rule
+        success = (
+            depth_m >= rule.depth_m
+            and up[2] >= rule.min_up_z
+            and rule.turn_min_rad <= self._turned_rad <= rule.turn_max_rad
         )
-    painted = [(hole[0], hole[1], 0.0006)]
-    painted += [(hole[0] + x, hole[1] + y, TOP_SIZE_M[2]) for x, y in _OTHER_HOLES_M]
-    for pos in painted:
-        skin = spec.find_default("skin")
-        body.add_geom(skin, pos=pos, size=[HOLE_RADIUS_M, 0.0002, 0.0], material="shade")
+        return success, False, "leg_seated_and_turned" if success else ""
+
+    def _count_turn(self, depth_m: float, heading_rad: float) -> None:
+        """Clockwise turn, seen from above, since the tip went below the turn depth."""
+        if depth_m < self._rule.turn_depth_m:
+            self._turn_start, self._turned_rad = None, 0.0
+        elif self._turn_start is None:
+            self._turn_start = heading_rad
+        else:
+            change = math.remainder(self._turn_start - heading_rad - self._turned_rad, 2 * math.pi)
+            self._turned_rad += change
 
 
-def _add_drawn_rim(spec: mujoco.MjSpec) -> None:
-    """What is seen of the ring: a face from the circle to the cut's square, and the hole's wall."""
-    angles = np.linspace(0.0, 2 * math.pi, _DRAWN_SIDES, endpoint=False)
-    circle = np.column_stack([np.cos(angles), np.sin(angles)])
-    square = circle / np.abs(circle).max(axis=1, keepdims=True) * _CUT_HALF_M
-    circle *= HOLE_RADIUS_M
-    rings = [(circle, 0.0), (square, 0.0), (circle, -TOP_SIZE_M[2]), (circle, 0.0)]
-    corners = np.vstack([np.column_stack([xy, np.full(_DRAWN_SIDES, z)]) for xy, z in rings])
-    faces = []
-    for lower, upper in ((0, 1), (2, 3)):
-        for i in range(_DRAWN_SIDES):
-            j = (i + 1) % _DRAWN_SIDES
-            a, b, c, d = (ring * _DRAWN_SIDES + k for ring, k in ((lower, i), (lower, j), (upper, j), (upper, i)))
-            faces += [a, d, c, a, c, b]
-    spec.add_mesh(
-        name="rim",
-        uservert=corners.ravel(),
-        userface=faces,
-        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
-    )
-    body = spec.body("table_top")
-    body.add_geom(
-        spec.find_default("skin"),
-        type=mujoco.mjtGeom.mjGEOM_MESH,
-        meshname="rim",
-        pos=HOLE_POSITION_M,
-        material="top",
-    )
+def _start_pose(rng: np.random.Generator, start: StartRange) -> np.ndarray:
+    """Tool pose float64[7] that holds the leg with its tip above the hole, within `start`'s range."""
+    offset = rng.uniform(-1.0, 1.0, 2) * start.offset_m
+    height_m = rng.uniform(start.height_min_m, start.height_max_m)
+    axis_rad = rng.uniform(0.0, 2 * math.pi)
+    tilt_rad = rng.uniform(0.0, 1.0) * start.tilt_rad
+    yaw_rad = rng.uniform(-1.0, 1.0) * start.yaw_rad
+    tip = HOLE_POSITION_M + np.array([*offset, height_m])
+    tilt = quat_from_rotvec((tilt_rad * math.cos(axis_rad), tilt_rad * math.sin(axis_rad), 0.0))
+    leg_quat = quat_multiply(tilt, quat_from_rotvec((0.0, 0.0, yaw_rad)))
+    grasp = tip + quat_rotate(leg_quat, (GRASP_IN_LEG_M - TIP_IN_LEG_M).tolist())
+    return np.array([*grasp, *quat_multiply(leg_quat, TOOL_IN_LEG_QUAT)])
 
 
-def _add_peg(spec: mujoco.MjSpec, clearance_m: float) -> None:
-    """A prism of 48 sides with a chamfered end. Its flats lie on the circle of the clearance."""
-    radius = (HOLE_RADIUS_M - clearance_m) / math.cos(math.pi / _PEG_SIDES)
-    top, end = -BLOCK_HALF_M[2], TIP_IN_LEG_M[2]
-    rings = ((radius, top), (radius, end + CHAMFER_M[1]), (radius - CHAMFER_M[0], end))
-    angles = np.linspace(0.0, 2 * math.pi, _PEG_SIDES, endpoint=False)
-    corners = [(r * math.cos(angle), r * math.sin(angle), z) for r, z in rings for angle in angles]
-    spec.add_mesh(name="peg", uservert=np.array(corners).ravel())
-    mesh = mujoco.mjtGeom.mjGEOM_MESH
-    spec.body("leg").add_geom(spec.find_default("leg"), name="leg_peg", type=mesh, meshname="peg", material="peg")
-
-
-def _look_at(eye: tuple[float, float, float], centre: tuple[float, float, float]) -> np.ndarray:
-    """Quaternion (MuJoCo's wxyz) of a camera at `eye` that looks at `centre`, upright."""
-    back = np.subtract(eye, centre) / np.linalg.norm(np.subtract(eye, centre))
-    right = np.cross([0.0, 0.0, 1.0], back)
-    right /= np.linalg.norm(right)
-    quat = np.zeros(4)
-    mujoco.mju_mat2Quat(quat, np.column_stack([right, np.cross(back, right), back]).ravel())
-    return quat
+def _held_leg(tool_pose: np.ndarray) -> np.ndarray:
+    """Free-joint position (m, quaternion wxyz as MuJoCo has it) of the leg in the tool."""
+    leg_quat = quat_multiply(tool_pose[3:].tolist(), quat_conjugate(TOOL_IN_LEG_QUAT))
+    position = tool_pose[:3] - quat_rotate(leg_quat, GRASP_IN_LEG_M.tolist())
+    return np.array([*position, leg_quat[3], *leg_quat[:3]])

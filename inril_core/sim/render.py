@@ -34,17 +34,20 @@ class CellRenderer:
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
 
     def image(self, qpos: np.ndarray, camera: str, width_px: int, height_px: int) -> np.ndarray:
-        """uint8[height_px, width_px, 3] of the cell at `qpos` (float64[nq]).
+        """uint8[height_px, width_px, 3] of the cell at `qpos` (float64[nq + 7 nmocap], see `CellState`).
 
         Raises:
             RenderError: OpenGL is missing, the camera is unknown, or `qpos` does not fit the model.
         """
         if camera not in CAMERAS:
             raise RenderError(f"camera = {camera!r}: the cell has {', '.join(CAMERAS)}")
-        if np.shape(qpos) != (self._model.nq,) or not np.isfinite(qpos).all():
-            raise RenderError(f"qpos of shape {np.shape(qpos)}: the cell needs {self._model.nq} finite numbers")
+        joints, size = self._model.nq, self._model.nq + 7 * self._model.nmocap
+        if np.shape(qpos) != (size,) or not np.isfinite(qpos).all():
+            raise RenderError(f"qpos of shape {np.shape(qpos)}: the cell needs {size} finite numbers")
         renderer = self._renderer(width_px, height_px)
-        self._data.qpos[:] = qpos
+        self._data.qpos[:] = qpos[:joints]
+        mocap = np.reshape(qpos[joints:], (-1, 7))
+        self._data.mocap_pos[:], self._data.mocap_quat[:] = mocap[:, :3], mocap[:, 3:]
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -86,7 +89,7 @@ class EpisodeRenderer:
         self._renderer = CellRenderer(Cell(contract).model, shadows)
 
     def image(self, qpos: np.ndarray, camera: str = "front", width_px: int = 640, height_px: int = 480) -> np.ndarray:
-        """uint8[height_px, width_px, 3] at one recorded `qpos` (float64[nq]).
+        """uint8[height_px, width_px, 3] at one recorded `qpos` (float64[nq + 7 nmocap]).
 
         Raises:
             RenderError: as `CellRenderer.image`.

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from inril_core.contract import load_contract
+from inril_core.contract.load import packaged_tasks
 from inril_core.errors import ConfigError
 from inril_core.tasks.base import Task
 
@@ -15,15 +16,16 @@ _FAMILIES: dict[str, str] = {
     "robosuite": "inril_core.tasks.robosuite_task:make",
 }
 _CELLS = ("insert_leg", "one_leg")
+_USUAL = {"one_leg": "one_leg_low"}  # variant of a task named without one
 
 
 def task_names() -> list[str]:
     """How tasks are named, for people."""
-    return [*_CELLS, "a contract's .yaml", "gym:ENVIRONMENT[:sparse]", "robosuite:TASK"]
+    return [*packaged_tasks(), "a contract's .yaml", "gym:ENVIRONMENT[:sparse]", "robosuite:TASK"]
 
 
 def make_task(name: str) -> Task:
-    """The task called ``name``: a packaged contract's (with an optional variant, ``one_leg:high``), a contract file's,
+    """The task called ``name``: a packaged contract's (a variant may follow a colon, ``one_leg:high``), a contract file's,
     or FAMILY:NAME of another simulator.
 
     Raises:
@@ -34,8 +36,8 @@ def make_task(name: str) -> Task:
         module, _, function = _FAMILIES[family].partition(":")
         build: Callable[[str], Task] = getattr(import_module(module), function)
         return build(rest)
-    if family in _CELLS or Path(name).suffix in (".yaml", ".yml"):
+    if family in _CELLS or name in packaged_tasks() or Path(name).suffix in (".yaml", ".yml"):
         from inril_core.sim.env import CellEnv  # it imports this package
 
-        return CellEnv(load_contract(name.replace(":", "_")))
+        return CellEnv(load_contract(_USUAL.get(name, name.replace(":", "_"))))
     raise ConfigError(f"task {name!r}: must be one of {', '.join(task_names())}")

@@ -16,20 +16,20 @@ from inril_core.sim.env import CellEnv
 from inril_core.transforms import quat_from_rotvec, quat_multiply, quat_rotate
 
 
-def poses(depth_m: float, turn_rad: float, tilt_rad: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Tool and leg pose with the tip in the hole's middle."""
+def poses(depth_m: float, turn_rad: float, tilt_rad: float = 0.0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Leg and tool pose with the tip in the hole's middle."""
     quat = quat_multiply(quat_from_rotvec((tilt_rad, 0, 0)), quat_from_rotvec((0, 0, -turn_rad)))
     tip = insert_leg.HOLE_POSITION_M - [0, 0, depth_m]
     leg = tip - quat_rotate(quat, insert_leg.TIP_IN_LEG_M.tolist())
     grasp = leg + quat_rotate(quat, insert_leg.GRASP_IN_LEG_M.tolist())
-    return np.array([*grasp, 1, 0, 0, 0]), np.array([*leg, *quat])
+    return {"leg": np.array([*leg, *quat])}, np.array([*grasp, 1, 0, 0, 0])
 
 
 def judged(cell: Cell, path: list[tuple[float, float, float]]) -> tuple[bool, bool, str]:
     cell.reset(0)
     verdict = (False, False, "")
     for depth_m, turn_rad, tilt_rad in path:
-        verdict = cell._judge(*poses(depth_m, turn_rad, tilt_rad))
+        verdict = cell.scene.judge(*poses(depth_m, turn_rad, tilt_rad))
     return verdict
 
 
@@ -104,8 +104,8 @@ def test_hole_is_perceived_with_the_contract_error_but_judged_by_truth(
     errors = np.abs(holes - insert_leg.HOLE_POSITION_M)
     assert 0.0002 < errors[:, :2].max() <= 0.002
     assert np.all(errors[:, 2] == 0.0)
-    assert cell._judge(*poses(0.021, 0.0))[1] is False
-    assert np.array_equal(cell._hole[:3], insert_leg.HOLE_POSITION_M)
+    assert cell.scene.judge(*poses(0.021, 0.0))[1] is False
+    assert np.array_equal(cell.scene._hole[:3], insert_leg.HOLE_POSITION_M)
 
 
 def test_verdicts_are_plain_booleans_everywhere(env: CellEnv) -> None:

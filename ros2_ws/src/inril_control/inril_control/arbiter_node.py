@@ -192,7 +192,7 @@ class ArbiterNode(InrilNode):
                     k=tick.k,
                     episode_id=tick.episode_id,
                     pose=array_to_pose(closed.target.pose),
-                    gripper_width_m=self.contract.action.gripper_width_m,
+                    gripper_width_m=closed.target.gripper_width_m,
                     hold=closed.target.hold,
                     valid_until=ns_to_stamp(closed.target.valid_until_ns),
                 )

@@ -8,7 +8,7 @@ from inril_common.node import InrilNode, run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, TeleopAction
 
-from inril_core.sim.expert import ScriptedExpert
+from inril_core.sim.experts import make_expert
 from inril_core.sim.human import Device, ScriptedHuman, TickView, parse_takeover_steps
 
 PURPOSE_NAMES = {
@@ -41,7 +41,7 @@ class TeleopNode(InrilNode):
         bias_m = self.param("expert_bias_m", 0.0, "error of where it believes the hole to be, m", 0.0, 0.05)
         hesitation = self.param("expert_hesitation", 0.0, "probability per step of pausing", 0.0, 1.0)
         takeover = self.param("takeover_steps", "", "FIRST:END steps in which it takes over outside demos")
-        expert = ScriptedExpert(self.contract, noise, bias_m, hesitation)
+        expert = make_expert(self.contract, noise, bias_m, hesitation)
         return ScriptedHuman(expert, parse_takeover_steps(takeover))
 
     def _on_observation(self, message: Observation) -> None:
