@@ -37,7 +37,8 @@ def pretrain(
     for stage in policy.cloning_stages:
         policy.begin_cloning(stage)
         chunk = policy.imitation_chunk
-        replay = Replay(sum(demo.steps for demo in good), policy.input_size, interface.action_size * chunk)
+        size = interface.action_size * chunk
+        replay = Replay(sum(demo.steps for demo in good), policy.input_size, size, pixels=policy.pixels)
         for demo in good:
             rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
             replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk).batch)

@@ -112,9 +112,11 @@ class ResidualPolicy(SquashedGaussian):
         if config.learned is not None:
             learned = config.learned.build(self.input_size, action_size)
             assert isinstance(learned, SquashedGaussian)
+            learned.place_pixels(self.pixels)  # the base's action follows them here
             self.learned = learned
             return
-        sizes = (self.input_size, *config.hidden)
+        self.front = self.new_front()
+        sizes = (self.front.width(self.input_size), *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.head = nn.Linear(sizes[-1], action_size * (2 if config.log_std == "state" else 1))
         nn.init.zeros_(self.head.weight)
@@ -153,7 +155,7 @@ class ResidualPolicy(SquashedGaussian):
             answer: tuple[Tensor, Tensor] = self.learned(inputs.detach())
             return answer
         c = self.config
-        hidden = inputs.detach().clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
+        hidden = self.front(inputs.detach()).clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
         out = self.head(hidden)
@@ -196,11 +198,12 @@ class ResidualPolicy(SquashedGaussian):
         if episode.aux is not None and episode.aux.shape[1] == self.action_size:
             recorded[:-1] = np.isfinite(episode.aux).all(1)
             base[torch.from_numpy(recorded)] = torch.from_numpy(episode.aux[recorded[:-1]])
+        observations = self.observed(episode)
         for t in np.flatnonzero(~recorded):
             # a fresh plan each time: what the base would do if it were asked here
             noise = exploration_rng(episode.seed, int(t))
-            base[t] = torch.from_numpy(self.base.act(episode.observations[t], False, noise, Memory()).action)
-        rows = self.normalise(torch.tensor(episode.observations))
+            base[t] = torch.from_numpy(self.base.act(observations[t], False, noise, Memory()).action)
+        rows = self.normalise(torch.tensor(observations))
         return torch.cat((rows, base.to(rows.device)), 1)
 
     def refresh(self, inputs: Tensor) -> Tensor:

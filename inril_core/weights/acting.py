@@ -26,6 +26,7 @@ from inril_core.weights.store import KeptPack, WeightStore
 Array = NDArray[np.float32]
 
 TRIAL_OBSERVATIONS_N = 256
+TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer, or the trial would cost ticks
 
 
 @dataclass
@@ -80,7 +81,8 @@ class ActingPolicy:
         self._store = store
         self._key = key
         self._swap_at = swap_at
-        self._recent: deque[Array] = deque(maxlen=TRIAL_OBSERVATIONS_N)
+        rows = min(TRIAL_OBSERVATIONS_N, max(8, TRIAL_NUMBERS // contract.observation_size))
+        self._recent: deque[Array] = deque(maxlen=rows)
         self._has_swapped = False
         self._memory = Memory()
         self._plans = 0

@@ -139,7 +139,7 @@ class LearnerNode(InrilPlainNode):
 
     def _ingest(self, path: Path, ready: EpisodeReady) -> None:
         try:
-            episode = read_episode(path, images=False)
+            episode = read_episode(path, images=bool(self.contract.image_shapes))
             success = LABELS.get(ready.label)
             if episode.success != success:
                 episode = episode.labelled(success, "label")
