@@ -23,6 +23,8 @@ def pretrain(
 ) -> Policy:
     """A policy cloned from the successful ``demos``; decided by them and ``config.seed``.
 
+    A policy in which imitation can train nothing (a correction of a remote one) is only fitted with its normaliser.
+
     Args:
         on_update: told each update's index and loss.
 
@@ -30,6 +32,8 @@ def pretrain(
         ConfigError: no successful demonstration, or the ``il`` method cannot pre-train.
     """
     policy = new_policy(config, interface, demos)
+    if not config.policy.imitates:
+        return policy
     flat = FlatParameters(p for p in policy.parameters() if p.requires_grad)
     il = config.il.build(policy, flat, seeded(config, _STREAM))  # type: ignore[attr-defined]
     good = [demo for demo in demos if demo.success]

@@ -21,6 +21,7 @@ from inril_core.control.observation import BadMeasurement, observation_vector
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.policies.encoder import EncoderConfig, Front, PixelColumns
+from inril_core.policies.exploration import exploration_rng
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_2 = math.log(2.0)
@@ -64,6 +65,11 @@ class PolicyConfig(BaseModel):
     def offers(self) -> frozenset[str]:
         """What these settings provide; ``provides``, unless the settings decide."""
         return self.provides
+
+    @property
+    def imitates(self) -> bool:
+        """Whether there is anything that imitation could train."""
+        return True
 
     def build(self, observation_size: int, action_size: int) -> Policy:
         """An untrained policy; its initial weights come from torch's global generator."""
@@ -127,11 +133,13 @@ class Policy(nn.Module, ABC):
         chunk: actions per decision; 1: it decides every step.
         input_size: width of what `inputs` gives; D unless more than the observation is looked at.
         aux_size: length of `Decision.aux` where a plan is made.
+        remote: it answers from another process: what it said is recorded, and it is asked again only where it was not.
     """
 
     kind: ClassVar[str]
     chunk: int = 1
     aux_size: int = 0
+    remote: ClassVar[bool] = False
     observation_mean: Tensor
     observation_std: Tensor
 
@@ -273,6 +281,22 @@ class Policy(nn.Module, ABC):
         Raises:
             ValueError: wrong shape, or a value is not finite.
         """
+
+    def answers(self, observations: Array, steps: npt.NDArray[np.int64], seed: int) -> Array:
+        """The actions ``[N, A]`` that are not explored, each from a fresh plan.
+
+        Args:
+            observations: ``[N, D]``, seen at ``steps [N]`` of the episode of ``seed``.
+        """
+        made = [
+            self.act(row, False, exploration_rng(seed, int(t)), Memory()).action
+            for row, t in zip(observations, steps, strict=True)
+        ]
+        return np.array(made, np.float32).reshape(len(made), self.action_size)
+
+    def trial(self, observations: Array) -> Array:
+        """Actions ``[N, A]`` for ``observations [N, D]``, by which new weights are compared with those that act."""
+        return self.answers(observations, np.arange(len(observations)), 0)
 
     def checked(self, observation: Array) -> Tensor:
         """The observation as a tensor ``[D]``.

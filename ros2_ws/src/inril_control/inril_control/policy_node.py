@@ -97,7 +97,10 @@ class PolicyNode(InrilNode):
         """Begin to answer. The first inference is slow and must not cost the first tick."""
         if self._acting.active is not None:
             nothing = np.zeros(self.contract.observation_size, np.float32)
-            self._acting.active.policy.act(nothing, True, np.random.default_rng(0))
+            try:
+                self._acting.active.policy.act(nothing, True, np.random.default_rng(0))
+            except InrilError as error:  # a base in another process may come later; until then nothing is answered
+                self.get_logger().warning(str(error))
         self._publish_status()
 
     def teardown(self) -> None:

@@ -32,6 +32,7 @@ from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.parallel import LeadingLearner, make_learner
 from inril_core.finetune.versions import VersionCounter
 from inril_core.policies import load_policy
+from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import load_or_create_key
 from inril_core.weights.pack import pack
@@ -145,7 +146,7 @@ class LearnerNode(InrilPlainNode):
                 episode = episode.labelled(success, "label")
             self._learner.ingest(episode)
             self._newest_stamp_ns = int(episode.stamps_ns[-1])
-        except (EpisodeUnreadable, ConfigError) as error:
+        except (EpisodeUnreadable, ConfigError, RemoteError) as error:
             # one bad recording must not end the run: it is named, left out, and kept in the store
             self._refused[ready.episode_id] = ready.steps
             self.get_logger().error(f"episode {ready.episode_id} is not learned from: {error}")
