@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -15,6 +15,19 @@ Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
 Violation = Literal["clip", "stop"]
 Purpose = Literal["demo", "train", "eval"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+
+
+class ImageShape(NamedTuple):
+    """An image of an observation: uint8[height_px, width_px, 3]."""
+
+    name: str
+    height_px: int
+    width_px: int
+
+    @property
+    def size(self) -> int:
+        """Numbers in the image."""
+        return 3 * self.height_px * self.width_px
 
 
 class _Frozen(BaseModel):
@@ -261,9 +274,19 @@ class Contract(_Frozen):
         return round(1e9 / self.control_rate_hz)
 
     @cached_property
-    def observation_size(self) -> int:
+    def state_size(self) -> int:
         """Length of the state vector."""
         return sum(field.size for field in self.observation)
+
+    @cached_property
+    def image_shapes(self) -> tuple[ImageShape, ...]:
+        """The images that a policy reads, in the order in which they follow the state vector."""
+        return tuple(ImageShape(i.name, i.height_px, i.width_px) for i in self.images if i.required)
+
+    @cached_property
+    def observation_size(self) -> int:
+        """Length of the observation vector: the state vector, and the pixels of the required images."""
+        return self.state_size + sum(shape.size for shape in self.image_shapes)
 
     @property
     def action_size(self) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image as PillowImage
 
-from inril_core.contract import Contract, ImageField
+from inril_core.contract import Contract, ImageField, ImageShape
 from inril_core.errors import ConfigError, InrilError
 
 Features = Callable[[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -36,7 +36,7 @@ class StateVector:
             features = FEATURES[contract.task]
         self._features = features
         self._fields = [(field.name, field.size) for field in contract.observation]
-        self._size = contract.observation_size
+        self._size = contract.state_size
 
     def __call__(
         self,
@@ -84,3 +84,41 @@ def prepare_image(pixels: np.ndarray, field: ImageField) -> np.ndarray:
         scaled = PillowImage.fromarray(pixels).resize((field.width_px, field.height_px), PillowImage.Resampling.BOX)
         pixels = np.asarray(scaled)
     return pixels
+
+
+def observation_vector(shapes: Sequence[ImageShape], state: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What a policy is given: float32[..., D], the state and then the pixels (0 to 255) of the images of ``shapes``.
+
+    Acting and learning both build it here. Without ``shapes`` it is the state itself.
+
+    Args:
+        state: float32[..., S].
+        images: uint8[..., H, W, 3] by name; others than those asked for are left out.
+
+    Raises:
+        BadMeasurement: an image is missing, or is not the size announced.
+    """
+    if not shapes:
+        return state
+    parts = [state]
+    for name, height_px, width_px in shapes:
+        wanted = (*state.shape[:-1], height_px, width_px, 3)
+        if name not in images:
+            raise BadMeasurement(f"image {name}: is missing (there are: {sorted(images)})")
+        if images[name].shape != wanted or images[name].dtype != np.uint8:
+            raise BadMeasurement(
+                f"image {name}: is {images[name].dtype}{list(images[name].shape)}, not uint8{list(wanted)}"
+            )
+        parts.append(images[name].reshape(*state.shape[:-1], -1))
+    return np.concatenate(parts, axis=-1, dtype=np.float32)
+
+
+def split_observations(shapes: Sequence[ImageShape], rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The inverse of `observation_vector`: states float32[..., S] and images uint8[..., H, W, 3]."""
+    end = rows.shape[-1] - sum(shape.size for shape in shapes)
+    states, images = np.ascontiguousarray(rows[..., :end]), {}
+    for shape in shapes:
+        pixels = rows[..., end : end + shape.size].astype(np.uint8)
+        images[shape.name] = pixels.reshape(*rows.shape[:-1], shape.height_px, shape.width_px, 3)
+        end += shape.size
+    return states, images

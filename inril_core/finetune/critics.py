@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inril_core.policies.encoder import Front
+
 
 class CriticEnsemble(nn.Module):
     """E independent Q(s, a) MLPs with LayerNorm (no affine) after each hidden layer, as in RLPD.
@@ -14,6 +16,9 @@ class CriticEnsemble(nn.Module):
     LayerNorm bounds the value of actions outside the data (RLPD, arXiv 2302.02948, section 4.2).
     The forward pass takes its parameters as an argument, so that the target network and the frozen critics of
     the actor's loss are just other lists of tensors.
+
+    Args:
+        front: this ensemble's own encoder of pixels (`Policy.new_front`), shared by its members.
     """
 
     def __init__(
@@ -23,11 +28,13 @@ class CriticEnsemble(nn.Module):
         action_size: int,
         hidden: Sequence[int],
         generator: torch.Generator,
+        front: Front | None = None,
     ) -> None:
         super().__init__()
         self.members = members
         self.hidden = tuple(hidden)
-        sizes = (observation_size + action_size, *hidden, 1)
+        features = observation_size if front is None else front.width(observation_size)
+        sizes = (features + action_size, *hidden, 1)
         weights: list[nn.Parameter] = []
         for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
             bound = 1.0 / math.sqrt(fan_in)
@@ -35,21 +42,29 @@ class CriticEnsemble(nn.Module):
                 draw = torch.rand((members, rows, fan_out), generator=generator)
                 weights.append(nn.Parameter(bound * (2.0 * draw - 1.0)))
         self.weights = nn.ParameterList(weights)
+        self.front = front
 
     def forward(self, observations: Tensor, actions: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
         """Q-values ``[E, B]`` of normalised ``observations [B, D]`` and ``actions [B, A]``.
 
         Args:
-            weights: stand-ins for the own parameters, in their order.
+            weights: stand-ins for the own ``parameters()``, in their order.
         """
-        w = list(self.weights) if weights is None else weights
-        rows = torch.cat((observations, actions), -1)
+        w = list(self.parameters()) if weights is None else weights
+        w, of_front = w[: len(self.weights)], w[len(self.weights) :]
+        features = observations if self.front is None else self.front(observations, of_front)
+        rows = torch.cat((features, actions), -1)
         hidden = torch.matmul(rows, w[0]) + w[1]
         for layer, width in enumerate(self.hidden):
             if layer > 0:
                 hidden = torch.baddbmm(w[2 * layer + 1], hidden, w[2 * layer])
             hidden = torch.relu(functional.layer_norm(hidden, (width,)))
         return torch.baddbmm(w[-1], hidden, w[-2]).squeeze(-1)
+
+    def of_members(self, weights: Sequence[Tensor], members: Tensor) -> list[Tensor]:
+        """Of all ``weights`` those of some ``members [M]``; the encoder serves them all."""
+        own = len(self.weights)
+        return [*(w[members] for w in weights[:own]), *weights[own:]]
 
 
 def views_like(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -18,7 +18,7 @@ def read_demos(run_dir: Path, contract: Contract) -> list[Episode]:
     folder = RunPaths(run_dir.expanduser().absolute()).episodes
     index, store = EpisodeIndex(folder), EpisodeStore(folder)
     demos = [
-        read_episode(store.path(entry.episode_id), images=False).labelled(*index.label(entry))
+        read_episode(store.path(entry.episode_id), images=bool(contract.image_shapes)).labelled(*index.label(entry))
         for entry in index.entries
         if entry.purpose == "demo" and entry.steps
     ]

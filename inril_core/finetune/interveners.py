@@ -152,6 +152,12 @@ class Intervener:
 
 
 def expert_answers(expert: Demonstrator, episode: Episode) -> Array:
-    """What the expert would have done at every step of an episode, ``[T, A]``, from what the policy saw."""
+    """What the expert would have done at every step of an episode, ``[T, A]``, from what the policy saw.
+
+    Raises:
+        ConfigError: the policy saw images; who demonstrates there looks at the cell, which has moved on.
+    """
+    if episode.images:
+        raise ConfigError("an expert cannot label episodes from pixels afterwards; choose an il method without labels")
     expert.reset(episode.seed)
     return np.stack([expert.act(row) for row in episode.observations[:-1]]).astype(np.float32)

@@ -64,7 +64,8 @@ def new_policy(config: FineTuneConfig, interface: Interface, demos: Sequence[Epi
         raise ConfigError(f"{len(demos)} demonstrations, none successful: record or label at least one as a success")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        policy = config.policy.build(interface.observation_size, interface.action_size)
+        settings = config.policy.seeing(interface.image_shapes)
+        policy = settings.build(interface.observation_size, interface.action_size)
     policy.fit_normaliser(np.concatenate([demo.observations for demo in good]), config.pretrain.std_floor)
     return policy
 
@@ -135,12 +136,13 @@ class Learner:
         rl: Any = config.rl
         self._on_policy = rl.collection == "on_policy"
         capacity, inputs, action = config.schedule.replay_capacity, policy.input_size, interface.action_size
-        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk, device)
-        self._demos = Replay(capacity, inputs, action * policy.chunk, device)
+        pixels = policy.pixels
+        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk, device, pixels)
+        self._demos = Replay(capacity, inputs, action * policy.chunk, device, pixels)
         # what is cloned may be cut into other pieces than what is valued: a plan of the base, a correction per step
         self._clones = self._demos
         if policy.imitation_chunk != policy.chunk:
-            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk, device)
+            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk, device, pixels)
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.experts import WorseExpert, make_expert
@@ -91,6 +92,7 @@ def run_episode(
         outcomes.append(outcome)
     steps, last = len(outcomes), outcomes[-1]
     rows, actions = np.stack(observations), np.stack([outcome.executed for outcome in outcomes])
+    states, images = split_observations(interface.image_shapes, rows)
     human = np.array([purpose == "demo" or answer.chunk_index < 0 for answer in answers])
     poses = np.zeros((steps + 1, 7))
     poses[:, 6] = 1.0
@@ -104,7 +106,7 @@ def run_episode(
         contract_text=interface.text,
         interface_digest=interface.interface_digest,
         deployment_digest=interface.deployment_digest,
-        observations=rows,
+        observations=states,
         actions=actions,
         proposed=np.stack([answer.action for answer in answers]),
         raw=np.stack([answer.raw for answer in answers]),
@@ -126,6 +128,8 @@ def run_episode(
         aux=stack_aux([answer.aux for answer in answers]),
         chunk_index=np.array([answer.chunk_index for answer in answers], np.int32),
         rewards=np.array([outcome.reward for outcome in outcomes], np.float32),
+        images=images,
+        image_steps={name: np.arange(steps + 1, dtype=np.int32) for name in images},
     )
 
 

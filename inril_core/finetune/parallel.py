@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from inril_core import shards
+from inril_core.contract import ImageShape
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import write_atomically
@@ -50,6 +51,7 @@ class PlainInterface:
     text: str
     interface_digest: str
     deployment_digest: str
+    image_shapes: tuple[ImageShape, ...] = ()
 
 
 def check_sharded(config: FineTuneConfig, processes: int) -> None:

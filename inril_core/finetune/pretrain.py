@@ -23,6 +23,8 @@ def pretrain(
 ) -> Policy:
     """A policy cloned from the successful ``demos``; decided by them and ``config.seed``.
 
+    A policy in which imitation can train nothing (a correction of a remote one) is only fitted with its normaliser.
+
     Args:
         on_update: told each update's index and loss.
 
@@ -30,6 +32,8 @@ def pretrain(
         ConfigError: no successful demonstration, or the ``il`` method cannot pre-train.
     """
     policy = new_policy(config, interface, demos)
+    if not config.policy.imitates:
+        return policy
     flat = FlatParameters(p for p in policy.parameters() if p.requires_grad)
     il = config.il.build(policy, flat, seeded(config, _STREAM))  # type: ignore[attr-defined]
     good = [demo for demo in demos if demo.success]
@@ -37,7 +41,8 @@ def pretrain(
     for stage in policy.cloning_stages:
         policy.begin_cloning(stage)
         chunk = policy.imitation_chunk
-        replay = Replay(sum(demo.steps for demo in good), policy.input_size, interface.action_size * chunk)
+        size = interface.action_size * chunk
+        replay = Replay(sum(demo.steps for demo in good), policy.input_size, size, pixels=policy.pixels)
         for demo in good:
             rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
             replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk).batch)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inril_core.contract import ImageShape
+from inril_core.control.observation import BadMeasurement, observation_vector
 from inril_core.data.episode import Episode
+from inril_core.errors import ConfigError
+from inril_core.policies.encoder import EncoderConfig, Front, PixelColumns
+from inril_core.policies.exploration import exploration_rng
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_2 = math.log(2.0)
@@ -33,15 +39,37 @@ class PolicyConfig(BaseModel):
         provides: what methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising
             chain), ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a
             clone of the demonstrations, and nothing that it builds on moves).
+        images: whose pixels end the observations; the task's, see `seeing`.
+        encoder: what is made of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: str
     provides: ClassVar[frozenset[str]] = frozenset()
+    images: tuple[ImageShape, ...] = ()
+    encoder: EncoderConfig = EncoderConfig()
+
+    @model_serializer(mode="wrap")
+    def _without_images_as_ever(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialise(self)
+        for name, unused in (("images", not self.images), ("encoder", self.encoder == EncoderConfig())):
+            if unused:
+                values.pop(name, None)
+        return values
+
+    def seeing(self, images: Sequence[ImageShape]) -> Self:
+        """These settings, and those of policies within, for observations that end in the pixels of ``images``."""
+        within = {name: value.seeing(images) for name, value in self if isinstance(value, PolicyConfig)}
+        return self.model_copy(update={"images": tuple(images), **within})
 
     def offers(self) -> frozenset[str]:
         """What these settings provide; ``provides``, unless the settings decide."""
         return self.provides
+
+    @property
+    def imitates(self) -> bool:
+        """Whether there is anything that imitation could train."""
+        return True
 
     def build(self, observation_size: int, action_size: int) -> Policy:
         """An untrained policy; its initial weights come from torch's global generator."""
@@ -96,29 +124,53 @@ class Policy(nn.Module, ABC):
     The normaliser is part of the policy: fitted once on the demonstrations, never refitted, because the critic's inputs
     and stored episodes depend on it.
 
+    Where the task has images, an observation is S numbers of state and then their pixels (0 to 255). The normaliser is
+    for the state alone; inputs hold the pixels as they are, so that replay can keep them as bytes. Every network MUST
+    be behind a `Front` of its own (`new_front`), and have its ``width(input_size)`` inputs.
+
     Attributes:
         observation_size, action_size: D and A.
         chunk: actions per decision; 1: it decides every step.
         input_size: width of what `inputs` gives; D unless more than the observation is looked at.
         aux_size: length of `Decision.aux` where a plan is made.
+        remote: it answers from another process: what it said is recorded, and it is asked again only where it was not.
     """
 
     kind: ClassVar[str]
     chunk: int = 1
     aux_size: int = 0
+    remote: ClassVar[bool] = False
     observation_mean: Tensor
     observation_std: Tensor
 
     def __init__(self, observation_size: int, action_size: int, config: PolicyConfig) -> None:
         super().__init__()
         self.observation_size, self.action_size, self.config = observation_size, action_size, config
-        self.register_buffer("observation_mean", torch.zeros(observation_size))
-        self.register_buffer("observation_std", torch.ones(observation_size))
+        self.state_size = observation_size - sum(shape.size for shape in config.images)
+        if self.state_size < 0:
+            raise ConfigError(f"policy.images: hold more numbers than the observation, {observation_size}")
+        self.pixels = PixelColumns(self.state_size, config.images, config.encoder.shift_px)
+        self.register_buffer("observation_mean", torch.zeros(self.state_size))
+        self.register_buffer("observation_std", torch.ones(self.state_size))
 
     @property
     def input_size(self) -> int:
-        """Width of the network's input."""
+        """Width of what `inputs` gives."""
         return self.observation_size
+
+    def new_front(self, generator: torch.Generator | None = None) -> Front:
+        """A new encoder of this policy's inputs, for a network of its own; without images it does nothing.
+
+        generator: of its weights; None: torch's global one.
+        """
+        return Front(self.pixels, self.config.encoder, generator)
+
+    def place_pixels(self, pixels: PixelColumns) -> None:
+        """The inputs hold the pixels elsewhere than the observation does, where this policy is a part of another."""
+        self.pixels = pixels
+        for module in self.modules():
+            if isinstance(module, Front):
+                module.pixels = pixels
 
     def manifest(self) -> dict[str, Any]:
         """The architecture as JSON values; `policy_from_manifest` rebuilds it."""
@@ -126,7 +178,7 @@ class Policy(nn.Module, ABC):
         return {**sizes, **self.config.model_dump(mode="json")}
 
     def fit_normaliser(self, observations: Array, std_floor: float = 0.01) -> None:
-        """Set mean and std from the demonstrations' observations ``[N, D]``; call once, before training.
+        """Set mean and std from the demonstrations' states ``[N, S]``; call once, before training.
 
         Args:
             observations: SI units, contract order.
@@ -137,8 +189,8 @@ class Policy(nn.Module, ABC):
             ValueError: wrong shape, no rows, or a value is not finite.
         """
         rows = torch.as_tensor(np.asarray(observations, dtype=np.float64))
-        if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] != self.observation_size:
-            raise ValueError(f"observations {tuple(rows.shape)}: must be [N >= 1, {self.observation_size}]")
+        if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] != self.state_size:
+            raise ValueError(f"observations {tuple(rows.shape)}: must be [N >= 1, {self.state_size}]")
         if not torch.isfinite(rows).all():
             raise ValueError("observations contain NaN or infinity")
         self.observation_mean.copy_(rows.mean(0))
@@ -148,14 +200,34 @@ class Policy(nn.Module, ABC):
         """Observations ``[..., D]`` in SI units to the network's input: sign(z) log(1 + |z|), z in std.
 
         Fine where the demonstrations were, and still telling far from them: a start ten std away is an input of
-        2.4, not a saturated layer.
+        2.4, not a saturated layer. Pixels stay as they are.
         """
-        z = (observations.to(self.observation_mean.device) - self.observation_mean) / self.observation_std
-        return torch.sign(z) * torch.log1p(z.abs())
+        observations = observations.to(self.observation_mean.device)
+        z = (observations[..., : self.state_size] - self.observation_mean) / self.observation_std
+        row = torch.sign(z) * torch.log1p(z.abs())
+        return torch.cat((row, observations[..., self.state_size :]), -1) if self.config.images else row
 
     def inputs(self, episode: Episode) -> Tensor:
         """What the networks see of an episode, ``[T + 1, input_size]``."""
-        return self.normalise(torch.tensor(episode.observations))
+        return self.normalise(torch.tensor(self.observed(episode)))
+
+    def observed(self, episode: Episode) -> Array:
+        """The observations ``[T + 1, D]`` that `act` was given.
+
+        Raises:
+            ConfigError: an image that this policy reads was not recorded at every step.
+        """
+        steps = np.arange(episode.steps + 1)
+        gaps = [i.name for i in self.config.images if not np.array_equal(episode.image_steps.get(i.name, ()), steps)]
+        try:
+            if not gaps:
+                return observation_vector(self.config.images, episode.observations, episode.images)
+        except BadMeasurement as error:
+            raise ConfigError(f"episode {episode.episode_id}: {error}") from error
+        raise ConfigError(
+            f"episode {episode.episode_id}: images {gaps} were not recorded at every step, but the policy reads them; "
+            "record it with these images `required` in the contract"
+        )
 
     @property
     def cloning_stages(self) -> tuple[str, ...]:
@@ -209,6 +281,22 @@ class Policy(nn.Module, ABC):
         Raises:
             ValueError: wrong shape, or a value is not finite.
         """
+
+    def answers(self, observations: Array, steps: npt.NDArray[np.int64], seed: int) -> Array:
+        """The actions ``[N, A]`` that are not explored, each from a fresh plan.
+
+        Args:
+            observations: ``[N, D]``, seen at ``steps [N]`` of the episode of ``seed``.
+        """
+        made = [
+            self.act(row, False, exploration_rng(seed, int(t)), Memory()).action
+            for row, t in zip(observations, steps, strict=True)
+        ]
+        return np.array(made, np.float32).reshape(len(made), self.action_size)
+
+    def trial(self, observations: Array) -> Array:
+        """Actions ``[N, A]`` for ``observations [N, D]``, by which new weights are compared with those that act."""
+        return self.answers(observations, np.arange(len(observations)), 0)
 
     def checked(self, observation: Array) -> Tensor:
         """The observation as a tensor ``[D]``.

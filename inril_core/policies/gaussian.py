@@ -68,7 +68,8 @@ class GaussianPolicy(SquashedGaussian):
         if observation_size < 1 or action_size < 1:
             raise ConfigError(f"policy sizes {observation_size}, {action_size}: must be whole numbers >= 1")
         super().__init__(observation_size, action_size, config)
-        sizes = (self.input_size, *config.hidden)
+        self.front = self.new_front()
+        sizes = (self.front.width(self.input_size), *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         outputs = action_size * (2 if config.log_std == "state" else 1)
         self.head = nn.Linear(sizes[-1], outputs)
@@ -85,10 +86,10 @@ class GaussianPolicy(SquashedGaussian):
         return math.exp(c.log_std_init if c.log_std == "fixed" else c.log_std_min)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-std ``[..., A]`` before squashing, from *normalised* observations ``[..., D]``."""
+        """Mean and log-std ``[..., A]`` before squashing, from `inputs` ``[..., D]``."""
         c = self.config
         act = _ACTIVATIONS[c.activation]
-        hidden = inputs
+        hidden = self.front(inputs)
         for layer in self.layers:
             hidden = act(layer(hidden))
         out = self.head(hidden)

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from torch import Tensor, nn
 
-from inril_core.data.episode import Episode
+from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
 from inril_core.policies.base import (
     Array,
@@ -29,7 +29,6 @@ from inril_core.policies.base import (
     PolicyConfig,
     SquashedGaussian,
 )
-from inril_core.policies.exploration import exploration_rng
 from inril_core.policies.manifest import policy_config
 
 _INPUT_LIMIT = 3.0  # ResiP clamps the residual's inputs
@@ -63,6 +62,19 @@ class Config(PolicyConfig):
     log_std_min: float = Field(-4.0, ge=-20.0)
     log_std_max: float = Field(0.0, le=2.0)
     explore_base: bool = False
+
+    @property
+    def imitates(self) -> bool:
+        """See `PolicyConfig.imitates`."""
+        return self.base.imitates or self.learned is not None
+
+    @model_validator(mode="after")
+    def _trainable(self) -> "Config":
+        if not self.base.imitates and not self.freeze_base:
+            raise ConfigError(
+                f"policy.base.kind = {self.base.kind!r} has nothing to train: set policy.freeze_base: true"
+            )
+        return self
 
     @field_validator("base", "learned", mode="before")
     @classmethod
@@ -112,9 +124,11 @@ class ResidualPolicy(SquashedGaussian):
         if config.learned is not None:
             learned = config.learned.build(self.input_size, action_size)
             assert isinstance(learned, SquashedGaussian)
+            learned.place_pixels(self.pixels)  # the base's action follows them here
             self.learned = learned
             return
-        sizes = (self.input_size, *config.hidden)
+        self.front = self.new_front()
+        sizes = (self.front.width(self.input_size), *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.head = nn.Linear(sizes[-1], action_size * (2 if config.log_std == "state" else 1))
         nn.init.zeros_(self.head.weight)
@@ -133,7 +147,8 @@ class ResidualPolicy(SquashedGaussian):
     @property
     def cloning_stages(self) -> tuple[str, ...]:
         """See `Policy.cloning_stages`: the learned part sees what the cloned base does."""
-        return ("base",) if self.learned is None else ("base", "learned")
+        base = ("base",) if self.config.base.imitates else ()
+        return base if self.learned is None else (*base, "learned")
 
     def begin_cloning(self, stage: str) -> None:
         """See `Policy.begin_cloning`."""
@@ -153,7 +168,7 @@ class ResidualPolicy(SquashedGaussian):
             answer: tuple[Tensor, Tensor] = self.learned(inputs.detach())
             return answer
         c = self.config
-        hidden = inputs.detach().clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
+        hidden = self.front(inputs.detach()).clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
         out = self.head(hidden)
@@ -196,11 +211,17 @@ class ResidualPolicy(SquashedGaussian):
         if episode.aux is not None and episode.aux.shape[1] == self.action_size:
             recorded[:-1] = np.isfinite(episode.aux).all(1)
             base[torch.from_numpy(recorded)] = torch.from_numpy(episode.aux[recorded[:-1]])
-        for t in np.flatnonzero(~recorded):
+        idle = np.zeros(episode.steps + 1, bool)
+        if self.base.remote:  # where nobody acted its last answer stands in, so that its process is not needed
+            idle[:-1], idle[-1] = episode.source > SOURCE_HUMAN, True
+        observations, asked = self.observed(episode), np.flatnonzero(~recorded & ~idle)
+        if len(asked):
             # a fresh plan each time: what the base would do if it were asked here
-            noise = exploration_rng(episode.seed, int(t))
-            base[t] = torch.from_numpy(self.base.act(episode.observations[t], False, noise, Memory()).action)
-        rows = self.normalise(torch.tensor(episode.observations))
+            answers = self.base.answers(observations[asked], asked, episode.seed)
+            base[torch.from_numpy(asked)] = torch.from_numpy(answers)
+        for t in map(int, np.flatnonzero(~recorded & idle)):
+            base[t] = base[max(t - 1, 0)]
+        rows = self.normalise(torch.tensor(observations))
         return torch.cat((rows, base.to(rows.device)), 1)
 
     def refresh(self, inputs: Tensor) -> Tensor:
@@ -221,13 +242,22 @@ class ResidualPolicy(SquashedGaussian):
 
     @property
     def imitation_chunk(self) -> int:
-        """Actions per cloned decision: the base's, or 1 where the learned part is cloned."""
-        return self.base.chunk if self._cloning == "base" else 1
+        """Actions per cloned decision: the base's, or 1 where the learned part is cloned or the base does not learn."""
+        return self.base.chunk if self._cloning == "base" and self.config.base.imitates else 1
 
     @property
     def plan_steps(self) -> int:
         """See `Policy.plan_steps`: the base plans, whatever is cloned."""
         return self.base.plan_steps
+
+    def trial(self, observations: Array) -> Array:
+        """See `Policy.trial`; a remote base is not asked, only the corrections are compared."""
+        if not self.base.remote:
+            return super().trial(observations)
+        base = torch.from_numpy(self.base.trial(observations))
+        rows = torch.cat((self.normalise(torch.tensor(observations)), base), 1)
+        with torch.no_grad():
+            return self.executed(rows, torch.tanh(self(rows)[0])).numpy()
 
     @torch.no_grad()
     def act(

@@ -59,7 +59,7 @@ class SelectedDiffusionPolicy(DiffusionPolicy):
     def __init__(self, observation_size: int, action_size: int, config: Config) -> None:
         super().__init__(observation_size, action_size, config)
         self.aux_size = 0
-        self.critics, self.value = new_critics(self.input_size, self.plan_size, config, torch.Generator())
+        self.critics, self.value = new_critics(self, config, torch.Generator())
         for parameter in self.critic_parameters():
             nn.init.zeros_(parameter)
             parameter.requires_grad_(False)
@@ -100,8 +100,9 @@ class SelectedDiffusionPolicy(DiffusionPolicy):
 
 
 def new_critics(
-    input_size: int, plan_size: int, config: Config, generator: torch.Generator
+    policy: DiffusionPolicy, config: Config, generator: torch.Generator
 ) -> tuple[CriticEnsemble, CriticEnsemble]:
     """Two Q(s, plan) and one V(s), which is a critic of no action; drawn from ``generator``."""
-    critics = CriticEnsemble(2, input_size, plan_size, config.critic_hidden, generator)
-    return critics, CriticEnsemble(1, input_size, 0, config.critic_hidden, generator)
+    size, hidden = policy.input_size, config.critic_hidden
+    critics = CriticEnsemble(2, size, policy.plan_size, hidden, generator, policy.new_front(generator))
+    return critics, CriticEnsemble(1, size, 0, hidden, generator, policy.new_front(generator))

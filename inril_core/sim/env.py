@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from inril_core.contract import Contract
-from inril_core.control.observation import StateVector
+from inril_core.contract import Contract, load_contract
+from inril_core.contract.load import packaged_tasks
+from inril_core.control.observation import StateVector, observation_vector, prepare_image
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
 from inril_core.sim.experts import demonstrator
@@ -14,6 +15,9 @@ from inril_core.tasks.base import Demonstrator, Outcome
 
 class CellEnv:
     """One episode after another in the simulated cell, with the arbiter's limits and the graph's observation.
+
+    Images that the contract says a policy reads are rendered; `reset` and `step` then raise `RenderError` where this
+    machine cannot.
 
     Raises:
         ConfigError: as `Cell` and `StateVector`.
@@ -37,8 +41,16 @@ class CellEnv:
         return self.contract.episode_length_steps
 
     def demonstrator(self) -> Demonstrator:
-        """The scripted expert, at its best but for the noise that it demonstrates with."""
-        return demonstrator(self.contract)
+        """The scripted expert, at its best but for the noise that it demonstrates with.
+
+        It knows the parts' poses also where a policy has only pictures.
+        """
+        if not self.contract.image_shapes:
+            return demonstrator(self.contract)
+        packaged, task = map(load_contract, packaged_tasks()), self.contract.task
+        seeing = next(contract for contract in packaged if contract.task == task and not contract.image_shapes)
+        known = {"observation": seeing.model_dump()["observation"], "images": ()}
+        return _Onlooker(self, Contract.model_validate({**self.contract.model_dump(), **known}))
 
     @property
     def state(self) -> CellState:
@@ -79,4 +91,27 @@ class CellEnv:
         self.cell.close()
 
     def _vector(self, state: CellState) -> np.ndarray:
-        return self._observe(state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
+        vector = self._observe(state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
+        images = {}
+        for field in self.contract.images:
+            if field.required:
+                left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
+                whole = self.cell.render(field.camera, left + width_px, top + height_px)
+                images[field.name] = prepare_image(whole, field)
+        return observation_vector(self.contract.image_shapes, vector, images)
+
+
+class _Onlooker:
+    """The scripted expert of a ``contract`` with the parts' poses, in a cell whose policy does not get them."""
+
+    def __init__(self, env: CellEnv, contract: Contract) -> None:
+        self._env, self._expert, self._observe = env, demonstrator(contract), StateVector(contract)
+
+    def reset(self, seed: int) -> None:
+        """See `Demonstrator.reset`."""
+        self._expert.reset(seed)
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """See `Demonstrator.act`; looks at the cell instead."""
+        state = self._env.state
+        return self._expert.act(self._observe(state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts))

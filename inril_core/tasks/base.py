@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from inril_core.contract import ImageShape
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,7 +40,11 @@ class Interface(Protocol):
 
     @property
     def observation_size(self) -> int:
-        """Length D of the observation vector."""
+        """Length D of the observation vector: the state, then the pixels of ``image_shapes``."""
+
+    @property
+    def image_shapes(self) -> tuple[ImageShape, ...]:
+        """The images whose pixels (values 0 to 255, row by row) end the observation vector; often none."""
 
     @property
     def action_size(self) -> int:
@@ -65,12 +71,14 @@ class SimpleInterface:
     observation_size: int
     action_size: int
     facts: Mapping[str, Any]
+    image_shapes: tuple[ImageShape, ...] = ()
 
     @property
     def text(self) -> str:
         """See `Interface`."""
         sizes = {"task": self.task, "observation_size": self.observation_size, "action_size": self.action_size}
-        return json.dumps({**sizes, "facts": dict(self.facts)}, sort_keys=True)
+        images = {"images": self.image_shapes} if self.image_shapes else {}
+        return json.dumps({**sizes, **images, "facts": dict(self.facts)}, sort_keys=True)
 
     @property
     def interface_digest(self) -> str:

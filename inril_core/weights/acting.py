@@ -26,6 +26,7 @@ from inril_core.weights.store import KeptPack, WeightStore
 Array = NDArray[np.float32]
 
 TRIAL_OBSERVATIONS_N = 256
+TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer, or the trial would cost ticks
 
 
 @dataclass
@@ -80,7 +81,8 @@ class ActingPolicy:
         self._store = store
         self._key = key
         self._swap_at = swap_at
-        self._recent: deque[Array] = deque(maxlen=TRIAL_OBSERVATIONS_N)
+        rows = min(TRIAL_OBSERVATIONS_N, max(8, TRIAL_NUMBERS // contract.observation_size))
+        self._recent: deque[Array] = deque(maxlen=rows)
         self._has_swapped = False
         self._memory = Memory()
         self._plans = 0
@@ -302,11 +304,5 @@ class ActingPolicy:
     def _try_out(self, policy: Policy) -> None:
         """The trial on recent observations, before anything moves by it."""
         recent = np.array(self._recent, dtype=np.float32).reshape(-1, policy.observation_size)
-        active = None if self.active is None else _mode_actions(self.active.policy, recent)
-        self._gate.check_actions(_mode_actions(policy, recent), active)
-
-
-def _mode_actions(policy: Policy, observations: Array) -> Array:
-    """Actions `[N, A]` without exploration, each from a fresh plan with the same noise."""
-    rows = [policy.act(row, False, exploration_rng(0, i), Memory()).action for i, row in enumerate(observations)]
-    return np.array(rows, np.float32).reshape(len(rows), policy.action_size)
+        active = None if self.active is None else self.active.policy.trial(recent)
+        self._gate.check_actions(policy.trial(recent), active)

@@ -115,7 +115,8 @@ class Csil:
 
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
-        critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator)
+        front = p.new_front(self._generator)
+        critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator, front)
         self.critics = critics.to(self._actor.value.device)
         self._critic = FlatParameters(self.critics.parameters())
 

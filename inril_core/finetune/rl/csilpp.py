@@ -68,9 +68,10 @@ class Csilpp(csil.Csil):
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
         width = p.input_size + p.action_size
-        critics = CategoricalCritics(c.critics, width, c.hidden, c.atoms, self._generator)
+        front = p.new_front(self._generator)
+        critics = CategoricalCritics(c.critics, width, c.hidden, c.atoms, self._generator, front)
         self.critics = critics.to(self._actor.value.device)
-        self._critic = FlatParameters(self.critics.weights)
+        self._critic = FlatParameters([*self.critics.weights, *front.weights])
         self._set_support(*(c.support or (-1.0, 1.0)))
         self._steps = torch.zeros(1)
 

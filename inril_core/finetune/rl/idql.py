@@ -83,7 +83,7 @@ class Idql:
         self, config: Config, policy: SelectedDiffusionPolicy, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
-        self.critics, self.value = new_critics(policy.input_size, policy.plan_size, policy.config, generator)
+        self.critics, self.value = new_critics(policy, policy.config, generator)
         self.critics, self.value = self.critics.to(flat.value.device), self.value.to(flat.value.device)
         own = [*self.critics.parameters(), *self.value.parameters()]
         if policy.has_critics:  # it was fine-tuned before
@@ -91,7 +91,7 @@ class Idql:
                 mine.data.copy_(theirs)
         self._critic = FlatParameters(own)
         self._target = torch.cat([p.detach().reshape(-1) for p in self.critics.parameters()])
-        self._target_weights = views_like(self._target, list(self.critics.weights))
+        self._target_weights = views_like(self._target, list(self.critics.parameters()))
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
 
     def _target_q(self, batch: Batch) -> Tensor:

@@ -18,6 +18,7 @@ from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.rollout import Segment, generalised_advantages
 from inril_core.policies import Policy, SquashedGaussian
 from inril_core.policies.base import log_density
+from inril_core.policies.encoder import Front
 
 
 class OnPolicyConfig(MethodConfig):
@@ -87,10 +88,13 @@ class Rows:
         return Rows(self.inputs[rows], self.raw[rows], self.log_prob[rows], self.advantages[rows], self.returns[rows])
 
 
-def value_network(input_size: int, hidden: tuple[int, ...], generator: torch.Generator) -> nn.Sequential:
-    """An MLP V(s) with tanh layers, drawn from ``generator``."""
-    layers: list[nn.Module] = []
-    for a, b in zip((input_size, *hidden), (*hidden, 1), strict=True):
+def value_network(
+    input_size: int, hidden: tuple[int, ...], generator: torch.Generator, front: Front | None = None
+) -> nn.Sequential:
+    """An MLP V(s) with tanh layers, drawn from ``generator``, behind its own encoder of pixels (`Policy.new_front`)."""
+    layers: list[nn.Module] = [] if front is None else [front]
+    features = input_size if front is None else front.width(input_size)
+    for a, b in zip((features, *hidden), (*hidden, 1), strict=True):
         linear = nn.Linear(a, b)
         with torch.no_grad():
             bound = 1.0 / math.sqrt(a)
@@ -109,7 +113,8 @@ class OnPolicy:
         self, config: OnPolicyConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self._settings, self._actor, self._generator = config, flat, generator
-        self.value = value_network(policy.input_size, config.hidden, generator).to(flat.value.device)
+        front = policy.new_front(generator)
+        self.value = value_network(policy.input_size, config.hidden, generator, front).to(flat.value.device)
         self._critic = FlatParameters(self.value.parameters())
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._count = 0

@@ -103,10 +103,11 @@ class Rlpd:
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         d, a = policy.input_size, policy.action_size
-        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator).to(flat.value.device)
+        front = policy.new_front(generator)
+        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator, front).to(flat.value.device)
         self._critic = FlatParameters(self.critics.parameters())
         self._target = self._critic.value.clone()
-        shapes = list(self.critics.weights)
+        shapes = list(self.critics.parameters())
         self._target_weights = views_like(self._target, shapes)
         self._frozen_weights = views_like(self._critic.value, shapes)
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
@@ -140,7 +141,7 @@ class Rlpd:
             if c.target_subset < c.critics:
                 # drawn before they are asked: the others' answers would not be used
                 drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
-                weights = [w[drawn] for w in weights]
+                weights = self.critics.of_members(weights, drawn)
             q: Tensor = self.critics(batch.next_observations, actions, weights)
             value = q.amin(0)
             if c.entropy_in_target:

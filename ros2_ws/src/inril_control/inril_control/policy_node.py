@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from inril_common.calls import Calls
-from inril_common.convert import float32_array, stamp_to_ns
+from inril_common.convert import float32_array, image_to_array, stamp_to_ns
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import ExecutedAction, Observation, PolicyAction, PolicyStatus, PolicyWeights
@@ -19,6 +19,7 @@ from inril_msgs.srv import RollBack
 from rclpy.clock import Clock, ClockType
 
 from inril_control.weights_pull import WeightsPull
+from inril_core.control.observation import observation_vector
 from inril_core.errors import InrilError
 from inril_core.policies import load_policy
 from inril_core.run import default_key_path, open_run
@@ -96,7 +97,10 @@ class PolicyNode(InrilNode):
         """Begin to answer. The first inference is slow and must not cost the first tick."""
         if self._acting.active is not None:
             nothing = np.zeros(self.contract.observation_size, np.float32)
-            self._acting.active.policy.act(nothing, True, np.random.default_rng(0))
+            try:
+                self._acting.active.policy.act(nothing, True, np.random.default_rng(0))
+            except InrilError as error:  # a base in another process may come later; until then nothing is answered
+                self.get_logger().warning(str(error))
         self._publish_status()
 
     def teardown(self) -> None:
@@ -136,10 +140,10 @@ class PolicyNode(InrilNode):
     def _answer(self, message: Observation) -> None:
         began_ns = self.mono_ns()
         try:
-            state = np.asarray(message.state, np.float32)
+            observation = self._observed(message)
             follows = self._follows(message) is not False
-            answer = self._acting.act(state, message.explore, message.seed, message.step, follows)
-        except ValueError as error:
+            answer = self._acting.act(observation, message.explore, message.seed, message.step, follows)
+        except (ValueError, InrilError) as error:
             self.get_logger().error(f"no action for tick {message.k}: {error}", throttle_duration_sec=1.0)
             return
         if answer is None:
@@ -153,6 +157,12 @@ class PolicyNode(InrilNode):
         except OSError as error:  # it acts all the same; which one acts is noted with a later answer
             text = f"{self._run.paths.weights}: {error.strerror}; free some space, or a restart goes back a version"
             self.get_logger().error(text, throttle_duration_sec=10.0)
+
+    def _observed(self, message: Observation) -> np.ndarray:
+        state, shapes = np.asarray(message.state, np.float32), self.contract.image_shapes
+        wanted = {shape.name for shape in shapes}
+        images = {i.header.frame_id: image_to_array(i) for i in message.images if i.header.frame_id in wanted}
+        return observation_vector(shapes, state, images)
 
     def _log_acting(self, now_ns: int) -> None:
         version = self._acting.active

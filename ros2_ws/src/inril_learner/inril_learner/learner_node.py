@@ -32,6 +32,7 @@ from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.parallel import LeadingLearner, make_learner
 from inril_core.finetune.versions import VersionCounter
 from inril_core.policies import load_policy
+from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import load_or_create_key
 from inril_core.weights.pack import pack
@@ -139,13 +140,13 @@ class LearnerNode(InrilPlainNode):
 
     def _ingest(self, path: Path, ready: EpisodeReady) -> None:
         try:
-            episode = read_episode(path, images=False)
+            episode = read_episode(path, images=bool(self.contract.image_shapes))
             success = LABELS.get(ready.label)
             if episode.success != success:
                 episode = episode.labelled(success, "label")
             self._learner.ingest(episode)
             self._newest_stamp_ns = int(episode.stamps_ns[-1])
-        except (EpisodeUnreadable, ConfigError) as error:
+        except (EpisodeUnreadable, ConfigError, RemoteError) as error:
             # one bad recording must not end the run: it is named, left out, and kept in the store
             self._refused[ready.episode_id] = ready.steps
             self.get_logger().error(f"episode {ready.episode_id} is not learned from: {error}")
