@@ -25,8 +25,8 @@ def task_names() -> list[str]:
 
 
 def make_task(name: str) -> Task:
-    """The task called ``name``: a packaged contract's (a variant may follow a colon, ``one_leg:high``), a contract file's,
-    or FAMILY:NAME of another simulator.
+    """The task called ``name``: a packaged contract's (a variant may follow a colon, ``one_leg:high``), a contract
+    file's, or FAMILY:NAME of another simulator.
 
     Raises:
         ConfigError: no such task, or the extra it needs is not installed.
