@@ -9,6 +9,7 @@ import torch
 
 from inril_core.contract import ImageShape
 from inril_core.errors import ConfigError
+from inril_core.finetune.config import load_config, preset_names
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
@@ -16,7 +17,7 @@ from inril_core.finetune.methods import known_methods, method_config
 from inril_core.finetune.pretrain import pretrain
 from inril_core.finetune.replay import Batch, Replay
 from inril_core.policies import policy_config
-from inril_core.policies.encoder import PixelColumns
+from inril_core.policies.encoder import Front, PixelColumns
 from inril_core.policies.manifest import policy_kinds
 from tests.finetune.dot_task import DotTask, dot_config
 
@@ -184,3 +185,28 @@ def test_an_episode_without_its_images_is_refused() -> None:
     for bad in (replace(demo, images={}, image_steps={}), short):
         with pytest.raises(ConfigError, match="recorded at every step"):
             policy.inputs(bad)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_runs_from_pixels(tmp_path, preset: str) -> None:
+    """Pins: a method whose networks, replay or augmentation know states only."""
+    values = load_config(preset).model_dump(mode="json")
+    tiny = {"schedule.warmup_steps": 2, "schedule.critic_warmup_updates": 0, "schedule.budget_steps": 400}
+    tiny |= {"pretrain.updates": 2, "pretrain.batch": 4, "il.batch": 4}
+    for name, value in {"batch": 4, "rollout_steps": 10, "sarsa_updates": 2, "critic_warmup_iterations": 0}.items():
+        if name in values["rl"]:
+            tiny[f"rl.{name}"] = value
+    config = load_config(preset).changed(**tiny)
+    demos = collect_demos(TASK, TASK.demonstrator(), range(3))
+    policy = pretrain(config, TASK.interface, demos)
+    learner = Learner(config, TASK.interface, policy, demos, tmp_path)
+    fronts = [m for m in policy.modules() if isinstance(m, Front) and m.weights[0].requires_grad]
+    before = [front.weights[0].detach().clone() for front in fronts]
+    for seed in range(60):
+        episode = run_episode(TASK, policy_actor(policy, seed, True), seed, "train", True, "x", 0)
+        learner.ingest(replace(episode, expert_actions=episode.actions.copy()))
+        if learner.updates_due >= 6:
+            break
+    for _ in range(6):
+        learner.train_step()
+    assert any(not torch.equal(a, front.weights[0]) for a, front in zip(before, fronts, strict=True))
