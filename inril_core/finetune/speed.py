@@ -9,6 +9,8 @@ peak are measured in turns, round by round, and compared within a round. Writes 
 import argparse
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -139,9 +141,10 @@ def report(
     done, failed, peaks = presets
     (large, *_), (same, *_) = (median(peak.rates) for peak in peaks)
     load = os.getloadavg()[0]
+    command = shlex.join(["python", "-m", "inril_core.finetune.speed", *sys.argv[1:]])
     lines = [
         "# Speed of the learner\n",
-        f"`python -m inril_core.finetune.speed`, {rounds} rounds of {UPDATES} updates, all presets in turns; torch "
+        f"`{command}`, {rounds} rounds of {UPDATES} updates, all presets in turns; torch "
         f"{torch.__version__}, one thread, {processor()}, load average {load:.1f} on {os.cpu_count()} cores while it "
         "ran. Times are CPU time of the thread, yet neighbours take caches and memory bandwidth: trust the ratios "
         "more than the absolute numbers. Sizes are those of `insert_leg` (27 observed numbers, 6 actions). No GPU was "

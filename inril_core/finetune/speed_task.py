@@ -72,7 +72,7 @@ def demonstrations(task: NoiseTask, count: int = DEMOS) -> list[Episode]:
     return collect_demos(task, task.demonstrator(), range(0, 2 * count, 2))
 
 
-def filled_learner(config: FineTuneConfig, run_dir: Path, steps: int = 2500) -> Learner:
+def filled_learner(config: FineTuneConfig, run_dir: Path, steps: int = 300) -> Learner:
     """A learner that has ingested ``steps`` steps of an untrained policy and has updates due for as long as needed.
 
     Its warm-ups are over, so that every update trains critic and actor.
@@ -87,7 +87,7 @@ def filled_learner(config: FineTuneConfig, run_dir: Path, steps: int = 2500) -> 
     return learner
 
 
-def refill(learner: Learner, task: NoiseTask, steps: int = 2500) -> None:
+def refill(learner: Learner, task: NoiseTask, steps: int = 300) -> None:
     """Ingest ``steps`` more; for an on-policy method until a rollout is full."""
     end = learner.ingested_steps + steps
     while learner.ingested_steps < end or learner.updates_due <= learner.updates:
