@@ -8,7 +8,7 @@ from inril_core.sim.expert import DialledExpert, ScriptedExpert
 from inril_core.sim.one_leg_expert import OneLegExpert
 
 # A person's hand is not still either, and one_leg needs it: cloned from 50 demonstrations without noise it grasps
-# and then hovers over the hole (0 of 15), because nothing in them shows the way back; docs/results/simulator.md.
+# and then hovers over the hole, because nothing in them shows the way back (docs/results/simulator.md).
 _DEMONSTRATED_NOISE = {"one_leg": 0.1}
 _EXPERTS: dict[str, type[DialledExpert]] = {"insert_leg": ScriptedExpert, "one_leg": OneLegExpert}
 
