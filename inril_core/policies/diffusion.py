@@ -31,7 +31,8 @@ class DiffusionSettings(PolicyConfig):
         hidden, time_size: widths of the network, and of the noise level's features.
         denoising_steps: K (DPPO's MLPs: 20).
         finetuned_steps: K', last steps that fine-tuning trains (DPPO: 10 of 20); None: all K, with no frozen copy.
-        inference: when not exploring: ``ddim`` in ``inference_steps``, or ``ddpm``: all K steps by their means.
+        inference: when not exploring: ``ddim`` in ``inference_steps``, or ``ddpm``: all K steps by their means. DPPO
+            improves the DDPM steps; a DDIM shortcut through a fine-tuned network need not be better than before.
         std_floor: smallest std of a step while exploring (DPPO: 0.1; 0.04 for assembly). Its log-density uses the
             same std; DPPO's assembly settings use 0.1 there, which is then not the density of what was drawn.
         noise_limit: standard normal noise is clipped to +- this (DPPO: 3).

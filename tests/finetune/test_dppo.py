@@ -152,6 +152,7 @@ def config(**changes):
         "policy.denoising_steps": 6,
         "policy.finetuned_steps": 3,
         "policy.inference_steps": 3,
+        "policy.std_floor": 0.1,
         "pretrain.updates": 400,
         "pretrain.batch": 64,
         "rl.rollout_steps": 400,
