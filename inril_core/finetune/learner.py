@@ -32,7 +32,7 @@ from inril_core.tasks.base import Interface
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 INGEST_LOG_NAME = "ingest.jsonl"
-_STREAM = 2
+_STREAM, _MEASURING_STREAM = 2, 3
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,9 @@ class Learner:
         if "il_loss" not in means:
             with torch.no_grad(), shards.whole():
                 rows = self._clones.first(512)
-                means["il_loss"] = float(self._il.loss(rows.observations, rows.actions))
+                # with noise of its own, so that how often one looks does not move the training's numbers
+                noise = seeded(self.config, _MEASURING_STREAM)
+                means["il_loss"] = float(self._il.loss(rows.observations, rows.actions, noise))
         self._window = {}
         self.last_metrics = means
         return means

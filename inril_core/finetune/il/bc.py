@@ -42,9 +42,13 @@ class Bc:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         self._settings = ImitationSettings(loss=config.loss, action_limit=config.action_limit)
 
-    def loss(self, inputs: Tensor, actions: Tensor) -> Tensor:
-        """The imitation loss of ``inputs [B, D_in]`` and ``actions [B, chunk * A]``, a mean over B."""
-        return self._policy.imitation_loss(inputs, actions, self._settings, self._generator)
+    def loss(self, inputs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The imitation loss of ``inputs [B, D_in]`` and ``actions [B, chunk * A]``, a mean over B.
+
+        Args:
+            generator: of the noise that some losses draw; None: the training's.
+        """
+        return self._policy.imitation_loss(inputs, actions, self._settings, generator or self._generator)
 
     def gradient(self, demos: Replay, batch: int | None = None) -> tuple[Tensor, dict[str, float]]:
         """Gradient ``[P]`` on a fresh minibatch; the buffer is reused by the policy's next gradient."""
