@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inril_core.bench import glossary, measures, plots, statistics, versus
+from inril_core.bench import collapse, glossary, measures, plots, statistics, versus
 from inril_core.bench.experiment import Experiment
 from inril_core.bench.job import Line
 from inril_core.bench.plots import Groups
@@ -72,6 +72,7 @@ def _task(experiment: Experiment, groups: Groups, folder: Path, stem: str) -> tu
     text = [_shared(groups), "", *_result_table(groups), "", f"![results]({pictures['results'].name})", ""]
     text += [f"![learning curves]({pictures['curves'].name})", "", glossary.CURVES, ""]
     text += ["### On the way", "", *_way_table(groups), "", _chance(groups), ""]
+    text += ["### No collapse", "", *_table(collapse.HEAD, collapse.rows(groups)), "", collapse.TEXT, ""]
     if experiment.baseline is not None and experiment.baseline in groups and len(groups) > 1:
         text += [f"### Against {experiment.baseline}", "", *_versus_table(groups, experiment.baseline), ""]
     if any("returns" in line for lines in groups.values() for line in lines):
