@@ -115,6 +115,13 @@ def steps_to(line: Line, rate: float, for_good: bool = True) -> StepsTo:
     return StepsTo(float(at[since if for_good else np.argmax(above)]), True)
 
 
+def steps_to_evaluated(line: Line, rate: float) -> StepsTo:
+    """Steps until an evaluation of the learning curve, which acts by the mode, reaches ``rate`` for the first time."""
+    steps, rates = curve(line)
+    above = np.flatnonzero(rates >= rate - 1e-9)
+    return StepsTo(float(steps[above[0]]), True) if len(above) else StepsTo(float(line["env_steps"]), False)
+
+
 def failures_until(line: Line, rate: float = 0.9) -> tuple[int, bool]:
     """Failed training episodes after the warm-up until ``rate`` is reached for good, and whether it was; if not, all.
     What a person beside the robot sees."""
