@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from inril_core.errors import ConfigError
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.gradients import cosine, project_conflicting
 from inril_core.finetune.methods import method_config
@@ -101,19 +100,6 @@ def test_weighted_sum_is_one_adam_step_on_the_sum() -> None:
     torch.testing.assert_close(combiner.adams["rl"].first, 0.1 * (g_rl + 0.3 * g_il))
     torch.testing.assert_close(changes[0], -0.01 * torch.sign(g_rl + 0.3 * g_il), rtol=1e-3, atol=1e-5)
     assert metrics[0]["gradient_cosine"] == pytest.approx(cosine(g_rl, g_il), abs=1e-6)
-
-
-def test_a_falling_weight_of_imitation_goes_on_after_a_restart() -> None:
-    """Pins: a weight that stays, goes below its end, or starts anew with every learner."""
-    values = {"method": "weighted_sum", "il_weight": 0.5, "il_weight_end": 0.1, "il_decay_steps": 4}
-    _, metrics, combiner = run(values, updates=6)
-    assert [x["il_weight"] for x in metrics] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
-    _, _, early = run(values, updates=2)
-    resumed, _ = build(values)
-    resumed.load(early.state())
-    assert resumed.il_weight == pytest.approx(0.3)
-    with pytest.raises(ConfigError, match="il_weight_end = 0.6"):
-        method_config("combine", {**values, "il_weight_end": 0.6})
 
 
 def test_rl_only_and_il_only_use_one_loss_each() -> None:
