@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.machine import use_one_thread
@@ -135,9 +136,12 @@ def ratio(over: Measured, under: Measured) -> tuple[float, float, float]:
 
 
 def report(
-    presets: tuple[dict[str, Measured], dict[str, str], list[Peak]], surgery: dict[str, Measured], rounds: int
+    presets: tuple[dict[str, Measured], dict[str, str], list[Peak]],
+    surgery: dict[str, Measured],
+    compiling: dict[str, Measured],
+    rounds: int,
 ) -> str:
-    """The page."""
+    """The page; ``compiling`` may be empty."""
     done, failed, peaks = presets
     (large, *_), (same, *_) = (median(peak.rates) for peak in peaks)
     load = os.getloadavg()[0]
@@ -183,6 +187,13 @@ def report(
     ):
         middle, low, high = ratio(surgery[over], surgery[under])
         lines.append(f"| {what} | {middle:.3f} | {low:.3f} to {high:.3f} |")
+    if compiling:
+        middle, low, high = ratio(compiling["compiled"], compiling["eager"])
+        lines += [
+            "\n## What torch.compile gains\n",
+            f"Preset `{DEFAULT_PRESET}`, time per update with `compute.compile: true` over `false`, after compiling, "
+            f"paired by round: {middle:.3f} ({low:.3f} to {high:.3f}).",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -204,6 +215,7 @@ def main() -> None:
     parser.add_argument("--presets", default=",".join(preset_names()), help="with commas (default: all)")
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("docs/results/speed.md"), help="default: %(default)s")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which needs a C++ compiler")
     options = parser.parse_args()
     use_one_thread()
     base = load_config("interleave")
@@ -212,10 +224,14 @@ def main() -> None:
         presets = measure(configs, options.rounds, Path(folder) / "presets")
         variants = {name: partial(base.changed, **changes) for name, changes in SURGERY.items()}
         surgery, failed, _ = measure(variants, 2 * options.rounds, Path(folder) / "surgery")
-    if failed:
-        raise SystemExit(f"surgery could not be measured: {failed}")
+        default = load_config(DEFAULT_PRESET)
+        modes = {"eager": False, "compiled": True} if options.compile else {}
+        variants = {name: partial(default.changed, **{"compute.compile": on}) for name, on in modes.items()}
+        compiling, not_compiled, _ = measure(variants, options.rounds, Path(folder) / "compile")
+    if failed or not_compiled:
+        raise SystemExit(f"could not be measured: {failed | not_compiled}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    text = report(presets, surgery, options.rounds)
+    text = report(presets, surgery, compiling, options.rounds)
     options.out.write_text(text, encoding="utf-8")
     print(text)
 
