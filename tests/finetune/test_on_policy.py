@@ -215,6 +215,16 @@ def test_an_iteration_waits_for_its_rollout_and_publishes_only_when_done(tmp_pat
         learner.train_step()
 
 
+def test_the_last_step_of_an_unlabelled_episode_is_rejected(tmp_path) -> None:
+    """Pins: a reward of zero for what nobody has labelled yet: a person's label as the reward, and a time limit."""
+    learner = make_learner(tmp_path, rewards={"method": "label"})
+    made = rollout(learner, 0, 0)
+    learner.ingest(made)
+    assert learner.rejected_steps == 1 and [len(s) for s in learner._rollout] == [2]
+    learner.ingest(replace(made, episode_id="labelled", success=False))
+    assert learner.rejected_steps == 1 and [len(s) for s in learner._rollout] == [2, 3]
+
+
 def test_resume_equals_never_having_stopped(tmp_path) -> None:
     def run(learner: Learner, first: int, last: int) -> None:
         for index in range(first, last):

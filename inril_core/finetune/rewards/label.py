@@ -29,17 +29,17 @@ class Config(RewardConfig):
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`."""
         rewards, masks = np.zeros(episode.steps, np.float32), np.ones(episode.steps, np.float32)
-        if self._known(episode):
+        if self._labelled(episode):
             rewards[-1] = 1.0 if episode.success else self.failure_reward
             masks[-1] = 0.0 if episode.success or episode.terminated or self.failure_ends else 1.0
         return rewards, masks
 
-    def keep(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
-        """See `RewardConfig.keep`: without a label the last step has no reward; unlabelled is not failure."""
-        kept = np.ones(episode.steps, bool)
-        kept[-1] = self._known(episode)
-        return kept
+    def known(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
+        """See `RewardConfig.known`: without a label the last step has no reward; unlabelled is not failure."""
+        known = np.ones(episode.steps, bool)
+        known[-1:] = self._labelled(episode)
+        return known
 
-    def _known(self, episode: Episode) -> bool:
+    def _labelled(self, episode: Episode) -> bool:
         said = episode.complete and episode.success is not None
         return said and (self.by == "anyone" or episode.outcome_source not in _MACHINES)
