@@ -1,12 +1,13 @@
 """A success label as the reward: 1 for the last action of an episode that somebody called a success."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from inril_core.data.episode import Episode
+from inril_core.errors import ConfigError
 from inril_core.finetune.methods import Array, RewardConfig
 
 _MACHINES = ("cell", "episode_length", "session", "fault")
@@ -25,6 +26,15 @@ class Config(RewardConfig):
     by: Literal["anyone", "person"] = "anyone"
     failure_reward: float = Field(0.0, ge=-1.0, le=0.0)
     failure_ends: bool = False
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        limits = getattr(whole.rl, "target_range", None)
+        if limits is not None and limits[0] > self.failure_reward:
+            raise ConfigError(
+                f"rl.target_range = {list(limits)} cuts off rewards.failure_reward = {self.failure_reward}: a failure "
+                f"would cost nothing; set it to [{self.failure_reward}, 1.0], or to null"
+            )
 
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`."""
