@@ -484,6 +484,7 @@ def test_resume_equals_never_having_stopped(preset: str, tmp_path, shown) -> Non
         ("csil", {"policy": {**COMPOSED, "freeze_base": False}}, "policy.freeze_base: true"),
         ("csil", {"rl.prior": "uniform", "rl.kl": "exact"}, "needs rl.prior"),
         ("csil", {"rl.batch": 2, "rl.demo_share": 0.1}, "too small"),
+        ("csil", {"il.action_limit": 0.9}, "give both the same"),
     ],
 )
 def test_pairs_that_cannot_work_are_refused_with_the_reason(preset: str, changes: dict, words: str) -> None:
