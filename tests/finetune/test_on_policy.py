@@ -140,6 +140,18 @@ def test_before_the_first_step_the_ratio_is_one_and_each_epoch_sees_each_row_onc
     assert sorted(seen) == sorted(raw[:, 0].tolist())
 
 
+@pytest.mark.parametrize("minibatches, pieces", [(6, 5), (3, 3), (20, 10)])
+def test_a_rollout_that_cannot_be_cut_evenly_has_its_epochs_and_no_more(minibatches: int, pieces: int) -> None:
+    """Pins: the beginning of one epoch too many, where so many pieces of ten rows cannot be had."""
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
+    method = ppo(policy, FlatParameters(policy.parameters()), minibatches=minibatches)
+    rows = (torch.randn(11, 4), torch.randn(10, 6), torch.zeros(10), torch.zeros(10, 0))
+    steps = method.begin_iteration([Segment(*rows, np.zeros(10, np.int32), torch.randn(10), True)])
+    assert steps == 2 * pieces
+    seen = [value for _ in range(steps) for value in method.next_minibatch().raw[:, 0].tolist()]
+    assert sorted(seen) == sorted(2 * rows[1][:, 0].tolist())
+
+
 def test_a_step_too_far_stops_the_iteration() -> None:
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
     flat = FlatParameters(policy.parameters())
