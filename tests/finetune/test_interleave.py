@@ -248,6 +248,13 @@ def test_pairs_that_cannot_work_are_refused_with_the_mend() -> None:
         base.changed(**{"combine.separation": "network", "combine.surgery": "none"})
     with pytest.raises(ConfigError, match="set combine.separation to 'network'"):
         base.changed(policy={"kind": "residual", "base": {"kind": "gaussian"}})
+    replayed = {"separation": "network", "surgery": "none", "method": "interleave"}
+    over_plans = {"policy": {"kind": "residual", "base": {"kind": "diffusion"}}, "combine": replayed}
+    with pytest.raises(ConfigError, match="what the base did before"):
+        base.changed(**over_plans)
+    load_config("residual_ppo_network").changed(policy=over_plans["policy"])
+    base.changed(policy={**over_plans["policy"], "freeze_base": True}, combine={"method": "rl_only"})
+    base.changed(policy={"kind": "residual", "base": {"kind": "gaussian"}}, combine=replayed)
     on_policy = load_config("residual_ppo_network")
     with pytest.raises(ConfigError, match="set combine.il_unit to 'iteration'"):
         on_policy.changed(**{"combine.il_unit": "grad_step"})
