@@ -316,6 +316,14 @@ def test_the_target_distribution_has_the_targets_mean() -> None:
     q = method._mean(method.critics(joint, "batch", method._target_weights))[:, B:].amin(0)
     expected = rewards + rows.discounts * (q - method.temperature * divergence)
     torch.testing.assert_close(p @ method._values, expected.detach(), atol=0.05, rtol=1e-3)
+    wide, _ = make(method="csilpp", support=(-60.0, 60.0))
+    with torch.no_grad():
+        wide._target_weights[8].zero_()
+        wide._target_weights[9].zero_()[..., -1] = 50.0  # all mass at 60, above what any value can be
+    p = wide.distribution(rows, joint, rewards, divergence)[0]
+    bound = wide.reward.highest_value(0.9)
+    assert bound < 50.0
+    torch.testing.assert_close(p @ wide._values, rewards + rows.discounts * bound, atol=1e-2, rtol=1e-3)
     narrow, _ = make(method="csilpp", support=(-0.01, 0.01))
     assert narrow.distribution(rows, joint, rewards, divergence)[1]["value_clipped"] > 0.5
 
