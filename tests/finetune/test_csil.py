@@ -362,6 +362,34 @@ def test_the_actors_gradient_is_that_of_value_and_kl_and_starts_at_the_prior() -
     assert metrics["prior_kl"] > 0.01 and gradient.abs().max() > 1.0
 
 
+@pytest.mark.parametrize("kl", ["sampled", "exact"])
+@pytest.mark.parametrize("name", ["csil", "csilpp"])
+def test_the_actors_gradient_is_autograd_of_the_written_loss(name: str, kl: str) -> None:
+    """Pins: the sign of Q or of the KL term, the mean of the critics, batch statistics in the actor's step."""
+    method, policy = make(method=name, kl=kl, temperature=0.5, critics=2)
+    with torch.no_grad():
+        policy.head.bias.add_(0.3)  # away from the prior
+        for mean in getattr(method.critics, "means", ()):
+            mean.add_(0.2)
+    rows, generator = batch(), torch.Generator()
+    generator.set_state(method._generator.get_state())
+    found = method.actor_gradient(rows)[0].clone()
+    mean, log_std = policy(rows.observations)
+    raw = mean + log_std.exp() * torch.randn((B, A), generator=generator)
+    if name == "csil":
+        q = method.critics(rows.observations, torch.tanh(raw))
+    else:
+        logits = method.critics(torch.cat((rows.observations, torch.tanh(raw)), -1), "running")
+        q = torch.softmax(logits, -1) @ method._values
+    pi = torch.distributions.Normal(mean, log_std.exp())
+    cloned_mean, cloned_log_std = method.prior(rows.observations)
+    prior = torch.distributions.Normal(cloned_mean, cloned_log_std.exp())
+    sampled = (pi.log_prob(raw) - prior.log_prob(raw)).sum(-1)
+    term = sampled if kl == "sampled" else torch.distributions.kl_divergence(pi, prior).sum(-1)
+    expected = torch.autograd.grad((0.5 * term - q.amin(0)).mean(), list(policy.parameters()))
+    torch.testing.assert_close(found, torch.cat([g.reshape(-1) for g in expected]), rtol=1e-3, atol=1e-5)
+
+
 def test_a_learned_temperature_follows_the_kl() -> None:
     method, _ = make(learn_temperature=True, temperature=0.01)
     for kl, rises in ((5.0, True), (0.0, False)):
