@@ -362,6 +362,19 @@ def test_the_actors_gradient_is_that_of_value_and_kl_and_starts_at_the_prior() -
     assert metrics["prior_kl"] > 0.01 and gradient.abs().max() > 1.0
 
 
+def test_slope_and_refinement_know_which_rows_are_demonstrations(monkeypatch) -> None:
+    """Pins: what the robot did raised in the reward, and what was shown lowered; a penalty on the wrong rows."""
+    method, _ = make()
+    rows, seen = batch(10), {}
+    monkeypatch.setattr(method.reward, "refine", lambda demos, online: seen.update(demos=demos, online=online) or {})
+    slope = method.slope
+    monkeypatch.setattr(method, "slope", lambda *at: seen.update(slope=at) or slope(*at))
+    method.critic_step(rows)
+    for name, part in (("demos", slice(-10, None)), ("slope", slice(-10, None)), ("online", slice(0, -10))):
+        assert torch.equal(seen[name][0], rows.observations[part]), name
+        assert torch.equal(seen[name][1], rows.actions[part]), name
+
+
 @pytest.mark.parametrize("kl", ["sampled", "exact"])
 @pytest.mark.parametrize("name", ["csil", "csilpp"])
 def test_the_actors_gradient_is_autograd_of_the_written_loss(name: str, kl: str) -> None:
