@@ -304,7 +304,9 @@ def test_a_demonstration_is_never_continued_by_the_next_one() -> None:
 
 def test_the_target_distribution_has_the_targets_mean() -> None:
     """CSIL++: shifted and projected, inside the support, the mean is the scalar target of the lower critic."""
-    method, _ = make(method="csilpp", support=(-60.0, 45.0), atoms=51)
+    method, policy = make(method="csilpp", support=(-60.0, 45.0), atoms=51, temperature=0.5)
+    with torch.no_grad():
+        policy.head.bias.add_(0.3)  # the policy has left its prior
     rows = batch()
     following, divergence = method._sampled(rows.next_observations)
     rewards = torch.linspace(-1, 1, B)

@@ -122,6 +122,10 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
         at.append(learner._actor.value.clone())
     moved = [(bool((b - a)[base].any()), bool((b - a)[~base].any())) for a, b in zip(at[:-1], at[1:], strict=True)]
     assert moved == [(False, True), (True, True)] * 2
+    stored, drawn = learner._replay.first(1000).observations, learner._batch()
+    assert not torch.equal(policy.refresh(stored), stored), "the base has moved since"
+    for rows in (drawn.observations, drawn.next_observations):
+        assert torch.equal(policy.refresh(rows), rows), "what is learned from shows the base as it is now"
 
 
 def test_networks_that_are_not_separate_are_found_out() -> None:

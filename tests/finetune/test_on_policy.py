@@ -12,7 +12,7 @@ from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.methods import method_config
-from inril_core.finetune.rl.ppo import clipped_surrogate, normalised
+from inril_core.finetune.rl.ppo import Rows, clipped_surrogate, normalised
 from inril_core.finetune.rollout import Segment, generalised_advantages, segments
 from inril_core.policies import GaussianPolicy, gaussian
 from tests.finetune.point_task import contract, make_episode
@@ -138,6 +138,22 @@ def test_before_the_first_step_the_ratio_is_one_and_each_epoch_sees_each_row_onc
         metrics = method.actor_gradient(batch)[1]
         assert metrics["kl"] == pytest.approx(0.0, abs=1e-6) and metrics["clipped"] == 0.0
     assert sorted(seen) == sorted(raw[:, 0].tolist())
+
+
+def test_the_actors_gradient_is_that_of_the_surrogate_and_the_entropy() -> None:
+    """Pins: an entropy bonus that narrows the policy, and a density that is not the recorded action's."""
+    torch.manual_seed(0)
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
+    method = ppo(policy, FlatParameters(policy.parameters()), entropy_weight=0.3, grad_clip=1e6)
+    rows = Rows(torch.randn(9, 4), torch.randn(9, 6), torch.zeros(9), torch.randn(9), torch.zeros(9))
+    rows.log_prob = policy.log_prob(rows.inputs, rows.raw).detach() + 0.1 * torch.randn(9)
+    found = method.actor_gradient(rows)[0].clone()
+    mean, log_std = policy(rows.inputs)
+    ratio = torch.exp(policy.log_prob(rows.inputs, rows.raw) - rows.log_prob)
+    entropy = torch.distributions.Normal(mean, log_std.exp()).entropy().sum(-1).mean()
+    surrogate = torch.minimum(ratio * rows.advantages, ratio.clamp(0.8, 1.2) * rows.advantages).mean()
+    expected = torch.autograd.grad(-surrogate - 0.3 * entropy, list(policy.parameters()))
+    torch.testing.assert_close(found, torch.cat([g.reshape(-1) for g in expected]), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("minibatches, pieces", [(6, 5), (3, 3), (20, 10)])
