@@ -119,12 +119,31 @@ class FineTuneConfig(Settings):
                 f"combine.method = {self.combine.method!r} trains by imitation, which policy.freeze_base forbids; set "
                 "policy.freeze_base to false, or combine.method to 'rl_only'"
             )
+        self._refuse_replay_of_a_planning_base()
         if self.schedule.warmup_steps >= self.schedule.budget_steps:
             raise ConfigError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps}: must be below schedule.budget_steps = "
                 f"{self.schedule.budget_steps}, or nothing is ever trained"
             )
         return self
+
+    def _refuse_replay_of_a_planning_base(self) -> None:
+        """Off-policy, a residual's inputs are asked of its base again as it learns: of one that plans they cannot be.
+
+        Raises:
+            ConfigError: replay, and a base without a density that imitation moves.
+        """
+        policy: Any = self.policy
+        rl: Any = self.rl
+        base = getattr(policy, "base", None)
+        moves = base is not None and not policy.freeze_base and "density" not in base.offers()
+        both = {("rl", "actor_gradient"), ("il", "actor_gradient")} <= set(self.combine.needs())
+        if moves and both and rl.collection == "off_policy":
+            raise ConfigError(
+                f"policy.base.kind = {policy.base.kind!r} learns by imitation under rl.method = {rl.method!r}, whose "
+                "replay would go on showing the residual what the base did before; set policy.freeze_base to true and "
+                "combine.method to 'rl_only', or choose rl.method 'ppo' or a base of kind 'gaussian'"
+            )
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

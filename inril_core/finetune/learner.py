@@ -222,11 +222,13 @@ class Learner:
         rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]
         rl: Any = self.config.rl
         n_steps = getattr(rl, "n_steps", 1) if chunk == 1 else 1
-        return transitions(episode, rewards, masks, self.policy, rl.gamma, n_steps, chunk, keep)
+        known = self.config.rewards.known(episode)  # type: ignore[attr-defined]
+        return transitions(episode, rewards, masks, self.policy, rl.gamma, n_steps, chunk, keep, known)
 
     def _collect(self, episode: Episode) -> None:
         rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]
-        found, rejected = segments(episode, rewards, masks, self.policy, self.version)
+        known = self.config.rewards.known(episode)  # type: ignore[attr-defined]
+        found, rejected = segments(episode, rewards, masks, self.policy, self.version, known)
         self._rollout += found
         self.rejected_steps += rejected
         if self.updates >= self._iteration_due and sum(map(len, self._rollout)) >= self.config.rl.rollout_steps:  # type: ignore[attr-defined]

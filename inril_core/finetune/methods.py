@@ -78,6 +78,10 @@ class RewardConfig(MethodConfig):
         """Which steps ``[T]`` may enter replay; None: all usable ones."""
         return None
 
+    def known(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
+        """Of which steps ``[T]`` the reward is known; None: of all. No return may be summed over the others."""
+        return None
+
 
 def known_methods(part: str) -> list[str]:
     """Names of the methods in ``inril_core.finetune.<part>``."""

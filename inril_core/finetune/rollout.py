@@ -34,14 +34,21 @@ class Segment:
         return len(self.raw)
 
 
-def segments(episode: Episode, rewards: Array, masks: Array, policy: Policy, version: int) -> tuple[list[Segment], int]:
+def segments(
+    episode: Episode,
+    rewards: Array,
+    masks: Array,
+    policy: Policy,
+    version: int,
+    known: npt.NDArray[np.bool_] | None = None,
+) -> tuple[list[Segment], int]:
     """Segments of the episode's steps that ``version`` of the policy acted, and how many steps others made.
 
     Human, hold and reset steps cut: the value function continues beyond them, their reward does not. A step whose
-    log-probability was not recorded cannot be used either.
+    log-probability was not recorded, or whose reward is not ``known [T]``, cannot be used either.
     """
     own = (
-        usable_steps(episode)
+        usable_steps(episode, known)
         & (episode.source == SOURCE_POLICY)
         & (episode.policy_n == version)
         & np.isfinite(episode.log_prob)

@@ -43,8 +43,8 @@ class Transitions:
         )
 
 
-def usable_steps(episode: Episode) -> npt.NDArray[np.bool_]:
-    """Which steps can be learned from, ``[T]``.
+def usable_steps(episode: Episode, known: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+    """Which steps can be learned from, ``[T]``; ``known [T]``: see `RewardConfig.known`.
 
     Hold and reset are not actions of the policy's kind. The last step of an episode whose outcome nobody knows
     (unlabelled, or cut off by a crash) has no reward: unlabelled is not failure.
@@ -53,7 +53,7 @@ def usable_steps(episode: Episode) -> npt.NDArray[np.bool_]:
     unknown = not episode.complete or (episode.success is None and not episode.truncated)
     if unknown and len(usable):
         usable[-1] = False
-    return usable
+    return usable if known is None else usable & known
 
 
 def transitions(
@@ -65,6 +65,7 @@ def transitions(
     n_steps: int = 1,
     chunk: int = 1,
     keep: npt.NDArray[np.bool_] | None = None,
+    known: npt.NDArray[np.bool_] | None = None,
 ) -> Transitions:
     """Transitions of the usable steps; a window ends at the episode's end or before an unusable step.
 
@@ -77,8 +78,9 @@ def transitions(
         rewards, masks: ``[T]``, of the reward method.
         policy: gives the inputs.
         keep: ``[T]``, steps that may begin a transition; None: all usable ones.
+        known: ``[T]``, steps whose reward is known; None: all.
     """
-    usable = usable_steps(episode)
+    usable = usable_steps(episode, known)
     begins = usable.copy() if keep is None else usable & keep
     planned = chunk > 1 and episode.chunk_index is not None
     if planned and episode.chunk_index is not None:

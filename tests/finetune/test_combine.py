@@ -70,6 +70,15 @@ def test_the_step_really_taken_does_not_undo_rl(surgery: str, preconditioner: st
         assert metrics["gradient_cosine"] == pytest.approx(cosine(g_il, g_rl), abs=1e-6)
 
 
+def test_where_rl_has_no_moments_the_il_step_has_its_own() -> None:
+    """Pins: a gradient divided by nothing: units that only demonstrations wake up would move by a million."""
+    g_rl, g_il = gradients(-1.0)
+    g_rl[:5] = 0.0
+    combiner, flat = build({"method": "interleave", "rl_per_il": 1, "il_lr": 0.01, "preconditioner": "rl"})
+    combiner.step(lambda: (g_rl.clone(), {}), lambda: (g_il.clone(), {}))
+    torch.testing.assert_close(flat.value[:5], -0.01 * torch.sign(g_il[:5]))
+
+
 def test_projecting_before_adam_is_not_enough() -> None:
     """Pins: the reason for the default: the same projection, made before Adam, lets steps through that undo RL."""
     raw = {"method": "interleave", "rl_per_il": 1, "project": "gradient", "il_lr": 0.01}

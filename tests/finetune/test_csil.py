@@ -304,7 +304,9 @@ def test_a_demonstration_is_never_continued_by_the_next_one() -> None:
 
 def test_the_target_distribution_has_the_targets_mean() -> None:
     """CSIL++: shifted and projected, inside the support, the mean is the scalar target of the lower critic."""
-    method, _ = make(method="csilpp", support=(-60.0, 45.0), atoms=51)
+    method, policy = make(method="csilpp", support=(-60.0, 45.0), atoms=51, temperature=0.5)
+    with torch.no_grad():
+        policy.head.bias.add_(0.3)  # the policy has left its prior
     rows = batch()
     following, divergence = method._sampled(rows.next_observations)
     rewards = torch.linspace(-1, 1, B)
@@ -316,6 +318,14 @@ def test_the_target_distribution_has_the_targets_mean() -> None:
     q = method._mean(method.critics(joint, "batch", method._target_weights))[:, B:].amin(0)
     expected = rewards + rows.discounts * (q - method.temperature * divergence)
     torch.testing.assert_close(p @ method._values, expected.detach(), atol=0.05, rtol=1e-3)
+    wide, _ = make(method="csilpp", support=(-60.0, 60.0))
+    with torch.no_grad():
+        wide._target_weights[8].zero_()
+        wide._target_weights[9].zero_()[..., -1] = 50.0  # all mass at 60, above what any value can be
+    p = wide.distribution(rows, joint, rewards, divergence)[0]
+    bound = wide.reward.highest_value(0.9)
+    assert bound < 50.0
+    torch.testing.assert_close(p @ wide._values, rewards + rows.discounts * bound, atol=1e-2, rtol=1e-3)
     narrow, _ = make(method="csilpp", support=(-0.01, 0.01))
     assert narrow.distribution(rows, joint, rewards, divergence)[1]["value_clipped"] > 0.5
 
@@ -352,6 +362,47 @@ def test_the_actors_gradient_is_that_of_value_and_kl_and_starts_at_the_prior() -
         policy.head.bias.add_(0.1)
     gradient, metrics = method.actor_gradient(batch())
     assert metrics["prior_kl"] > 0.01 and gradient.abs().max() > 1.0
+
+
+def test_slope_and_refinement_know_which_rows_are_demonstrations(monkeypatch) -> None:
+    """Pins: what the robot did raised in the reward, and what was shown lowered; a penalty on the wrong rows."""
+    method, _ = make()
+    rows, seen = batch(10), {}
+    monkeypatch.setattr(method.reward, "refine", lambda demos, online: seen.update(demos=demos, online=online) or {})
+    slope = method.slope
+    monkeypatch.setattr(method, "slope", lambda *at: seen.update(slope=at) or slope(*at))
+    method.critic_step(rows)
+    for name, part in (("demos", slice(-10, None)), ("slope", slice(-10, None)), ("online", slice(0, -10))):
+        assert torch.equal(seen[name][0], rows.observations[part]), name
+        assert torch.equal(seen[name][1], rows.actions[part]), name
+
+
+@pytest.mark.parametrize("kl", ["sampled", "exact"])
+@pytest.mark.parametrize("name", ["csil", "csilpp"])
+def test_the_actors_gradient_is_autograd_of_the_written_loss(name: str, kl: str) -> None:
+    """Pins: the sign of Q or of the KL term, the mean of the critics, batch statistics in the actor's step."""
+    method, policy = make(method=name, kl=kl, temperature=0.5, critics=2)
+    with torch.no_grad():
+        policy.head.bias.add_(0.3)  # away from the prior
+        for mean in getattr(method.critics, "means", ()):
+            mean.add_(0.2)
+    rows, generator = batch(), torch.Generator()
+    generator.set_state(method._generator.get_state())
+    found = method.actor_gradient(rows)[0].clone()
+    mean, log_std = policy(rows.observations)
+    raw = mean + log_std.exp() * torch.randn((B, A), generator=generator)
+    if name == "csil":
+        q = method.critics(rows.observations, torch.tanh(raw))
+    else:
+        logits = method.critics(torch.cat((rows.observations, torch.tanh(raw)), -1), "running")
+        q = torch.softmax(logits, -1) @ method._values
+    pi = torch.distributions.Normal(mean, log_std.exp())
+    cloned_mean, cloned_log_std = method.prior(rows.observations)
+    prior = torch.distributions.Normal(cloned_mean, cloned_log_std.exp())
+    sampled = (pi.log_prob(raw) - prior.log_prob(raw)).sum(-1)
+    term = sampled if kl == "sampled" else torch.distributions.kl_divergence(pi, prior).sum(-1)
+    expected = torch.autograd.grad((0.5 * term - q.amin(0)).mean(), list(policy.parameters()))
+    torch.testing.assert_close(found, torch.cat([g.reshape(-1) for g in expected]), rtol=1e-3, atol=1e-5)
 
 
 def test_a_learned_temperature_follows_the_kl() -> None:
@@ -484,6 +535,7 @@ def test_resume_equals_never_having_stopped(preset: str, tmp_path, shown) -> Non
         ("csil", {"policy": {**COMPOSED, "freeze_base": False}}, "policy.freeze_base: true"),
         ("csil", {"rl.prior": "uniform", "rl.kl": "exact"}, "needs rl.prior"),
         ("csil", {"rl.batch": 2, "rl.demo_share": 0.1}, "too small"),
+        ("csil", {"il.action_limit": 0.9}, "give both the same"),
     ],
 )
 def test_pairs_that_cannot_work_are_refused_with_the_reason(preset: str, changes: dict, words: str) -> None:

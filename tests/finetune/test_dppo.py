@@ -216,6 +216,16 @@ def test_resume_equals_never_having_stopped(tmp_path) -> None:
         assert torch.equal(other.policy_state()[name], value), name
 
 
+def test_no_plan_outlives_its_episode() -> None:
+    """Pins: the rest of a plan executed after the reset, as where parallel environments share one queue."""
+    torch.manual_seed(0)
+    policy, row = policy_config(POLICY).build(4, 6), np.zeros(4, np.float32)
+    first = policy_actor(policy, 0, True)
+    assert [first(row, step).chunk_index for step in range(2)] == [0, 1], "a third action waits"
+    second = policy_actor(policy, 1, True)
+    assert second(row, 0).chunk_index == 0 and first(row, 2).chunk_index == 2
+
+
 def test_a_takeover_inside_a_plan_leaves_the_steps_that_were_executed() -> None:
     """Pins: the rest of a plan after a takeover counted as a decision of its own."""
     policy, method = make()

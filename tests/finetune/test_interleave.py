@@ -122,6 +122,10 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
         at.append(learner._actor.value.clone())
     moved = [(bool((b - a)[base].any()), bool((b - a)[~base].any())) for a, b in zip(at[:-1], at[1:], strict=True)]
     assert moved == [(False, True), (True, True)] * 2
+    stored, drawn = learner._replay.first(1000).observations, learner._batch()
+    assert not torch.equal(policy.refresh(stored), stored), "the base has moved since"
+    for rows in (drawn.observations, drawn.next_observations):
+        assert torch.equal(policy.refresh(rows), rows), "what is learned from shows the base as it is now"
 
 
 def test_networks_that_are_not_separate_are_found_out() -> None:
@@ -248,6 +252,13 @@ def test_pairs_that_cannot_work_are_refused_with_the_mend() -> None:
         base.changed(**{"combine.separation": "network", "combine.surgery": "none"})
     with pytest.raises(ConfigError, match="set combine.separation to 'network'"):
         base.changed(policy={"kind": "residual", "base": {"kind": "gaussian"}})
+    replayed = {"separation": "network", "surgery": "none", "method": "interleave"}
+    over_plans = {"policy": {"kind": "residual", "base": {"kind": "diffusion"}}, "combine": replayed}
+    with pytest.raises(ConfigError, match="what the base did before"):
+        base.changed(**over_plans)
+    load_config("residual_ppo_network").changed(policy=over_plans["policy"])
+    base.changed(policy={**over_plans["policy"], "freeze_base": True}, combine={"method": "rl_only"})
+    base.changed(policy={"kind": "residual", "base": {"kind": "gaussian"}}, combine=replayed)
     on_policy = load_config("residual_ppo_network")
     with pytest.raises(ConfigError, match="set combine.il_unit to 'iteration'"):
         on_policy.changed(**{"combine.il_unit": "grad_step"})

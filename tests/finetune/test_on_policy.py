@@ -12,7 +12,7 @@ from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.methods import method_config
-from inril_core.finetune.rl.ppo import clipped_surrogate, normalised
+from inril_core.finetune.rl.ppo import Rows, clipped_surrogate, normalised
 from inril_core.finetune.rollout import Segment, generalised_advantages, segments
 from inril_core.policies import GaussianPolicy, gaussian
 from tests.finetune.point_task import contract, make_episode
@@ -140,6 +140,34 @@ def test_before_the_first_step_the_ratio_is_one_and_each_epoch_sees_each_row_onc
     assert sorted(seen) == sorted(raw[:, 0].tolist())
 
 
+def test_the_actors_gradient_is_that_of_the_surrogate_and_the_entropy() -> None:
+    """Pins: an entropy bonus that narrows the policy, and a density that is not the recorded action's."""
+    torch.manual_seed(0)
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
+    method = ppo(policy, FlatParameters(policy.parameters()), entropy_weight=0.3, grad_clip=1e6)
+    rows = Rows(torch.randn(9, 4), torch.randn(9, 6), torch.zeros(9), torch.randn(9), torch.zeros(9))
+    rows.log_prob = policy.log_prob(rows.inputs, rows.raw).detach() + 0.1 * torch.randn(9)
+    found = method.actor_gradient(rows)[0].clone()
+    mean, log_std = policy(rows.inputs)
+    ratio = torch.exp(policy.log_prob(rows.inputs, rows.raw) - rows.log_prob)
+    entropy = torch.distributions.Normal(mean, log_std.exp()).entropy().sum(-1).mean()
+    surrogate = torch.minimum(ratio * rows.advantages, ratio.clamp(0.8, 1.2) * rows.advantages).mean()
+    expected = torch.autograd.grad(-surrogate - 0.3 * entropy, list(policy.parameters()))
+    torch.testing.assert_close(found, torch.cat([g.reshape(-1) for g in expected]), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("minibatches, pieces", [(6, 5), (3, 3), (20, 10)])
+def test_a_rollout_that_cannot_be_cut_evenly_has_its_epochs_and_no_more(minibatches: int, pieces: int) -> None:
+    """Pins: the beginning of one epoch too many, where so many pieces of ten rows cannot be had."""
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
+    method = ppo(policy, FlatParameters(policy.parameters()), minibatches=minibatches)
+    rows = (torch.randn(11, 4), torch.randn(10, 6), torch.zeros(10), torch.zeros(10, 0))
+    steps = method.begin_iteration([Segment(*rows, np.zeros(10, np.int32), torch.randn(10), True)])
+    assert steps == 2 * pieces
+    seen = [value for _ in range(steps) for value in method.next_minibatch().raw[:, 0].tolist()]
+    assert sorted(seen) == sorted(2 * rows[1][:, 0].tolist())
+
+
 def test_a_step_too_far_stops_the_iteration() -> None:
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
     flat = FlatParameters(policy.parameters())
@@ -213,6 +241,16 @@ def test_an_iteration_waits_for_its_rollout_and_publishes_only_when_done(tmp_pat
     assert learner.rejected_steps == 6, "what a new version cuts off is counted"
     with pytest.raises(ValueError, match="no rollout is full"):
         learner.train_step()
+
+
+def test_the_last_step_of_an_unlabelled_episode_is_rejected(tmp_path) -> None:
+    """Pins: a reward of zero for what nobody has labelled yet: a person's label as the reward, and a time limit."""
+    learner = make_learner(tmp_path, rewards={"method": "label"})
+    made = rollout(learner, 0, 0)
+    learner.ingest(made)
+    assert learner.rejected_steps == 1 and [len(s) for s in learner._rollout] == [2]
+    learner.ingest(replace(made, episode_id="labelled", success=False))
+    assert learner.rejected_steps == 1 and [len(s) for s in learner._rollout] == [2, 3]
 
 
 def test_resume_equals_never_having_stopped(tmp_path) -> None:

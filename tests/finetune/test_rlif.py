@@ -126,10 +126,14 @@ def test_the_reward_of_a_label() -> None:
         made = episode([P, P], success, terminated)
         rewards, masks = anyone.label(made)
         assert (rewards.tolist(), masks.tolist()) == ([0, reward], [1, mask])
-        assert anyone.keep(made).all() and person.keep(made).tolist() == [True, False]
+        assert anyone.known(made).all() and person.known(made).tolist() == [True, False]
         said = made.labelled(success, "person")
-        assert person.label(said)[0].tolist() == [0, reward] and person.keep(said).all()
+        assert person.label(said)[0].tolist() == [0, reward] and person.known(said).all()
     unknown = episode([P, P], None, False)
-    assert anyone.keep(unknown).tolist() == [True, False] and anyone.label(unknown)[0].tolist() == [0, 0]
+    assert anyone.known(unknown).tolist() == [True, False] and anyone.label(unknown)[0].tolist() == [0, 0]
+    punishing = {"method": "label", "failure_reward": -0.5}
+    with pytest.raises(ConfigError, match="a failure would cost nothing"):
+        load_config("rl_only").changed(rewards=punishing)
+    load_config("rl_only").changed(rewards=punishing, **{"rl.target_range": [-0.5, 1.0]})
     strict = method_config("rewards", {"method": "label", "failure_reward": -1.0, "failure_ends": True})
     assert [part[-1] for part in strict.label(episode([P, P], False, False))] == [-1.0, 0.0]

@@ -125,6 +125,24 @@ def test_actor_gradient_is_autograd_of_the_written_loss(actor_q: str) -> None:
     assert float(rl._critic._gradient.abs().sum()) == 0.0
 
 
+def test_the_pull_towards_replayed_actions_is_td3_bcs_and_fades() -> None:
+    """Pins: its sign, a scale of Q with a gradient or none, a sample for the mode, a weight that stays."""
+    settings = {"behaviour_weight": 2.0, "behaviour_weight_end": 0.5, "behaviour_decay_steps": 4, "temperature": 0.0}
+    rl, policy = make(critics=3, **settings)
+    data, generator = batch(), torch.Generator()
+    for weight in (2.0, 1.625, 1.25, 0.875, 0.5, 0.5):
+        assert rl.behaviour_weight == pytest.approx(weight)
+        generator.set_state(rl._generator.get_state())
+        gradient = rl.actor_gradient(data)[0].clone()
+        noise = torch.randn((B, A), generator=generator)
+        mean, log_std = policy(data.observations)
+        q = rl.critics(data.observations, torch.tanh(mean + log_std.exp() * noise)).mean(0)
+        distance = (torch.tanh(mean) - data.actions).square().sum(-1).mean()
+        loss = -q.mean() / q.detach().abs().mean() + weight * distance
+        expected = torch.autograd.grad(loss, list(policy.parameters()))
+        torch.testing.assert_close(gradient, torch.cat([g.reshape(-1) for g in expected]), rtol=1e-3, atol=1e-6)
+
+
 def test_learned_temperature_moves_towards_the_target_entropy() -> None:
     """Pins: a temperature that grows when there is too much entropy."""
     rl, _ = make(learn_temperature=True, temperature=0.1, target_entropy=-1.0)

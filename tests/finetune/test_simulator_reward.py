@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from inril_core.errors import ConfigError
+from inril_core.finetune.config import load_config
 from inril_core.finetune.methods import method_config
 from tests.finetune.point_task import make_episode
 
@@ -31,6 +32,15 @@ def test_only_a_simulation_that_ended_by_itself_has_no_value_beyond() -> None:
     """Pins: the value of a runner cut off by the time limit set to 0, or a success taken for an end."""
     np.testing.assert_array_equal(label(False, True)[1], [1, 1, 0])
     np.testing.assert_array_equal(label(True, False)[1], [1, 1, 1])
+
+
+def test_the_range_of_one_success_is_refused() -> None:
+    """Pins: a locomotion task whose values are all clipped to 1 without a word, because that is RLPD's default."""
+    base = load_config("rl_only")
+    with pytest.raises(ConfigError, match="set it to null"):
+        base.changed(rewards={"method": "simulator"})
+    base.changed(rewards={"method": "simulator"}, **{"rl.target_range": None})
+    base.changed(rewards={"method": "simulator"}, **{"rl.target_range": [-5.0, 20.0]})
 
 
 def test_an_episode_without_rewards_is_refused_with_the_mend() -> None:

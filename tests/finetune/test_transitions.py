@@ -1,10 +1,13 @@
 """From an episode to transitions: rewards, bootstrapping, and what is left out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from inril_core.finetune.methods import method_config
+from inril_core.finetune.rollout import segments
 from inril_core.finetune.transitions import transitions, usable_steps
 from inril_core.policies import GaussianPolicy, gaussian
 from tests.finetune.point_task import make_episode
@@ -61,6 +64,33 @@ def test_hold_and_reset_are_left_out_and_cut_the_return() -> None:
     assert made_of.batch.discounts.tolist() == [0.25, 0.5, 0.5, 0.0]
     assert made_of.human.tolist() == [False, True, False, True]
     assert torch.equal(made_of.of_human().actions, torch.tensor(made.actions[[1, 5]]))
+
+
+def test_a_plan_ends_at_a_takeover_and_where_the_next_one_begins() -> None:
+    """Pins: a plan credited with a human's actions, a human's with the policy's, or with those of a newer plan."""
+    made = episode(7, success=False, terminated=False, source=np.array([0, 0, 0, 1, 1, 0, 0]))
+    made = replace(made, chunk_index=np.array([0, 1, 0, -1, -1, 0, 1], np.int32))
+    rewards, masks = np.arange(7, dtype=np.float32), np.ones(7, np.float32)
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
+    found = transitions(made, rewards, masks, policy, 0.5, chunk=3)
+    executed = [[0, 1, 1], [2, 2, 2], [3, 4, 4], [4, 4, 4], [5, 6, 6]]
+    assert torch.equal(found.batch.actions, torch.tensor(made.actions[executed].reshape(5, 18)))
+    assert found.batch.discounts.tolist() == [0.25, 0.5, 0.25, 0.5, 0.25]
+    assert found.batch.rewards.tolist() == [0.5, 2.0, 5.0, 4.0, 8.0]
+    following = policy.normalise(torch.tensor(made.observations))[[2, 3, 5, 5, 7]]
+    assert torch.equal(found.batch.next_observations, following)
+
+
+def test_a_step_of_unknown_reward_ends_every_return() -> None:
+    """Pins: an episode that nobody labelled and that teaches a zero, inside a window or as a rollout's last step."""
+    person = method_config("rewards", {"method": "label", "by": "person"})
+    made = episode(success=True, terminated=True)
+    made = replace(made, policy_n=np.zeros(6, np.int64), log_prob=np.zeros(6, np.float32))
+    policy, (rewards, masks) = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,))), person.label(made)
+    batch = transitions(made, rewards, masks, policy, 0.5, 3, known=person.known(made)).batch
+    assert batch.discounts.tolist() == [0.125, 0.125, 0.125, 0.25, 0.5]
+    found, rejected = segments(made, rewards, masks, policy, 0, person.known(made))
+    assert [len(s) for s in found] == [5] and found[0].bootstrap and rejected == 1
 
 
 @pytest.mark.parametrize("facts", [{"success": None, "terminated": True}, {"success": True, "complete": False}])

@@ -74,6 +74,16 @@ def test_replayed_inputs_follow_a_base_that_learns() -> None:
     assert policy.refresh(fresh) is not fresh and make(freeze_base=True).refresh(inputs) is inputs
 
 
+def test_the_residual_sees_inputs_within_three_of_zero() -> None:
+    """Pins: a state far from the demonstrations that saturates the correction; ResiP's code clamps at 3, not 5."""
+    policy = make(log_std="state")
+    with torch.no_grad():
+        policy.head.weight.normal_()
+    at, beyond = (torch.full((1, 10), value, requires_grad=True) for value in (3.0, 5.0))
+    torch.testing.assert_close(policy(at)[0], policy(beyond)[0])
+    assert not torch.allclose(policy(at)[0], policy(torch.full((1, 10), 2.9))[0])
+
+
 def test_the_manifest_rebuilds_it_with_its_base() -> None:
     policy = make(log_std="state")
     twin = policy_from_manifest(policy.manifest())

@@ -59,7 +59,7 @@ class Config(MethodConfig):
         project: ``step``: the preconditioned step (default); ``gradient``: the raw gradient, before Adam.
         reference: what it is projected against: the other loss's raw ``gradient`` (then, to first order, that loss does
             not rise) or the other optimizer's preconditioned ``step``.
-        preconditioner: of the IL step: its ``own`` Adam, or the ``rl`` optimizer's second moments.
+        preconditioner: of the IL step: its ``own`` Adam, or the ``rl`` optimizer's second moments, where it has any.
     """
 
     method: Literal["interleave"]
@@ -202,7 +202,9 @@ class Interleave(Combiner):
         angle = cosine(g, other)
         g_in = project(g, other) if c.project == "gradient" else g
         shared = own == "il" and c.preconditioner == "rl"
-        step = adam_other.precondition(g_in) if shared else adam.direction(g_in)
+        step = adam.direction(g_in)
+        if shared:  # but where RL has none: dividing by nothing is no step
+            step = torch.where(adam_other.second > 0.0, adam_other.precondition(g_in), step)
         before = g if c.project == "gradient" else step
         if own == "il" and c.rl_per_il == "adaptive":
             self._measure(angle, step, other)

@@ -9,7 +9,7 @@ goes up, its reward on what the robot did goes down.
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from inril_core.data.episode import Episode
+from inril_core.errors import ConfigError
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.methods import Array, RewardConfig
 from inril_core.policies import Policy, SquashedGaussian, policy_from_manifest
@@ -68,6 +69,15 @@ class Config(RewardConfig):
     refine_kl: Literal["sampled", "exact"] = "sampled"
     grad_clip: float | None = Field(10.0, gt=0.0)
     action_limit: float = Field(0.99, gt=0.5, lt=1.0)
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        cloned = getattr(whole.il, "action_limit", self.action_limit)
+        if cloned != self.action_limit:
+            raise ConfigError(
+                f"rewards.action_limit = {self.action_limit} with il.action_limit = {cloned}: the reward would be the "
+                "density of another action than the one that was cloned; give both the same"
+            )
 
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`: no rewards, which the model gives, but how the task ended: 1 well, -1 badly.

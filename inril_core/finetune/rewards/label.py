@@ -1,12 +1,13 @@
 """A success label as the reward: 1 for the last action of an episode that somebody called a success."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from inril_core.data.episode import Episode
+from inril_core.errors import ConfigError
 from inril_core.finetune.methods import Array, RewardConfig
 
 _MACHINES = ("cell", "episode_length", "session", "fault")
@@ -26,20 +27,29 @@ class Config(RewardConfig):
     failure_reward: float = Field(0.0, ge=-1.0, le=0.0)
     failure_ends: bool = False
 
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        limits = getattr(whole.rl, "target_range", None)
+        if limits is not None and limits[0] > self.failure_reward:
+            raise ConfigError(
+                f"rl.target_range = {list(limits)} cuts off rewards.failure_reward = {self.failure_reward}: a failure "
+                f"would cost nothing; set it to [{self.failure_reward}, 1.0], or to null"
+            )
+
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`."""
         rewards, masks = np.zeros(episode.steps, np.float32), np.ones(episode.steps, np.float32)
-        if self._known(episode):
+        if self._labelled(episode):
             rewards[-1] = 1.0 if episode.success else self.failure_reward
             masks[-1] = 0.0 if episode.success or episode.terminated or self.failure_ends else 1.0
         return rewards, masks
 
-    def keep(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
-        """See `RewardConfig.keep`: without a label the last step has no reward; unlabelled is not failure."""
-        kept = np.ones(episode.steps, bool)
-        kept[-1] = self._known(episode)
-        return kept
+    def known(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
+        """See `RewardConfig.known`: without a label the last step has no reward; unlabelled is not failure."""
+        known = np.ones(episode.steps, bool)
+        known[-1:] = self._labelled(episode)
+        return known
 
-    def _known(self, episode: Episode) -> bool:
+    def _labelled(self, episode: Episode) -> bool:
         said = episode.complete and episode.success is not None
         return said and (self.by == "anyone" or episode.outcome_source not in _MACHINES)

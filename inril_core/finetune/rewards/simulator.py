@@ -1,6 +1,6 @@
 """The simulator's own reward, step by step, as benchmarks of locomotion give it. A real cell has none."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,11 +15,20 @@ class Config(RewardConfig):
 
     Attributes:
         scale: the rewards are multiplied by it, so that values stay near 1 (our choice: returns of thousands make the
-            critics' first thousands of updates a search for the right size). Give `rl.target_range` accordingly.
+            critics' first thousands of updates a search for the right size). `rl.target_range` MUST hold what such
+            rewards add up to; the range of one success, 0 to 1, is refused.
     """
 
     method: Literal["simulator"]
     scale: float = Field(1.0, gt=0.0)
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        if getattr(whole.rl, "target_range", None) == (0.0, 1.0):
+            raise ConfigError(
+                "rl.target_range = [0.0, 1.0] with rewards.method = 'simulator' cuts off the sum of a simulator's "
+                "rewards; set it to null, or to bounds that are true of your task's returns"
+            )
 
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`; the mask is 0 where the simulation ended by itself, a time limit bootstraps.

@@ -124,7 +124,7 @@ class OnPolicy:
     def _begin(self, rows: int) -> int:
         """A new rollout of so many rows; returns the number of minibatch steps it calls for."""
         self._count, self._order, self.stopped = rows, [], False
-        return self._settings.epochs * min(self._settings.minibatches, rows)
+        return self._settings.epochs * math.ceil(rows / math.ceil(rows / self._settings.minibatches))
 
     def _next_rows(self) -> tuple[Tensor, Tensor, float]:
         """The next minibatch; every epoch visits each row once, in a new order.
