@@ -142,6 +142,7 @@ BAD_FRAMES = {
     "another shape": frame(json.dumps({"shape": [3]}).encode(), bytes(8)),
     "negative": frame(json.dumps({"shape": [-1, -2]}).encode(), bytes(8)),
     "no shape": frame(b"{}", bytes(8)),
+    "empty, but huge": frame(json.dumps({"shape": [0] + [2**31 - 1] * 3}).encode()),
     "many axes": frame(json.dumps({"shape": [1] * 9}).encode(), bytes(4)),
     "no number": frame(json.dumps({"shape": [True]}).encode(), bytes(4)),
 }
@@ -406,7 +407,7 @@ def test_what_cannot_work_is_refused_when_it_is_read() -> None:
         policy_config({"kind": "residual", "base": base})
     with pytest.raises(ConfigError, match="freeze_base forbids|nothing to project"):
         load_config("interleave").changed(policy={"kind": "residual", "base": base, "freeze_base": True})
-    for address in ("nowhere", "host:", ":1", "host:99999"):
+    for address in ("nowhere", "host:", ":1", "host:99999", "a..b:7777", f"{'h' * 70}:7777"):
         with pytest.raises(ConfigError, match="address"):
             policy_config({"kind": "remote", "address": address})
     with pytest.raises(ConfigError, match="address"):
