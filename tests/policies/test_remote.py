@@ -27,7 +27,8 @@ from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import GaussianPolicy, Memory, exploration_rng, policy_config, save_policy
-from inril_core.policies.client import PolicyClient, RemoteError, Terms
+from inril_core.policies import client as client_module
+from inril_core.policies.client import PolicyClient, RemoteError, Terms, piece_rows
 from inril_core.policies.server import PolicyServer
 from inril_core.policies.wire import MAX_BODY_BYTES, BadFrame, Decoder, encode
 from tests.finetune.point_task import contract, demos, make_episode, roll
@@ -399,6 +400,25 @@ def test_where_nobody_acted_its_last_answer_stands_in_and_a_human_step_is_asked(
         source = np.array([0, 2, 1, 3])
         made = replace(make_episode(np.zeros((5, D)), np.zeros((4, A)), None, source=source), aux=aux)
         np.testing.assert_allclose(policy.inputs(made)[:, D].numpy(), [0.1, 0.1, 0.7, 0.7, 0.7], atol=1e-6)
+
+
+def test_demonstrations_with_large_images_are_asked_for_in_pieces_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins: 64 observations with two images of 224 x 224 are more than a frame holds; no demonstration came through."""
+    monkeypatch.setattr(client_module, "MAX_BODY_BYTES", 4 * D * 5)
+    sizes: list[int] = []
+
+    def counted(server: PolicyServer, header: dict, observations: np.ndarray) -> tuple[np.ndarray, float]:
+        sizes.append(len(observations))
+        return plans(server, header, observations)
+
+    plans = PolicyServer.plans
+    monkeypatch.setattr(PolicyServer, "plans", counted)
+    rows = np.linspace(-1, 1, 12 * D, dtype=np.float32).reshape(12, D)
+    with served() as server:
+        made = remote(server.address).answers(rows, np.arange(12), 0)
+    assert sizes == [5, 5, 2]
+    np.testing.assert_allclose(made, [plan_of(row)[0] for row in rows], atol=1e-6)
+    assert piece_rows(MAX_BODY_BYTES) == 1
 
 
 def test_what_cannot_work_is_refused_when_it_is_read() -> None:
