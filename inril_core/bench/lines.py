@@ -13,6 +13,8 @@ from inril_core.bench.job import Job, Line, line_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import read_lines
 
+_ROUNDED_S = 0.1  # of the times in a line
+
 
 class LinesFile:
     """The lines of an experiment, opened to add to. Use as a context manager.
@@ -114,6 +116,10 @@ class Known:
                 self._lines[key] = line
 
     def of(self, job: Job) -> Line | None:
-        """The line of a job, under the job's name for the method."""
+        """The line of a job, under the job's name for the method. One that was stopped does not count where there is
+        more time now."""
         line = self._lines.get((job.digest, job.task_digest))
-        return None if line is None else {**line, "method": job.method}
+        cap_s = math.inf if job.cap_s is None else job.cap_s
+        if line is None or (line.get("capped") and line["fine_tune_s"] + _ROUNDED_S < cap_s):
+            return None
+        return {**line, "method": job.method}

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -102,3 +103,11 @@ def test_a_folder_that_cannot_be_is_told(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot be written.*--out"):
         LinesFile(tmp_path / "file" / "made.jsonl")
+
+
+def test_a_stopped_run_counts_only_for_those_who_would_stop_it_too() -> None:
+    """Pins: raising or removing cap_s changes nothing, the stopped runs stay in the table."""
+    stopped = Known([line(JOB, capped=True, fine_tune_s=60.1)])
+    assert stopped.of(replace(JOB, cap_s=60.0)) is not None
+    assert stopped.of(replace(JOB, cap_s=120.0)) is None and stopped.of(JOB) is None
+    assert Known([line(JOB, fine_tune_s=60.1)]).of(replace(JOB, cap_s=30.0)) is not None
