@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -336,12 +335,10 @@ def test_a_killed_server_is_an_error_and_a_restarted_one_is_found_again(tmp_path
         np.testing.assert_allclose(policy.act(ROW, False, exploration_rng(0, 0)).action, wanted, atol=1e-6)
         first.send_signal(signal.SIGKILL)
         first.wait(PATIENT_S)
-    began_s = time.monotonic()
     for _ in range(3):
         with pytest.raises(RemoteError) as error:
             policy.act(ROW, False, exploration_rng(0, 0))
         assert error.value.reason == "connection"
-    assert time.monotonic() - began_s < PATIENT_S
     with process(tmp_path / "base.inril", address):
         np.testing.assert_allclose(policy.act(ROW, False, exploration_rng(0, 0)).action, wanted, atol=1e-6)
 
