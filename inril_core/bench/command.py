@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         from inril_core.bench.start import starts_folder
 
         starts = (arguments.starts or starts_folder()).absolute()
+        _make_folder(starts, "--starts")
         found = runner.run_missing(experiment, jobs, arguments.out, _workers(arguments), starts, arguments.retry_failed)
     if arguments.compare is not None:
         return _compare(found, arguments.compare, experiment.methods)
@@ -79,7 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
     whole = runner.with_task_digests(experiment.jobs(), must_exist=False)
     everything = runner.state(experiment, whole, arguments.out)
     command = shlex.join(["inril", "bench", str(arguments.experiment)])
-    pages = write_report(experiment, everything, arguments.out, command)
+    try:
+        pages = write_report(experiment, everything, arguments.out, command)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {arguments.out}: the page cannot be written: {error}; mend that, then --report-only makes it"
+        ) from error
     print(f"wrote {', '.join(map(str, pages))}", flush=True)
     return 1 if found.failed else 0
 
@@ -92,6 +98,14 @@ def _workers(arguments: argparse.Namespace) -> "Workers":
     from inril_core.bench.workers import Children
 
     return Children(arguments.workers if arguments.workers is not None else os.cpu_count() or 1)
+
+
+def _make_folder(path: Path, option: str) -> None:
+    """Before the runs, each of which would fail with it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: is no folder and cannot become one: {error}; give another") from error
 
 
 def _list(found: "State") -> int:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -63,7 +63,7 @@ class Experiment(Settings):
     seeds: tuple[int, ...] = Field(min_length=1)
     demos: int = Field(12, ge=1)
     budget_steps: int | None = Field(None, ge=1)
-    method_budget_steps: dict[str, int] = {}
+    method_budget_steps: dict[str, Annotated[int, Field(ge=1)]] = {}
     start_episodes: int = Field(100, ge=1)
     final_episodes: int = Field(100, ge=1)
     curve: CurveSettings = CurveSettings()
@@ -74,14 +74,22 @@ class Experiment(Settings):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, value: Any) -> Any:
-        return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if value < 1:
+            raise ValueError("give their number, 1 or more, or a list such as [0, 1, 2]")
+        return tuple(range(value))
 
     @field_validator("tasks", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: {} if settings is None else settings for name, settings in value.items()}
-        return {name: {} for name in value} if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        if not all(isinstance(name, str) for name in value) or len(set(value)) != len(value):
+            raise ValueError("give different names; what differs for one is a mapping, see docs/bench.md")
+        return {name: {} for name in value}
 
     @model_validator(mode="after")
     def _known(self) -> "Experiment":
@@ -94,7 +102,19 @@ class Experiment(Settings):
         for name in self.methods:
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"method {name!r}: use letters, digits and _ . + - only")
+        self._check_overrides()
         return self
+
+    def _check_overrides(self) -> None:
+        """What the experiment itself decides would be lost without a word."""
+        methods = {f"methods.{name}": given for name, given in self.methods.items() if isinstance(given, dict)}
+        tasks = {f"tasks.{name}.overrides": settings.overrides for name, settings in self.tasks.items()}
+        for where, given in {**methods, "overrides": self.overrides, **tasks}.items():
+            decided = {"name", "seed"} if where in methods else {"name", "seed", "base"}
+            for key in sorted(decided & given.keys()):
+                raise ValueError(
+                    f"{where}.{key} = {given[key]!r}: is decided by the experiment's methods and seeds; remove it"
+                )
 
     def config(self, task: str, method: str, seed: int) -> FineTuneConfig:
         """All settings of a run.
@@ -104,7 +124,10 @@ class Experiment(Settings):
         """
         given = self.methods[method]
         source = f"method {method!r}"
-        values = layered_values({"base": given} if isinstance(given, str) else given, source)
+        try:
+            values = layered_values({"base": given} if isinstance(given, str) else given, source)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
         for over in (self.overrides, self.tasks[task].overrides):
             values = layered_values({**over, "base": values}, source)
         config = config_from_values({**values, "name": method, "seed": seed}, source)
@@ -147,17 +170,22 @@ def load_experiment(path: str | Path) -> Experiment:
     """Read an experiment file.
 
     Raises:
-        ConfigError: missing, not YAML, or a field is unknown or out of its range; names file, field and mend.
+        ConfigError: missing, not YAML, or a setting of it or of its methods is unknown or out of its range; names file,
+            field and mend.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(
             f"{path}: cannot be read: {error}; give an experiment file such as bench/smoke.yaml"
         ) from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: an experiment is a mapping of settings, found {type(values).__name__}")
     try:
-        return Experiment(**values)
-    except (ValidationError, TypeError) as error:
-        raise ConfigError(f"{path}: {describe(error, '') if isinstance(error, ValidationError) else error}") from error
+        experiment = Experiment.model_validate(values)
+        experiment.jobs()
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error, '', Experiment)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return experiment

@@ -77,7 +77,7 @@ def line_digest(line: Mapping[str, Any]) -> str | None:
     """The digest of a finished line under today's settings; None: today's code would not make such a run."""
     try:
         return settings_digest(line)
-    except (ConfigError, KeyError, TypeError):
+    except (ConfigError, KeyError, TypeError, ValueError):
         return None
 
 

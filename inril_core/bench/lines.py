@@ -13,6 +13,8 @@ from inril_core.bench.job import Job, Line, line_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import read_lines
 
+_ROUNDED_S = 0.1  # of the times in a line
+
 
 class LinesFile:
     """The lines of an experiment, opened to add to. Use as a context manager.
@@ -20,13 +22,16 @@ class LinesFile:
     A last line that an interruption tore is cut off when the file is opened.
 
     Raises:
-        ConfigError: another bench holds the file, or a line before the last is not JSON.
+        ConfigError: it cannot be written, another bench holds it, or a line before the last is not JSON.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by __exit__
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written: {error}; mend that, or give another --out") from error
         try:
             # on the file itself: the kernel lets go of it when this process ends, however it ends
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,10 +48,22 @@ class LinesFile:
         self._file.close()
 
     def append(self, line: Line) -> None:
-        """Add a line and flush it to disk."""
-        self._file.write(compact(line).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Add a line and flush it to disk.
+
+        Raises:
+            ConfigError: the disk is full or gone; of the line nothing is left behind.
+        """
+        left, end = compact(line).encode() + b"\n", self._file.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(end)
+            raise ConfigError(
+                f"{self.path}: a finished run could not be written: {error}; mend that, and the same command goes on "
+                "with this run"
+            ) from error
         self.lines.append(line)
 
     def _cut_torn_line(self) -> None:
@@ -60,7 +77,6 @@ class LinesFile:
             self._file.write(b"\n")  # whole, an editor took its line end
         except ValueError:
             self._file.truncate(end)
-        self._file.flush()
 
 
 def compact(line: Line) -> str:
@@ -93,13 +109,17 @@ class Known:
     def add(self, line: Line) -> None:
         """Take in one more."""
         digest = line_digest(line)
-        if digest is None:
+        if digest is None or not {"task_digest", "error"} <= line.keys():
             return
         for key in ((digest, line["task_digest"]), (digest, None)):
             if line.get("error") is None or self._lines.get(key, line).get("error") is not None:
                 self._lines[key] = line
 
     def of(self, job: Job) -> Line | None:
-        """The line of a job, under the job's name for the method."""
+        """The line of a job, under the job's name for the method. One that was stopped does not count where there is
+        more time now."""
         line = self._lines.get((job.digest, job.task_digest))
-        return None if line is None else {**line, "method": job.method}
+        cap_s = math.inf if job.cap_s is None else job.cap_s
+        if line is None or (line.get("capped") and line["fine_tune_s"] + _ROUNDED_S < cap_s):
+            return None
+        return {**line, "method": job.method}

@@ -72,14 +72,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         ConfigError: missing, or a line before the last is not JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    lines = text.split("\n")
     values = []
     for number, line in enumerate(lines[:-1], 1):
         try:
             values.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}: line {number} is not JSON: {error}") from error
+        except ValueError as error:  # nor UTF-8
+            raise ConfigError(f"{path}: line {number} is not JSON: {error}; mend or delete this line") from error
     return values

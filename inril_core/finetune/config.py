@@ -182,7 +182,7 @@ def config_from_values(values: Any, source: str) -> FineTuneConfig:
     try:
         return FineTuneConfig(**values)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {describe(error, '')}") from error
+        raise ConfigError(f"{source}: {describe(error, '', FineTuneConfig)}") from error
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
 
@@ -212,8 +212,8 @@ def _read_values(source: str, depth: int = 0) -> Any:
         path = Path(str(resources.files("inril_core.finetune") / "presets" / f"{source}.yaml"))
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{source}: cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source}: cannot be read: {error}; give a YAML file of settings") from error
     return layered_values(values, source, depth) if isinstance(values, dict) else values
 
 

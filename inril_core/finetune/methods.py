@@ -6,8 +6,8 @@ the settings and builds the method. A new method is one new file and a preset.
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -103,13 +103,34 @@ def method_config(part: str, values: Mapping[str, Any]) -> MethodConfig:
     try:
         return config(**values)
     except ValidationError as error:
-        raise ConfigError(describe(error, part)) from error
+        raise ConfigError(describe(error, part, config)) from error
 
 
-def describe(error: ValidationError, prefix: str) -> str:
-    """One line per wrong field: name, value, what is allowed."""
+def describe(error: ValidationError, prefix: str, settings: type[BaseModel]) -> str:
+    """Each wrong field of ``settings``: name, value, what is allowed."""
     lines = []
     for item in error.errors():
-        field = ".".join([prefix, *map(str, item["loc"])]) if prefix else ".".join(map(str, item["loc"]))
-        lines.append(f"{field} = {item['input']!r}: {item['msg']}")
+        field = ".".join(map(str, [*([prefix] if prefix else []), *item["loc"]]))
+        if item["type"] == "extra_forbidden":
+            known = sorted(_settings_at(settings, item["loc"][:-1]).model_fields)
+            lines.append(f"{field} = {item['input']!r}: there is no such setting; there are {known}")
+            continue
+        text = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
+        # without a field it is a check of the whole, which names what it is about
+        lines.append(f"{field} = {item['input']!r}: {text}" if field else text)
     return "; ".join(lines)
+
+
+def _settings_at(settings: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
+    """The settings within ``settings`` that a path of fields, keys and list positions leads to."""
+    for name in path:
+        field = settings.model_fields.get(str(name))
+        for kind in _flat(None if field is None else field.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                settings = kind
+    return settings
+
+
+def _flat(annotation: Any) -> list[Any]:
+    inner = [kind for part in get_args(annotation) for kind in _flat(part)]
+    return inner or [annotation]

@@ -26,10 +26,6 @@ class Transitions:
     batch: Batch
     human: npt.NDArray[np.bool_]
 
-    def of_human(self) -> Batch:
-        """Only the rows with a human in control."""
-        return self.rows(self.human)
-
     def rows(self, keep: npt.NDArray[np.bool_]) -> Batch:
         """The rows where ``keep [N]`` is true."""
         picks, b = torch.from_numpy(np.flatnonzero(keep)), self.batch

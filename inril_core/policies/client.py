@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 
 from inril_core.errors import InrilError
-from inril_core.policies.wire import PROTOCOL, Array, BadFrame, Decoder, encode, split_address
+from inril_core.policies.wire import MAX_BODY_BYTES, PROTOCOL, Array, BadFrame, Decoder, encode, split_address
 
 SILENCES = 3  # answers in a row that never came, after which the connection is given up
-PIECE_ROWS = 64  # observations asked for at once
+PIECE_ROWS = 64  # observations asked for at once, at most
+
+
+def piece_rows(observation_size: int) -> int:
+    """Observations to ask for at once: with large images fewer than `PIECE_ROWS` fit into a frame."""
+    return max(1, min(PIECE_ROWS, MAX_BODY_BYTES // (4 * observation_size)))
 
 
 class RemoteError(InrilError):

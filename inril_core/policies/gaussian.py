@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from inril_core.errors import ConfigError
-from inril_core.policies.base import PolicyConfig, SquashedGaussian
+from inril_core.policies.base import PolicyConfig
+from inril_core.policies.squashed import SquashedGaussian
 
 _ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 

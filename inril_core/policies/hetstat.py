@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inril_core.errors import ConfigError
-from inril_core.policies.base import ImitationSettings, PolicyConfig, SquashedGaussian, log_density
+from inril_core.policies.base import ImitationSettings, PolicyConfig
+from inril_core.policies.squashed import SquashedGaussian, log_density
 
 STD_LIMIT = math.sqrt(0.75)  # a Gaussian of this std is nearly uniform on [-1, 1] after tanh
 _FEATURE_SCALE = math.pi / (2.0 * math.sqrt(2.0))

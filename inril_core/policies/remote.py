@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError
 from inril_core.policies.base import Array, Decision, ImitationSettings, Memory, Policy, PolicyConfig
-from inril_core.policies.client import PIECE_ROWS, PolicyClient, RemoteError, Terms
+from inril_core.policies.client import PolicyClient, RemoteError, Terms, piece_rows
 from inril_core.policies.exploration import exploration_rng
 from inril_core.policies.wire import split_address
 
@@ -116,10 +116,10 @@ class RemotePolicy(Policy):
 
     def answers(self, observations: Array, steps: np.ndarray, seed: int) -> Array:
         """See `Policy.answers`; asked in one go, patiently."""
-        pieces = [np.zeros((0, self.action_size), np.float32)]
-        for first in range(0, len(observations), PIECE_ROWS):
-            rows = observations[first : first + PIECE_ROWS]
-            seeds = [_seed(exploration_rng(seed, int(t))) for t in steps[first : first + PIECE_ROWS]]
+        pieces, count = [np.zeros((0, self.action_size), np.float32)], piece_rows(self.observation_size)
+        for first in range(0, len(observations), count):
+            rows = observations[first : first + count]
+            seeds = [_seed(exploration_rng(seed, int(t))) for t in steps[first : first + count]]
             pieces.append(self.client.ask(rows, False, seeds, self.config.patient_timeout_s)[:, 0])
         return np.concatenate(pieces)
 

@@ -27,9 +27,9 @@ from inril_core.policies.base import (
     ImitationSettings,
     Memory,
     PolicyConfig,
-    SquashedGaussian,
 )
 from inril_core.policies.manifest import policy_config
+from inril_core.policies.squashed import SquashedGaussian
 
 _INPUT_LIMIT = 3.0  # ResiP clamps the residual's inputs
 

@@ -96,8 +96,9 @@ def _parse(text: bytes, body: bytes) -> tuple[dict[str, Any], Array]:
     if not isinstance(header, dict):
         raise BadFrame(f"header is a {type(header).__name__}, not an object")
     shape = header.get("shape", [0])
-    sound = isinstance(shape, list) and len(shape) <= 4 and all(type(n) is int and 0 <= n < 2**31 for n in shape)
-    if not sound or 4 * math.prod(shape) != len(body):
+    sound = isinstance(shape, list) and len(shape) <= 4 and all(type(n) is int and n >= 0 for n in shape)
+    # beside a 0 the other axes count as well: NumPy raises on an empty array whose axes are too large
+    if not sound or 4 * math.prod(shape) != len(body) or 4 * math.prod(n or 1 for n in shape) > MAX_BODY_BYTES:
         raise BadFrame(f"shape {str(shape)[:80]} does not fit a body of {len(body)} bytes")
     return header, np.frombuffer(body, "<f4").astype(np.float32).reshape(shape)
 
@@ -109,6 +110,10 @@ def split_address(address: str) -> tuple[str, int]:
         ValueError: it is none.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    try:
+        named = bool(host.encode("idna"))  # as the resolver will; it raises on names like "a..b"
+    except UnicodeError:
+        named = False
+    if not named or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"address {address!r}: must be HOST:PORT, e.g. 127.0.0.1:7777")
     return host, int(port)

@@ -31,7 +31,7 @@ from inril_core.finetune.rl import ppo
 from inril_core.finetune.rollout import Segment
 from inril_core.policies import GaussianPolicy, save_policy
 from inril_core.policies import gaussian as architecture
-from inril_core.policies.base import log_density
+from inril_core.policies.squashed import log_density
 from inril_core.tasks import make_task
 from inril_core.tasks.base import Task
 from inril_core.tasks.experts import expert_path

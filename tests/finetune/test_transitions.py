@@ -63,7 +63,7 @@ def test_hold_and_reset_are_left_out_and_cut_the_return() -> None:
     made_of = convert(made, gamma=0.5, n_steps=4)
     assert made_of.batch.discounts.tolist() == [0.25, 0.5, 0.5, 0.0]
     assert made_of.human.tolist() == [False, True, False, True]
-    assert torch.equal(made_of.of_human().actions, torch.tensor(made.actions[[1, 5]]))
+    assert torch.equal(made_of.rows(made_of.human).actions, torch.tensor(made.actions[[1, 5]]))
 
 
 def test_a_plan_ends_at_a_takeover_and_where_the_next_one_begins() -> None:

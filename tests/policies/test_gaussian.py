@@ -32,7 +32,7 @@ def make_policy(log_std: str = "state", seed: int = 0) -> GaussianPolicy:
 )
 def test_log_density_is_that_of_a_transformed_normal(raw: list[float], mean: list[float], log_std: list[float]) -> None:
     """Pins: a missing or wrong Jacobian of the squashing."""
-    from inril_core.policies.base import log_density
+    from inril_core.policies.squashed import log_density
 
     u, m, s = (torch.tensor(v, dtype=torch.float64) for v in (raw, mean, log_std))
     exact = TransformedDistribution(Normal(m, s.exp()), TanhTransform(cache_size=1))
@@ -43,7 +43,7 @@ def test_log_density_is_that_of_a_transformed_normal(raw: list[float], mean: lis
 
 def test_log_density_stays_finite_far_into_saturation() -> None:
     """Pins: log(1 - tanh^2) computed with cancellation gives -inf at |raw| > 9 in float32."""
-    from inril_core.policies.base import log_density
+    from inril_core.policies.squashed import log_density
 
     value = log_density(torch.full((3,), 30.0), torch.full((3,), 30.0), torch.zeros(3))
     assert torch.isfinite(value)
@@ -51,7 +51,7 @@ def test_log_density_stays_finite_far_into_saturation() -> None:
 
 def test_density_integrates_to_one() -> None:
     """Pins: a density that is not one (normalisation constant)."""
-    from inril_core.policies.base import log_density
+    from inril_core.policies.squashed import log_density
 
     actions = torch.linspace(-1 + 1e-6, 1 - 1e-6, 200_001, dtype=torch.float64)
     raw = torch.atanh(actions)[:, None]

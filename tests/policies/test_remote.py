@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,8 @@ from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import GaussianPolicy, Memory, exploration_rng, policy_config, save_policy
-from inril_core.policies.client import PolicyClient, RemoteError, Terms
+from inril_core.policies import client as client_module
+from inril_core.policies.client import PolicyClient, RemoteError, Terms, piece_rows
 from inril_core.policies.server import PolicyServer
 from inril_core.policies.wire import MAX_BODY_BYTES, BadFrame, Decoder, encode
 from tests.finetune.point_task import contract, demos, make_episode, roll
@@ -142,6 +142,7 @@ BAD_FRAMES = {
     "another shape": frame(json.dumps({"shape": [3]}).encode(), bytes(8)),
     "negative": frame(json.dumps({"shape": [-1, -2]}).encode(), bytes(8)),
     "no shape": frame(b"{}", bytes(8)),
+    "empty, but huge": frame(json.dumps({"shape": [0] + [2**31 - 1] * 3}).encode()),
     "many axes": frame(json.dumps({"shape": [1] * 9}).encode(), bytes(4)),
     "no number": frame(json.dumps({"shape": [True]}).encode(), bytes(4)),
 }
@@ -334,12 +335,10 @@ def test_a_killed_server_is_an_error_and_a_restarted_one_is_found_again(tmp_path
         np.testing.assert_allclose(policy.act(ROW, False, exploration_rng(0, 0)).action, wanted, atol=1e-6)
         first.send_signal(signal.SIGKILL)
         first.wait(PATIENT_S)
-    began_s = time.monotonic()
     for _ in range(3):
         with pytest.raises(RemoteError) as error:
             policy.act(ROW, False, exploration_rng(0, 0))
         assert error.value.reason == "connection"
-    assert time.monotonic() - began_s < PATIENT_S
     with process(tmp_path / "base.inril", address):
         np.testing.assert_allclose(policy.act(ROW, False, exploration_rng(0, 0)).action, wanted, atol=1e-6)
 
@@ -400,13 +399,32 @@ def test_where_nobody_acted_its_last_answer_stands_in_and_a_human_step_is_asked(
         np.testing.assert_allclose(policy.inputs(made)[:, D].numpy(), [0.1, 0.1, 0.7, 0.7, 0.7], atol=1e-6)
 
 
+def test_demonstrations_with_large_images_are_asked_for_in_pieces_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins: 64 observations with two images of 224 x 224 are more than a frame holds; no demonstration came through."""
+    monkeypatch.setattr(client_module, "MAX_BODY_BYTES", 4 * D * 5)
+    sizes: list[int] = []
+
+    def counted(server: PolicyServer, header: dict, observations: np.ndarray) -> tuple[np.ndarray, float]:
+        sizes.append(len(observations))
+        return plans(server, header, observations)
+
+    plans = PolicyServer.plans
+    monkeypatch.setattr(PolicyServer, "plans", counted)
+    rows = np.linspace(-1, 1, 12 * D, dtype=np.float32).reshape(12, D)
+    with served() as server:
+        made = remote(server.address).answers(rows, np.arange(12), 0)
+    assert sizes == [5, 5, 2]
+    np.testing.assert_allclose(made, [plan_of(row)[0] for row in rows], atol=1e-6)
+    assert piece_rows(MAX_BODY_BYTES) == 1
+
+
 def test_what_cannot_work_is_refused_when_it_is_read() -> None:
     base = {"kind": "remote"}
     with pytest.raises(ConfigError, match="freeze_base"):
         policy_config({"kind": "residual", "base": base})
     with pytest.raises(ConfigError, match="freeze_base forbids|nothing to project"):
         load_config("interleave").changed(policy={"kind": "residual", "base": base, "freeze_base": True})
-    for address in ("nowhere", "host:", ":1", "host:99999"):
+    for address in ("nowhere", "host:", ":1", "host:99999", "a..b:7777", f"{'h' * 70}:7777"):
         with pytest.raises(ConfigError, match="address"):
             policy_config({"kind": "remote", "address": address})
     with pytest.raises(ConfigError, match="address"):

@@ -21,8 +21,8 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.methods import Array, RewardConfig
 from inril_core.policies import Policy, SquashedGaussian, policy_from_manifest
-from inril_core.policies.base import log_density
 from inril_core.policies.hetstat import STD_LIMIT
+from inril_core.policies.squashed import log_density
 
 _LOG_2 = math.log(2.0)
 ENDED_WELL, ENDED_BADLY = 1.0, -1.0

@@ -21,7 +21,7 @@ from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.replay import Batch, Replay
 from inril_core.finetune.rewards.csil import CoherentReward, copy_of, gaussian_kl
 from inril_core.policies import SquashedGaussian
-from inril_core.policies.base import log_density
+from inril_core.policies.squashed import log_density
 
 _LOG_2 = math.log(2.0)
 

@@ -17,8 +17,8 @@ from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.rollout import Segment, generalised_advantages
 from inril_core.policies import Policy, SquashedGaussian
-from inril_core.policies.base import log_density
 from inril_core.policies.encoder import Front
+from inril_core.policies.squashed import log_density
 
 
 class OnPolicyConfig(MethodConfig):
