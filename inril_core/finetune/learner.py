@@ -76,6 +76,12 @@ def seeded(config: FineTuneConfig, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def _remember(rows: Sequence[tuple[Replay, Batch]]) -> None:
+    for memory, batch in rows:
+        if len(batch):
+            memory.add(batch)
+
+
 class Learner:
     """Trains a policy on what episodes bring in, at the configured update-to-data ratio.
 
@@ -146,7 +152,7 @@ class Learner:
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:
-                self._add_demo(demo, np.ones(demo.steps, bool))
+                _remember(self._demo_rows(demo, np.ones(demo.steps, bool)))
         if len(self._demos) == 0:
             raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
 
@@ -173,19 +179,14 @@ class Learner:
         self._refuse_other_interface(episode)
         aggregate = getattr(self.config.il, "aggregate", None)
         grown = aggregate(episode) if aggregate is not None else None  # may refuse, before anything has changed
+        # rows before memory: a base behind a server may give no answer, and the episode may then be ingested again
+        shown = self._demo_rows(*grown) if grown is not None else self._growth(episode)
         if self._on_policy:
             self._collect(episode)
         else:
             rows = self._transitions(episode, self.policy.chunk, self.config.rewards.keep(episode))  # type: ignore[attr-defined]
-            if len(rows.batch):
-                self._replay.add(rows.batch)
-        growth = self.config.schedule.demo_growth
-        if grown is not None:
-            self._add_demo(*grown)
-        elif "successes" in growth and episode.success:
-            self._add_demo(episode, np.ones(episode.steps, bool))
-        elif "corrections" in growth and (episode.source == SOURCE_HUMAN).any():
-            self._add_demo(episode, episode.source == SOURCE_HUMAN)
+            shown.append((self._replay, rows.batch))
+        _remember(shown)
         steps = len(episode.actions)
         record = IngestRecord(self.updates, episode.episode_id, episode.sha256, steps)
         self._log.append(record)
@@ -205,14 +206,19 @@ class Learner:
         """Episodes in replay."""
         return len(self._log)
 
-    def _add_demo(self, episode: Episode, keep: npt.NDArray[np.bool_]) -> None:
-        for memory, chunk in {id(m): (m, c) for m, c in self._demo_memories()}.values():
-            rows = self._transitions(episode, chunk, keep).batch
-            if len(rows):
-                memory.add(rows)
+    def _growth(self, episode: Episode) -> list[tuple[Replay, Batch]]:
+        """What of a training episode becomes a demonstration."""
+        growth, human = self.config.schedule.demo_growth, episode.source == SOURCE_HUMAN
+        if "successes" in growth and episode.success:
+            return self._demo_rows(episode, np.ones(episode.steps, bool))
+        return self._demo_rows(episode, human) if "corrections" in growth and human.any() else []
 
-    def _demo_memories(self) -> list[tuple[Replay, int]]:
-        return [(self._clones, self.policy.imitation_chunk), (self._demos, self.policy.chunk)]
+    def _demo_rows(self, episode: Episode, keep: npt.NDArray[np.bool_]) -> list[tuple[Replay, Batch]]:
+        """Memories of demonstrations, each with its rows of an episode."""
+        cut = {
+            id(m): (m, c) for m, c in ((self._clones, self.policy.imitation_chunk), (self._demos, self.policy.chunk))
+        }
+        return [(memory, self._transitions(episode, chunk, keep).batch) for memory, chunk in cut.values()]
 
     def memories(self) -> list[Replay]:
         """Where transitions are kept: replay, demonstrations, and what is cloned if that is cut otherwise."""

@@ -7,6 +7,7 @@ import torch
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.learner import Learner, new_policy, read_ingest_log, replay_run
+from inril_core.policies.client import RemoteError
 from tests.finetune.point_task import contract, demos, policy_roll, small_config
 
 QUICK = {"schedule.warmup_steps": 40, "schedule.critic_warmup_updates": 10, "metrics_every_updates": 7}
@@ -39,6 +40,27 @@ def test_an_episode_counts_once_and_cannot_change(tmp_path) -> None:
     assert learner.ingest(episode).steps == 0 and learner.ingested_episodes == 1
     with pytest.raises(ConfigError, match="cannot change"):
         learner.ingest(dataclasses.replace(episode, sha256="0" * 64))
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_an_episode_that_a_base_could_not_answer_for_leaves_nothing_and_may_come_again(tmp_path, call: int) -> None:
+    """Pins: half an episode in memory after a server's silence, and then the whole of it once more."""
+    learner = make(tmp_path, **{"schedule.demo_growth": ("successes",)})
+    episode = dataclasses.replace(policy_roll(learner.policy, 0), success=True)
+    before, whole, calls = [len(m) for m in learner.memories()], learner._transitions, []
+
+    def silent(*arguments):
+        calls.append(arguments)
+        if len(calls) == call + 1:
+            raise RemoteError("silence", "no answer")
+        return whole(*arguments)
+
+    learner._transitions = silent
+    with pytest.raises(RemoteError):
+        learner.ingest(episode)
+    assert [len(m) for m in learner.memories()] == before and not learner.knows(episode.episode_id)
+    assert learner.ingest(episode).steps == len(episode.actions)
+    assert [len(m) - n for m, n in zip(learner.memories(), before, strict=True)] == [len(episode.actions)] * 2
 
 
 def test_evaluation_never_enters_replay(tmp_path) -> None:

@@ -146,7 +146,10 @@ class LearnerNode(InrilPlainNode):
                 episode = episode.labelled(success, "label")
             self._learner.ingest(episode)
             self._newest_stamp_ns = int(episode.stamps_ns[-1])
-        except (EpisodeUnreadable, ConfigError, RemoteError) as error:
+        except RemoteError as error:
+            # the base's server may be starting again: the episode stays wanted
+            self._trouble(f"episode {ready.episode_id}: {error}")
+        except (EpisodeUnreadable, ConfigError) as error:
             # one bad recording must not end the run: it is named, left out, and kept in the store
             self._refused[ready.episode_id] = ready.steps
             self.get_logger().error(f"episode {ready.episode_id} is not learned from: {error}")
