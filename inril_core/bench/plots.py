@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from inril_core.bench import measures, statistics
+from inril_core.bench.collapse import DROP_POINTS
 from inril_core.bench.job import Line
 
 Array = npt.NDArray[np.float64]
@@ -74,9 +75,9 @@ def results(groups: Groups, colour: Mapping[str, str], path: Path) -> None:
     final.set_yticks(range(len(groups)), list(groups))
     final.invert_yaxis()
     drop.axvline(0, color=_GREY, lw=0.8)
-    drop.axvline(10, color=_GREY, lw=0.8, ls=":")
+    drop.axvline(DROP_POINTS, color=_GREY, lw=0.8, ls=":")
     final.set_xlim(-3, 103)
-    steps.set_xlim(left=0)
+    steps.set_xlim(0, 1.05 * steps.get_xlim()[1])
     final.set_title("success, %: before (ring), after (IQM)", fontsize=9)
     drop.set_title("worst drop below the start, points", fontsize=9)
     steps.set_title("steps to 90 % for good (ring: not reached)", fontsize=9)
