@@ -35,6 +35,9 @@ def rows(groups: Mapping[str, Sequence[Line]]) -> list[list[str]]:
         drop = max(100.0 * measures.worst_drop(line) for line in lines)
         missed = sum(not s.reached for s in steps[method])
         ratio = means[method] / min(arrived) if arrived else float("nan")
+        kept = (
+            "**yes**" if len(lines) >= statistics.MIN_SEEDS else f"so far ({len(lines)} seed{'s' * (len(lines) > 1)})"
+        )
         broken = [
             *([f"fell {drop:.0f} points"] if drop > DROP_POINTS else []),
             *([f"{missed} of {len(lines)} seeds missed {100 * RATE:.0f} %"] if missed else []),
@@ -46,7 +49,7 @@ def rows(groups: Mapping[str, Sequence[Line]]) -> list[list[str]]:
                 f"{drop:.0f}",
                 f"{'≥ ' * bool(missed)}{means[method]:.1f}",
                 f"{ratio:.2f}" if arrived else "–",
-                f"no: {', '.join(broken)}" if broken else "**yes**",
+                f"no: {', '.join(broken)}" if broken else kept,
             ]
         )
     return table

@@ -62,7 +62,7 @@ def test_methods_with_another_start_are_marked(tmp_path) -> None:
 
 def test_the_bounds_on_a_collapse_are_told_for_each_method(tmp_path) -> None:
     """Pins: a method that fell, came late or never came, called safe."""
-    made = experiment(methods={name: "rl_only" for name in ("fast", "late", "fell", "never")}, baseline="fast")
+    made = experiment(methods={name: "rl_only" for name in ("fast", "late", "fell", "never")}, baseline="fast", seeds=5)
     curves = {  # 25 episodes a point; training episodes never fail, so success is that of the curve
         "fast": [[1000, 10, 25], [2000, 25, 25], [3000, 25, 25], [4000, 25, 25]],
         "late": [[1000, 10, 25], [2000, 10, 25], [3000, 10, 25], [4000, 25, 25]],
@@ -72,9 +72,11 @@ def test_the_bounds_on_a_collapse_are_told_for_each_method(tmp_path) -> None:
     train = [[step, 1] for step in (1000, 2000, 3000, 4000)]
     text = page(made, [line(job, curve=curves[job.method], train=train) for job in made.jobs()], tmp_path)
     assert "| fast | 0 | 2.0 | 1.00 | **yes** |" in text
+    few = page(made, [line(job, curve=curves[job.method], train=train) for job in made.jobs()[:8]], tmp_path)
+    assert "| fast | 0 | 2.0 | 1.00 | so far (2 seeds) |" in few
     assert "| late | 0 | 4.0 | 2.00 | no: 2.0 times the steps |" in text
     assert "| fell | 12 | 3.0 | 1.50 | no: fell 12 points, 1.5 times the steps |" in text
-    assert "| never | 0 | ≥ 4.0 | 2.00 | no: 2 of 2 seeds missed 95 % |" in text
+    assert "| never | 0 | ≥ 4.0 | 2.00 | no: 5 of 5 seeds missed 95 % |" in text
 
 
 def test_several_tasks_have_a_part_each_and_one_together(tmp_path) -> None:
