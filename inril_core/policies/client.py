@@ -121,7 +121,8 @@ class PolicyClient:
         try:
             hello, _ = self._frame(deadline_s)
         except RemoteError:  # its greeting would be taken for an answer later
-            self._give_up()
+            if self._socket is not None:  # after too many silences it is given up already
+                self._give_up()
             raise
         t = self.terms
         wanted = {"type": "hello", "protocol": PROTOCOL, "observation_size": t.observation_size}
