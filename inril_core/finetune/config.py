@@ -37,6 +37,9 @@ class ScheduleConfig(Settings):
         utd: RL updates per ingested environment step, counted from the end of the warm-up.
         warmup_steps: environment steps collected by the pre-trained policy before the first update.
         critic_warmup_updates: critic-only updates at the end of the warm-up, on top of ``utd``.
+        rewards_before_actor: steps with a reward other than 0 that must be among what off-policy critics learn from
+            before the actor is trained. Critics that never saw a reward say noise, and an actor that follows it
+            forgets what it was shown. Not asked where the reward is learned, and of imitation alone.
         budget_steps: environment steps after which the run is over.
         actor_lr_end: share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall
             linearly from the first actor update, so that the policy settles.
@@ -47,6 +50,7 @@ class ScheduleConfig(Settings):
     utd: float = Field(1.0, gt=0.0, le=100.0)
     warmup_steps: int = Field(2000, ge=0)
     critic_warmup_updates: int = Field(2000, ge=0)
+    rewards_before_actor: int = Field(3, ge=0)
     budget_steps: int = Field(10000, ge=1)
     actor_lr_end: float = Field(1.0, gt=0.0, le=1.0)
     replay_capacity: int = Field(100_000, ge=1)

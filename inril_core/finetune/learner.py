@@ -135,6 +135,7 @@ class Learner:
         reward = config.rewards.model(policy)  # type: ignore[attr-defined]
         if reward is not None:
             self._rl.reward = reward
+        self._learned_reward = reward is not None
         self._il = config.il.build(policy, self._actor, self._generator)  # type: ignore[attr-defined]
         self._combine = config.combine.build(self._actor, config.rl.actor_lr)  # type: ignore[attr-defined]
         compiled(config.compute, policy, self._rl)
@@ -264,6 +265,18 @@ class Learner:
         return s.critic_warmup_updates + int(s.utd * (self.ingested_steps - s.warmup_steps))
 
     @property
+    def waits_for_reward(self) -> bool:
+        """Whether the actor is not trained because the critics have seen too few rewards to tell good from bad."""
+        waits = not (self._on_policy or self._learned_reward or self.actor_updates) and self._combine.uses_rl
+        return waits and self.rewarded_steps < self.config.schedule.rewards_before_actor
+
+    @property
+    def rewarded_steps(self) -> int:
+        """Steps with a reward other than 0 among what off-policy critics learn from."""
+        shown = self._demos.rewarded if getattr(self.config.rl, "demo_share", 0.0) > 0.0 else 0
+        return self._replay.rewarded + shown
+
+    @property
     def may_publish(self) -> bool:
         """Whether the policy may be given to the robot now; an on-policy one not in the middle of an iteration."""
         return not self._on_policy or self.updates >= self._iteration_due
@@ -308,7 +321,7 @@ class Learner:
             for step in range(self.config.rl.critic_steps):  # type: ignore[attr-defined]
                 batch = batch if step == 0 else self._batch()
                 metrics.update(self._rl.critic_step(batch))
-        if self.updates >= self.config.schedule.critic_warmup_updates:
+        if self.updates >= self.config.schedule.critic_warmup_updates and not self.waits_for_reward:
             metrics.update(self._actor_step(batch))
             metrics.update(self._end_update(batch))
         return metrics

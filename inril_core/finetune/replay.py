@@ -71,6 +71,12 @@ class Replay:
     def __len__(self) -> int:
         return min(self._added, self.capacity)
 
+    @property
+    def rewarded(self) -> int:
+        """Transitions whose reward is not 0."""
+        kept, actions, *_ = self._columns
+        return int(torch.count_nonzero(self._rows[: len(self), kept + actions]))
+
     def add(self, batch: Batch) -> None:
         """Append transitions in order.
 

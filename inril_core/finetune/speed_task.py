@@ -77,7 +77,8 @@ def filled_learner(config: FineTuneConfig, run_dir: Path, steps: int = 300) -> L
 
     Its warm-ups are over, so that every update trains critic and actor.
     """
-    config = config.changed(**{"schedule.warmup_steps": 0, "schedule.critic_warmup_updates": 0, "schedule.utd": 50.0})
+    at_once = {"warmup_steps": 0, "critic_warmup_updates": 0, "rewards_before_actor": 0, "utd": 50.0}
+    config = config.changed(**{f"schedule.{name}": value for name, value in at_once.items()})
     if "critic_warmup_iterations" in type(config.rl).model_fields:
         config = config.changed(**{"rl.critic_warmup_iterations": 0})
     task = NoiseTask()

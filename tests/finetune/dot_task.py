@@ -74,6 +74,7 @@ def dot_config(preset: str = "interleave", **changes: object) -> FineTuneConfig:
         "rl.tau": 0.02,
         "il.batch": 32,
         "pretrain.updates": 120,
+        "schedule.rewards_before_actor": 0,
         "schedule.warmup_steps": 150,
         "schedule.critic_warmup_updates": 100,
         "schedule.budget_steps": 400,

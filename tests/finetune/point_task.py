@@ -162,6 +162,7 @@ def small_config(method: str = "interleave", **changes: object) -> FineTuneConfi
         "rl.tau": 0.02,
         "il.batch": 32,
         "pretrain.updates": 200,
+        "schedule.rewards_before_actor": 0,
         "schedule.warmup_steps": 200,
         "schedule.critic_warmup_updates": 200,
         "schedule.budget_steps": 800,

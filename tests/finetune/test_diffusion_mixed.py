@@ -17,7 +17,12 @@ SMALL = {"pretrain.updates": 30, "schedule.budget_steps": 200, "metrics_every_up
 def settings(name: str) -> FineTuneConfig:
     small: dict[str, object] = dict(SMALL)
     if name == "idql_interleave":
-        small |= {"schedule.warmup_steps": 30, "schedule.critic_warmup_updates": 2, "rl.batch": 16}
+        small |= {
+            "schedule.rewards_before_actor": 0,
+            "schedule.warmup_steps": 30,
+            "schedule.critic_warmup_updates": 2,
+            "rl.batch": 16,
+        }
         small |= {f"policy.{key}": value for key, value in DIFFUSION.items() if key != "finetuned_steps"}
     else:
         small |= {

@@ -245,6 +245,7 @@ def config(**changes):
         "rl.tau": 0.02,
         "rl.actor_lr": 1e-3,
         "rl.critic_lr": 1e-3,
+        "schedule.rewards_before_actor": 0,
         "schedule.warmup_steps": 300,
         "schedule.critic_warmup_updates": 200,
         "schedule.budget_steps": 1000,
@@ -269,7 +270,13 @@ def test_a_cloned_policy_gets_better(tmp_path) -> None:
 def test_resume_equals_never_having_stopped(tmp_path) -> None:
     task = PlannedPoint()
     settings = config(
-        **{"schedule.warmup_steps": 20, "schedule.critic_warmup_updates": 5, "rl.batch": 8, "metrics_every_updates": 7}
+        **{
+            "schedule.rewards_before_actor": 0,
+            "schedule.warmup_steps": 20,
+            "schedule.critic_warmup_updates": 5,
+            "rl.batch": 8,
+            "metrics_every_updates": 7,
+        }
     )
     demos = collect_demos(task, task.demonstrator(), range(10_000, 10_003))
 

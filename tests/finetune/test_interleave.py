@@ -101,6 +101,7 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
             "combine.separation": "network",
             "combine.surgery": "none",
             "combine.rl_per_il": 2,
+            "schedule.rewards_before_actor": 0,
             "schedule.warmup_steps": 30,
             "schedule.critic_warmup_updates": 5,
         },

@@ -63,6 +63,29 @@ def test_an_episode_that_a_base_could_not_answer_for_leaves_nothing_and_may_come
     assert [len(m) - n for m, n in zip(learner.memories(), before, strict=True)] == [len(episode.actions)] * 2
 
 
+@pytest.mark.parametrize("method", ["interleave", "weighted_sum", "rl_only", "il_only"])
+def test_without_a_reward_the_actor_waits(tmp_path, method: str) -> None:
+    """Pins: an actor that follows critics which never saw a success, and forgets what it was shown."""
+    learner = make(tmp_path, method, **{"schedule.rewards_before_actor": 2})
+
+    def take_in(seeds, success: bool) -> None:
+        for seed in seeds:
+            learner.ingest(dataclasses.replace(policy_roll(learner.policy, seed), success=success))
+        while learner.updates < learner.updates_due:
+            learner.train_step()
+
+    take_in(range(12), success=False)
+    assert learner.updates > 40
+    if method == "il_only":
+        assert learner.actor_updates > 0 and not learner.waits_for_reward
+        return
+    assert learner.actor_updates == 0 and learner.waits_for_reward and learner.rewarded_steps == 0
+    take_in([12], success=True)
+    assert learner.actor_updates == 0 and learner.rewarded_steps == 1
+    take_in([13], success=True)
+    assert learner.actor_updates > 0 and not learner.waits_for_reward
+
+
 def test_evaluation_never_enters_replay(tmp_path) -> None:
     """Pins: training on the episodes that measure the training."""
     learner = make(tmp_path)

@@ -36,7 +36,7 @@ base: interleave
 name: small
 policy: {hidden: [16, 16]}
 pretrain: {updates: 20}
-schedule: {utd: 1.0, warmup_steps: 10, critic_warmup_updates: 5, budget_steps: 100}
+schedule: {utd: 1.0, rewards_before_actor: 0, warmup_steps: 10, critic_warmup_updates: 5, budget_steps: 100}
 rl: {hidden: [16, 16], batch: 16, critics: 2}
 push_every_updates: 50
 checkpoint_every_updates: 20

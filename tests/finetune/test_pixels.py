@@ -148,7 +148,12 @@ def test_a_residual_over_a_base_trains_from_pixels_and_resumes(tmp_path, rl: str
     """Pins: frames or encoders that a checkpoint forgets, and an on-policy rollout with images."""
     ppo = {"rl": {"method": "ppo", "rollout_steps": 40, "epochs": 2, "minibatches": 2, "critic_warmup_iterations": 0}}
     policy_values = {"kind": "residual", "base": {"kind": "gaussian", "hidden": [8]}, "hidden": [8]}
-    small = {"policy": policy_values, "schedule.warmup_steps": 10, "schedule.critic_warmup_updates": 5}
+    small = {
+        "policy": policy_values,
+        "schedule.rewards_before_actor": 0,
+        "schedule.warmup_steps": 10,
+        "schedule.critic_warmup_updates": 5,
+    }
     small |= {"schedule.budget_steps": 200, "combine": {"method": "rl_only"}}
     config = dot_config("rl_only", **{**small, **(ppo if rl == "ppo" else {})})
     demos = collect_demos(TASK, TASK.demonstrator(), range(3))
@@ -191,7 +196,12 @@ def test_an_episode_without_its_images_is_refused() -> None:
 def test_every_preset_runs_from_pixels(tmp_path, preset: str) -> None:
     """Pins: a method whose networks, replay or augmentation know states only."""
     values = load_config(preset).model_dump(mode="json")
-    tiny = {"schedule.warmup_steps": 2, "schedule.critic_warmup_updates": 0, "schedule.budget_steps": 400}
+    tiny = {
+        "schedule.rewards_before_actor": 0,
+        "schedule.warmup_steps": 2,
+        "schedule.critic_warmup_updates": 0,
+        "schedule.budget_steps": 400,
+    }
     tiny |= {"pretrain.updates": 2, "pretrain.batch": 4, "il.batch": 4}
     for name, value in {"batch": 4, "rollout_steps": 10, "sarsa_updates": 2, "critic_warmup_iterations": 0}.items():
         if name in values["rl"]:

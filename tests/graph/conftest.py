@@ -38,7 +38,7 @@ class Start:
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped preset with a warm-up that a test can afford."""
     path = tmp_path_factory.mktemp("preset") / "short.yaml"
-    schedule = {"warmup_steps": 60, "critic_warmup_updates": 40, "budget_steps": 100_000}
+    schedule = {"rewards_before_actor": 0, "warmup_steps": 60, "critic_warmup_updates": 40, "budget_steps": 100_000}
     path.write_text(yaml.safe_dump({"base": "interleave", "name": "short", "schedule": schedule}))
     return path
 

@@ -38,7 +38,7 @@ PRESETS = {
     "idql_interleave": """
 base: idql_interleave
 pretrain: {updates: 200}
-schedule: {budget_steps: 240, warmup_steps: 60, critic_warmup_updates: 20, utd: 0.5}
+schedule: {budget_steps: 240, rewards_before_actor: 0, warmup_steps: 60, critic_warmup_updates: 20, utd: 0.5}
 combine: {rl_per_il: 2}
 metrics_every_updates: 2
 """,

@@ -349,7 +349,13 @@ def test_a_killed_server_is_an_error_and_a_restarted_one_is_found_again(tmp_path
 def residual_config(address: str, **changes):
     base = {"kind": "remote", "address": address, "chunk": CHUNK, "timeout_s": PATIENT_S}
     policy = {"kind": "residual", "base": base, "freeze_base": True, "hidden": [16], "scale": 0.5}
-    small = {"rl.hidden": [16], "rl.batch": 16, "schedule.warmup_steps": 10, "schedule.critic_warmup_updates": 5}
+    small = {
+        "rl.hidden": [16],
+        "rl.batch": 16,
+        "schedule.rewards_before_actor": 0,
+        "schedule.warmup_steps": 10,
+        "schedule.critic_warmup_updates": 5,
+    }
     small |= {"schedule.budget_steps": 400, "metrics_every_updates": 10}
     return load_config("rl_only").changed(**{"policy": policy, **small, **changes})
 

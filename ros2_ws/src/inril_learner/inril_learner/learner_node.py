@@ -170,6 +170,14 @@ class LearnerNode(InrilPlainNode):
             self._pull.look()
         self._pull.step(now_ns)
         trained = self._train_slice()
+        schedule = self._learner.config.schedule
+        if trained and self._learner.updates > schedule.critic_warmup_updates and self._learner.waits_for_reward:
+            self.get_logger().warning(
+                f"the policy is not trained yet: {self._learner.rewarded_steps} steps with a reward were seen, "
+                f"schedule.rewards_before_actor = {schedule.rewards_before_actor}; help it succeed, explore less "
+                "(policy.log_std_init), or show the critics demonstrations (rl.demo_share)",
+                throttle_duration_sec=30.0,
+            )
         if trained or now_ns >= self._next_status_ns:
             self._publish_status()
 
