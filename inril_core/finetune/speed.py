@@ -97,9 +97,12 @@ def prepare(config: FineTuneConfig, folder: Path) -> Measured:
         config = config.changed(**{"rl.kl_stop": None})
     measured = Measured(filled_learner(config, folder))
     train(measured.learner, UPDATES)
-    with FlopCounterMode(display=False) as counter:
-        train(measured.learner, UPDATES)
-    measured.flops = counter.get_total_flops() / UPDATES
+    try:
+        with FlopCounterMode(display=False) as counter:
+            train(measured.learner, UPDATES)
+        measured.flops = counter.get_total_flops() / UPDATES
+    except RuntimeError:  # torch's counter cannot follow a gradient of a gradient, as in CSIL's penalty
+        measured.flops = float("nan")
     return measured
 
 
@@ -166,8 +169,9 @@ def report(
         one = done[name]
         seconds, low, high = median(one.seconds)
         share, *_ = median([one.flops / s / p for s, p in zip(one.seconds, peaks[0].rates, strict=True)])
+        flops = f"{one.flops / 1e6:.1f} | {share:.0%}" if one.flops == one.flops else "not counted |"
         lines.append(
-            f"| `{name}` | {1 / seconds:.0f} | {1 / high:.0f} to {1 / low:.0f} | {one.flops / 1e6:.1f} | {share:.0%} | "
+            f"| `{name}` | {1 / seconds:.0f} | {1 / high:.0f} to {1 / low:.0f} | {flops} | "
             f"{one.replay_bytes / 1e6:.0f} |"
         )
     lines += [
