@@ -3,7 +3,9 @@
 import argparse
 import os
 import shlex
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         starts = (arguments.starts or starts_folder()).absolute()
         _make_folder(starts, "--starts")
-        found = runner.run_missing(experiment, jobs, arguments.out, _workers(arguments), starts, arguments.retry_failed)
+        with _stopped_by_sigterm():
+            found = runner.run_missing(
+                experiment, jobs, arguments.out, _workers(arguments), starts, arguments.retry_failed
+            )
     if arguments.compare is not None:
         return _compare(found, arguments.compare, experiment.methods)
     from inril_core.bench.report import write_report
@@ -88,6 +93,18 @@ def run(arguments: argparse.Namespace) -> int:
         ) from error
     print(f"wrote {', '.join(map(str, pages))}", flush=True)
     return 1 if found.failed else 0
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM stops like Ctrl-C, so that the processes of the runs end too; also where Ctrl-C is ignored (nohup)."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _workers(arguments: argparse.Namespace) -> "Workers":

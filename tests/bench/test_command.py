@@ -1,5 +1,8 @@
 """What `inril bench` tells people who can mend it."""
 
+import os
+import signal
+
 import pytest
 
 from inril_core.bench import __main__ as main
@@ -33,3 +36,24 @@ def test_what_can_be_mended_is_told_without_traceback(tmp_path, monkeypatch, cap
     code, said = bench(monkeypatch, capsys, *given, *out)
     assert code == 1 and says in said and said.startswith("bench: ")
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_being_told_to_stop_ends_the_runs_and_keeps_what_is_done(tmp_path, monkeypatch, capsys, number) -> None:
+    """Pins: runs that go on alone after their bench was terminated; a bench under nohup that cannot be stopped."""
+    ended = []
+
+    def run_missing(*arguments):
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr("inril_core.bench.runner.run_missing", run_missing)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code, said = bench(monkeypatch, capsys, "--out", str(tmp_path), "--starts", str(tmp_path))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130 and ended == [True] and "the same command goes on" in said
