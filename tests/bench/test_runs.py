@@ -22,7 +22,7 @@ def tiny(**changes: object) -> list[Job]:
         "policy": {"hidden": [16]},
         "rl": {"hidden": [16], "batch": 16},
         "pretrain": {"updates": 20},
-        "schedule": {"warmup_steps": 100, "critic_warmup_updates": 10, "utd": 0.2},
+        "schedule": {"warmup_steps": 100, "critic_warmup_updates": 10, "rewards_before_actor": 0, "utd": 0.2},
         "metrics_every_updates": 10,
     }
     sizes = {"demos": 2, "start_episodes": 1, "final_episodes": 1, "curve": {"episodes": 1, "every_steps": 100}}
