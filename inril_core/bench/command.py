@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         starts = (arguments.starts or starts_folder()).absolute()
         _make_folder(starts, "--starts")
-        with _stopped_by_sigterm():
+        with _stoppable():
             found = runner.run_missing(
                 experiment, jobs, arguments.out, _workers(arguments), starts, arguments.retry_failed
             )
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def _stoppable() -> Iterator[None]:
     """SIGTERM stops like Ctrl-C, so that the processes of the runs end too; also where Ctrl-C is ignored (nohup)."""
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, signal.default_int_handler) for number in signals]
