@@ -37,9 +37,10 @@ class ScheduleConfig(Settings):
         utd: RL updates per ingested environment step, counted from the end of the warm-up.
         warmup_steps: environment steps collected by the pre-trained policy before the first update.
         critic_warmup_updates: critic-only updates at the end of the warm-up, on top of ``utd``.
-        rewards_before_actor: steps with a reward other than 0 that must be among what off-policy critics learn from
-            before the actor is trained. Critics that never saw a reward say noise, and an actor that follows it
-            forgets what it was shown. Not asked where the reward is learned, and of imitation alone.
+        rewards_before_actor: steps with a reward other than 0 that critics must have been given, off-policy those in
+            memory, on-policy those of all full rollouts, before the actor is trained. Critics that never saw a reward
+            say noise, and an actor that follows it forgets what it was shown. Not asked where the reward is learned,
+            and of imitation alone.
         budget_steps: environment steps after which the run is over.
         actor_lr_end: share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall
             linearly from the first actor update, so that the policy settles.

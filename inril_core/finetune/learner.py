@@ -7,31 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from inril_core import shards
-from inril_core.data.episode import SOURCE_HUMAN, Episode
+from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import (
-    append_line,
-    read_checkpoint,
-    read_lines,
-    write_checkpoint,
-    write_lines,
-)
+from inril_core.finetune.checkpoint import append_line, read_checkpoint, write_checkpoint, write_lines
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.ingest_log import INGEST_LOG_NAME, IngestRecord
 from inril_core.finetune.machine import compiled, precision, usable_device
-from inril_core.finetune.replay import Batch, Replay, join
+from inril_core.finetune.memories import Memories, store
+from inril_core.finetune.replay import Batch, join
 from inril_core.finetune.rollout import Segment, segments
-from inril_core.finetune.transitions import Transitions, transitions
 from inril_core.policies import Policy
 from inril_core.tasks.base import Interface
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
-INGEST_LOG_NAME = "ingest.jsonl"
 _STREAM, _MEASURING_STREAM = 2, 3
 
 
@@ -41,16 +34,6 @@ class Ingested:
 
     steps: int
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class IngestRecord:
-    """One line of the ingest log: before which update an episode came in, and its content."""
-
-    update: int
-    episode_id: str
-    sha256: str
-    steps: int
 
 
 def new_policy(config: FineTuneConfig, interface: Interface, demos: Sequence[Episode]) -> Policy:
@@ -74,12 +57,6 @@ def seeded(config: FineTuneConfig, stream: int) -> torch.Generator:
     """A generator for one purpose, decided by ``config.seed``."""
     digest = hashlib.sha256(f"{config.seed}/{stream}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-def _remember(rows: Sequence[tuple[Replay, Batch]]) -> None:
-    for memory, batch in rows:
-        if len(batch):
-            memory.add(batch)
 
 
 class Learner:
@@ -121,6 +98,7 @@ class Learner:
         self._iterations = 0
         self._iteration_due = 0
         self._rollout: list[Segment] = []
+        self._rollout_rewards = 0
         self._prepared = False
         self.last_metrics: dict[str, float] = {}
         self._log: list[IngestRecord] = []
@@ -142,19 +120,12 @@ class Learner:
         self._base_lrs = {name: adam.lr for name, adam in self._combine.adams.items()}
         rl: Any = config.rl
         self._on_policy = rl.collection == "on_policy"
-        capacity, inputs, action = config.schedule.replay_capacity, policy.input_size, interface.action_size
-        pixels = policy.pixels
-        self._replay = Replay(1 if self._on_policy else capacity, inputs, action * policy.chunk, device, pixels)
-        self._demos = Replay(capacity, inputs, action * policy.chunk, device, pixels)
-        # what is cloned may be cut into other pieces than what is valued: a plan of the base, a correction per step
-        self._clones = self._demos
-        if policy.imitation_chunk != policy.chunk:
-            self._clones = Replay(capacity, inputs, action * policy.imitation_chunk, device, pixels)
+        self.memories = Memories(config, policy, interface.action_size, device)
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:
-                _remember(self._demo_rows(demo, np.ones(demo.steps, bool)))
-        if len(self._demos) == 0:
+                store(self.memories.cut_demonstration(demo))
+        if len(self.memories.demos) == 0:
             raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
 
     # -- data -------------------------------------------------------------------------------------------------
@@ -181,13 +152,10 @@ class Learner:
         aggregate = getattr(self.config.il, "aggregate", None)
         grown = aggregate(episode) if aggregate is not None else None  # may refuse, before anything has changed
         # rows before memory: a base behind a server may give no answer, and the episode may then be ingested again
-        shown = self._demo_rows(*grown) if grown is not None else self._growth(episode)
+        rows = self.memories.cut_training(episode, grown)
         if self._on_policy:
             self._collect(episode)
-        else:
-            rows = self._transitions(episode, self.policy.chunk, self.config.rewards.keep(episode))  # type: ignore[attr-defined]
-            shown.append((self._replay, rows.batch))
-        _remember(shown)
+        store(rows)
         steps = len(episode.actions)
         record = IngestRecord(self.updates, episode.episode_id, episode.sha256, steps)
         self._log.append(record)
@@ -207,31 +175,6 @@ class Learner:
         """Episodes in replay."""
         return len(self._log)
 
-    def _growth(self, episode: Episode) -> list[tuple[Replay, Batch]]:
-        """What of a training episode becomes a demonstration."""
-        growth, human = self.config.schedule.demo_growth, episode.source == SOURCE_HUMAN
-        if "successes" in growth and episode.success:
-            return self._demo_rows(episode, np.ones(episode.steps, bool))
-        return self._demo_rows(episode, human) if "corrections" in growth and human.any() else []
-
-    def _demo_rows(self, episode: Episode, keep: npt.NDArray[np.bool_]) -> list[tuple[Replay, Batch]]:
-        """Memories of demonstrations, each with its rows of an episode."""
-        cut = {
-            id(m): (m, c) for m, c in ((self._clones, self.policy.imitation_chunk), (self._demos, self.policy.chunk))
-        }
-        return [(memory, self._transitions(episode, chunk, keep).batch) for memory, chunk in cut.values()]
-
-    def memories(self) -> list[Replay]:
-        """Where transitions are kept: replay, demonstrations, and what is cloned if that is cut otherwise."""
-        return list({id(memory): memory for memory in (self._replay, self._demos, self._clones)}.values())
-
-    def _transitions(self, episode: Episode, chunk: int, keep: npt.NDArray[np.bool_] | None) -> Transitions:
-        rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]
-        rl: Any = self.config.rl
-        n_steps = getattr(rl, "n_steps", 1) if chunk == 1 else 1
-        known = self.config.rewards.known(episode)  # type: ignore[attr-defined]
-        return transitions(episode, rewards, masks, self.policy, rl.gamma, n_steps, chunk, keep, known)
-
     def _collect(self, episode: Episode) -> None:
         rewards, masks = self.config.rewards.label(episode)  # type: ignore[attr-defined]
         known = self.config.rewards.known(episode)  # type: ignore[attr-defined]
@@ -240,6 +183,7 @@ class Learner:
         self.rejected_steps += rejected
         if self.updates >= self._iteration_due and sum(map(len, self._rollout)) >= self.config.rl.rollout_steps:  # type: ignore[attr-defined]
             self._iteration_due = self.updates + self._rl.begin_iteration(self._rollout)
+            self._rollout_rewards += sum(int(torch.count_nonzero(segment.rewards)) for segment in self._rollout)
             self._rollout = []
 
     def _refuse_other_interface(self, episode: Episode) -> None:
@@ -267,14 +211,13 @@ class Learner:
     @property
     def waits_for_reward(self) -> bool:
         """Whether the actor is not trained because the critics have seen too few rewards to tell good from bad."""
-        waits = not (self._on_policy or self._learned_reward or self.actor_updates) and self._combine.uses_rl
+        waits = self._combine.uses_rl and not (self._learned_reward or self.actor_updates)
         return waits and self.rewarded_steps < self.config.schedule.rewards_before_actor
 
     @property
     def rewarded_steps(self) -> int:
-        """Steps with a reward other than 0 among what off-policy critics learn from."""
-        shown = self._demos.rewarded if getattr(self.config.rl, "demo_share", 0.0) > 0.0 else 0
-        return self._replay.rewarded + shown
+        """Steps with a reward other than 0 among what the critics learn, or have learned (on-policy), from."""
+        return self._rollout_rewards if self._on_policy else self.memories.rewarded
 
     @property
     def may_publish(self) -> bool:
@@ -303,7 +246,7 @@ class Learner:
             ValueError: nothing was ingested yet, or a gradient is not finite.
         """
         if not self._prepared and hasattr(self._rl, "prepare"):
-            self._rl.prepare(self._demos)
+            self._rl.prepare(self.memories.demos)
         self._prepared = True
         with precision(self.config.compute):
             metrics = self._on_policy_step() if self._on_policy else self._off_policy_step()
@@ -331,7 +274,8 @@ class Learner:
             raise ValueError("no rollout is full: ingest episodes before training")
         metrics: dict[str, float] = {}
         batch = self._rl.next_minibatch()
-        trains_actor = self._iterations >= self.config.rl.critic_warmup_iterations  # type: ignore[attr-defined]
+        warm = self._iterations >= self.config.rl.critic_warmup_iterations  # type: ignore[attr-defined]
+        trains_actor = warm and not self.waits_for_reward
         if not self._rl.stopped:
             if self._combine.uses_rl:
                 metrics.update(self._rl.critic_step(batch))
@@ -347,7 +291,7 @@ class Learner:
         for name, lr in self._base_lrs.items():
             self._combine.adams[name].lr = lr * self._lr_share()
         metrics: dict[str, float] = self._combine.step(
-            lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._clones)
+            lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self.memories.clones)
         )
         if "entropy" in metrics:
             self._rl.temperature_step(shards.mean_number(metrics["entropy"]))
@@ -356,7 +300,7 @@ class Learner:
 
     def _end_update(self, batch: Any) -> dict[str, float]:
         metrics: dict[str, float] = self._combine.end_update(
-            lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self._clones)
+            lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self.memories.clones)
         )
         return metrics
 
@@ -372,9 +316,9 @@ class Learner:
     def _batch(self) -> Batch:
         c: Any = self.config.rl
         n_demo = round(c.batch * c.demo_share)
-        batch = self._replay.sample(c.batch - n_demo, self._generator)
+        batch = self.memories.replay.sample(c.batch - n_demo, self._generator)
         if n_demo:
-            batch = join(batch, self._demos.sample(n_demo, self._generator))
+            batch = join(batch, self.memories.demos.sample(n_demo, self._generator))
         refresh = self.policy.refresh
         return replace(
             batch,
@@ -389,7 +333,7 @@ class Learner:
         means["temperature"] = self._rl.temperature
         if "il_loss" not in means:
             with torch.no_grad(), shards.whole():
-                rows = self._clones.first(512)
+                rows = self.memories.clones.first(512)
                 # with noise of its own, so that how often one looks does not move the training's numbers
                 noise = seeded(self.config, _MEASURING_STREAM)
                 means["il_loss"] = float(self._il.loss(rows.observations, rows.actions, noise))
@@ -413,9 +357,7 @@ class Learner:
             "policy": self.policy.state_dict(),
             "rl": self._rl.state(),
             "combine": self._combine.state(),
-            "replay": self._replay.state(),
-            "demos": self._demos.state(),
-            "clones": {} if self._clones is self._demos else self._clones.state(),
+            **self.memories.state(),
             "generator": {"state": self._generator.get_state()},
         }
         facts = {
@@ -426,6 +368,7 @@ class Learner:
             "actor_updates": self.actor_updates,
             "rejected_steps": self.rejected_steps,
             "iterations": self._iterations,
+            "rollout_rewards": self._rollout_rewards,
             "prepared": self._prepared,
             "ingested_steps": self.ingested_steps,
             "log": [vars(record) for record in self._log],
@@ -457,14 +400,12 @@ class Learner:
         self.policy.load_state_dict(parts["policy"])
         self._rl.load(parts["rl"])
         self._combine.load(parts["combine"])
-        self._replay.load(parts["replay"])
-        self._demos.load(parts["demos"])
-        if self._clones is not self._demos:
-            self._clones.load(parts["clones"])
+        self.memories.load(parts)
         self._generator.set_state(parts["generator"]["state"])
         self.updates, self.ingested_steps = facts["updates"], facts["ingested_steps"]
         self.actor_updates, self.rejected_steps = facts["actor_updates"], facts["rejected_steps"]
         self._iterations, self._prepared = facts["iterations"], facts["prepared"]
+        self._rollout_rewards = facts["rollout_rewards"]
         # an iteration that was under way is over: its rollout was of a policy that is no more
         self._iteration_due, self._rollout = self.updates, []
         self._window = facts["window"]
@@ -473,31 +414,3 @@ class Learner:
         write_lines(self.run_dir / INGEST_LOG_NAME, [vars(record) for record in self._log])
         extra: dict[str, Any] = facts["extra"]
         return extra
-
-
-def read_ingest_log(run_dir: Path) -> list[IngestRecord]:
-    """The ingest log of a run, oldest first.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    return [IngestRecord(**line) for line in read_lines(Path(run_dir) / INGEST_LOG_NAME)]
-
-
-def replay_run(learner: Learner, log: Sequence[IngestRecord], episodes: dict[str, Episode], updates: int) -> None:
-    """Give a fresh ``learner`` the episodes of ``log``, each before the update it came before, up to ``updates``.
-
-    With the run's config, initial policy and demonstrations, the outcome is the run's, bit for bit.
-
-    Raises:
-        ConfigError: an episode is missing or its content is not what was ingested.
-    """
-    for record in log:
-        while learner.updates < min(record.update, updates):
-            learner.train_step()
-        episode = episodes.get(record.episode_id)
-        if episode is None or episode.sha256 != record.sha256:
-            raise ConfigError(f"episode {record.episode_id}: missing, or not the content {record.sha256[:12]} ingested")
-        learner.ingest(episode)
-    while learner.updates < updates:
-        learner.train_step()

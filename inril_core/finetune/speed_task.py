@@ -1,11 +1,13 @@
 """A learner with its memory filled, for measuring: what is learned from is noise, what it costs is not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from inril_core.data.episode import Episode
 from inril_core.finetune.config import FineTuneConfig
+from inril_core.finetune.interveners import expert_answers
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, policy_actor, run_episode
 from inril_core.tasks.base import Demonstrator, Outcome, SimpleInterface
@@ -94,4 +96,7 @@ def refill(learner: Learner, task: NoiseTask, steps: int = 300) -> None:
     while learner.ingested_steps < end or learner.updates_due <= learner.updates:
         seed = 1000 + learner.ingested_episodes
         acting = policy_actor(learner.policy, seed, True)
-        learner.ingest(run_episode(task, acting, seed, "train", True, "speed", learner.version))
+        episode = run_episode(task, acting, seed, "train", True, "speed", learner.version)
+        if learner.config.il.asks_expert:
+            episode = replace(episode, expert_actions=expert_answers(task.demonstrator(), episode))
+        learner.ingest(episode)

@@ -1,9 +1,11 @@
 """Asking a policy server: never longer than allowed, and nothing that was made up."""
 
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +63,7 @@ class PolicyClient:
         self.terms, self.counts = terms, Counter[str]()
         self._clock = clock
         self._socket: socket.socket | None = None
+        self._found: Future[list[tuple[str, int]]] | None = None  # where the address is, while it is looked up
         self._decoder = Decoder()
         self._id = 0
         self._silences = 0
@@ -116,7 +119,7 @@ class PolicyClient:
             raise RemoteError(
                 "not_connected", f"policy server {self.terms.address}: not connected; tried again in {wait_s:.2f} s"
             )
-        self._socket = socket.create_connection(split_address(self.terms.address), self._left_s(deadline_s))
+        self._socket = self._reached(deadline_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             hello, _ = self._frame(deadline_s)
@@ -125,6 +128,9 @@ class PolicyClient:
                 self._give_up()
             raise
         t = self.terms
+        if hello.get("type") == "error":
+            self._give_up()
+            raise RemoteError("server", f"policy server {t.address}: {str(hello.get('message'))[:300]}")
         wanted = {"type": "hello", "protocol": PROTOCOL, "observation_size": t.observation_size}
         wanted["action_size"] = t.action_size
         wrong = {key: hello.get(key) for key, value in wanted.items() if hello.get(key) != value}
@@ -137,6 +143,26 @@ class PolicyClient:
                 f"at least {t.rows} are needed",
             )
         self._pause_s, self._silences = t.retry_min_s, 0
+
+    def _reached(self, deadline_s: float) -> socket.socket:
+        """A connection. The resolver of names knows no time-out: it works in a thread of its own, one at a time."""
+        if self._found is None:
+            self._found = Future()
+            threading.Thread(target=_look_up, args=(self.terms.address, self._found), daemon=True).start()
+        try:
+            places = self._found.result(self._left_s(deadline_s))
+        except TimeoutError as error:
+            raise TimeoutError("its name was not resolved in time") from error
+        finally:
+            if self._found.done():
+                self._found = None
+        failed = OSError("its name has no address")
+        for place in places:
+            try:
+                return socket.create_connection(place, self._left_s(deadline_s))
+            except OSError as error:
+                failed = error
+        raise failed
 
     def _left_s(self, deadline_s: float) -> float:
         left_s = deadline_s - self._clock()
@@ -206,3 +232,12 @@ class PolicyClient:
             raise RemoteError(
                 "stale", f"policy server {t.address}: rests on an observation {age_s} s old, at most {t.max_age_s}"
             )
+
+
+def _look_up(address: str, found: "Future[list[tuple[str, int]]]") -> None:
+    host, port = split_address(address)
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found.set_result([(str(place[4][0]), port) for place in places])
+    except OSError as error:
+        found.set_exception(error)

@@ -19,6 +19,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ Plan = Callable[[Array, bool, np.random.Generator], Any]
 """float32[D], explore, noise: float32[chunk or more, A], or that and the age in s of the observation it rests on."""
 
 MAX_CLIENTS = 16
-FRAME_TIMEOUT_S = 30.0  # for the rest of a frame that has begun
+FRAME_TIMEOUT_S = 30.0  # for the rest of a frame that has begun, and for an answer to be taken
+IDLE_S = 60.0  # without a question, after which a client gives way where all places are taken
+GIVES_WAY_S = 1.0  # for the thread of such a client to end
 
 
 class PolicyServer(socketserver.ThreadingTCPServer):
@@ -51,8 +54,16 @@ class PolicyServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(
-        self, function: Plan, address: str, observation_size: int, action_size: int, chunk: int, name: str = ""
+        self,
+        function: Plan,
+        address: str,
+        observation_size: int,
+        action_size: int,
+        chunk: int,
+        name: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.function, self.sizes = function, (observation_size, action_size, chunk)
         self.hello = {
             "type": "hello",
@@ -64,6 +75,7 @@ class PolicyServer(socketserver.ThreadingTCPServer):
         }
         self.turn = threading.Lock()
         self.places = threading.BoundedSemaphore(MAX_CLIENTS)
+        self.waiting: dict[socket.socket, float] = {}  # clients that have nothing to be answered, and since when, s
         try:
             super().__init__(split_address(address), _Connection)
         except (OSError, ValueError) as error:
@@ -74,6 +86,17 @@ class PolicyServer(socketserver.ThreadingTCPServer):
         """HOST:PORT where it listens."""
         host, port = self.server_address[:2]
         return f"{host!s}:{port}"
+
+    def place(self) -> bool:
+        """Take a place for one more client, if need be that of the client that has been idle longest."""
+        if self.places.acquire(blocking=False):
+            return True
+        idle = sorted((since_s, client.fileno(), client) for client, since_s in self.waiting.copy().items())
+        if not idle or self.clock() - idle[0][0] < IDLE_S:
+            return False
+        with contextlib.suppress(OSError):
+            idle[0][2].shutdown(socket.SHUT_RDWR)
+        return self.places.acquire(timeout=GIVES_WAY_S)
 
     def plans(self, header: dict[str, Any], observations: Array) -> tuple[Array, float]:
         """Plans ``[N, chunk or more, A]`` for a question, and the age of the oldest observation behind them.
@@ -108,7 +131,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Answer a client until it hangs up or says what is no frame."""
-        if not self.server.places.acquire(blocking=False):
+        if not self.server.place():
             self._try_to_send(encode({"type": "error", "id": None, "message": f"{MAX_CLIENTS} clients already"}))
             return
         try:
@@ -122,6 +145,7 @@ class _Connection(socketserver.BaseRequestHandler):
         except OSError:
             pass  # the client is gone
         finally:
+            self.server.waiting.pop(self.request, None)
             self.server.places.release()
 
     def _newest(self, decoder: Decoder) -> tuple[dict[str, Any], Array] | None:
@@ -141,16 +165,23 @@ class _Connection(socketserver.BaseRequestHandler):
         return None
 
     def _read(self, decoder: Decoder) -> tuple[dict[str, Any], Array] | None:
-        self.request.settimeout(None)
-        while True:
-            frame = decoder.next()
-            if frame is not None:
-                return frame
+        """The next question; None: the client has hung up, or gave way."""
+        self.server.waiting[self.request] = self.server.clock()
+        deadline_s = None
+        while (frame := decoder.next()) is None:
+            if decoder.begun and deadline_s is None:
+                deadline_s = self.server.clock() + FRAME_TIMEOUT_S
+            left_s = None if deadline_s is None else deadline_s - self.server.clock()
+            if left_s is not None and left_s <= 0.0:
+                raise TimeoutError("the rest of a frame did not come")
+            self.request.settimeout(left_s)
             data = self.request.recv(1 << 16)
             if not data:
                 return None
             decoder.feed(data)
-            self.request.settimeout(FRAME_TIMEOUT_S)
+        del self.server.waiting[self.request]
+        self.request.settimeout(FRAME_TIMEOUT_S)
+        return frame
 
     def _answer(self, header: dict[str, Any], observations: Array) -> bytes:
         number = _id(header)

@@ -59,6 +59,11 @@ class Decoder:
         """Take in what was received."""
         self._bytes += data
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a frame is here and its rest is not."""
+        return bool(self._bytes)
+
     def next(self) -> tuple[dict[str, Any], Array] | None:
         """The next whole frame: header and numbers in its ``shape`` (empty without); None: more bytes are needed.
 

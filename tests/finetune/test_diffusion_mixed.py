@@ -11,14 +11,18 @@ from inril_core.finetune.pretrain import pretrain
 from tests.finetune.planned_point import PlannedPoint
 
 DIFFUSION = {"chunk": 2, "hidden": [16], "denoising_steps": 5, "finetuned_steps": 3, "inference_steps": 2}
-SMALL = {"pretrain.updates": 30, "schedule.budget_steps": 200, "metrics_every_updates": 1}
+SMALL = {
+    "pretrain.updates": 30,
+    "schedule.budget_steps": 200,
+    "schedule.rewards_before_actor": 0,
+    "metrics_every_updates": 1,
+}
 
 
 def settings(name: str) -> FineTuneConfig:
     small: dict[str, object] = dict(SMALL)
     if name == "idql_interleave":
         small |= {
-            "schedule.rewards_before_actor": 0,
             "schedule.warmup_steps": 30,
             "schedule.critic_warmup_updates": 2,
             "rl.batch": 16,

@@ -186,7 +186,8 @@ def test_a_cloned_policy_gets_better(tmp_path) -> None:
 def test_resume_equals_never_having_stopped(tmp_path) -> None:
     """Pins: the frozen copy, the critic or the optimizer left out of a checkpoint."""
     task = PlannedPoint()
-    settings = config(**{"rl.rollout_steps": 30, "rl.epochs": 1, "pretrain.updates": 5, "metrics_every_updates": 1})
+    small = {"rl.rollout_steps": 30, "rl.epochs": 1, "pretrain.updates": 5, "metrics_every_updates": 1}
+    settings = config(**small, **{"schedule.rewards_before_actor": 0})
     demos = collect_demos(task, task.demonstrator(), range(10_000, 10_003))
 
     def make_learner(name: str) -> Learner:

@@ -114,7 +114,7 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
         learner.train_step()  # the critics' warm-up
     base = torch.cat([torch.full_like(p, n.startswith("base.")).reshape(-1) for n, p in policy.named_parameters()]) > 0
     g_rl = learner._rl.actor_gradient(learner._batch())[0].clone()
-    g_il = learner._il.gradient(learner._clones)[0].clone()
+    g_il = learner._il.gradient(learner.memories.clones)[0].clone()
     assert g_rl[base].abs().max() == 0.0 and g_rl[~base].abs().max() > 0.0
     assert g_il[~base].abs().max() == 0.0 and g_il[base].abs().max() > 0.0
     at = [learner._actor.value.clone()]
@@ -123,7 +123,7 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
         at.append(learner._actor.value.clone())
     moved = [(bool((b - a)[base].any()), bool((b - a)[~base].any())) for a, b in zip(at[:-1], at[1:], strict=True)]
     assert moved == [(False, True), (True, True)] * 2
-    stored, drawn = learner._replay.first(1000).observations, learner._batch()
+    stored, drawn = learner.memories.replay.first(1000).observations, learner._batch()
     assert not torch.equal(policy.refresh(stored), stored), "the base has moved since"
     for rows in (drawn.observations, drawn.next_observations):
         assert torch.equal(policy.refresh(rows), rows), "what is learned from shows the base as it is now"

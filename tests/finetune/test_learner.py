@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.learner import Learner, new_policy, read_ingest_log, replay_run
+from inril_core.finetune.ingest_log import read_ingest_log, replay_run
+from inril_core.finetune.learner import Learner, new_policy
 from inril_core.policies.client import RemoteError
 from tests.finetune.point_task import contract, demos, policy_roll, small_config
 
@@ -47,7 +48,7 @@ def test_an_episode_that_a_base_could_not_answer_for_leaves_nothing_and_may_come
     """Pins: half an episode in memory after a server's silence, and then the whole of it once more."""
     learner = make(tmp_path, **{"schedule.demo_growth": ("successes",)})
     episode = dataclasses.replace(policy_roll(learner.policy, 0), success=True)
-    before, whole, calls = [len(m) for m in learner.memories()], learner._transitions, []
+    before, whole, calls = [len(m) for m in learner.memories.all()], learner.memories._cut, []
 
     def silent(*arguments):
         calls.append(arguments)
@@ -55,12 +56,12 @@ def test_an_episode_that_a_base_could_not_answer_for_leaves_nothing_and_may_come
             raise RemoteError("silence", "no answer")
         return whole(*arguments)
 
-    learner._transitions = silent
+    learner.memories._cut = silent
     with pytest.raises(RemoteError):
         learner.ingest(episode)
-    assert [len(m) for m in learner.memories()] == before and not learner.knows(episode.episode_id)
+    assert [len(m) for m in learner.memories.all()] == before and not learner.knows(episode.episode_id)
     assert learner.ingest(episode).steps == len(episode.actions)
-    assert [len(m) - n for m, n in zip(learner.memories(), before, strict=True)] == [len(episode.actions)] * 2
+    assert [len(m) - n for m, n in zip(learner.memories.all(), before, strict=True)] == [len(episode.actions)] * 2
 
 
 @pytest.mark.parametrize("method", ["interleave", "weighted_sum", "rl_only", "il_only"])
@@ -91,7 +92,7 @@ def test_evaluation_never_enters_replay(tmp_path) -> None:
     learner = make(tmp_path)
     given = learner.ingest(policy_roll(learner.policy, 0, purpose="eval"))
     assert given.steps == 0 and "eval" in given.reason
-    assert len(learner._replay) == 0 and learner.ingested_steps == 0
+    assert len(learner.memories.replay) == 0 and learner.ingested_steps == 0
 
 
 def test_another_interface_is_refused(tmp_path) -> None:
@@ -238,6 +239,6 @@ def test_growth_of_the_demonstrations(tmp_path) -> None:
     for growth, gained in ((("corrections",), (2, 0)), (("successes",), (0, 5)), ((), (0, 0))):
         learner = make(tmp_path, **{"schedule.demo_growth": list(growth)})
         for episode, rows_gained in zip((human, success), gained, strict=True):
-            before = len(learner._demos)
+            before = len(learner.memories.demos)
             learner.ingest(episode)
-            assert len(learner._demos) - before == rows_gained
+            assert len(learner.memories.demos) - before == rows_gained

@@ -195,6 +195,7 @@ def config(**changes) -> FineTuneConfig:
             "rl.epochs": 2,
             "rl.minibatches": 2,
             "rl.critic_warmup_iterations": 1,
+            "schedule.rewards_before_actor": 0,
             "schedule.budget_steps": 1000,
             "metrics_every_updates": 4,
             **changes,
@@ -241,6 +242,30 @@ def test_an_iteration_waits_for_its_rollout_and_publishes_only_when_done(tmp_pat
     assert learner.rejected_steps == 6, "what a new version cuts off is counted"
     with pytest.raises(ValueError, match="no rollout is full"):
         learner.train_step()
+
+
+def test_without_a_reward_the_actor_waits_also_on_policy(tmp_path) -> None:
+    """Pins: normalised advantages that blow the noise of a critic without rewards up to full-sized steps."""
+    settings = {"schedule.rewards_before_actor": 2, "rl.critic_warmup_iterations": 0}
+    learner = make_learner(tmp_path, **settings)
+
+    def iteration(learner: Learner, index: int, success: bool) -> None:
+        made = [replace(rollout(learner, 2 * index + i, learner.version)) for i in range(2)]
+        made[0] = replace(made[0], success=success, truncated=not success, rewards=np.float32([0, 0, success]))
+        for episode in made:
+            learner.ingest(episode)
+        while learner.updates < learner.updates_due:
+            learner.train_step()
+
+    iteration(learner, 0, success=False)
+    assert learner.updates == 4 and learner.waits_for_reward and learner.rewarded_steps == 0
+    iteration(learner, 1, success=True)
+    assert learner.actor_updates == 0 and learner.rewarded_steps == 1
+    learner.checkpoint()
+    resumed = make_learner(tmp_path, **settings)
+    resumed.resume()
+    iteration(resumed, 2, success=True)
+    assert resumed.actor_updates > 0 and resumed.rewarded_steps == 2 and not resumed.waits_for_reward
 
 
 def test_the_last_step_of_an_unlabelled_episode_is_rejected(tmp_path) -> None:

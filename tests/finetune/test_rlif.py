@@ -105,10 +105,11 @@ def test_replay_gets_what_is_kept_and_demonstrations_stay(tmp_path, stored: str,
     """Pins: a setting that the learner does not look at, or that empties the demonstrations."""
     settings = small_config("rlif", **{"rewards.store_expert_steps": stored, "rl.gamma": 0.97})
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
-    shown = len(learner._demos)
+    shown = len(learner.memories.demos)
     learner.ingest(episode([P, P, H, H, P, P], False, False))
-    assert len(learner._replay) == rows and len(learner._demos) == shown == sum(d.steps for d in demos() if d.success)
-    rewards = learner._replay.first(10).rewards
+    assert len(learner.memories.replay) == rows
+    assert len(learner.memories.demos) == shown == sum(d.steps for d in demos() if d.success)
+    rewards = learner.memories.replay.first(10).rewards
     assert sorted(rewards.tolist()) == [-1.0] + [0.0] * (rows - 1)
 
 
@@ -116,7 +117,7 @@ def test_an_episode_of_which_nothing_is_kept_adds_nothing(tmp_path) -> None:
     """Pins: a run that ends at the first episode that a human acted from end to end."""
     settings = small_config("rlif", **{"rewards.store_expert_steps": "none", "rl.gamma": 0.97})
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
-    assert learner.ingest(episode([H, H], False, False)).steps == 2 and len(learner._replay) == 0
+    assert learner.ingest(episode([H, H], False, False)).steps == 2 and len(learner.memories.replay) == 0
 
 
 def test_the_reward_of_a_label() -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.finetune import speed
-from inril_core.finetune.speed_task import NoiseTask
+from inril_core.finetune.config import load_config
+from inril_core.finetune.speed_task import NoiseTask, filled_learner, refill
 from tests.finetune.point_task import small_config
 
 
@@ -33,6 +34,16 @@ def test_flops_are_counted_and_failures_named(measured) -> None:
     assert "paired by round: 1.000 (1.000 to 1.000)" in page
     assert "| `broken` | failed: ConfigError" in page and "| `small` | " in page
     assert "| surgery `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
+
+
+def test_a_preset_that_asks_an_expert_is_measured_too(tmp_path) -> None:
+    """Pins: DAgger missing from the page, because noise has nobody to ask."""
+    learner = filled_learner(load_config("dagger").changed(**{"schedule.replay_capacity": 5000}), tmp_path)
+    shown = len(learner.memories.clones)
+    refill(learner, NoiseTask(), 100)
+    assert len(learner.memories.clones) == shown + 100
+    learner.train_step()
+    assert learner.actor_updates == 1
 
 
 def test_memory_is_that_of_what_was_allocated(measured) -> None:

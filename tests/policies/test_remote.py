@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from inril_core.finetune.learner import Learner
 from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import GaussianPolicy, Memory, exploration_rng, policy_config, save_policy
 from inril_core.policies import client as client_module
+from inril_core.policies import server as server_module
 from inril_core.policies.client import PolicyClient, RemoteError, Terms, piece_rows
 from inril_core.policies.server import PolicyServer
 from inril_core.policies.wire import MAX_BODY_BYTES, BadFrame, Decoder, encode
@@ -42,8 +44,10 @@ def plan_of(row: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def served(function: Callable = lambda row, explore, rng: plan_of(row), chunk: int = CHUNK) -> Iterator[PolicyServer]:
-    with PolicyServer(function, "127.0.0.1:0", D, A, chunk) as server:
+def served(
+    function: Callable = lambda row, explore, rng: plan_of(row), chunk: int = CHUNK, **more
+) -> Iterator[PolicyServer]:
+    with PolicyServer(function, "127.0.0.1:0", D, A, chunk, **more) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield server
@@ -249,6 +253,66 @@ def test_it_pauses_longer_and_longer_before_it_connects_again_and_never_waits_fo
         now[0] += 0.9 * pause_s
         refused("not_connected", client)
         now[0] += 0.2 * pause_s
+
+
+def test_a_name_that_is_not_resolved_in_time_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins: a control loop that waits for a name server; one more thread at each question."""
+    go, asked, real = threading.Event(), [], socket.getaddrinfo
+
+    def slow(host, *rest, **more):
+        if host != "policy.lab":
+            return real(host, *rest, **more)
+        asked.append(host)
+        go.wait(PATIENT_S)
+        return real("127.0.0.1", *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with served() as server:
+        port = server.address.rpartition(":")[2]
+        client = PolicyClient(terms(f"policy.lab:{port}", timeout_s=0.01, retry_min_s=0.0, retry_max_s=0.0))
+        refused("connection", client)
+        refused("connection", client)
+        assert asked == ["policy.lab"]
+        go.set()
+        assert client.ask(ROW[None], False, [0], timeout_s=PATIENT_S).shape == (1, CHUNK, A)
+    unknown = PolicyClient(terms("no-such-host.invalid:1", retry_min_s=0.0, retry_max_s=0.0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(socket.gaierror("unknown name")))
+    for _ in range(2):
+        with pytest.raises(RemoteError, match="unknown name"):
+            unknown.ask(ROW[None], False, [0])
+
+
+def test_an_idle_client_gives_way_where_all_places_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins: sixteen forgotten connections that lock the robot out; a client at work that is thrown out."""
+    monkeypatch.setattr(server_module, "MAX_CLIENTS", 2)
+    monkeypatch.setattr(server_module, "GIVES_WAY_S", PATIENT_S)
+    with served() as server:
+        clients = [PolicyClient(terms(server.address, retry_min_s=0.0, retry_max_s=0.0)) for _ in range(3)]
+        for client in clients[:2]:
+            client.ask(ROW[None], False, [0])
+        with pytest.raises(RemoteError, match="2 clients already"):
+            clients[2].ask(ROW[None], False, [0])
+        monkeypatch.setattr(server_module, "IDLE_S", 0.0)
+        clients[0].ask(ROW[None], False, [0])  # the other one has been idle longer
+        clients[2].ask(ROW[None], False, [0])
+        clients[0].ask(ROW[None], False, [0])
+        refused("connection", clients[1])
+
+
+def test_a_frame_that_drips_in_is_given_up_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins: a client that keeps a place for ever with a byte now and then."""
+    monkeypatch.setattr(server_module, "FRAME_TIMEOUT_S", 10.0)
+    six_s_a_look = itertools.count(0.0, 6.0)
+    with (
+        served(clock=six_s_a_look.__next__) as server,
+        socket.create_connection(tuple(server.server_address[:2]), PATIENT_S) as connection,
+    ):
+        decoder = Decoder()
+        while decoder.next() is None:
+            decoder.feed(connection.recv(1 << 16))
+        connection.sendall(b"I")
+        connection.sendall(b"N")
+        assert connection.recv(1) == b""
 
 
 def test_a_client_that_asks_again_is_answered_for_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
