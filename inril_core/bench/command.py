@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     experiment = load_experiment(arguments.experiment)
     jobs = runner.Chosen(arguments.tasks, arguments.methods, arguments.seeds).of(experiment)
+    for path in runner.unread(experiment, arguments.out):
+        print(f"bench: also_read names {path.stem!r}, and there is no {path} (yet)", file=sys.stderr)
     quiet = arguments.list or arguments.report_only or arguments.compare is not None
     jobs = runner.with_task_digests(jobs, must_exist=not quiet)
     if arguments.list:

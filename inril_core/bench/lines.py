@@ -13,6 +13,11 @@ from inril_core.bench.job import Job, Line, line_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import read_lines
 
+RESULTS = frozenset(
+    ("start", "start_successes", "final_successes", "curve", "train", "cosines", "updates", "env_steps")
+    + ("first_update_step", "capped", "fine_tune_s", "learner_s", "updates_per_s", "code", "machine")
+)
+"""What every line of a run that did not fail has beside its settings."""
 _ROUNDED_S = 0.1  # of the times in a line
 
 
@@ -99,7 +104,7 @@ def read_all(paths: Sequence[Path]) -> list[Line]:
 
 class Known:
     """Finished lines by what they were made with. A later line of the same settings replaces an earlier one, except
-    that a failure never replaces a result."""
+    that a failure never replaces a result. One that lacks settings or results (edited by hand) is as if not there."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._lines: dict[tuple[str, str | None], Line] = {}
@@ -110,6 +115,8 @@ class Known:
         """Take in one more."""
         digest = line_digest(line)
         if digest is None or not {"task_digest", "error"} <= line.keys():
+            return
+        if line["error"] is None and not line.keys() >= RESULTS:
             return
         for key in ((digest, line["task_digest"]), (digest, None)):
             if line.get("error") is None or self._lines.get(key, line).get("error") is not None:

@@ -80,6 +80,11 @@ def _also(experiment: Experiment, folder: Path) -> list[Path]:
     return [folder / f"{name}.jsonl" for name in experiment.also_read]
 
 
+def unread(experiment: Experiment, folder: Path) -> list[Path]:
+    """What ``also_read`` names and is not there (yet): perhaps misspelt."""
+    return [path for path in _also(experiment, folder) if not path.exists()]
+
+
 def state(experiment: Experiment, jobs: Sequence[Job], folder: Path) -> State:
     """What of the jobs is done, has failed and is missing, without touching anything.
 

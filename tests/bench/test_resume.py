@@ -1,11 +1,13 @@
 """What is run, what is not run again, and what becomes of failures."""
 
 import dataclasses
+import json
 
 import pytest
 
 from inril_core.bench import runner
 from inril_core.bench.job import Job, line_digest, settings_digest, task_digest
+from inril_core.bench.lines import RESULTS
 from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
 from tests.bench.made import experiment, line
@@ -72,6 +74,23 @@ def test_a_method_may_change_its_name_and_be_read_from_another_file(tmp_path) ->
     fake = Fake()
     state = go(other, tmp_path, fake)
     assert fake.ran == [] and [found["method"] for found in state.lines] == ["m4", "m4"]
+
+
+def test_a_name_that_nothing_can_be_read_from_is_told(tmp_path) -> None:
+    """Pins: a misspelt also_read, and hours of runs done twice."""
+    go(experiment(), tmp_path, Fake())
+    assert runner.unread(experiment(also_read=["made", "maid"]), tmp_path) == [tmp_path / "maid.jsonl"]
+
+
+def test_a_line_that_lost_its_results_is_run_again(tmp_path) -> None:
+    """Pins: a KeyError in the report, long after somebody's editor."""
+    go(experiment(), tmp_path, Fake())
+    path = tmp_path / "made.jsonl"
+    first, *others = path.read_text().splitlines()
+    for name in sorted(RESULTS):
+        poorer = {key: value for key, value in json.loads(first).items() if key != name}
+        path.write_text("\n".join([json.dumps(poorer), *others]) + "\n")
+        assert len(runner.state(experiment(), experiment().jobs(), tmp_path).missing) == 1, name
 
 
 def test_a_failed_run_is_kept_and_only_retried_when_asked(tmp_path) -> None:
