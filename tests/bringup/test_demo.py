@@ -1,5 +1,8 @@
 """Pins: a demo that was interrupted after a part of it does not start that part again, nor refuses to go on."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,32 @@ def test_a_finished_plan_is_not_started_again(tmp_path: Path, monkeypatch: pytes
     assert len(started) == 1
     demo._graph("finetune", {"run_dir": tmp_path, "plan": plan + ",train:60:seconds,eval:1:episodes"})
     assert len(started) == 2
+
+
+CHILD = """
+import signal, sys
+def told(number, frame):
+    print("told", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, told)
+print("ready", flush=True)
+signal.pause()
+"""
+PARENT = f"""
+import sys
+from inril_bringup.demo import _run_child
+try:
+    sys.exit(_run_child([sys.executable, "-c", {CHILD!r}]))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_what_ends_the_demo_ends_its_graph_in_order(number: signal.Signals) -> None:
+    """Pins: an arm that goes on moving after `inril demo` was killed."""
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
+        parent.send_signal(number)
+        rest, _ = parent.communicate(timeout=30.0)  # until the child has ended, too: it has the other end of the pipe
+    assert rest == "told\n" and parent.returncode == (-9 if number == signal.SIGKILL else 130)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from inril_bringup.programs import die_with_parent
 from inril_core.errors import ConfigError
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.run import open_run
@@ -126,14 +127,35 @@ def _inril(*words: str) -> None:
 
 
 def _run_child(command: Sequence[str]) -> int:
-    child = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    """Run a command to its end. Whatever ends us ends it in order: Ctrl-C, SIGTERM, a closed terminal, kill -9."""
+    told: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: object) -> None:
+        told.append(number)
+        if child is not None:
+            child.send_signal(signal.SIGTERM)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = [signal.signal(number, pass_on) for number in numbers]
     try:
-        return child.wait()
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        child = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent(number=signal.SIGTERM))
+        if told:  # between the two lines above
+            child.send_signal(signal.SIGTERM)
+        code = child.wait()
     except KeyboardInterrupt:
         # The terminal has sent Ctrl-C to the child as well: it is stopping in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        child.wait()
+        if child is not None:
+            child.wait()
         raise
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if told:
+        raise KeyboardInterrupt
+    return code
 
 
 def _title(number: int, text: str) -> None:

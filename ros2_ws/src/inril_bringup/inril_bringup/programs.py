@@ -96,13 +96,13 @@ def programs_of(graph: ResolvedGraph) -> list[Program]:
     return programs
 
 
-def die_with_parent(nice: int) -> Callable[[], None]:
-    """What a child does between fork and exec: be killed when the supervisor dies, and be nice."""
+def die_with_parent(nice: int = 0, number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+    """What a child does between fork and exec: be sent ``number`` when its parent dies, and be nice."""
     parent = os.getpid()
 
     def prepare() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # the supervisor died before prctl could notice it
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        if os.getppid() != parent:  # the parent died before prctl could notice it
             os._exit(1)
         if nice:
             os.nice(nice)
