@@ -12,6 +12,8 @@ from inril_core import shards
 from inril_core.finetune.frames import Frames, Shift, to_bytes
 from inril_core.policies.encoder import PixelColumns
 
+NO_ACTION = 2.0  # beyond any action: those are in [-1, 1], and standing still is one of them
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -26,7 +28,7 @@ class Batch:
     rewards: Tensor  # [B], discounted sum over the n steps
     discounts: Tensor  # [B]
     next_observations: Tensor  # [B, D_in]
-    next_actions: Tensor  # [B, chunk * A], executed from next_observations on; zeros where nothing followed
+    next_actions: Tensor  # [B, chunk * A], executed from next_observations on; NO_ACTION where nothing followed
     demos: int = 0
 
     def __len__(self) -> int:

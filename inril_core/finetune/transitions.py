@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from inril_core.data.episode import Episode
-from inril_core.finetune.replay import Batch
+from inril_core.finetune.replay import NO_ACTION, Batch
 from inril_core.policies import Policy
 
 Array = npt.NDArray[np.float32]
@@ -113,8 +113,8 @@ def transitions(
 def _chunks(
     actions: np.ndarray, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], chunk: int
 ) -> torch.Tensor:
-    """Actions ``[N, chunk * A]`` from each start, the last one before its end repeated; zeros if there is none."""
+    """Actions ``[N, chunk * A]`` from each start, the last one before its end repeated; NO_ACTION if there is none."""
     rows = np.minimum(starts[:, None] + np.arange(chunk)[None, :], ends[:, None] - 1)
     picked = actions[np.maximum(rows, 0)]
-    picked[starts >= ends] = 0.0
+    picked[starts >= ends] = NO_ACTION
     return torch.from_numpy(picked.reshape(len(starts), chunk * actions.shape[1]))

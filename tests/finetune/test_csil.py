@@ -13,7 +13,7 @@ from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.pretrain import pretrain
-from inril_core.finetune.replay import Batch, Replay
+from inril_core.finetune.replay import NO_ACTION, Batch, Replay
 from inril_core.finetune.rewards.csil import Config as RewardConfig
 from inril_core.finetune.rewards.csil import gaussian_kl, nominal_bound
 from inril_core.finetune.transitions import transitions
@@ -298,8 +298,23 @@ def test_a_demonstration_is_never_continued_by_the_next_one() -> None:
     config, policy = small(**{"rewards.ending": "bootstrap"}), policy_config(HETSTAT).build(4, 6)
     first, second = (make_episode(np.full((4, 4), v), np.full((3, 6), v / 10), True) for v in (1.0, 2.0))
     rows = replay_of([first, second], config, policy).first(10)
-    assert rows.discounts.tolist()[2] > 0.0 and (rows.next_actions[2] == 0.0).all()
+    assert rows.discounts.tolist()[2] > 0.0 and (rows.next_actions[2] == NO_ACTION).all()
     torch.testing.assert_close(rows.next_actions[:2], torch.full((2, 6), 0.1))
+
+
+def test_standing_still_is_an_action_that_pre_training_goes_on_with(monkeypatch) -> None:
+    """Pins: an all-zero next action (an untouched device) taken for a missing one."""
+    config = small(**{"rewards.ending": "bootstrap", "rl.sarsa_updates": 1})
+    policy = policy_config(HETSTAT).build(4, 6)
+    rl = config.rl.build(policy, FlatParameters(policy.parameters()), torch.Generator().manual_seed(0))
+    rl.reward = config.rewards.model(policy)
+    seen = []
+    monkeypatch.setattr(rl, "_fit", lambda batch, count, following, *_: seen.append((batch, following)))
+    rl.prepare(replay_of([make_episode(np.full((4, 4), 1.0), np.zeros((3, 6)), True)], config, policy))
+    ((batch, following),) = seen
+    last = (batch.next_actions == NO_ACTION).all(1)
+    assert 0 < last.sum() < len(last)
+    assert (following[~last] == 0.0).all() and (following[last] != 0.0).all() and following.abs().max() <= 1.0
 
 
 def test_the_target_distribution_has_the_targets_mean() -> None:

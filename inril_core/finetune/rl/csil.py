@@ -18,7 +18,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
-from inril_core.finetune.replay import Batch, Replay
+from inril_core.finetune.replay import NO_ACTION, Batch, Replay
 from inril_core.finetune.rewards.csil import CoherentReward, copy_of, gaussian_kl
 from inril_core.policies import SquashedGaussian
 from inril_core.policies.squashed import log_density
@@ -145,7 +145,7 @@ class Csil:
             following = self._policy.own(batch.next_observations, batch.next_actions)
             # a demonstration that goes on beyond its last recorded action: what its clone would do
             asked, _ = self._sampled(batch.next_observations)
-            known = (batch.next_actions != 0.0).any(-1, keepdim=True)
+            known = (batch.next_actions != NO_ACTION).any(-1, keepdim=True)
             following = torch.where(known, following, asked)
             self._fit(batch, len(batch), following, torch.zeros_like(batch.rewards), adam)
 
