@@ -44,6 +44,8 @@ class ScheduleConfig(Settings):
         budget_steps: environment steps after which the run is over.
         actor_lr_end: share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall
             linearly from the first actor update, so that the policy settles.
+        demos_in_replay: whether replay begins with the demonstrations, which off-policy critics then learn from like
+            anything else, under the run's own rewards (RLIF). ``rl.demo_share`` gives them a share of each batch.
         demo_growth: what else becomes a demonstration: ``corrections`` (steps with a human in control, as in
             HIL-SERL), ``successes`` (successful training episodes).
     """
@@ -55,6 +57,7 @@ class ScheduleConfig(Settings):
     budget_steps: int = Field(10000, ge=1)
     actor_lr_end: float = Field(1.0, gt=0.0, le=1.0)
     replay_capacity: int = Field(100_000, ge=1)
+    demos_in_replay: bool = False
     demo_growth: tuple[Literal["corrections", "successes"], ...] = ("corrections",)
 
 
@@ -125,6 +128,10 @@ class FineTuneConfig(Settings):
                 "policy.freeze_base to false, or combine.method to 'rl_only'"
             )
         self._refuse_replay_of_a_planning_base()
+        if self.schedule.demos_in_replay and self.rl.collection == "on_policy":  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"schedule.demos_in_replay with rl.method = {self.rl.method!r}, which has no replay; set it to false"
+            )
         if self.schedule.warmup_steps >= self.schedule.budget_steps:
             raise ConfigError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps}: must be below schedule.budget_steps = "

@@ -124,7 +124,7 @@ class Learner:
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:
-                store(self.memories.cut_demonstration(demo))
+                store(self.memories.cut_first(demo))
         if len(self.memories.demos) == 0:
             raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
 
@@ -294,7 +294,7 @@ class Learner:
             lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self.memories.clones)
         )
         if "entropy" in metrics:
-            self._rl.temperature_step(shards.mean_number(metrics["entropy"]))
+            self._rl.actor_stepped(shards.mean_number(metrics["entropy"]))
         self.actor_updates += 1
         return metrics
 

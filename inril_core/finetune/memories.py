@@ -55,6 +55,13 @@ class Memories:
         shown = self.demos.rewarded if getattr(self._config.rl, "demo_share", 0.0) > 0.0 else 0
         return self.replay.rewarded + shown
 
+    def cut_first(self, demo: Episode) -> Rows:
+        """Rows of a demonstration that a run begins with."""
+        rows = self.cut_demonstration(demo)
+        if self._config.schedule.demos_in_replay:
+            rows.append((self.replay, self._cut(demo, self._policy.chunk, None)))
+        return rows
+
     def cut_demonstration(self, episode: Episode, keep: npt.NDArray[np.bool_] | None = None) -> Rows:
         """Rows of the steps ``keep`` (``[T]``; None: all) of an episode that is imitated."""
         keep = np.ones(episode.steps, bool) if keep is None else keep

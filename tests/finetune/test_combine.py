@@ -10,8 +10,8 @@ from inril_core.finetune.methods import method_config
 SIZE = 50
 
 
-def build(values):
-    parameter = torch.nn.Parameter(torch.zeros(SIZE))
+def build(values, size: int = SIZE):
+    parameter = torch.nn.Parameter(torch.zeros(size))
     flat = FlatParameters([parameter])
     return method_config("combine", values).build(flat, 0.01), flat
 

@@ -424,7 +424,7 @@ def test_a_learned_temperature_follows_the_kl() -> None:
     method, _ = make(learn_temperature=True, temperature=0.01)
     for kl, rises in ((5.0, True), (0.0, False)):
         before, method._kl = method.temperature, kl
-        method.temperature_step(0.0)
+        method.actor_stepped(0.0)
         assert (method.temperature > before) == rises
 
 

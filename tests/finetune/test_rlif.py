@@ -107,17 +107,29 @@ def test_replay_gets_what_is_kept_and_demonstrations_stay(tmp_path, stored: str,
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
     shown = len(learner.memories.demos)
     learner.ingest(episode([P, P, H, H, P, P], False, False))
-    assert len(learner.memories.replay) == rows
+    assert len(learner.memories.replay) == shown + rows
     assert len(learner.memories.demos) == shown == sum(d.steps for d in demos() if d.success)
-    rewards = learner.memories.replay.first(10).rewards
-    assert sorted(rewards.tolist()) == [-1.0] + [0.0] * (rows - 1)
+    rewards = learner.memories.replay.first(1000).rewards
+    assert sorted(rewards.tolist()) == [-1.0] + [0.0] * (shown + rows - 1)
+
+
+def test_critics_learn_from_the_demonstrations_too(tmp_path) -> None:
+    """Pins: demonstrations that are kept, and that no critic ever sees."""
+    settings = small_config("rlif", **{"rl.gamma": 0.97})
+    learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
+    learner.ingest(episode([P, P], False, False))
+    shown, drawn = learner.memories.demos.first(1000).observations, learner._batch().observations
+    assert (drawn[:, None] == shown[None]).all(-1).any(1).float().mean() > 0.5
+    with pytest.raises(ConfigError, match="demos_in_replay.*has no replay"):
+        load_config("residual_ppo").changed(**{"schedule.demos_in_replay": True})
 
 
 def test_an_episode_of_which_nothing_is_kept_adds_nothing(tmp_path) -> None:
     """Pins: a run that ends at the first episode that a human acted from end to end."""
     settings = small_config("rlif", **{"rewards.store_expert_steps": "none", "rl.gamma": 0.97})
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
-    assert learner.ingest(episode([H, H], False, False)).steps == 2 and len(learner.memories.replay) == 0
+    assert learner.ingest(episode([H, H], False, False)).steps == 2
+    assert len(learner.memories.replay) == sum(d.steps for d in demos() if d.success)
 
 
 def test_the_reward_of_a_label() -> None:

@@ -146,7 +146,8 @@ class Interleave(Combiner):
         self.config = config
         size = flat.value.numel()
         self.adams = {"rl": Adam(size, rl_lr), "il": Adam(size, config.il_lr)}
-        self._ratio = AdaptiveRatio(config.m_min, config.m_max)
+        self._ratio = AdaptiveRatio(config.m_min, config.m_max, config.smoothness)
+        self._adaptive = config.rl_per_il == "adaptive"
         self._updates = 0  # RL updates since the last insertion
         self._steps = 0  # and actor steps
 
@@ -158,6 +159,8 @@ class Interleave(Combiner):
     def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
         """See `Combiner.step`."""
         gradient, metrics = rl()
+        if self._adaptive:
+            self._ratio.saw(gradient)
         if self.config.projected == "rl":
             g_rl = gradient.clone()
             g_il, il_metrics = il()
@@ -179,7 +182,7 @@ class Interleave(Combiner):
         for _ in range(self.config.il_steps):
             metrics.update(self._il_step(rl, il))
         self._updates = self._steps = 0
-        if self.config.rl_per_il == "adaptive":
+        if self._adaptive:
             metrics["rl_per_il"] = float(self.rl_per_il)
         return metrics
 
@@ -206,8 +209,8 @@ class Interleave(Combiner):
         if shared:  # but where RL has none: dividing by nothing is no step
             step = torch.where(adam_other.second > 0.0, adam_other.precondition(g_in), step)
         before = g if c.project == "gradient" else step
-        if own == "il" and c.rl_per_il == "adaptive":
-            self._measure(angle, step, other)
+        if own == "il" and self._adaptive:
+            self._ratio.measured(adam.lr * step, other, c.il_steps, self._steps / max(self._updates, 1))
         if c.project == "step":
             reference = other if c.reference == "gradient" else adam_other.precondition(other)
             step = project(step, reference)
@@ -222,15 +225,8 @@ class Interleave(Combiner):
 
     def _take(self, loss: str, step: Tensor) -> None:
         self.flat.value.sub_(step, alpha=self.adams[loss].lr)
-
-    def _measure(self, angle: float, il_step: Tensor, g_rl: Tensor) -> None:
-        """Both sides of the adaptive ratio, see `inril_core.finetune.adaptive_ratio`."""
-        rl_lr, il_lr, smoothness = self.adams["rl"].lr, self.adams["il"].lr, self.config.smoothness
-        rl_step = self.adams["rl"].precondition(g_rl)
-        il_length, rl_length, length = (float(torch.linalg.vector_norm(v)) for v in (il_step, rl_step, g_rl))
-        rise = -il_lr * angle * il_length * length + 0.5 * smoothness * (il_lr * il_length) ** 2
-        fall = rl_lr * float(torch.dot(rl_step, g_rl)) - 0.5 * smoothness * (rl_lr * rl_length) ** 2
-        self._ratio.measured(self.config.il_steps * rise, fall * self._steps / max(self._updates, 1))
+        if loss == "rl" and self._adaptive:
+            self._ratio.took(self.adams[loss].lr * step)
 
     def _refuse_shared_parameters(self, g_il: Tensor) -> None:
         both = int(((self.adams["rl"].second > 0.0) & (g_il != 0.0)).sum())
@@ -240,10 +236,11 @@ class Interleave(Combiner):
     def state(self) -> dict[str, Tensor]:
         """See `Combiner.state`."""
         counts = torch.tensor([self._updates, self._steps])
-        return {**super().state(), "counts": counts, "ratio": self._ratio.state()}
+        ratio = {f"ratio.{name}": t for name, t in self._ratio.state().items()}
+        return {**super().state(), "counts": counts, **ratio}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """See `Combiner.load`."""
         super().load(state)
         self._updates, self._steps = (int(n) for n in state["counts"])
-        self._ratio.load(state["ratio"])
+        self._ratio.load({name: state[f"ratio.{name}"] for name in ("means", "falls", "step")})

@@ -50,7 +50,8 @@ class Config(RewardConfig):
             intervenes any more; ``failure``: with ``zero_one``, since no more rewards come; ``never``. The other two
             pairs would pay for dying early, or for not succeeding, and are refused. Time limits always bootstrap.
         store_expert_steps: which human steps of training episodes enter replay, with reward 0 (or 1): ``all`` (the
-            paper), ``last`` of each takeover (what the authors' code comes to), ``none``. Demonstrations always do.
+            paper), ``last`` of each takeover (what the authors' code comes to), ``none``. Demonstrations do with
+            ``schedule.demos_in_replay``.
     """
 
     method: Literal["rlif"]

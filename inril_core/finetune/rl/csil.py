@@ -253,7 +253,7 @@ class Csil:
         metrics = {"rl_loss": loss.item(), "q_policy": q.item(), "prior_kl": self._kl, "entropy": entropy}
         return self._actor.gradient(loss), metrics
 
-    def temperature_step(self, entropy: float) -> None:
+    def actor_stepped(self, entropy: float) -> None:
         """One SGD step of a learned temperature: up while the KL of the last actor step is above its target."""
         if self.config.learn_temperature:
             change = self.config.temperature_lr * (self._kl - self._kl_target)

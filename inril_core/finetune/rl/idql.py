@@ -142,8 +142,8 @@ class Idql:
         loss = errors.mean()
         return self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics}
 
-    def temperature_step(self, entropy: float) -> None:
-        """There is none."""
+    def actor_stepped(self, entropy: float) -> None:
+        """Nothing follows the actor's step."""
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""

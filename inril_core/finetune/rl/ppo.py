@@ -172,8 +172,8 @@ class OnPolicy:
             self.stopped = True
         return loss, {"rl_loss": loss.item(), "kl": kl, "clipped": clipped_share}
 
-    def temperature_step(self, entropy: float) -> None:
-        """There is none."""
+    def actor_stepped(self, entropy: float) -> None:
+        """Nothing follows the actor's step."""
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors; between iterations there is no rollout to keep."""

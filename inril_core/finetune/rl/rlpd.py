@@ -37,8 +37,8 @@ class Config(MethodConfig):
             Q / mean |Q| (TD3+BC, arXiv 2106.06860, eq. 5; its lambda of 2.5 is a weight of 0.4). It keeps the actor
             where the critics have seen actions: without it a cloned policy collapses at its first updates.
             0: plain RLPD.
-        behaviour_weight_end, behaviour_decay_steps: the weight falls linearly to this end over so many actor gradients,
-            as the critics come to know what the policy does.
+        behaviour_weight_end, behaviour_decay_steps: the weight falls linearly to this end over so many updates of
+            the actor, as the critics come to know what the policy does.
     """
 
     method: Literal["rlpd"]
@@ -174,7 +174,6 @@ class Rlpd:
         # without a temperature its graph is a sixth of the small operations, for nothing
         loss = (self.temperature * log_prob - value).mean() if self.temperature > 0.0 else -value.mean()
         weight = self.behaviour_weight
-        self._actor_steps += 1
         if weight > 0.0:
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
             distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
@@ -183,8 +182,12 @@ class Rlpd:
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
         return self._actor.gradient(loss), metrics
 
-    def temperature_step(self, entropy: float) -> None:
-        """One step of a learned temperature towards the target entropy (SAC eq. 18, on its logarithm)."""
+    def actor_stepped(self, entropy: float) -> None:
+        """After the actor's step of an update, however many gradients that took.
+
+        A learned temperature takes one towards the target entropy (SAC eq. 18, on its logarithm).
+        """
+        self._actor_steps += 1
         if self.config.learn_temperature:
             gradient = torch.tensor([self.temperature * (entropy - self._target_entropy)])
             step = self._temperature_adam.direction(gradient)
