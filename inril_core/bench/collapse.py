@@ -14,6 +14,7 @@ SLOWER = 1.3
 HEAD = (
     "method",
     "largest drop on any seed, points",
+    f"largest fall after {100 * measures.REACHED:.0f} %",
     f"thousand steps to {100 * RATE:.0f} %",
     "over the fastest",
     "bounds kept",
@@ -21,7 +22,9 @@ HEAD = (
 TEXT = (
     f"Bounds: no seed's learning curve falls more than {DROP_POINTS:.0f} points below its first point, and one of its "
     f"evaluations reaches {100 * RATE:.0f} % on every seed, on average within {SLOWER} times the steps of the fastest "
-    "method that reaches it on every seed. Means are IQMs; ≥: a run that never got there counts with all its steps."
+    "method that reaches it on every seed. A fall from a height above the start breaks no bound and stands beside it. "
+    "Steps here are those of the evaluations alone. Means are IQMs; ≥: a run that never got there counts with all its "
+    "steps."
 )
 
 
@@ -32,6 +35,7 @@ def rows(groups: Mapping[str, Sequence[Line]]) -> list[list[str]]:
     arrived = [means[method] for method, found in steps.items() if all(s.reached for s in found)]
     table = []
     for method, lines in groups.items():
+        falls = [fall for fall in map(measures.drop_after_reaching, lines) if fall is not None]
         drop = max(100.0 * measures.worst_drop(line) for line in lines)
         missed = sum(not s.reached for s in steps[method])
         ratio = means[method] / min(arrived) if arrived else float("nan")
@@ -47,8 +51,9 @@ def rows(groups: Mapping[str, Sequence[Line]]) -> list[list[str]]:
             [
                 method,
                 f"{drop:.0f}",
+                f"{100 * max(falls):.0f}" if falls else "–",
                 f"{'≥ ' * bool(missed)}{means[method]:.1f}",
-                f"{ratio:.2f}" if arrived else "–",
+                f"{'≥ ' * bool(missed)}{ratio:.2f}" if arrived else "–",
                 f"no: {', '.join(broken)}" if broken else kept,
             ]
         )

@@ -4,14 +4,15 @@ from inril_core.bench.measures import REACHED, TRAINING_WINDOW_EPISODES
 from inril_core.bench.statistics import MIN_SEEDS
 
 CURVES = (
-    "Solid: evaluations, interquartile mean and its 95 % interval; thin: single seeds; dashed: training episodes of "
-    "all seeds, which explore; grey: the method that the others are compared with; dotted: the first update."
+    f"Solid: evaluations, interquartile mean, with its 95 % interval from {MIN_SEEDS} seeds on; thin: single seeds; "
+    "dashed: training episodes of all seeds, which explore; grey: the method that the others are compared with; "
+    "dotted: the first update."
 )
 
 COLUMNS = f"""\
-* *Fine-tuned*: interquartile mean over the seeds (of up to three: the mean) with its 95 % bootstrap interval over
-  seeds, stratified by task (rliable). Of few seeds such an interval is too narrow. *All episodes*: successes of all
-  seeds together with the 95 % Wilson interval, blind to the spread between seeds.
+* *Fine-tuned*: interquartile mean over the seeds (of up to three: the mean), from {MIN_SEEDS} seeds on with its 95 %
+  bootstrap interval over seeds, stratified by task (rliable). *All episodes*: successes of all seeds together with the
+  95 % Wilson interval, blind to the spread between seeds.
 * *Worst drop*: the first point of the learning curve (the cloned policy, before the first update) minus its lowest
   later point, in percentage points; 0: never below. The curve has starts of its own, which may be harder or easier than
   the evaluation's. The largest seed stands first. *In training episodes*, which explore: the rate before the first
@@ -23,9 +24,10 @@ COLUMNS = f"""\
   all training and evaluation episodes in the last W steps, with W the distance of two evaluations.
 * *Failed episodes until 90 %*: training episodes after the warm-up that did not succeed, until 90 % for good; ≥: it was
   not reached, all are counted.
-* *Against*: pairs of one task and seed. A ratio below 1 means fewer steps; a run that never got there counts with all
-  its steps. Bold names the better one. `--compare` says why it cannot tell: fewer than {MIN_SEEDS} seeds, an interval
-  that contains the tie, or a method that never got there. The intervals are not corrected for the number of
-  comparisons.
-* *Minutes*: fine-tuning with the evaluations of its curve. *updates/s*: in the learner alone, one thread.
+  Where somebody helps in training episodes, both tell of policy and helper together: look at the learning curve.
+* *Against*: means over pairs of one task and seed (not IQMs). A ratio below 1 means fewer steps; a run that never got
+  there counts with all its steps; *points more*, *points less drop*: above 0 is better than the baseline. Bold names
+  the better one. `--compare` says why it cannot tell: fewer than {MIN_SEEDS} seeds, an interval that contains the tie,
+  or a method that never got there. The intervals are not corrected for the number of comparisons.
+* *Minutes*: fine-tuning with the evaluations of its curve. *updates/s*: in the learner alone, one thread; –: not noted.
 """

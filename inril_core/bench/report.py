@@ -46,20 +46,32 @@ def write_report(experiment: Experiment, state: State, folder: Path, command: st
 
 def _how(experiment: Experiment, state: State) -> list[str]:
     total = len(state.lines) + len(state.failed) + len(state.missing)
-    seeds = len(experiment.seeds)
+    planned = len(experiment.seeds)
+    done = [
+        sum((line["task"], line["method"]) == (task, method) for line in state.lines)
+        for task in experiment.tasks
+        for method in experiment.methods
+    ]
+    seeds = f"{planned} seed{'s' * (planned != 1)} per method"
+    if min(done) < planned:
+        seeds += f" planned, {_from_to(min(done), max(done))} done"
     few = (
         ""
-        if seeds >= statistics.MIN_SEEDS
-        else f" With {seeds} no difference is concluded ({statistics.MIN_SEEDS} are needed)."
+        if min(done) >= statistics.MIN_SEEDS
+        else f" With fewer than {statistics.MIN_SEEDS} no difference is concluded and no interval given."
     )
     text = (
         f"{len(state.lines)} of {total} runs are finished"
         + (f", {len(state.failed)} failed" if state.failed else "")
-        + f". {seeds} seed{'s' * (seeds != 1)} per method; each draws its own demonstrations, networks and training "
-        f"starts, the same for every method.{few} Before and after: acting by the mode on starts that no other part of "
-        "the run uses. The weights are the last ones, none are selected."
+        + f": {seeds}. Each seed draws its own demonstrations, networks and training starts, the same for every "
+        f"method.{few} Before and after: acting by the mode on starts that no other part of the run uses. The weights "
+        "are the last ones, none are selected."
     )
     return [text]
+
+
+def _from_to(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _task(experiment: Experiment, groups: Groups, folder: Path, stem: str) -> tuple[list[str], list[Path]]:
@@ -72,7 +84,7 @@ def _task(experiment: Experiment, groups: Groups, folder: Path, stem: str) -> tu
     text = [_shared(groups), "", *_result_table(groups), "", f"![results]({pictures['results'].name})", ""]
     text += [f"![learning curves]({pictures['curves'].name})", "", glossary.CURVES, ""]
     text += ["### On the way", "", *_way_table(groups), "", _chance(groups), ""]
-    text += ["### No collapse", "", *_table(collapse.HEAD, collapse.rows(groups)), "", collapse.TEXT, ""]
+    text += ["### Never far below the start", "", *_table(collapse.HEAD, collapse.rows(groups)), "", collapse.TEXT, ""]
     if experiment.baseline is not None and experiment.baseline in groups and len(groups) > 1:
         text += [f"### Against {experiment.baseline}", "", *_versus_table(groups, experiment.baseline), ""]
     if any("returns" in line for lines in groups.values() for line in lines):
@@ -225,7 +237,7 @@ def _versus_table(groups: Groups, baseline: str) -> list[str]:
             versus.improvement(names, a, b),
             versus.drop_difference(names, a, b),
         ]
-        rows.append([method, *(f"{interval(f.estimate)}: {_verdict(f)}" for f in findings)])
+        rows.append([method, *(f"{interval(f.estimate)}{_verdict(f)}" for f in findings)])
     return _table(
         [
             "method",
@@ -240,7 +252,9 @@ def _versus_table(groups: Groups, baseline: str) -> list[str]:
 
 
 def _verdict(finding: versus.Finding) -> str:
-    return "cannot tell" if finding.winner is None else f"**{finding.winner}**"
+    if finding.estimate is None or finding.estimate.n < statistics.MIN_SEEDS:
+        return ""
+    return ": cannot tell" if finding.winner is None else f": **{finding.winner}**"
 
 
 def _return_table(groups: Groups) -> list[str]:
@@ -273,7 +287,11 @@ def _not_there(state: State) -> list[str]:
         rows = [[r["task"], r["method"], str(r["seed"]), f"FAILED: {str(r['error'])[:300]}"] for r in state.failed]
         text += ["## Failed runs", "", *_table(["task", "method", "seed", "error"], rows), ""]
     if state.missing:
-        text += [f"Not run yet: {', '.join(job.label for job in state.missing)}.", ""]
+        runs: dict[str, list[str]] = {}
+        for job in state.missing:
+            runs.setdefault(f"{job.task} {job.method}", []).append(str(job.seed))
+        listed = "; ".join(f"{run} seed {', '.join(seeds)}" for run, seeds in runs.items())
+        text += [f"Not run yet: {listed}.", ""]
     return text
 
 

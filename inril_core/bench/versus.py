@@ -123,9 +123,9 @@ def sentence(finding: Finding) -> str:
 
 
 def interval(estimate: Estimate | None, digits: int = 2) -> str:
-    """``value [low, high]``."""
+    """``value [low, high]``; of fewer than `MIN_SEEDS` runs the value alone."""
     if estimate is None:
         return "-"
-    if estimate.low != estimate.low:  # NaN: one run
+    if estimate.n < MIN_SEEDS:
         return f"{estimate.value:.{digits}f}"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

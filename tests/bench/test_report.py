@@ -5,9 +5,11 @@ import pytest
 pytest.importorskip("rliable", reason="the extra `bench` is not installed")
 from inril_core.bench import command, statistics  # noqa: E402
 from inril_core.bench.lines import compact  # noqa: E402
+from inril_core.bench.measures import lowest  # noqa: E402
+from inril_core.bench.plots import evaluations  # noqa: E402
 from inril_core.bench.report import write_report  # noqa: E402
 from inril_core.bench.runner import State  # noqa: E402
-from tests.bench.made import experiment, line  # noqa: E402
+from tests.bench.made import CURVE, experiment, line  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +30,32 @@ def test_report_holds_every_number(tmp_path) -> None:
     made = experiment()
     lines = [line(job, {"interleave": 97, "rl_only": 60}[job.method] + job.seed) for job in made.jobs()]
     text = page(made, lines, tmp_path)
-    assert "4 of 4 runs are finished" in text and "With 2 no difference is concluded" in text
-    assert "| interleave | 2 | 40.0 | 97.5 [97.0, 98.0] | 97.5 [94.3, 98.9] | 40 → 97, 40 → 98 |" in text
-    assert "| rl_only | 2 | 40.0 | 60.5 [" in text
-    assert "| interleave | 20 (20, 20) |" in text and "37.50 [37.00, 38.00]: cannot tell" not in text
-    assert "37.00 [37.00, 37.00]: cannot tell" in text  # paired: every seed ends 37 points higher, two are too few
+    assert "4 of 4 runs are finished: 2 seeds per method. " in text
+    assert "With fewer than 5 no difference is concluded and no interval given." in text
+    assert "| interleave | 2 | 40.0 | 97.5 | 97.5 [94.3, 98.9] | 40 → 97, 40 → 98 |" in text
+    assert "| rl_only | 2 | 40.0 | 60.5 | " in text
+    assert "| interleave | 20 (20, 20) |" in text
+    assert "| 37.00 | 1.00 | 0.00 |" in text  # paired: every seed ends 37 points higher, two are too few for a verdict
     assert "`inril bench x.yaml` on p (2 cores" in text and "0123456789ab" in text and "`made.jsonl`" in text
+
+
+def test_from_five_seeds_on_there_are_intervals_and_verdicts(tmp_path) -> None:
+    made = experiment(seeds=5)
+    lines = [line(job, {"interleave": 97, "rl_only": 60}[job.method] - job.seed) for job in made.jobs()]
+    text = page(made, lines, tmp_path)
+    assert "no difference is concluded" not in text and "| interleave | 5 | 40.0 | 95.0 [9" in text
+    assert "| 37.00 [37.00, 37.00]: **interleave** | 1.00 [1.00, 1.00]: **interleave** | 0.00 [" in text
+
+
+def test_the_curves_drawn_are_the_evaluations(tmp_path) -> None:
+    """Pins: curves resampled between their points, which hides how far they fell."""
+    low = [[1000, 10, 25], [2013, 1, 25], [3000, 20, 25], [4000, 25, 25]]
+    lines = [line(job, curve=low if job.seed else CURVE) for job in experiment().jobs() if job.method == "rl_only"]
+    steps, rates = evaluations(lines)
+    assert rates.tolist() == [[0.4, 0.2, 0.8, 1.0], [0.4, 0.04, 0.8, 1.0]] and steps[1] == 2006.5
+    assert min(rates[1]) == lowest(lines[1])
+    lines[0]["curve"] = CURVE[:2]  # stopped early
+    assert evaluations(lines)[1].shape == (2, 2)
 
 
 def test_failed_and_missing_runs_are_on_the_page(tmp_path) -> None:
@@ -43,7 +65,8 @@ def test_failed_and_missing_runs_are_on_the_page(tmp_path) -> None:
     text = page(made, [line(jobs[0])], tmp_path, [line(jobs[1], error="ValueError: a | b")], jobs[2:])
     assert "1 of 4 runs are finished, 1 failed" in text
     assert "| insert_leg | rl_only | 0 | FAILED: ValueError: a / b |" in text
-    assert "Not run yet: insert_leg interleave seed 1, insert_leg rl_only seed 1." in text
+    assert "2 seeds per method planned, 0 to 1 done." in text
+    assert "Not run yet: insert_leg interleave seed 1; insert_leg rl_only seed 1." in text
 
 
 def test_nothing_done_yet_is_a_page_too(tmp_path) -> None:
@@ -71,12 +94,12 @@ def test_the_bounds_on_a_collapse_are_told_for_each_method(tmp_path) -> None:
     }
     train = [[step, 1] for step in (1000, 2000, 3000, 4000)]
     text = page(made, [line(job, curve=curves[job.method], train=train) for job in made.jobs()], tmp_path)
-    assert "| fast | 0 | 2.0 | 1.00 | **yes** |" in text
+    assert "| fast | 0 | 0 | 2.0 | 1.00 | **yes** |" in text
     few = page(made, [line(job, curve=curves[job.method], train=train) for job in made.jobs()[:8]], tmp_path)
-    assert "| fast | 0 | 2.0 | 1.00 | so far (2 seeds) |" in few
-    assert "| late | 0 | 4.0 | 2.00 | no: 2.0 times the steps |" in text
-    assert "| fell | 12 | 3.0 | 1.50 | no: fell 12 points, 1.5 times the steps |" in text
-    assert "| never | 0 | ≥ 4.0 | 2.00 | no: 5 of 5 seeds missed 95 % |" in text
+    assert "| fast | 0 | 0 | 2.0 | 1.00 | so far (2 seeds) |" in few
+    assert "| late | 0 | 0 | 4.0 | 2.00 | no: 2.0 times the steps |" in text
+    assert "| fell | 12 | 0 | 3.0 | 1.50 | no: fell 12 points, 1.5 times the steps |" in text
+    assert "| never | 0 | – | ≥ 4.0 | ≥ 2.00 | no: 5 of 5 seeds missed 95 % |" in text
 
 
 def test_several_tasks_have_a_part_each_and_one_together(tmp_path) -> None:
@@ -87,7 +110,7 @@ def test_several_tasks_have_a_part_each_and_one_together(tmp_path) -> None:
     assert (
         "## insert_leg" in text and "## gym:Hopper-v5" in text and (tmp_path / "made_gym_hopper_v5_curves.png").exists()
     )
-    assert "100.0 → 900.0" in text and "## All tasks" in text and "| rl_only | 97.0 [97.0, 97.0] |" in text
+    assert "100.0 → 900.0" in text and "## All tasks" in text and "| rl_only | 97.0 |" in text
 
 
 def test_runs_stopped_early_and_unequal_budgets_are_told(tmp_path) -> None:
