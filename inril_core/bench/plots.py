@@ -91,8 +91,8 @@ def results(groups: Groups, colour: Mapping[str, str], path: Path) -> None:
     steps.set_xlim(0, 1.05 * steps.get_xlim()[1])
     _thousands(steps)
     final.set_title("success, %: before (ring), after (IQM)", fontsize=9)
-    drop.set_title(f"worst drop, points: seeds, mean; dotted: {DROP_POINTS:.0f}", fontsize=9)
-    steps.set_title("thousand steps to 90 % for good (ring: not reached)", fontsize=9)
+    drop.set_title(f"worst drop, points (mean; dotted: {DROP_POINTS:.0f})", fontsize=9)
+    steps.set_title("thousand steps to 90 % for good (ring: never)", fontsize=9)
     for axes in (final, drop, steps):
         axes.grid(axis="x", color="0.92")
         axes.set_axisbelow(True)

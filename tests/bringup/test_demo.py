@@ -35,13 +35,11 @@ def test_a_finished_plan_is_not_started_again(tmp_path: Path, monkeypatch: pytes
 
 
 CHILD = """
-import signal, sys
-def told(number, frame):
-    print("told", flush=True)
-    sys.exit(0)
-signal.signal(signal.SIGTERM, told)
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("ready", flush=True)
-signal.pause()
+signal.sigwait([signal.SIGTERM])
+print("told", flush=True)
 """
 PARENT = f"""
 import sys

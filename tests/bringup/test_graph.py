@@ -32,7 +32,7 @@ def defining(**settings: Any) -> dict[str, Any]:
 def test_packaged_graphs_are_whole(name: str) -> None:
     """Pins a packaged graph that cannot be started, or that nobody ends."""
     graph = load_graph(name)
-    resolved = graph.resolve({"run_dir": "run"})
+    resolved = graph.resolve({name: "run" for name, argument in graph.arguments.items() if argument.required})
     assert resolved.run_dir.is_absolute()
     assert resolved.nodes["lifecycle_manager"].parameters["managed_nodes"] == graph.managed_nodes
     assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == ["session_node"]
@@ -116,6 +116,7 @@ def test_an_unknown_graph_is_refused() -> None:
     ("given_arguments", "words"),
     [
         ({}, "run_dir is missing; give run_dir:=VALUE"),
+        ({"run_dir": "x", "demos": "d"}, "initial_weights is missing; give initial_weights:=VALUE"),
         ({"run_dir": "x", "sede": "1"}, "no argument 'sede'; did you mean 'seed'?"),
         ({"run_dir": "x", "seed": "1.5"}, "seed = '1.5'; give an integer, at least 0"),
         ({"run_dir": "x", "seed": True}, "seed = True"),

@@ -63,6 +63,10 @@ def start(action: Any, configurations: dict[str, str], argv: list[str] | None = 
     return actions
 
 
+def required(name: str, folder: Path) -> dict[str, str]:
+    return {key: str(folder) for key, argument in load_graph(name).arguments.items() if argument.required}
+
+
 def filled(declared: dict[str, Any], **given: str) -> dict[str, str]:
     return {name: settings["default_value"] for name, settings in declared.items()} | given
 
@@ -76,9 +80,11 @@ def test_every_packaged_graph_has_a_launch_file_with_its_nodes(
     graph = load_graph(name)
     assert list(declared) == list(graph.arguments)
     assert all(settings["description"] for settings in declared.values())
-    assert [argument for argument, settings in declared.items() if settings["default_value"] is None] == ["run_dir"]
+    assert [argument for argument, settings in declared.items() if settings["default_value"] is None] == [
+        name for name, argument in graph.arguments.items() if argument.required
+    ]
 
-    given = {"run_dir": str(tmp_path), "seed": "7", "real_time_factor": "2"}
+    given = {**required(name, tmp_path), "seed": "7", "real_time_factor": "2"}
     nodes = start(action, filled(declared, **given), [f"{key}:={value}" for key, value in given.items()])
     resolved = graph.resolve(given)
     assert [node.settings["name"] for node in nodes] == list(resolved.nodes)
@@ -97,8 +103,9 @@ def test_the_supervisor_starts_the_same_with_the_same_parameters(
 ) -> None:
     """Pins a parameter that has another value or type under `inril up` than under `ros2 launch`."""
     declared, action = describe(name)
-    nodes = start(action, filled(declared, run_dir=str(tmp_path)))
-    for node, program in zip(nodes, programs_of(load_graph(name).resolve({"run_dir": str(tmp_path)})), strict=True):
+    given = required(name, tmp_path)
+    nodes = start(action, filled(declared, **given))
+    for node, program in zip(nodes, programs_of(load_graph(name).resolve(given)), strict=True):
         settings = node.settings
         assert program.name == settings["name"]
         assert program.command[:3] == (settings["executable"], *settings["arguments"])
@@ -109,7 +116,7 @@ def test_the_supervisor_starts_the_same_with_the_same_parameters(
 def test_slips_are_refused(launch: types.SimpleNamespace, tmp_path: Path) -> None:
     """Pins `real_time_facter:=1`, which launch itself takes in silence, and values of another type."""
     declared, action = describe("finetune")
-    good = filled(declared, run_dir=str(tmp_path))
+    good = filled(declared, **required("finetune", tmp_path))
     with pytest.raises(RuntimeError, match="did you mean 'real_time_factor'"):
         start(action, good, ["real_time_facter:=1"])
     with pytest.raises(RuntimeError, match="seed = 'one'; give an integer"):
@@ -121,7 +128,7 @@ def test_slips_are_refused(launch: types.SimpleNamespace, tmp_path: Path) -> Non
 def test_what_an_exit_means(launch: types.SimpleNamespace, tmp_path: Path) -> None:
     """Pins a launch that outlives the plan or a required node, or that ends with the learner."""
     declared, action = describe("finetune")
-    nodes = {node.settings["name"]: node for node in start(action, filled(declared, run_dir=str(tmp_path)))}
+    nodes = {node.settings["name"]: node for node in start(action, filled(declared, **required("finetune", tmp_path)))}
 
     def exits(name: str, code: int) -> Any:
         return nodes[name].settings["on_exit"](types.SimpleNamespace(returncode=code), None)

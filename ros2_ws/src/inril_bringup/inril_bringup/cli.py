@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inril_bringup import demo
+from inril_bringup.check import check
 from inril_bringup.environment import leave_foreign_ros
 from inril_bringup.graph import Graph, Value, load_graph, packaged_graphs, parse_values
 from inril_core.bench import command as bench_command
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="inril",
         description="Fine-tunes a manipulation policy on the robot that runs it.",
         epilog="examples:\n  inril demo\n  inril preflight\n"
-        "  inril up finetune run_dir:=runs/mine plan:=train:5000:steps\n"
+        "  inril up finetune run_dir:=runs/mine demos:=runs/demos initial_weights:=bc.inril plan:=train:5000:steps\n"
         "  inril status\n\n`inril COMMAND --help` says more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -72,7 +73,7 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
         "up",
         _up,
         "start a graph as supervised processes; Ctrl-C stops it in order",
-        "finetune run_dir:=runs/mine plan:=eval:10:episodes,train:5000:steps",
+        "finetune run_dir:=runs/mine demos:=runs/demos initial_weights:=bc.inril plan:=train:5000:steps",
         "collect_demos run_dir:=runs/demos plan:=demo:20:episodes real_time_factor:=1.0",
         "finetune --show-args",
     )
@@ -161,7 +162,7 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
         commands,
         "label",
         _label,
-        "say how an episode went, also long after",
+        "say how an episode went, also long after; needs its run's graph up",
         "mine-0-train-00012-a1b2c3 failure",
     )
     mark.add_argument("episode_id", help="from `inril status` or the name of its file")
@@ -184,7 +185,9 @@ def _up(arguments: argparse.Namespace) -> int:
         return 0
     from inril_bringup.supervisor import supervise
 
-    return supervise(graph.resolve(parse_values(arguments.values)))
+    resolved = graph.resolve(parse_values(arguments.values))
+    check(resolved)
+    return supervise(resolved)
 
 
 def _demos(arguments: argparse.Namespace) -> int:

@@ -133,11 +133,13 @@ class NodeSpec(_Frozen):
     """None: not started again."""
     parameters: dict[str, ParameterValue] = Field(default_factory=dict)
     remappings: dict[str, str] = Field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    """Arguments without which it cannot start: required in every graph that has this node."""
 
     def references(self) -> set[str]:
-        """Names of the arguments that parameters and remappings stand on."""
+        """Names of the arguments that it stands on: parameters, remappings and needs."""
         texts = [value for value in [*self.parameters.values(), *self.remappings.values()] if isinstance(value, str)]
-        return {name for text in texts for name in _REFERENCE.findall(text)} - {MANAGED_NODES}
+        return {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs) - {MANAGED_NODES}
 
 
 class Catalogue(_Frozen):
@@ -203,10 +205,6 @@ class Graph(_Frozen):
         for name, argument in self.arguments.items():
             value = given.get(name, argument.default)
             if value is None:
-                if argument.required:
-                    raise ConfigError(
-                        f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}"
-                    )
                 values[name] = None
                 continue
             try:
@@ -215,6 +213,9 @@ class Graph(_Frozen):
                 raise ConfigError(
                     f"graph {self.name}: {name} = {value!r}; give {argument.allowed}: {argument.description}"
                 ) from None
+        for name, argument in self.arguments.items():
+            if argument.required and values[name] is None:
+                raise ConfigError(f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}")
         nodes = {name: _fill_node(node, values) for name, node in self.nodes.items()}
         arguments = {name: value for name, value in values.items() if name in self.arguments}
         return ResolvedGraph(name=self.name, arguments=arguments, nodes=nodes)
@@ -337,6 +338,9 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
         if name not in known_arguments:
             raise ConfigError(f"{path}: no argument {name!r} for ${{{name}}}{suggest(name, known_arguments)}")
     arguments = {name: argument for name, argument in known_arguments.items() if name in used}
+    for needed in {need for node in nodes.values() for need in node.needs}:
+        if arguments[needed].default is None:
+            arguments[needed] = arguments[needed].model_copy(update={"required": True})
     for name, default in file.defaults.items():
         if name not in arguments:
             raise ConfigError(f"{path}: defaults: no argument {name!r} in this graph{suggest(name, arguments)}")

@@ -256,6 +256,7 @@ class Supervisor:
         await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         ends.cancel()
+        await asyncio.gather(ends, hurry, return_exceptions=True)
 
     def _kill_all(self) -> None:
         for child in self._children.values():
