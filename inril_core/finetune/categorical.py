@@ -87,7 +87,7 @@ class CategoricalCritics(nn.Module):
         weights: Sequence[Tensor] | None = None,
         answered: slice | None = None,
     ) -> Tensor:
-        """Logits ``[E, B, N]`` of ``rows [B, D]``.
+        """Logits ``[E, B, N]`` of ``rows [B, D]``, or ``[E, B, D]``: of each member its own.
 
         Args:
             statistics: ``batch``: normalise by those of ``rows``. ``update``: also take them into the running ones.
@@ -98,8 +98,9 @@ class CategoricalCritics(nn.Module):
         own = None if weights is None else weights[len(self.weights) :]
         w = list(self.weights) if weights is None else weights[: len(self.weights)]
         layers = len(self.means)
-        rows = rows if self.front is None else self.front(rows, own)
-        hidden = self._normalise(0, rows.expand(self.members, *rows.shape), statistics, w)
+        if self.front is not None:
+            rows = self.front(rows.reshape(-1, rows.shape[-1]), own).reshape(*rows.shape[:-1], -1)
+        hidden = self._normalise(0, rows.expand(self.members, *rows.shape[-2:]), statistics, w)
         for layer in range(layers - 1):
             hidden = torch.bmm(hidden, w[2 * layers + layer])
             hidden = torch.relu(self._normalise(layer + 1, hidden, statistics, w))

@@ -110,6 +110,7 @@ class FineTuneConfig(Settings):
 
     @model_validator(mode="after")
     def _combination(self) -> "FineTuneConfig":
+        self._refuse_imitation_of_nothing()
         for asking in ("rl", "il", "rewards", "combine"):
             method: MethodConfig = getattr(self, asking)
             for part, capability in method.needs():
@@ -122,11 +123,6 @@ class FineTuneConfig(Settings):
                         f"{name} does not give; {mend}"
                     )
             method.check(self)
-        if ("il", "actor_gradient") in self.combine.needs() and getattr(self.policy, "freeze_base", False):
-            raise ConfigError(
-                f"combine.method = {self.combine.method!r} trains by imitation, which policy.freeze_base forbids; set "
-                "policy.freeze_base to false, or combine.method to 'rl_only'"
-            )
         self._refuse_replay_of_a_planning_base()
         if self.schedule.demos_in_replay and self.rl.collection == "on_policy":  # type: ignore[attr-defined]
             raise ConfigError(
@@ -138,6 +134,22 @@ class FineTuneConfig(Settings):
                 f"{self.schedule.budget_steps}, or nothing is ever trained"
             )
         return self
+
+    def _refuse_imitation_of_nothing(self) -> None:
+        """A frozen base leaves imitation nothing to train, unless there is a learned part beside it.
+
+        Raises:
+            ConfigError: imitation, and nothing that it may change.
+        """
+        policy: Any = self.policy
+        frozen = getattr(policy, "freeze_base", False) and policy.learned is None
+        if frozen and ("il", "actor_gradient") in self.combine.needs():
+            unfreeze = "set policy.freeze_base to false, " if policy.base.imitates else ""
+            raise ConfigError(
+                f"combine.method = {self.combine.method!r} trains by imitation, which policy.freeze_base forbids; "
+                f"{unfreeze}give the policy a learned part (policy.learned: {{kind: hetstat}}) that imitation and RL "
+                "both train, or set combine.method to 'rl_only'"
+            )
 
     def _refuse_replay_of_a_planning_base(self) -> None:
         """Off-policy, a residual's inputs are asked of its base again as it learns: of one that plans they cannot be.

@@ -45,7 +45,8 @@ class CriticEnsemble(nn.Module):
         self.front = front
 
     def forward(self, observations: Tensor, actions: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
-        """Q-values ``[E, B]`` of normalised ``observations [B, D]`` and ``actions [B, A]``.
+        """Q-values ``[E, B]`` of normalised ``observations [B, D]`` and ``actions [B, A]``, or ``[E, B, A]``: of each
+        member its own.
 
         Args:
             weights: stand-ins for the own ``parameters()``, in their order.
@@ -53,7 +54,7 @@ class CriticEnsemble(nn.Module):
         w = list(self.parameters()) if weights is None else weights
         w, of_front = w[: len(self.weights)], w[len(self.weights) :]
         features = observations if self.front is None else self.front(observations, of_front)
-        rows = torch.cat((features, actions), -1)
+        rows = torch.cat((features.expand(*actions.shape[:-1], -1), actions), -1)
         hidden = torch.matmul(rows, w[0]) + w[1]
         for layer, width in enumerate(self.hidden):
             if layer > 0:

@@ -73,7 +73,8 @@ def make_expert(config: ExpertConfig, task: Task) -> Demonstrator:
 
 
 class PolicyExpert:
-    """A policy that shows what it would do, by its mode."""
+    """A policy that shows what it would do, by its mode. One that plans ahead plans anew at every step: in between
+    somebody else may have acted."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -85,6 +86,7 @@ class PolicyExpert:
 
     def act(self, observation: Array) -> Array:
         """See `Demonstrator.act`."""
+        self._memory.clear()
         action: Array = self._policy.act(observation, False, self._rng, self._memory).action
         return action
 

@@ -1,17 +1,32 @@
 """One step on the RL and the IL gradient together: what PCGrad, CAGrad and CAIR have in common."""
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from inril_core.errors import ConfigError
 from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.gradients import cosine
 
 Normalise = Literal["none", "gradient", "loss"]
 _DECAY = 0.99
+
+
+def refuse_separated(method: str, whole: Any) -> None:
+    """A joint gradient of two losses that share no parameter is none.
+
+    Raises:
+        ConfigError: imitation and RL train different parts of the policy of ``whole``, a `FineTuneConfig`.
+    """
+    if "separated" in whole.policy.offers():
+        raise ConfigError(
+            f"combine.method = {method!r} with policy.kind = {whole.policy.kind!r}: imitation and RL train different "
+            "parameters, so that their gradients have no angle; set combine to {method: interleave, separation: "
+            "network, surgery: none}"
+        )
 
 
 class JointStep(Combiner):

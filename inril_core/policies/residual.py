@@ -94,8 +94,9 @@ class Config(PolicyConfig):
 
     def offers(self) -> frozenset[str]:
         """See `PolicyConfig.offers`."""
-        cloned = self.learned is not None and self.freeze_base
-        return self.provides | {"cloned"} if cloned else self.provides
+        if self.learned is not None and self.freeze_base:  # imitation and RL both train the learned part
+            return self.provides - {"separated"} | {"cloned"}
+        return self.provides
 
     def build(self, observation_size: int, action_size: int) -> "ResidualPolicy":
         """See `PolicyConfig.build`."""

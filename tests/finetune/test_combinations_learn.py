@@ -1,9 +1,13 @@
 """The point is reached with each further combination and with takeovers as the only reward."""
 
 import pytest
+import torch
 
+from inril_core.errors import ConfigError
+from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import new_policy
 from inril_core.finetune.local import fine_tune
+from inril_core.finetune.pretrain import pretrain
 from tests.finetune.point_task import PointTask, contract, demos, small_config, success_rate
 from tests.finetune.test_interveners import reference_critic
 
@@ -36,3 +40,47 @@ def test_the_point_reaches_the_origin_on_takeovers_alone(tmp_path) -> None:
     assert success >= 0.9
     rewards = learner.memories.replay.first(10_000).rewards
     assert set(rewards.tolist()) == {0.0, -1.0}
+
+
+@pytest.mark.parametrize("preset", ["weighted_sum", "interleave", "interleave_orthogonal", "cair"])
+def test_a_part_beside_a_frozen_base_learns_by_imitation_and_rl(tmp_path, preset: str) -> None:
+    """Pins: a brought base, which only RL could correct: refused pairs, or a base that moves after all."""
+    composed = {"kind": "residual", "base": {"kind": "gaussian", "hidden": [24]}, "freeze_base": True}
+    config = small_config(preset, **{**SHORT, "schedule.budget_steps": 200, "pretrain.updates": 50})
+    config = config.changed(policy={**composed, "learned": {"kind": "gaussian", "hidden": [24]}})
+    policy = pretrain(config, contract(), demos())
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    learner, curve = fine_tune(config, PointTask(), policy, demos(), tmp_path, 0)
+    moved = {
+        name.split(".")[0] for name, tensor in policy.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert learner.actor_updates > 50 and moved == {"learned"}
+    assert all("il_loss" in metrics for _, metrics in curve.metrics[1:])
+
+
+@pytest.mark.parametrize("preset", ["cair", "pcgrad", "cagrad"])
+def test_a_joint_step_needs_parameters_that_both_losses_reach(preset: str) -> None:
+    with pytest.raises(ConfigError, match="separation: network"):
+        load_config(preset).changed(policy={"kind": "residual", "base": {"kind": "gaussian"}})
+
+
+def test_imitation_of_nothing_is_refused_with_a_mend_that_works() -> None:
+    """Pins: two errors that send the user from one to the other."""
+    remote = {"kind": "remote", "address": "127.0.0.1:1", "chunk": 1}
+    policy = {"kind": "residual", "base": remote, "freeze_base": True}
+    with pytest.raises(
+        ConfigError, match="forbids; give the policy a learned part.*or set combine.method to 'rl_only'"
+    ):
+        load_config("interleave").changed(policy=policy)
+    with pytest.raises(ConfigError, match="forbids; set policy.freeze_base to false, give"):
+        load_config("interleave").changed(policy={**policy, "base": {"kind": "gaussian"}})
+    load_config("interleave").changed(policy={**policy, "learned": {"kind": "hetstat"}})
+    load_config("rl_only").changed(policy=policy)
+
+
+def test_answers_to_single_steps_are_no_plan() -> None:
+    """Pins: DAgger that joins an expert's answers along the policy's own path into plans nobody made."""
+    with pytest.raises(ConfigError, match="are no plan; choose il.method 'hg_dagger'"):
+        load_config("dppo").changed(
+            il={"method": "dagger"}, interventions={"kind": "none"}, **{"schedule.demo_growth": []}
+        )

@@ -1,14 +1,14 @@
 """CAGrad on the RL and the IL loss with fixed weights (Liu et al., "Conflict-Averse Gradient Descent", arXiv
 2110.14048)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.gradients import Scaling, cagrad
-from inril_core.finetune.joint import JointStep, Normalise
+from inril_core.finetune.joint import JointStep, Normalise, refuse_separated
 from inril_core.finetune.methods import MethodConfig
 
 
@@ -31,6 +31,10 @@ class Config(MethodConfig):
     rl_weight: float = Field(0.5, ge=0.0, le=1.0)
     weighted: Literal["gradients", "average"] = "gradients"
     normalise: Normalise = "loss"
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        refuse_separated(self.method, whole)
 
     def build(self, flat: FlatParameters, rl_lr: float) -> "Cagrad":
         """The combination; ``rl_lr`` is the RL method's actor learning rate."""

@@ -126,7 +126,7 @@ class Config(MethodConfig):
                 f"combine.il_unit = 'grad_step' with rl.method = {whole.rl.method!r}: an IL step in the middle of the "
                 "epochs makes the rollout's log-probabilities stale; set combine.il_unit to 'iteration'"
             )
-        if self.separation == "surgery" and self.surgery != "none" and "separated" in whole.policy.provides:
+        if self.separation == "surgery" and self.surgery != "none" and "separated" in whole.policy.offers():
             raise ConfigError(
                 f"combine.surgery = {self.surgery!r} with policy.kind = {whole.policy.kind!r}: imitation and RL train "
                 "different parameters, so there is nothing to project; set combine.separation to 'network' and "

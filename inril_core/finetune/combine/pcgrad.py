@@ -1,12 +1,12 @@
 """PCGrad on the RL and the IL loss (Yu et al., "Gradient Surgery for Multi-Task Learning", arXiv 2001.06782)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.gradients import pcgrad
-from inril_core.finetune.joint import JointStep, Normalise
+from inril_core.finetune.joint import JointStep, Normalise, refuse_separated
 from inril_core.finetune.methods import MethodConfig
 
 
@@ -16,6 +16,10 @@ class Config(MethodConfig):
     method: Literal["pcgrad"]
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     normalise: Normalise = "loss"
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        refuse_separated(self.method, whole)
 
     def build(self, flat: FlatParameters, rl_lr: float) -> "Pcgrad":
         """The combination; ``rl_lr`` is the RL method's actor learning rate."""

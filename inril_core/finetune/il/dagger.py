@@ -28,10 +28,21 @@ class Config(bc.Config):
                 "in-process run does; set interventions.kind to 'none' (nobody takes over, the expert is asked), or "
                 "choose il.method 'hg_dagger'"
             )
+        self._refuse_plans(whole.policy)
         if getattr(whole.rl, "demo_share", 0.0) > 0.0:
             raise ConfigError(
                 f"rl.demo_share = {whole.rl.demo_share} with il.method = 'dagger': relabelled actions were never "
                 "executed, so no critic can learn from them; set rl.demo_share to 0"
+            )
+
+    def _refuse_plans(self, policy: Any) -> None:
+        base = getattr(policy, "base", None)
+        trained = policy if base is None or policy.freeze_base else base
+        if getattr(trained, "chunk", 1) > 1:
+            raise ConfigError(
+                f"policy.chunk = {trained.chunk} with il.method = 'dagger': answers to single steps, each in a state "
+                "that the policy's own actions led to, are no plan; choose il.method 'hg_dagger', or a policy without "
+                "plans"
             )
 
     def aggregate(self, episode: Episode) -> tuple[Episode, npt.NDArray[np.bool_]]:

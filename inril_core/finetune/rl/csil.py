@@ -128,7 +128,10 @@ class Csil:
     # -- critic -----------------------------------------------------------------------------------------------
 
     def values(self, inputs: Tensor, actions: Tensor, live: bool = False) -> Tensor:
-        """Q ``[E, B]`` of own actions ``[B, A]``; with ``live`` weights, its gradient reaches the critic."""
+        """Q ``[E, B]`` of own actions ``[B, A]``, or ``[E, B, A]``: of each critic its own.
+
+        With ``live`` weights, its gradient reaches the critic.
+        """
         q: Tensor = self.critics(inputs, actions, None if live else self._frozen_weights)
         return q
 
@@ -192,12 +195,9 @@ class Csil:
 
     def slope(self, inputs: Tensor, actions: Tensor) -> Tensor:
         """sqrt(E sum_a (dQ/da)^2) over demonstrations, summed over the critics; it has a gradient."""
-        actions = actions.clone().requires_grad_(True)
-        total = torch.zeros((), device=actions.device)
-        for q in self.values(inputs, actions, live=True):
-            (slopes,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
-            total = total + torch.sqrt(slopes.square().sum(-1).mean() + 1e-12)
-        return total
+        each = actions.expand(self.config.critics, *actions.shape).clone().requires_grad_(True)  # its own for each
+        (slopes,) = torch.autograd.grad(self.values(inputs, each, live=True).sum(), each, create_graph=True)
+        return torch.sqrt(slopes.square().sum(-1).mean(-1) + 1e-12).sum()
 
     def _fit(self, batch: Batch, demos: int, following: Tensor, divergence: Tensor, adam: Adam) -> dict[str, float]:
         """One step of the critics, then of their target; the last ``demos`` rows are demonstrations."""

@@ -93,7 +93,7 @@ class Csilpp(csil.Csil):
 
     def values(self, inputs: Tensor, actions: Tensor, live: bool = False) -> Tensor:
         """See `Csil.values`; by the running statistics."""
-        rows = torch.cat((inputs, actions), -1)
+        rows = torch.cat((inputs.expand(*actions.shape[:-1], -1), actions), -1)
         return self._mean(self.critics(rows, "running", None if live else self._frozen_weights))
 
     def _mean(self, logits: Tensor) -> Tensor:
