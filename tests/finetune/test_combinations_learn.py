@@ -1,14 +1,15 @@
 """The point is reached with each further combination and with takeovers as the only reward."""
 
+import numpy as np
 import pytest
 import torch
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import new_policy
-from inril_core.finetune.local import fine_tune
+from inril_core.finetune.local import collect_demos, fine_tune
 from inril_core.finetune.pretrain import pretrain
-from tests.finetune.point_task import PointTask, contract, demos, small_config, success_rate
+from tests.finetune.point_task import PointDemonstrator, PointTask, contract, demos, small_config, success_rate
 from tests.finetune.test_interveners import reference_critic
 
 SHORT = {"schedule.budget_steps": 450, "schedule.warmup_steps": 100, "schedule.critic_warmup_updates": 100}
@@ -25,6 +26,54 @@ def run(tmp_path, preset: str, **changes):
 def test_the_point_reaches_the_origin_with_a_joint_step(tmp_path, preset: str) -> None:
     """Pins: a combination that loses one of its losses: an untrained policy reaches it 1 time in 30."""
     assert run(tmp_path, preset)[0] >= 0.9
+
+
+def test_the_point_reaches_the_origin_with_separate_networks(tmp_path) -> None:
+    """Pins: a residual that no RL gradient reaches."""
+    assert run(tmp_path, "interleave_network", **{"policy.scale": 1.0})[0] >= 0.9
+
+
+class Drifting(PointDemonstrator):
+    """Misses the origin to one side, so that a clone succeeds from where that side is met."""
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        action = super().act(observation)
+        action[:2] = np.clip(action[:2] + 0.3, -0.95, 0.95)
+        return action
+
+
+@pytest.mark.parametrize("preset", ["ppo", "residual_ppo", "residual_ppo_network"])
+def test_ppo_corrects_a_clone_that_misses_to_one_side(tmp_path, preset: str) -> None:
+    """Pins: any broken link between version, rollout, advantage and clipped step, with a reward at success alone."""
+    settings = {
+        "policy.hidden": [32],
+        "policy.log_std_init": -0.7,
+        "rl.hidden": [32],
+        "rl.gamma": 0.9,
+        "rl.rollout_steps": 150,
+        "rl.epochs": 5,
+        "rl.minibatches": 4,
+        "rl.actor_lr": 3e-3,
+        "rl.critic_lr": 3e-3,
+        "rl.clip": 0.3,
+        "rl.kl_stop": None,
+        "pretrain.updates": 300,
+        "pretrain.batch": 64,
+        "schedule.budget_steps": 4500,
+        "schedule.actor_lr_end": 1.0,
+        "metrics_every_updates": 50,
+    }
+    config = load_config("residual_ppo" if preset == "ppo" else preset)
+    if preset == "ppo":
+        config = config.changed(policy={"kind": "gaussian", "log_std": "fixed"})
+    else:
+        config = config.changed(**{"policy.scale": 1.0})
+    config = config.changed(**settings)
+    shown = collect_demos(PointTask(), Drifting(), range(10_000, 10_006))
+    policy = pretrain(config, contract(), shown)
+    before = success_rate(policy, 40)
+    fine_tune(config, PointTask(), policy, shown, tmp_path, 0)
+    assert before <= 0.5 and success_rate(policy, 40) >= 0.9
 
 
 def test_the_point_reaches_the_origin_when_rl_is_projected(tmp_path) -> None:

@@ -21,7 +21,7 @@ def run(tmp_path, method: str, **changes):
     return policy
 
 
-@pytest.mark.parametrize("method", ["interleave", "weighted_sum", "rl_only"])
+@pytest.mark.parametrize("method", ["interleave", "interleave_adaptive", "weighted_sum", "rl_only"])
 def test_the_point_reaches_the_origin(tmp_path, method: str) -> None:
     """Pins: any broken link between reward, critic, actor and replay: an untrained policy reaches it 1 time in 30."""
     assert success_rate(run(tmp_path, method)) >= 0.9
