@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from inril_core.bench.job import Job
+from inril_core.bench.job import Job, file_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, config_from_values, layered_values
 from inril_core.finetune.methods import Settings, describe
@@ -25,8 +25,14 @@ class CurveSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """What differs for one task; None: the experiment's."""
+    """What differs for one task; None: the experiment's.
 
+    Attributes:
+        demo_file: robomimic HDF5 file that a robosuite task's demonstrations are drawn from, instead of the scripted
+            demonstrator's; its content, not its path, belongs to the settings of a run.
+    """
+
+    demo_file: str | None = None
     budget_steps: int | None = Field(None, ge=1)
     demos: int | None = Field(None, ge=1)
     curve: CurveSettings | None = None
@@ -102,6 +108,9 @@ class Experiment(Settings):
         for name in self.methods:
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"method {name!r}: use letters, digits and _ . + - only")
+        for name, settings in self.tasks.items():
+            if settings.demo_file is not None and not name.startswith("robosuite:"):
+                raise ValueError(f"tasks.{name}.demo_file: only tasks of robosuite read one; remove it")
         self._check_overrides()
         return self
 
@@ -163,6 +172,8 @@ class Experiment(Settings):
             curve_episodes=curve.episodes,
             curve_every_steps=curve.every_steps,
             cap_s=self.cap_s,
+            demo_file=own.demo_file,
+            demo_sha256=None if own.demo_file is None else file_digest(own.demo_file),
         )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from inril_core.errors import ConfigError
@@ -22,6 +23,7 @@ class Job:
 
     Attributes:
         config: a whole `FineTuneConfig` as JSON values.
+        demo_file, demo_sha256: recorded demonstrations, and their content; None: the demonstrator's.
         task_digest: see `task_digest`; None: the task cannot be made here, so whatever was run under its name counts.
 
     For the rest see `inril_core.bench.experiment.Experiment`.
@@ -38,6 +40,8 @@ class Job:
     curve_every_steps: int
     cap_s: float | None = None
     task_digest: str | None = None
+    demo_file: str | None = None
+    demo_sha256: str | None = None
 
     @property
     def label(self) -> str:
@@ -47,7 +51,8 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """What a line repeats of its job, so that `settings_digest` can be taken of either."""
         names = ("task", "method", "seed", "demos", "start_episodes", "final_episodes", "config", "task_digest")
-        return {**{name: getattr(self, name) for name in names}, "curve_settings": self._curve()}
+        given = {} if self.demo_sha256 is None else {"demo_sha256": self.demo_sha256}
+        return {**{name: getattr(self, name) for name in names}, "curve_settings": self._curve(), **given}
 
     def _curve(self) -> list[int]:
         return [self.curve_episodes, self.curve_every_steps]
@@ -70,7 +75,8 @@ def settings_digest(facts: Mapping[str, Any]) -> str:
     config = config_from_values(dict(facts["config"]), "line").model_dump(mode="json")
     parts = {name: value for name, value in config.items() if name not in _SILENT}
     names = ("task", "seed", "demos", "start_episodes", "final_episodes", "curve_settings")
-    return _sha([parts, *(facts[name] for name in names)])
+    given = [facts["demo_sha256"]] if "demo_sha256" in facts else []
+    return _sha([parts, *(facts[name] for name in names), *given])
 
 
 def line_digest(line: Mapping[str, Any]) -> str | None:
@@ -87,6 +93,19 @@ def task_digest(interface: Any) -> str:
     if hasattr(interface, "model_dump"):
         return _sha(interface.model_dump(mode="json", exclude_defaults=True))
     return _sha(interface.text)
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        with open(Path(path).expanduser(), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"demo_file = {path}: cannot be read: {error}; give an existing file") from error
 
 
 def _sha(value: Any) -> str:

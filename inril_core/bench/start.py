@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inril_core.bench.job import Job, task_digest
 from inril_core.bench.meter import Meter
 from inril_core.bench.origin import code_digest
@@ -24,6 +26,8 @@ from inril_core.finetune.local import collect_demos, evaluate
 from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import Policy, load_policy, save_policy
 from inril_core.session.plan import episode_seed
+
+_DRAW = 13  # keeps the draw apart from whatever else the seed decides
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,24 @@ def start_digest(job: Job, config: FineTuneConfig, task: Meter) -> str:
     values = config.model_dump(mode="json")
     parts = [values[part] for part in ("policy", "pretrain", "il")]
     facts = [job.task, task_digest(task.interface), job.seed, job.demos, job.start_episodes, code_digest(), parts]
+    facts += [] if job.demo_sha256 is None else [job.demo_sha256]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def demonstrations(job: Job, task: Meter) -> list[Episode]:
+    """Those of a job's seed: shown by the task's demonstrator, or drawn from the job's file, each at most once.
+
+    Raises:
+        ConfigError: nobody can demonstrate the task; the file cannot be read, or holds too few.
+    """
+    if job.demo_file is None:
+        return collect_demos(task, task.demonstrator(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
+    from inril_core.tasks.robomimic import read_robomimic
+
+    found = read_robomimic(Path(job.demo_file).expanduser(), job.task.removeprefix("robosuite:"))
+    if len(found) < job.demos:
+        raise ConfigError(f"{job.demo_file}: holds {len(found)} demonstrations, demos = {job.demos} are asked for")
+    return [found[i] for i in np.random.default_rng([job.seed, _DRAW]).permutation(len(found))[: job.demos]]
 
 
 def get_start(job: Job, config: FineTuneConfig, task: Meter, folder: Path) -> Start:
@@ -62,7 +83,7 @@ def get_start(job: Job, config: FineTuneConfig, task: Meter, folder: Path) -> St
     Raises:
         ConfigError: nobody can demonstrate the task, or no demonstration was successful.
     """
-    demos = collect_demos(task, task.demonstrator(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
+    demos = demonstrations(job, task)
     folder.mkdir(parents=True, exist_ok=True)
     name = start_digest(job, config, task)
     file, facts_file = folder / f"{name}.safetensors", folder / f"{name}.json"

@@ -1,10 +1,14 @@
 """Pins: robomimic files become demonstrations of the same task; broken or foreign ones are refused, with the reason."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from inril_core.bench.experiment import Experiment
+from inril_core.bench.job import line_digest
+from inril_core.bench.start import demonstrations
 from inril_core.errors import ConfigError
 from inril_core.tasks.robomimic import read_robomimic
 from inril_core.tasks.robosuite_task import interface, relative_pose
@@ -224,3 +228,24 @@ def test_transport_of_both_orders_is_understood(tmp_path, flags_at):
     assert episode.success and episode.observations == pytest.approx(
         np.concatenate([arms, poses, ways, flags], 1), abs=1e-6
     )
+
+
+def test_an_experiment_draws_its_demonstrations_from_a_file(tmp_path):
+    """Pins: files that can be read and that no run ever reads; a changed file taken for the old one."""
+    path = write(tmp_path / "lift.hdf5", {f"demo_{i}": demo(i) for i in range(6)})
+    values = {"name": "made", "methods": {"rl_only": "rl_only"}, "seeds": 2, "demos": 3}
+    given = {"tasks": {"robosuite:Lift": {"demo_file": str(path)}}}
+    first, second = Experiment(**values, **given).jobs()
+    drawn = [[episode.sha256 for episode in demonstrations(job, None)] for job in (first, second, first)]
+    assert drawn[0] == drawn[2] != drawn[1] and len(set(drawn[0])) == 3
+    scripted = Experiment(**values, tasks=["robosuite:Lift"]).jobs()[0]
+    write(path, {f"demo_{i}": demo(i + 1) for i in range(6)})
+    changed = Experiment(**values, **given).jobs()[0]
+    assert len({first.digest, scripted.digest, changed.digest}) == 3
+    assert line_digest({**first.facts()}) == first.digest
+    with pytest.raises(ConfigError, match="holds 6 demonstrations, demos = 7"):
+        demonstrations(dataclasses.replace(first, demos=7), None)
+    with pytest.raises(ConfigError, match="cannot be read.*give an existing file"):
+        Experiment(**values, tasks={"robosuite:Lift": {"demo_file": str(tmp_path / "none.hdf5")}}).jobs()
+    with pytest.raises(ValueError, match="only tasks of robosuite"):
+        Experiment(**values, tasks={"insert_leg": {"demo_file": str(path)}})
