@@ -80,9 +80,9 @@ class Experiment(Settings):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, value: Any) -> Any:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if isinstance(value, (list, tuple)):
             return value
-        if value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError("give their number, 1 or more, or a list such as [0, 1, 2]")
         return tuple(range(value))
 

@@ -22,18 +22,20 @@ def packaged_tasks() -> list[str]:
 
 
 def load_contract(name_or_path: str | Path) -> Contract:
-    """Read a contract by the name of a packaged task or by the path of a YAML file.
+    """Read a contract by the name of a packaged task (``one_leg:high`` is ``one_leg_high``) or by the path of a YAML
+    file.
 
     Raises:
         ConfigError: the file is missing, unreadable or not a valid contract; names file, field and mend.
     """
     text_path = Path(name_or_path)
     if text_path.suffix not in (".yaml", ".yml"):
-        if str(name_or_path) not in packaged_tasks():
+        name = str(name_or_path).replace(":", "_")
+        if name not in packaged_tasks():
             raise ConfigError(
                 f"contract = {str(name_or_path)!r}: neither a packaged task {packaged_tasks()} nor a .yaml file"
             )
-        text_path = Path(str(resources.files("inril_core.contract") / "tasks" / f"{name_or_path}.yaml"))
+        text_path = Path(str(resources.files("inril_core.contract") / "tasks" / f"{name}.yaml"))
     try:
         text = text_path.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.experts import ExpertConfig
 from inril_core.finetune.methods import Settings
@@ -149,15 +148,3 @@ class Intervener:
         if self._left == 0:
             self._rest = self._free_steps
         return self._expert.act(observation)
-
-
-def expert_answers(expert: Demonstrator, episode: Episode) -> Array:
-    """What the expert would have done at every step of an episode, ``[T, A]``, from what the policy saw.
-
-    Raises:
-        ConfigError: the policy saw images; who demonstrates there looks at the cell, which has moved on.
-    """
-    if episode.images:
-        raise ConfigError("an expert cannot label episodes from pixels afterwards; choose an il method without labels")
-    expert.reset(episode.seed)
-    return np.stack([expert.act(row) for row in episode.observations[:-1]]).astype(np.float32)

@@ -6,7 +6,7 @@ when the updates it made due are done, and evaluation acts by the mode and feeds
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
+from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.experts import WorseExpert, make_expert
-from inril_core.finetune.interveners import Intervener, InterventionConfig, RandomJudge, ValueJudge, expert_answers
+from inril_core.finetune.interveners import Intervener, InterventionConfig, RandomJudge, ValueJudge
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.reference_critic import (
     CriticConfig,
@@ -73,6 +74,7 @@ def run_episode(
     explore: bool = False,
     run_id: str = "local",
     n: int = -1,
+    asked: Demonstrator | None = None,
 ) -> Episode:
     """One episode of a task.
 
@@ -80,12 +82,18 @@ def run_episode(
         act: gives an answer for (observation ``[D]``, step); ``chunk_index`` -1 marks a human's.
         seed: of the reset.
         n: version of the acting policy; -1 for a human.
+        asked: says at every step what it would have done (`Episode.expert_actions`).
     """
     interface = task.interface
     observations = [task.reset(seed, purpose)]
+    if asked is not None:
+        asked.reset(seed)
     answers: list[Decision] = []
+    told: list[npt.NDArray[np.float32]] = []
     outcomes: list[Outcome] = []
     while not outcomes or not (outcomes[-1].terminated or outcomes[-1].truncated):
+        if asked is not None:  # before the step: an expert that looks at the cell sees it as it is now
+            told.append(asked.act(observations[-1]))
         answers.append(act(observations[-1], len(outcomes)))
         following, outcome = task.step(answers[-1].action)
         observations.append(following)
@@ -128,6 +136,7 @@ def run_episode(
         aux=stack_aux([answer.aux for answer in answers]),
         chunk_index=np.array([answer.chunk_index for answer in answers], np.int32),
         rewards=np.array([outcome.reward for outcome in outcomes], np.float32),
+        expert_actions=np.stack(told).astype(np.float32) if told else None,
         images=images,
         image_steps={name: np.arange(steps + 1, dtype=np.int32) for name in images},
     )
@@ -151,6 +160,11 @@ def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Inter
     if config.kind == "none":
         return None
     expert = make_expert(config.expert, task)
+    if config.kind == "value" and task.interface.image_shapes:
+        raise ConfigError(
+            f"interventions.kind = 'value' on task {task.interface.task!r}: the reference critic judges states, and "
+            "this policy sees images; set interventions.kind to 'random'"
+        )
     if config.kind == "random":
         return Intervener(RandomJudge(config.probability), expert, config.duration, config.free_steps)
     judge = ValueJudge(config, _reference_critic(config.critic, task, seed), task.demonstrator())
@@ -226,9 +240,7 @@ def fine_tune(
 
     while not learner.done:
         acting = policy_actor(policy, seed, True, intervener)
-        episode = run_episode(task, acting, seed, "train", True, config.name, learner.version)
-        if asked is not None:
-            episode = replace(episode, expert_actions=expert_answers(asked, episode))
+        episode = run_episode(task, acting, seed, "train", True, config.name, learner.version, asked)
         seed += 1
         learner.ingest(episode)
         curve.episodes.append((learner.ingested_steps, bool(episode.success)))

@@ -4,6 +4,7 @@
 the settings and builds the method. A new method is one new file and a preset.
 """
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,10 @@ from inril_core.errors import ConfigError
 from inril_core.policies import Policy
 
 Array = npt.NDArray[np.float32]
+_SHORT = {part: ", e.g. {method: NAME}" for part in ("rl", "il", "rewards", "combine")} | {
+    "policy": ", e.g. {kind: NAME}"
+}
+_BRANCHES = ("int", "float", "str", "bool", "none")  # names that pydantic gives to the kinds of a union
 
 
 class Settings(BaseModel):
@@ -108,17 +113,29 @@ def method_config(part: str, values: Mapping[str, Any]) -> MethodConfig:
 
 def describe(error: ValidationError, prefix: str, settings: type[BaseModel]) -> str:
     """Each wrong field of ``settings``: name, value, what is allowed."""
-    lines = []
+    told: dict[str, list[str]] = {}
     for item in error.errors():
-        field = ".".join(map(str, [*([prefix] if prefix else []), *item["loc"]]))
-        if item["type"] == "extra_forbidden":
-            known = sorted(_settings_at(settings, item["loc"][:-1]).model_fields)
-            lines.append(f"{field} = {item['input']!r}: there is no such setting; there are {known}")
+        loc = item["loc"]
+        while loc and _is_branch(loc[-1]):  # of a union: "int", "literal['adaptive']"
+            loc = loc[:-1]
+        field = ".".join(map(str, [*([prefix] if prefix else []), *loc]))
+        if item["type"] == "missing":
+            told[f"{field} is missing"] = []
             continue
         text = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
+        if item["type"] == "extra_forbidden":
+            known = sorted(_settings_at(settings, loc[:-1]).model_fields)
+            close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+            text = "there is no such setting; " + (f"did you mean {close[0]!r}?" if close else f"there are {known}")
+        elif item["type"] in ("model_type", "dict_type"):
+            text = "must be a mapping of settings" + _SHORT.get(field, "")
         # without a field it is a check of the whole, which names what it is about
-        lines.append(f"{field} = {item['input']!r}: {text}" if field else text)
-    return "; ".join(lines)
+        told.setdefault(f"{field} = {item['input']!r}" if field else text, []).extend([text] if field else [])
+    return "; ".join(f"{what}: {' or '.join(texts)}" if texts else what for what, texts in told.items())
+
+
+def _is_branch(name: int | str) -> bool:
+    return isinstance(name, str) and (name in _BRANCHES or "[" in name)
 
 
 def _settings_at(settings: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:

@@ -1,13 +1,11 @@
 """A learner with its memory filled, for measuring: what is learned from is noise, what it costs is not."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from inril_core.data.episode import Episode
 from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.interveners import expert_answers
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, policy_actor, run_episode
 from inril_core.tasks.base import Demonstrator, Outcome, SimpleInterface
@@ -96,7 +94,5 @@ def refill(learner: Learner, task: NoiseTask, steps: int = 300) -> None:
     while learner.ingested_steps < end or learner.updates_due <= learner.updates:
         seed = 1000 + learner.ingested_episodes
         acting = policy_actor(learner.policy, seed, True)
-        episode = run_episode(task, acting, seed, "train", True, "speed", learner.version)
-        if learner.config.il.asks_expert:
-            episode = replace(episode, expert_actions=expert_answers(task.demonstrator(), episode))
-        learner.ingest(episode)
+        asked = task.demonstrator() if learner.config.il.asks_expert else None
+        learner.ingest(run_episode(task, acting, seed, "train", True, "speed", learner.version, asked))

@@ -39,5 +39,5 @@ def make_task(name: str) -> Task:
     if family in _CELLS or name in packaged_tasks() or Path(name).suffix in (".yaml", ".yml"):
         from inril_core.sim.env import CellEnv  # it imports this package
 
-        return CellEnv(load_contract(_USUAL.get(name, name.replace(":", "_"))))
+        return CellEnv(load_contract(_USUAL.get(name, name)))
     raise ConfigError(f"task {name!r}: must be one of {', '.join(task_names())}")

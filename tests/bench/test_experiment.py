@@ -54,8 +54,12 @@ def test_overrides_of_a_task_come_last() -> None:
         ("name: a\ntasks: [t]\nmethods: {'a/b': a}\nseeds: 1", "letters, digits"),
         (
             "name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: 1\nbudget: 3",
-            r"there is no such setting; there are \['about'",
+            "there is no such setting; did you mean 'budget_steps'",
         ),
+        ("name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: 1\nzzz: 3", r"no such setting; there are \['about'"),
+        ("name: a\nmethods: {a: rl_only}\nseeds: 1", "tasks is missing"),
+        ("name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: two", "seeds = 'two': give their number"),
+        ("name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: 1\ncurve: 5", "curve = 5: must be a mapping"),
         (
             "name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: 1\noverrides: {schedule: {utdd: 1}}",
             r"bad.yaml: method 'a': schedule.utdd = 1: .*'utd'",

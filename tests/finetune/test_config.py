@@ -67,3 +67,18 @@ def test_a_pair_that_cannot_work_is_refused_with_the_reason(monkeypatch) -> None
     monkeypatch.setattr(rlpd.Config, "provides", frozenset())
     with pytest.raises(ConfigError, match="needs 'actor_gradient' from rl"):
         load_config("interleave")
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"combine.rl_per_il": "eight"}, r"^interleave: combine.rl_per_il = 'eight': .*integer.* or .*'adaptive'$"),
+        ({"combine": "weighted_sum"}, "combine = 'weighted_sum': must be a mapping of settings, e.g. {method: NAME}"),
+        ({"policy": "gaussian"}, "e.g. {kind: NAME}"),
+        ({"schedule.budget_step": 3}, "did you mean 'budget_steps'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_words_of_the_file(changes, told: str) -> None:
+    """Pins: the words of a validation library where the name of a setting would do."""
+    with pytest.raises(ConfigError, match=told):
+        load_config("interleave").changed(**changes)

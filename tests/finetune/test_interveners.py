@@ -15,7 +15,6 @@ from inril_core.finetune.interveners import (
     InterventionConfig,
     RandomJudge,
     ValueJudge,
-    expert_answers,
 )
 from inril_core.finetune.learner import new_policy
 from inril_core.finetune.local import build_intervener, expert_actor, fine_tune, policy_actor, run_episode
@@ -23,7 +22,8 @@ from inril_core.finetune.reference_critic import CriticConfig, fit_reference_cri
 from inril_core.finetune.rewards import task as task_reward
 from inril_core.finetune.rewards.rlif import intervention_rewards
 from inril_core.policies import Decision, save_policy
-from tests.finetune.point_task import LENGTH, PointDemonstrator, PointTask, contract, demos, small_config
+from tests.finetune.dot_task import DotTask
+from tests.finetune.point_task import PointDemonstrator, PointTask, contract, demos, small_config
 
 STILL = np.zeros(6, np.float32)
 SOMEWHERE = np.array([1.0, 1.0, 0.0, 0.0], np.float32)
@@ -256,10 +256,21 @@ def test_the_experiments_section_builds_who_it_names(tmp_path) -> None:
 
 
 def test_the_expert_is_asked_about_what_the_policy_saw() -> None:
-    """Pins: answers shifted by a step."""
-    episode = demos(1)[0]
-    answers = expert_answers(PointDemonstrator(), episode)
-    assert answers.shape == episode.actions.shape and answers.dtype == np.float32
+    """Pins: answers shifted by a step, or asked after the cell has moved on."""
+    task, rng = PointTask(), np.random.default_rng(0)
+
+    def act(row: np.ndarray, step: int) -> Decision:
+        return Decision(rng.uniform(-1.0, 1.0, 6).astype(np.float32), np.zeros(6, np.float32), 0.0)
+
+    episode = run_episode(task, act, 3, "train", asked=PointDemonstrator())
+    answers = episode.expert_actions
+    assert answers is not None and answers.shape == episode.actions.shape and answers.dtype == np.float32
     for t in range(episode.steps):
         np.testing.assert_array_equal(answers[t], PointDemonstrator().act(episode.observations[t]))
-    assert episode.steps <= LENGTH
+    assert run_episode(task, act, 3, "train").expert_actions is None
+
+
+def test_a_critic_of_states_does_not_judge_images() -> None:
+    """Pins: images given to a critic of states, and answers of an onlooker to rows that are long past."""
+    with pytest.raises(ConfigError, match="judges states.*'random'"):
+        build_intervener(InterventionConfig(kind="value"), DotTask(), 0)

@@ -213,8 +213,8 @@ def test_every_preset_runs_from_pixels(tmp_path, preset: str) -> None:
     fronts = [m for m in policy.modules() if isinstance(m, Front) and m.weights[0].requires_grad]
     before = [front.weights[0].detach().clone() for front in fronts]
     for seed in range(60):
-        episode = run_episode(TASK, policy_actor(policy, seed, True), seed, "train", True, "x", 0)
-        learner.ingest(replace(episode, expert_actions=episode.actions.copy()))
+        asked = TASK.demonstrator() if config.il.asks_expert else None
+        learner.ingest(run_episode(TASK, policy_actor(policy, seed, True), seed, "train", True, "x", 0, asked))
         if learner.updates_due >= 6:
             break
     for _ in range(6):
