@@ -211,6 +211,10 @@ def _plain(message: Any) -> dict[str, Any]:
 
 def describe(states: dict[str, dict[str, Any] | None]) -> list[str]:
     """One line per part, for people."""
+    if not any(states.values()):
+        return [
+            f"no part was heard within {STATUS_TIMEOUT_S:g} s: is a graph up (inril up), under the same ROS_DOMAIN_ID?"
+        ]
     lines = []
     for name, values in states.items():
         text = f"not heard within {STATUS_TIMEOUT_S:g} s" if values is None else _DESCRIPTIONS[name](values)
