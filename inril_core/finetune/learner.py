@@ -128,8 +128,6 @@ class Learner:
         if len(self.memories.demos) == 0:
             raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
 
-    # -- data -------------------------------------------------------------------------------------------------
-
     def ingest(self, episode: Episode) -> Ingested:
         """Take in a finished episode; a known ``episode_id`` is taken once.
 
@@ -192,8 +190,6 @@ class Learner:
                 f"episode {episode.episode_id}: interface {episode.interface_digest[:12]} is not this task's "
                 f"{self.interface.interface_digest[:12]}; record it again under this contract"
             )
-
-    # -- training ---------------------------------------------------------------------------------------------
 
     @property
     def updates_due(self) -> int:
@@ -340,8 +336,6 @@ class Learner:
         self._window = {}
         self.last_metrics = means
         return means
-
-    # -- what leaves ------------------------------------------------------------------------------------------
 
     def policy_state(self) -> dict[str, Tensor]:
         """A copy of the policy's parameters and buffers, ready to be packed."""

@@ -47,9 +47,6 @@ def batch(demos: int = B // 2) -> Batch:
     return Batch(rows[0], actions[0], torch.zeros(B), discounts, rows[1], actions[1], demos)
 
 
-# -- the reward -------------------------------------------------------------------------------------------------
-
-
 def test_the_cloned_policy_is_optimal_for_its_own_reward() -> None:
     """CSIL section 4, on a table: soft policy iteration under r = alpha log(q/p) ends at q, from anywhere."""
     rng = np.random.default_rng(0)
@@ -222,9 +219,6 @@ def test_off_the_demonstrations_hetstat_falls_back_and_a_plain_network_does_not(
         own, _ = policy.sample(away, torch.randn((500, 6), generator=g))
         far.append(float(reward(away, own)[0].detach().mean()))
     assert abs(far[0]) < 0.7 and far[1] > 1.0
-
-
-# -- the critic -------------------------------------------------------------------------------------------------
 
 
 def test_the_target_is_the_bounded_soft_value_of_the_target_network() -> None:
@@ -426,9 +420,6 @@ def test_a_learned_temperature_follows_the_kl() -> None:
         before, method._kl = method.temperature, kl
         method.actor_stepped(0.0)
         assert (method.temperature > before) == rises
-
-
-# -- the whole --------------------------------------------------------------------------------------------------
 
 
 def small(method: str = "csil", **changes) -> FineTuneConfig:

@@ -115,9 +115,6 @@ def refused(reason: str, client: PolicyClient) -> None:
     assert error.value.reason == reason and client.counts[reason] == before + 1
 
 
-# -- frames --------------------------------------------------------------------------------------------------------
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.floats(width=32), max_size=6), max_size=4), st.integers(1, 40))
 def test_frames_survive_any_cut_of_the_stream(bodies: list[list[float]], piece: int) -> None:
@@ -172,9 +169,6 @@ def test_what_is_no_frame_is_refused_by_both_sides(name: str) -> None:
         assert PolicyClient(terms(server.address)).ask(ROW[None], False, [0]).shape == (1, CHUNK, A)
     with Scripted(lambda _: BAD_FRAMES[name]) as bad:
         refused("garbage", PolicyClient(terms(bad.address)))
-
-
-# -- answers -------------------------------------------------------------------------------------------------------
 
 
 def test_it_executes_what_the_server_planned_and_asks_once_a_plan() -> None:
@@ -375,9 +369,6 @@ def test_what_the_function_raises_reaches_the_client() -> None:
         assert client.ask(-np.ones((1, D), np.float32), False, [0]).shape == (1, CHUNK, A)
 
 
-# -- a real second process -------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def process(policy_file: Path, address: str = "127.0.0.1:0") -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "inril_core.policies.server", "--policy", str(policy_file), "--address", address]
@@ -405,9 +396,6 @@ def test_a_killed_server_is_an_error_and_a_restarted_one_is_found_again(tmp_path
         assert error.value.reason == "connection"
     with process(tmp_path / "base.inril", address):
         np.testing.assert_allclose(policy.act(ROW, False, exploration_rng(0, 0)).action, wanted, atol=1e-6)
-
-
-# -- corrected by a residual -----------------------------------------------------------------------------------------
 
 
 def residual_config(address: str, **changes):

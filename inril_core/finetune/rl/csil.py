@@ -125,8 +125,6 @@ class Csil:
         """Weight of the KL term."""
         return math.exp(float(self._log_temperature)) if self.config.learn_temperature else self.config.temperature
 
-    # -- critic -----------------------------------------------------------------------------------------------
-
     def values(self, inputs: Tensor, actions: Tensor, live: bool = False) -> Tensor:
         """Q ``[E, B]`` of own actions ``[B, A]``, or ``[E, B, A]``: of each critic its own.
 
@@ -236,8 +234,6 @@ class Csil:
             metrics |= self.reward.refine(demos, (batch.observations[:online], actions[:online]))
         return metrics
 
-    # -- actor ------------------------------------------------------------------------------------------------
-
     def actor_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Gradient ``[P]`` of E[beta * KL term - min Q(s, a)], a ~ pi reparametrised.
 
@@ -258,8 +254,6 @@ class Csil:
         if self.config.learn_temperature:
             change = self.config.temperature_lr * (self._kl - self._kl_target)
             self._log_temperature.add_(max(-1.0, min(1.0, change))).clamp_(-12.0, 5.0)
-
-    # -- what is kept -----------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""

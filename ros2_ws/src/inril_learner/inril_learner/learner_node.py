@@ -128,8 +128,6 @@ class LearnerNode(InrilPlainNode):
         if hasattr(self, "_metrics"):
             self._metrics.close()
 
-    # -- episodes in ---------------------------------------------------------------------------------------
-
     def _announced(self, _: EpisodeReady) -> None:
         self._pull.look()
         self._pull.step(self.mono_ns())
@@ -159,8 +157,6 @@ class LearnerNode(InrilPlainNode):
 
     def _trouble(self, reason: str) -> None:
         self.get_logger().warning(f"{reason}; trying again", throttle_duration_sec=5.0)
-
-    # -- training ------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         now_ns = self.mono_ns()
@@ -226,8 +222,6 @@ class LearnerNode(InrilPlainNode):
         }
         self._metrics.write(self._learner.updates, facts, metrics)
 
-    # -- weights out ---------------------------------------------------------------------------------------
-
     def _push(self) -> None:
         learner = self._learner
         parent = self._versions.newest
@@ -270,8 +264,6 @@ class LearnerNode(InrilPlainNode):
             return response
         response.success, response.size_bytes, response.data = True, size, byte_array(data)
         return response
-
-    # -- status --------------------------------------------------------------------------------------------
 
     def _state(self) -> tuple[str, str]:
         learner, schedule = self._learner, self._learner.config.schedule
