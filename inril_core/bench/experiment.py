@@ -12,6 +12,7 @@ from inril_core.bench.job import Job, file_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, config_from_values, layered_values
 from inril_core.finetune.methods import Settings, describe
+from inril_core.yaml_text import read_yaml
 
 # written over a method's settings, in this order: the experiment's, the task's
 _Overrides = dict[str, Any]
@@ -185,7 +186,7 @@ def load_experiment(path: str | Path) -> Experiment:
             field and mend.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = read_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(
             f"{path}: cannot be read: {error}; give an experiment file such as bench/smoke.yaml"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from inril_core.contract.schema import UNION_TAGS, Contract
 from inril_core.errors import ConfigError
+from inril_core.yaml_text import read_yaml
 
 MAX_TEXT_BYTES = 1 << 20
 
@@ -52,7 +53,7 @@ def contract_from_text(text: str, source: str = "contract text") -> Contract:
     if len(text) > MAX_TEXT_BYTES:
         raise ConfigError(f"{source}: {len(text)} bytes, at most {MAX_TEXT_BYTES} are read")
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = read_yaml(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid YAML ({error}); mend the syntax") from error
     if not isinstance(content, dict):

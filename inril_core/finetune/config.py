@@ -19,6 +19,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.interveners import InterventionConfig
 from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
 from inril_core.policies import PolicyConfig, gaussian, policy_config
+from inril_core.yaml_text import read_yaml
 
 
 class PretrainConfig(Settings):
@@ -235,7 +236,7 @@ def _read_values(source: str, depth: int = 0) -> Any:
             raise ConfigError(f"fine-tuning config {source!r}: neither a .yaml path nor one of {preset_names()}")
         path = Path(str(resources.files("inril_core.finetune") / "presets" / f"{source}.yaml"))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{source}: cannot be read: {error}; give a YAML file of settings") from error
     return layered_values(values, source, depth) if isinstance(values, dict) else values

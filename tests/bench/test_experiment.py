@@ -57,6 +57,7 @@ def test_overrides_of_a_task_come_last() -> None:
             "there is no such setting; did you mean 'budget_steps'",
         ),
         ("name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: 1\nzzz: 3", r"no such setting; there are \['about'"),
+        ("name: a\ntasks: [t]\nmethods: {a: rl_only, a: il_only}\nseeds: 1", "'a' stands there twice"),
         ("name: a\nmethods: {a: rl_only}\nseeds: 1", "tasks is missing"),
         ("name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: two", "seeds = 'two': give their number"),
         ("name: a\ntasks: [t]\nmethods: {a: rl_only}\nseeds: 1\ncurve: 5", "curve = 5: must be a mapping"),

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
+from inril_core.yaml_text import read_yaml
 
 Value = bool | int | float | str
 ParameterValue = Value | list[str]
@@ -300,7 +301,7 @@ def load_graph(name_or_path: str | Path) -> Graph:
 
 def _read(path: Path, model: type[_M]) -> _M:
     try:
-        content: Any = yaml.safe_load(path.read_text())
+        content: Any = read_yaml(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML ({error}); mend the file or its path") from error
     try:
