@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(400)
 PLAN_S = 200.0
 ON_POLICY = """
 pretrain: {updates: 200}
-schedule: {budget_steps: 240}
+schedule: {budget_steps: 240, rewards_before_actor: 0}
 rl: {rollout_steps: 80, epochs: 2, minibatches: 2, critic_warmup_iterations: 0}
 metrics_every_updates: 2
 """
