@@ -157,9 +157,15 @@ class Experiment(Settings):
         Raises:
             ConfigError: a method's settings are wrong.
         """
-        return [self._job(task, method, seed) for seed in self.seeds for task in self.tasks for method in self.methods]
+        files = {name: own.demo_file and file_digest(own.demo_file) for name, own in self.tasks.items()}
+        return [
+            self._job(task, method, seed, files[task])
+            for seed in self.seeds
+            for task in self.tasks
+            for method in self.methods
+        ]
 
-    def _job(self, task: str, method: str, seed: int) -> Job:
+    def _job(self, task: str, method: str, seed: int, demo_sha256: str | None) -> Job:
         own = self.tasks[task]
         curve = own.curve or self.curve
         return Job(
@@ -174,7 +180,7 @@ class Experiment(Settings):
             curve_every_steps=curve.every_steps,
             cap_s=self.cap_s,
             demo_file=own.demo_file,
-            demo_sha256=None if own.demo_file is None else file_digest(own.demo_file),
+            demo_sha256=demo_sha256,
         )
 
 

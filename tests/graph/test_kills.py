@@ -56,11 +56,12 @@ def valid_results(graph: GraphRun) -> int:
 
 
 def goes_on(graph: GraphRun, arm_on: str = "") -> None:
-    """A further episode is run to its end and counted; somebody arms again at the fault ``arm_on``."""
-    before = valid_results(graph)
+    """A further episode is run to its end and counted; at the fault ``arm_on`` somebody arms again, once."""
+    before, again = valid_results(graph), [arm_on] if arm_on else []
 
     def counted() -> bool:
-        if arm_on and fault(graph, arm_on):
+        if again and fault(graph, again[0]):
+            again.clear()
             graph.arm()
         return valid_results(graph) > before
 
