@@ -95,7 +95,7 @@ class Memories:
         rl: Any = self._config.rl
         n_steps = getattr(rl, "n_steps", 1) if chunk == 1 else 1
         known = given.known(episode)
-        return transitions(episode, rewards, masks, self._policy, rl.gamma, n_steps, chunk, keep, known).batch
+        return transitions(episode, rewards, masks, self._policy, rl.gamma, n_steps, chunk, keep, known)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything `load` needs, as tensors."""

@@ -45,6 +45,6 @@ def pretrain(
         replay = Replay(sum(demo.steps for demo in good), policy.input_size, size, pixels=policy.pixels)
         for demo in good:
             rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
-            replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk).batch)
+            replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk))
         fit(il, flat, replay, p.updates, p.batch, p.lr, on_update)
     return policy

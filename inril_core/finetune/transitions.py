@@ -1,42 +1,14 @@
 """From a recorded episode to what the learner trains on."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from inril_core.data.episode import Episode
+from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode
 from inril_core.finetune.replay import NO_ACTION, Batch
 from inril_core.policies import Policy
 
 Array = npt.NDArray[np.float32]
-SOURCE_POLICY, SOURCE_HUMAN = 0, 1
-
-
-@dataclass(frozen=True)
-class Transitions:
-    """Transitions of one episode.
-
-    Attributes:
-        batch: the usable ones, ``N`` rows.
-        human: ``[N]``, a human was in control.
-    """
-
-    batch: Batch
-    human: npt.NDArray[np.bool_]
-
-    def rows(self, keep: npt.NDArray[np.bool_]) -> Batch:
-        """The rows where ``keep [N]`` is true."""
-        picks, b = torch.from_numpy(np.flatnonzero(keep)), self.batch
-        return Batch(
-            b.observations[picks],
-            b.actions[picks],
-            b.rewards[picks],
-            b.discounts[picks],
-            b.next_observations[picks],
-            b.next_actions[picks],
-        )
 
 
 def usable_steps(episode: Episode, known: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
@@ -62,7 +34,7 @@ def transitions(
     chunk: int = 1,
     keep: npt.NDArray[np.bool_] | None = None,
     known: npt.NDArray[np.bool_] | None = None,
-) -> Transitions:
+) -> Batch:
     """Transitions of the usable steps; a window ends at the episode's end or before an unusable step.
 
     reward = sum_i gamma^i r_{t+i}, discount = gamma^e * mask of the window's last step, over the e executed steps: up
@@ -97,16 +69,13 @@ def transitions(
         discount[row] = gamma ** (end - t) * masks[end - 1]
         following[row] = end
     inputs = policy.inputs(episode)
-    return Transitions(
-        Batch(
-            inputs[torch.from_numpy(starts)],
-            _chunks(episode.actions, starts, following, chunk),
-            torch.from_numpy(total),
-            torch.from_numpy(discount),
-            inputs[torch.from_numpy(following)],
-            _chunks(episode.actions, following, np.full(len(starts), len(usable)), chunk),
-        ),
-        episode.source[starts] == SOURCE_HUMAN,
+    return Batch(
+        inputs[torch.from_numpy(starts)],
+        _chunks(episode.actions, starts, following, chunk),
+        torch.from_numpy(total),
+        torch.from_numpy(discount),
+        inputs[torch.from_numpy(following)],
+        _chunks(episode.actions, following, np.full(len(starts), len(usable)), chunk),
     )
 
 

@@ -260,7 +260,7 @@ def replay_of(episodes, config, policy) -> Replay:
     memory = Replay(1000, policy.input_size, 6)
     for episode in episodes:
         rewards, masks = config.rewards.label(episode)
-        memory.add(transitions(episode, rewards, masks, policy, config.rl.gamma).batch)
+        memory.add(transitions(episode, rewards, masks, policy, config.rl.gamma))
     return memory
 
 

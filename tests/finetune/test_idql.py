@@ -312,6 +312,6 @@ def test_a_plan_that_ended_early_is_discounted_by_its_executed_steps() -> None:
     made = replace(made, success=None, terminated=False, truncated=True)
     assert made.steps == 15 or math.ceil(made.steps / 4) >= 1
     rewards, masks = TaskReward(method="task").label(made)
-    found = transitions(made, rewards, masks, policy, 0.9, 1, 4).batch
+    found = transitions(made, rewards, masks, policy, 0.9, 1, 4)
     lengths = [min(4, made.steps - t) for t in range(0, made.steps, 4)]
     np.testing.assert_allclose(found.discounts.numpy(), 0.9 ** np.array(lengths), rtol=1e-5)

@@ -39,7 +39,7 @@ def test_success_ends_failure_ends_and_a_time_limit_bootstraps(success, terminat
 def test_one_step_transitions_line_up() -> None:
     """Pins: an observation paired with the action of another step."""
     made = episode(success=True)
-    batch = convert(made).batch
+    batch = convert(made)
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
     rows = policy.normalise(torch.tensor(made.observations))
     assert torch.equal(batch.observations, rows[:-1]) and torch.equal(batch.next_observations, rows[1:])
@@ -49,10 +49,10 @@ def test_one_step_transitions_line_up() -> None:
 
 def test_n_step_returns_are_the_closed_form() -> None:
     """Pins: a discount too few or too many: with the only reward at step 5, three steps before it gamma^2."""
-    batch = convert(episode(success=True), gamma=0.5, n_steps=3).batch
+    batch = convert(episode(success=True), gamma=0.5, n_steps=3)
     assert batch.rewards.tolist() == [0.0, 0.0, 0.0, 0.25, 0.5, 1.0]
     assert batch.discounts.tolist() == [0.125, 0.125, 0.125, 0.0, 0.0, 0.0]
-    cut = convert(episode(success=False, terminated=False), gamma=0.5, n_steps=3).batch
+    cut = convert(episode(success=False, terminated=False), gamma=0.5, n_steps=3)
     assert cut.discounts.tolist() == [0.125, 0.125, 0.125, 0.125, 0.25, 0.5]
 
 
@@ -61,9 +61,12 @@ def test_hold_and_reset_are_left_out_and_cut_the_return() -> None:
     made = episode(success=True, source=np.array([0, 1, 2, 0, 3, 1]))
     assert usable_steps(made).tolist() == [True, True, False, True, False, True]
     made_of = convert(made, gamma=0.5, n_steps=4)
-    assert made_of.batch.discounts.tolist() == [0.25, 0.5, 0.5, 0.0]
-    assert made_of.human.tolist() == [False, True, False, True]
-    assert torch.equal(made_of.rows(made_of.human).actions, torch.tensor(made.actions[[1, 5]]))
+    assert made_of.discounts.tolist() == [0.25, 0.5, 0.5, 0.0]
+    assert torch.equal(made_of.actions, torch.tensor(made.actions[[0, 1, 3, 5]]))
+    human = made.source == 1
+    rewards, masks = LABEL(made)
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
+    assert torch.equal(transitions(made, rewards, masks, policy, 0.5, 4, keep=human).actions, made_of.actions[[1, 3]])
 
 
 def test_a_plan_ends_at_a_takeover_and_where_the_next_one_begins() -> None:
@@ -74,11 +77,11 @@ def test_a_plan_ends_at_a_takeover_and_where_the_next_one_begins() -> None:
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
     found = transitions(made, rewards, masks, policy, 0.5, chunk=3)
     executed = [[0, 1, 1], [2, 2, 2], [3, 4, 4], [4, 4, 4], [5, 6, 6]]
-    assert torch.equal(found.batch.actions, torch.tensor(made.actions[executed].reshape(5, 18)))
-    assert found.batch.discounts.tolist() == [0.25, 0.5, 0.25, 0.5, 0.25]
-    assert found.batch.rewards.tolist() == [0.5, 2.0, 5.0, 4.0, 8.0]
+    assert torch.equal(found.actions, torch.tensor(made.actions[executed].reshape(5, 18)))
+    assert found.discounts.tolist() == [0.25, 0.5, 0.25, 0.5, 0.25]
+    assert found.rewards.tolist() == [0.5, 2.0, 5.0, 4.0, 8.0]
     following = policy.normalise(torch.tensor(made.observations))[[2, 3, 5, 5, 7]]
-    assert torch.equal(found.batch.next_observations, following)
+    assert torch.equal(found.next_observations, following)
 
 
 def test_a_step_of_unknown_reward_ends_every_return() -> None:
@@ -87,7 +90,7 @@ def test_a_step_of_unknown_reward_ends_every_return() -> None:
     made = episode(success=True, terminated=True)
     made = replace(made, policy_n=np.zeros(6, np.int64), log_prob=np.zeros(6, np.float32))
     policy, (rewards, masks) = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,))), person.label(made)
-    batch = transitions(made, rewards, masks, policy, 0.5, 3, known=person.known(made)).batch
+    batch = transitions(made, rewards, masks, policy, 0.5, 3, known=person.known(made))
     assert batch.discounts.tolist() == [0.125, 0.125, 0.125, 0.25, 0.5]
     found, rejected = segments(made, rewards, masks, policy, 0, person.known(made))
     assert [len(s) for s in found] == [5] and found[0].bootstrap and rejected == 1
@@ -96,5 +99,5 @@ def test_a_step_of_unknown_reward_ends_every_return() -> None:
 @pytest.mark.parametrize("facts", [{"success": None, "terminated": True}, {"success": True, "complete": False}])
 def test_an_unknown_ending_is_not_failure(facts) -> None:
     """Pins: unlabelled or torn episodes that teach a reward of zero at their end."""
-    batch = convert(episode(**facts)).batch
+    batch = convert(episode(**facts))
     assert len(batch) == 5 and batch.rewards.tolist() == [0.0] * 5 and (batch.discounts > 0.8).all()
