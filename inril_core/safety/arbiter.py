@@ -76,6 +76,11 @@ class Arbiter:
         newest = self._newest
         return self._controller(_NO_TICK if newest is None or newest.last else newest)
 
+    @property
+    def recorder_boot_id(self) -> str:
+        """Of the recorder heard last; empty before one was heard."""
+        return self._watch.recorder_boot_id
+
     def on_observation(self, tick: Tick, now_ns: int, mono_ns: int) -> list[Closed]:
         """Open tick k. A tick that is still open is closed first. Repeated and reordered ones are dropped."""
         if tick.boot_id in self._old_boot_ids:

@@ -51,7 +51,7 @@ class Watch:
         self._episode_mono_ns = 0
         self._robot: RobotSample | None = None
         self._robot_mono_ns = 0
-        self._recorder_boot_id: str | None = None
+        self.recorder_boot_id = ""  # of the recorder heard last
         self._recorder_mono_ns: int | None = None
         self.policy_mono_ns: int | None = None
         self.session_mono_ns: int | None = None
@@ -85,11 +85,11 @@ class Watch:
 
     def saw_recorder(self, boot_id: str, mono_ns: int, armed: bool) -> None:
         """A sign of life of the recorder. A restart within an episode has lost a part of it."""
-        restarted = self._recorder_boot_id is not None and boot_id != self._recorder_boot_id
+        restarted = self.recorder_boot_id not in ("", boot_id)
         if armed and restarted and self.episode_is_running and self._config.expects_recorder:
             detail = "the recorder has restarted within an episode; end the episode, then arm"
             self._faults.latch(Fault.RECORDER_LOST, detail, Blocks.POLICY)
-        self._recorder_boot_id, self._recorder_mono_ns = boot_id, mono_ns
+        self.recorder_boot_id, self._recorder_mono_ns = boot_id, mono_ns
 
     def check(self, now_ns: int, mono_ns: int, human_moves: bool) -> None:
         """Latch what is wrong now. `human_moves`: a device that is not synchronous has control."""

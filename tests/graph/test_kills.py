@@ -55,17 +55,10 @@ def valid_results(graph: GraphRun) -> int:
     return sum(result.valid for result in graph.results())
 
 
-def goes_on(graph: GraphRun, arm_on: str = "") -> None:
-    """A further episode is run to its end and counted; at the fault ``arm_on`` somebody arms again, once."""
-    before, again = valid_results(graph), [arm_on] if arm_on else []
-
-    def counted() -> bool:
-        if again and fault(graph, again[0]):
-            again.clear()
-            graph.arm()
-        return valid_results(graph) > before
-
-    graph.until(counted, "a further valid episode", 120.0)
+def goes_on(graph: GraphRun) -> None:
+    """A further episode is run to its end and counted."""
+    before = valid_results(graph)
+    graph.until(lambda: valid_results(graph) > before, "a further valid episode", 120.0)
 
 
 def running(graph: GraphRun) -> str:
@@ -84,11 +77,11 @@ def result_of(graph: GraphRun, episode_id: str) -> EpisodeResult | None:
     return next((r for r in graph.results() if r.episode_id == episode_id), None)
 
 
-def is_done_again(graph: GraphRun, episode_id: str, arm_on: str = "") -> EpisodeResult:
+def is_done_again(graph: GraphRun, episode_id: str) -> EpisodeResult:
     """The episode is in the ledger, does not count, and the next one that counts has its number and start."""
     cut: EpisodeResult = graph.until(lambda: result_of(graph, episode_id), "the end of the cut episode", START_S)
     assert not cut.valid
-    goes_on(graph, arm_on)
+    goes_on(graph)
     again = next(r for r in graph.results() if r.valid and r.ended_unix_s > cut.ended_unix_s)
     assert (again.index, again.seed) == (cut.index, cut.seed)
     return cut
@@ -139,9 +132,10 @@ def test_recorder_killed_ends_the_episode_and_what_was_written_is_kept(graph: Gr
     begun = [event.episode_id for event in graph.events if event.event == EpisodeEvent.BEGIN]
     assert begun[-1] == episode_id, "no episode begins without a recorder"
     graph.until(lambda: graph.status("recorder").boot_id != boot, "the restarted recorder", START_S)
+    restarted = graph.status("recorder").boot_id
+    graph.until(lambda: graph.status("arbiter").recorder_boot_id == restarted, "the arbiter to hear of it", START_S)
     graph.arm()
-    # the arbiter may hear of the restart only after the next episode has begun, and must then stop that one, too
-    is_done_again(graph, episode_id, arm_on="recorder_lost")
+    is_done_again(graph, episode_id)
     recovered = next(episode for episode in graph.episodes() if episode.episode_id == episode_id)
     assert not recovered.complete
     assert recovered.steps >= on_disk

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from inril_msgs.msg import ArbiterStatus, RecorderStatus
+from inril_msgs.msg import ArbiterStatus, LearnerStatus, PolicyStatus, RecorderStatus
 from inril_session.arm_marker import armed_by_this_launch, note_armed
 from inril_session.readiness import Readiness
 
@@ -37,7 +38,8 @@ def node() -> FakeNode:
 @pytest.fixture
 def ready(node: FakeNode) -> Readiness:
     """An armed arbiter and an idle recorder, and an episode that begins."""
-    ready = Readiness(node, None, load_contract("insert_leg"), lockstep=False)  # type: ignore[arg-type]
+    events = SimpleNamespace(get_subscription_count=lambda: 1)
+    ready = Readiness(node, events, load_contract("insert_leg"), lockstep=False)  # type: ignore[arg-type]
     node.say["/arbiter_status"](ArbiterStatus(boot_id="a", armed=True))
     node.say["/recorder_status"](RecorderStatus(boot_id="r", last_step_on_disk=-1))
     ready.note_begin()
@@ -78,6 +80,19 @@ def test_an_episode_counts_only_when_it_is_whole_on_disk(
 ) -> None:
     node.say["/recorder_status"](status)
     assert ready.not_recorded("e", 10) == answer
+
+
+def test_no_episode_begins_before_the_arbiter_has_heard_the_restarted_recorder(
+    ready: Readiness, node: FakeNode
+) -> None:
+    node.say["/policy_status"](PolicyStatus(active_n=0))
+    node.say["/learner_status"](LearnerStatus())
+    node.say["/arbiter_status"](ArbiterStatus(boot_id="a", armed=True, recorder_boot_id="r"))
+    assert ready.blocked_by("train") == ""
+    node.say["/recorder_status"](RecorderStatus(boot_id="s", last_step_on_disk=-1))
+    assert "arbiter_node to hear" in ready.blocked_by("train")
+    node.say["/arbiter_status"](ArbiterStatus(boot_id="a", armed=True, recorder_boot_id="s"))
+    assert ready.blocked_by("train") == ""
 
 
 def test_arm_at_start_arms_once_per_launch(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ class ArbiterNode(InrilNode):
             ticks=arbiter.ticks,
             late_ticks=arbiter.late_ticks,
             late_answers=arbiter.late_answers,
+            recorder_boot_id=arbiter.recorder_boot_id,
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)

@@ -89,6 +89,9 @@ class Readiness:
                 return "recorder_node to be connected to /episode_event"
             if self._recorder.state == RecorderStatus.RECORDING:
                 return f"recorder_node still records {self._recorder.episode_id}"
+            # else the arbiter would learn of a restart within the episode, and rightly stop it
+            if self._arbiter.recorder_boot_id not in ("", self._recorder.boot_id):
+                return "arbiter_node to hear the restarted recorder_node"
         if need_policy:
             if self._policy is None or self._age_s("_policy") > limits.session_s:
                 return f"policy_node: not heard for {self._age_s('_policy'):.0f} s; is it running? (`inril status`)"
