@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from inril_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from inril_core.bench.experiment import Experiment
     from inril_core.bench.runner import State
     from inril_core.bench.workers import Workers
 
@@ -22,6 +23,7 @@ EXAMPLES = (
     "bench/insert_leg.yaml --workers 2",
     "bench/insert_leg.yaml --list",
     "bench/insert_leg.yaml --compare interleave rl_only",
+    "bench/rlif.yaml --helpers",
     "bench/other_tasks.yaml --tasks gym:Hopper-v5 --seeds 0,1",
     "bench/insert_leg.yaml --ray auto",
 )
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="say what is done, failed and missing; run nothing")
     parser.add_argument("--report-only", action="store_true", help="write tables and plots of what is there")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods run for run; runs nothing")
+    parser.add_argument("--helpers", action="store_true", help="how well the simulated helpers do alone, no runs")
     parser.add_argument("--ray", metavar="ADDRESS", help="spread the runs over this Ray cluster; local: this machine")
     parser.add_argument(
         "--out", type=Path, default=Path("docs/results"), help="of lines, tables, plots (default: %(default)s)"
@@ -59,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     from inril_core.bench.experiment import load_experiment
 
     experiment = load_experiment(arguments.experiment)
+    if arguments.helpers:
+        return _helpers(experiment)
     jobs = runner.Chosen(arguments.tasks, arguments.methods, arguments.seeds).of(experiment)
     for path in runner.unread(experiment, arguments.out):
         print(f"bench: also_read names {path.stem!r}, and there is no {path} (yet)", file=sys.stderr)
@@ -126,6 +131,15 @@ def _make_folder(path: Path, option: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{option} {path}: is no folder and cannot become one: {error}; give another") from error
+
+
+def _helpers(experiment: "Experiment") -> int:
+    from inril_core.bench.helpers import HEAD, measure_helpers
+
+    print(HEAD)
+    for helper in measure_helpers(experiment):
+        print(helper.row, flush=True)
+    return 0
 
 
 def _list(found: "State") -> int:

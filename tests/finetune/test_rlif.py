@@ -89,7 +89,7 @@ def test_the_forms_and_what_ends() -> None:
 
 
 def test_pairs_that_pay_for_the_wrong_thing_are_refused() -> None:
-    """Pins: dying that pays, and values that the critic's range cuts off."""
+    """Pins: dying that pays, values that the critic's range cuts off, and a takeover that nothing learns from."""
     base = load_config("rlif")
     with pytest.raises(ConfigError, match="escapes the punishments.*'never'"):
         base.changed(**{"rewards.terminate": "failure"})
@@ -97,6 +97,8 @@ def test_pairs_that_pay_for_the_wrong_thing_are_refused() -> None:
         base.changed(**{"rl.target_range": [0.0, 1.0]})
     with pytest.raises(ConfigError, match="success ends the rewards"):
         base.changed(**{"rewards.form": "zero_one", "rl.target_range": None})
+    with pytest.raises(ConfigError, match="'il_only' with rewards.method = 'rlif', which only RL looks at"):
+        base.changed(combine={"method": "il_only"})
     base.changed(**{"rewards.form": "zero_one", "rewards.terminate": "never", "rl.target_range": None})
 
 
