@@ -88,6 +88,10 @@ def lead_until_lost(folder: Path) -> int:
             print("trained", flush=True)
     except shards.ProcessLost as error:
         print(error, file=sys.stderr)
+    finally:  # as the node does: a thread still inside gloo at the interpreter's end would abort it
+        assert isinstance(learner, parallel.LeadingLearner)
+        learner.stop()
+        shards.stop()
     return 1
 
 
