@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,35 @@ def test_every_status_can_be_shown() -> None:
     assert "not armed" in lines[1] and "not heard" in lines[-1]
     message = operate.PolicyStatus(push_to_acting_ms=float("nan"))
     assert json.loads(json.dumps(operate._plain(message), allow_nan=False))["push_to_acting_ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("refusals", "asked", "reason"),
+    [
+        (["not armed: robot_needs_rearm: call /robot/arm"] * 2, 3, ""),
+        (["not armed: robot_needs_rearm: call /robot/arm"] * 99, operate.ARM_TRIES, "robot_needs_rearm"),
+        (["not armed: recorder_lost: start it"] * 99, 1, "recorder_lost"),
+    ],
+)
+def test_arming_waits_until_the_arbiter_has_heard_of_the_armed_robot_and_for_nothing_else(
+    refusals: list[str], asked: int, reason: str
+) -> None:
+    """Pins: a person who must arm twice because the arm's state comes a moment after its answer."""
+    calls = []
+
+    class Person:
+        def served(self, *_: object) -> bool:
+            return True
+
+        def pause(self, seconds: float) -> None:
+            assert calls[-1] == "/arbiter/arm"
+
+        def call(self, _: object, service: str, __: object) -> object:
+            calls.append(service)
+            if service == "/arbiter/arm" and refusals:
+                raise operate.Refused(refusals.pop())
+            return operate.Arm.Response(success=True, message="armed by Kim")
+
+    with pytest.raises(operate.Refused, match=reason) if reason else nullcontext():
+        assert operate.arm_both(Person(), "Kim") == "armed by Kim"  # type: ignore[arg-type]
+    assert calls == ["/robot/arm", *["/arbiter/arm"] * asked]

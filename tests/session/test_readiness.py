@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from inril_msgs.msg import ArbiterStatus, LearnerStatus, PolicyStatus, RecorderStatus
 from inril_session.arm_marker import armed_by_this_launch, note_armed
+from inril_session.long_wait import LongWait
 from inril_session.readiness import Readiness
 
 from inril_core.contract import load_contract
@@ -102,3 +103,13 @@ def test_arm_at_start_arms_once_per_launch(tmp_path: Path) -> None:
     assert armed_by_this_launch(marker)
     marker.write_text(marker.read_text().replace("launch ", "launch 1"))
     assert not armed_by_this_launch(marker), "another launch may arm its own simulated cell"
+
+
+def test_a_wait_that_lasts_is_told_now_and_then() -> None:
+    """Pins: a console that stands still while a person is waited for, and one full of the same line."""
+    told: list[str] = []
+    wait = LongWait(told.append)
+    for second in range(41):
+        wait.update("" if second == 4 else "faults, then `inril arm`", second * 1_000_000_000)
+        assert len(told) == (second >= 10) + (second >= 25) + (second >= 40)
+    assert told[0] == "waiting for: faults, then `inril arm`"

@@ -29,9 +29,11 @@ from rclpy.node import Node
 
 from inril_bringup.environment import DEFAULT_ENVIRONMENT
 from inril_core.errors import InrilError
+from inril_core.safety.faults import Fault
 
 SERVICE_TIMEOUT_S = 5.0
 STATUS_TIMEOUT_S = 2.5
+ARM_TRIES, ARM_PAUSE_S = 20, 0.1  # far longer than the arm takes to publish its next state
 STATUSES: dict[str, tuple[Any, Any]] = {
     "session": (SessionStatus, LATCHED),
     "arbiter": (ArbiterStatus, LATCHED),
@@ -103,6 +105,10 @@ class Operator:
         self._spin_until(lambda: len(heard) == len(STATUSES), time.monotonic() + timeout_s)
         return heard
 
+    def pause(self, seconds: float) -> None:
+        """Let the graph go on for a while."""
+        self._spin_until(lambda: False, time.monotonic() + seconds)
+
     def _spin_until(self, condition: Any, deadline_s: float) -> bool:
         while not condition():
             if time.monotonic() > deadline_s:
@@ -135,10 +141,23 @@ def arm(name: str) -> str:
         Refused: one of them says no.
     """
     with operator() as person:
-        if person.served(Arm, "/robot/arm"):
-            person.call(Arm, "/robot/arm", Arm.Request(arm=True, operator_name=name))
-        answer = person.call(Arm, "/arbiter/arm", Arm.Request(arm=True, operator_name=name))
-    return answer.message or "armed"
+        return arm_both(person, name)
+
+
+def arm_both(person: Operator, name: str) -> str:
+    """See `arm`. The arbiter hears with the arm's next state that its watchdog lets go, and is asked until then."""
+    request = Arm.Request(arm=True, operator_name=name)
+    if person.served(Arm, "/robot/arm"):
+        person.call(Arm, "/robot/arm", request)
+    for _ in range(ARM_TRIES):
+        try:
+            return person.call(Arm, "/arbiter/arm", request).message or "armed"
+        except Refused as error:
+            if Fault.ROBOT_NEEDS_REARM not in str(error):
+                raise
+            refused = error
+        person.pause(ARM_PAUSE_S)
+    raise refused
 
 
 def disarm(name: str) -> str:

@@ -18,6 +18,7 @@ from inril_core.run import open_run
 from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.session.plan import Segment, episode_seed, parse_plan
 from inril_session.arm_marker import armed_by_this_launch, note_armed
+from inril_session.long_wait import LongWait
 from inril_session.progress import progress_line
 from inril_session.readiness import Readiness
 
@@ -77,6 +78,7 @@ class SessionNode(InrilPlainNode):
         self._events = self.create_publisher(EpisodeEvent, "/episode_event", EVENT)
         self._ready = Readiness(self, self._events, self.contract, self._lockstep)
         self._waiting_for = ""
+        self._long_wait = LongWait(self.get_logger().warning)
         self._episode: dict[str, Any] = {}
         self._deadline_ns = 0
         self._begun_s = time.monotonic()
@@ -113,6 +115,7 @@ class SessionNode(InrilPlainNode):
             self._watch()
         elif self._state is State.ENDING and now_ns > self._deadline_ns:
             self._finish(None, False, 0, "session", "no node closed the episode in time", valid=False)
+        self._long_wait.update(self._waiting_for if self._state is State.WAITING else "", now_ns)
         if now_ns >= self._next_status_ns:
             self._next_status_ns = now_ns + round(STATUS_PERIOD_S * 1e9)
             self._publish_status()
