@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from inril_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from inril_core.bench.experiment import Experiment
+    from inril_core.bench.job import Job
     from inril_core.bench.runner import State
     from inril_core.bench.workers import Workers
 
@@ -62,9 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     from inril_core.bench.experiment import load_experiment
 
     experiment = load_experiment(arguments.experiment)
-    if arguments.helpers:
-        return _helpers(experiment)
     jobs = runner.Chosen(arguments.tasks, arguments.methods, arguments.seeds).of(experiment)
+    if arguments.helpers:
+        return _helpers(jobs)
     for path in runner.unread(experiment, arguments.out):
         print(f"bench: also_read names {path.stem!r}, and there is no {path} (yet)", file=sys.stderr)
     quiet = arguments.list or arguments.report_only or arguments.compare is not None
@@ -133,11 +133,11 @@ def _make_folder(path: Path, option: str) -> None:
         raise ConfigError(f"{option} {path}: is no folder and cannot become one: {error}; give another") from error
 
 
-def _helpers(experiment: "Experiment") -> int:
+def _helpers(jobs: "list[Job]") -> int:
     from inril_core.bench.helpers import HEAD, measure_helpers
 
     print(HEAD)
-    for helper in measure_helpers(experiment):
+    for helper in measure_helpers(jobs):
         print(helper.row, flush=True)
     return 0
 

@@ -1,9 +1,10 @@
 """How well the simulated helpers of an experiment do alone: a method's result means little without it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
-from inril_core.bench.experiment import Experiment
+from inril_core.bench.job import Job
 from inril_core.errors import ConfigError
 from inril_core.evaluation.intervals import SuccessRate, success_rate
 from inril_core.finetune.experts import ExpertConfig, make_expert
@@ -33,28 +34,21 @@ class Helper(NamedTuple):
         return f"| {self.task} | {who}{worse} | {rate} | {', '.join(self.methods)} |"
 
 
-def measure_helpers(experiment: Experiment, episodes: int = EPISODES) -> Iterator[Helper]:
-    """Every different helper of the experiment's methods, one after the other.
+def measure_helpers(jobs: Sequence[Job], episodes: int = EPISODES) -> Iterator[Helper]:
+    """Every different helper of the runs, one after the other.
 
     Raises:
-        ConfigError: a task cannot be made here or has no demonstrator, or no method has a simulated helper.
+        ConfigError: a task cannot be made here or has no demonstrator, or no run has a simulated helper.
     """
-    seed = experiment.seeds[0]
-    for name in experiment.tasks:
-        helped: dict[str, list[str]] = {}
-        for method in experiment.methods:
-            interventions = experiment.config(name, method, seed).interventions
-            if interventions is not None:
-                helped.setdefault(interventions.expert.model_dump_json(), []).append(method)
-        if not helped:
-            raise ConfigError(
-                f"no method of {experiment.name} has a simulated helper (interventions); see bench/rlif.yaml for some"
-            )
-        task = make_task(name)
-        for dump, methods in helped.items():
-            expert = ExpertConfig.model_validate_json(dump)
-            seeds = range(FIRST_SEED, FIRST_SEED + episodes)
-            results = run_demonstrator(task, make_expert(expert, task), seeds)
-            alone = success_rate(sum(success for success, _, _ in results), episodes)
-            yield Helper(name, tuple(methods), expert, alone)
-        task.close()
+    helped: dict[tuple[str, ExpertConfig], dict[str, None]] = {}
+    for job in jobs:
+        interventions = job.config["interventions"]
+        if interventions is not None:
+            helped.setdefault((job.task, ExpertConfig(**interventions["expert"])), {})[job.method] = None
+    if not helped:
+        raise ConfigError("--helpers: none of these methods has a simulated one (interventions); see bench/rlif.yaml")
+    for (name, expert), methods in helped.items():
+        with closing(make_task(name)) as task:
+            results = run_demonstrator(task, make_expert(expert, task), range(FIRST_SEED, FIRST_SEED + episodes))
+        alone = success_rate(sum(success for success, _, _ in results), episodes)
+        yield Helper(name, tuple(methods), expert, alone)

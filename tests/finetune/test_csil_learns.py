@@ -114,6 +114,7 @@ def test_resume_equals_never_having_stopped(preset: str, tmp_path, shown) -> Non
         ("csil", {"rl.prior": "uniform", "rl.kl": "exact"}, "needs rl.prior"),
         ("csil", {"rl.batch": 2, "rl.demo_share": 0.1}, "too small"),
         ("csil", {"il.action_limit": 0.9}, "give both the same"),
+        ("csil", {"combine": {"method": "il_only"}}, "needs 'rl_step' from combine"),
     ],
 )
 def test_pairs_that_cannot_work_are_refused_with_the_reason(preset: str, changes: dict, words: str) -> None:

@@ -97,7 +97,7 @@ def test_pairs_that_pay_for_the_wrong_thing_are_refused() -> None:
         base.changed(**{"rl.target_range": [0.0, 1.0]})
     with pytest.raises(ConfigError, match="success ends the rewards"):
         base.changed(**{"rewards.form": "zero_one", "rl.target_range": None})
-    with pytest.raises(ConfigError, match="'il_only' with rewards.method = 'rlif', which only RL looks at"):
+    with pytest.raises(ConfigError, match="'rlif' needs 'rl_step' from combine.*'il_only'.*only RL looks at this"):
         base.changed(combine={"method": "il_only"})
     base.changed(**{"rewards.form": "zero_one", "rewards.terminate": "never", "rl.target_range": None})
 

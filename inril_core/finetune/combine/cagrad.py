@@ -25,6 +25,7 @@ class Config(MethodConfig):
     """
 
     method: Literal["cagrad"]
+    provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     c: float = Field(0.5, ge=0.0, lt=1.0)
     scaling: Scaling = "none"

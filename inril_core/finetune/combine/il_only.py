@@ -1,10 +1,9 @@
 """Imitation without RL: shows what more imitation alone would give."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from inril_core.errors import ConfigError
 from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
@@ -16,14 +15,6 @@ class Config(MethodConfig):
     method: Literal["il_only"]
     requires = (("il", "actor_gradient"),)
     il_lr: float = Field(1e-4, gt=0.0)
-
-    def check(self, whole: Any) -> None:
-        """See `MethodConfig.check`: a method that is nothing but its reward would not be run at all."""
-        if whole.rewards.method in ("rlif", "csil"):
-            raise ConfigError(
-                f"combine.method = 'il_only' with rewards.method = {whole.rewards.method!r}, which only RL looks at; "
-                "set combine.method to 'rl_only', or rewards.method to 'task'"
-            )
 
     def build(self, flat: FlatParameters, rl_lr: float) -> "IlOnly":
         """The combination; ``rl_lr`` is not used."""

@@ -63,6 +63,7 @@ class Config(MethodConfig):
     """
 
     method: Literal["interleave"]
+    provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     rl_per_il: int | Literal["adaptive"] = 8
     m_min: int = Field(2, ge=1)

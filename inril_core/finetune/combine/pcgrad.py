@@ -14,6 +14,7 @@ class Config(MethodConfig):
     """``normalise``: of the two gradients beforehand; see `inril_core.finetune.joint`."""
 
     method: Literal["pcgrad"]
+    provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     normalise: Normalise = "loss"
 

@@ -11,6 +11,7 @@ class Config(MethodConfig):
     """No settings."""
 
     method: Literal["rl_only"]
+    provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"),)
 
     def build(self, flat: FlatParameters, rl_lr: float) -> "RlOnly":

@@ -14,6 +14,7 @@ class Config(MethodConfig):
     """``il_weight``: weight of the imitation loss beside the RL loss."""
 
     method: Literal["weighted_sum"]
+    provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     il_weight: float = Field(0.5, ge=0.0)
 

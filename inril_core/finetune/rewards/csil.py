@@ -54,10 +54,11 @@ class Config(RewardConfig):
 
     method: Literal["csil"]
     provides = frozenset({"coherent"})
-    requires = (("rl", "learned_reward"),)
+    requires = (("rl", "learned_reward"), ("combine", "rl_step"))
     reasons = {
+        "rl_step": "only RL looks at this reward; choose a combine method with RL, e.g. rl_only",
         "learned_reward": "the reward is the log-ratio of the cloned policy, which the RL method has to ask and "
-        "refine; choose rl.method: csil or csilpp"
+        "refine; choose rl.method: csil or csilpp",
     }
     scaling: float = Field(1.0, gt=0.0)
     variant: Literal["positive", "negative"] = "positive"

@@ -55,6 +55,8 @@ class Config(RewardConfig):
     """
 
     method: Literal["rlif"]
+    requires = (("combine", "rl_step"),)
+    reasons = {"rl_step": "only RL looks at this reward; choose a combine method with RL, e.g. rl_only"}
     form: Literal["minus_one", "zero_one"] = "minus_one"
     terminate: Literal["success", "failure", "never"] = "success"
     store_expert_steps: Literal["all", "last", "none"] = "all"

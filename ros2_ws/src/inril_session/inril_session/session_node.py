@@ -115,7 +115,7 @@ class SessionNode(InrilPlainNode):
             self._watch()
         elif self._state is State.ENDING and now_ns > self._deadline_ns:
             self._finish(None, False, 0, "session", "no node closed the episode in time", valid=False)
-        self._long_wait.update(self._waiting_for if self._state is State.WAITING else "", now_ns)
+        self._long_wait.update(self._waiting_for, now_ns)  # also while it asks for arming, again and again
         if now_ns >= self._next_status_ns:
             self._next_status_ns = now_ns + round(STATUS_PERIOD_S * 1e9)
             self._publish_status()
