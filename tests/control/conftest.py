@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import rclpy
 from inril_common.calls import Calls
-from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+
+from tests.graph.lifecycle import bring_up
 
 PATIENCE_S = 60.0
 """For a busy machine; nothing is asserted about it."""
@@ -53,23 +53,8 @@ class Bench:
         }
         process = subprocess.Popen(command, env=environment, cwd=self._folder)
         self._processes.append(process)
-        steps = {
-            State.PRIMARY_STATE_UNCONFIGURED: Transition.TRANSITION_CONFIGURE,
-            State.PRIMARY_STATE_INACTIVE: Transition.TRANSITION_ACTIVATE,
-        }
-        while (state := self._state_of(name)) != State.PRIMARY_STATE_ACTIVE:
-            if state in steps:
-                request = ChangeState.Request(transition=Transition(id=steps[state]))
-                self.try_to_ask(ChangeState, f"/{name}/change_state", request)
+        bring_up(name, self.try_to_ask, PATIENCE_S)
         return process
-
-    def _state_of(self, name: str) -> int:
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            reply = self.try_to_ask(GetState, f"/{name}/get_state", GetState.Request())
-            if reply is not None:
-                return int(reply.current_state.id)
-        raise AssertionError(f"{name} does not answer")
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
         """Spin until the condition holds."""

@@ -18,8 +18,6 @@ from inril_common.qos import EVENT, LATCHED, TICK
 from inril_msgs import msg as messages
 from inril_msgs.msg import EpisodeReady, RecorderStatus
 from inril_msgs.srv import ListEpisodes, ReadBlob
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
@@ -28,8 +26,11 @@ from inril_core.data.schemas import EPISODE_EVENT, TOPICS
 from inril_core.run import RunPaths
 from tests.data.synthetic import CONTRACT, Synthetic
 from tests.graph.harness import own_domain
+from tests.graph.lifecycle import bring_up
 
 START_S = 60.0
+ANSWER_S = 2.0
+"""Before a question is put again."""
 
 
 class RecordingBench:
@@ -90,9 +91,7 @@ class RecordingBench:
         environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
         self._processes[name] = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         if name == "recorder_node":
-            for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-                request = ChangeState.Request(transition=Transition(id=transition))
-                assert self.call(ChangeState, f"/{name}/change_state", request).success
+            bring_up(name, self._ask_once, START_S)
             self.until(self._matched, "the recorder's subscriptions")
 
     def _matched(self) -> bool:
@@ -148,16 +147,26 @@ class RecordingBench:
         raise TimeoutError(f"no {what}; newest status: {self.statuses[-1:]}")
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
-        """A service's answer."""
-        client = self._clients.setdefault(name, self.node.create_client(kind, name))
+        """The answer of a service that may be asked again: the first request may go to a server that was
+        killed."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            self.until(client.service_is_ready, name)
-            future = client.call_async(request)
-            with suppress(TimeoutError):  # it may have gone to a server that was killed
-                self.until(future.done, f"an answer of {name}", 2.0)
-                return future.result()
+            answer = self._ask_once(kind, name, request)
+            if answer is not None:
+                return answer
         raise TimeoutError(f"no answer of {name}")
+
+    def _ask_once(self, kind: Any, name: str, request: Any) -> Any:
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        client = self._clients[name]
+        self.until(client.service_is_ready, name)
+        future = client.call_async(request)
+        with suppress(TimeoutError):
+            self.until(future.done, f"an answer of {name}", ANSWER_S)
+            return future.result()
+        client.remove_pending_request(future)
+        return None
 
     def announced(self, episode_id: str) -> EpisodeReady:
         """Wait for an episode's announcement."""
