@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from inril_bringup.programs import parameter_file
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 NODE = """
 import sys

@@ -22,7 +22,7 @@ from inril_bringup.programs import Program, parameter_file
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir
 from inril_bringup.supervisor import StopTimes, Supervisor
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def program(name: str, code: str, **settings: Any) -> Program:

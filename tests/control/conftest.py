@@ -106,7 +106,7 @@ class Bench:
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
-                process.wait(timeout=10)
+                process.wait(timeout=PATIENCE_S)
         self.node.destroy_node()
         self._executor.shutdown()
         rclpy.shutdown(context=self._context)

@@ -37,7 +37,7 @@ class Bench:
         self.client.create_subscription(message_type, topic, messages.append, TICK)
         return messages
 
-    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
         """Spin until the condition holds, at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
