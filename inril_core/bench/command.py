@@ -24,7 +24,7 @@ EXAMPLES = (
     "bench/insert_leg.yaml --list",
     "bench/insert_leg.yaml --compare interleave rl_only",
     "bench/rlif.yaml --helpers",
-    "bench/other_tasks.yaml --tasks gym:Hopper-v5 --seeds 0,1",
+    "bench/other_tasks.yaml --tasks gym:Hopper-v5:sparse --seeds 0,1",
     "bench/insert_leg.yaml --ray auto",
 )
 

@@ -141,6 +141,10 @@ class Experiment(Settings):
         for over in (self.overrides, self.tasks[task].overrides):
             values = layered_values({**over, "base": values}, source)
         config = config_from_values({**values, "name": method, "seed": seed}, source)
+        try:
+            config.refuse_nobody()
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
         budget_steps = self.budget(task, method)
         return config if budget_steps is None else config.changed(**{"schedule.budget_steps": budget_steps})
 

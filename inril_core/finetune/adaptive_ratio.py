@@ -75,7 +75,7 @@ class AdaptiveRatio:
         self._falls.zero_()
 
     def _along(self, step: Tensor, gradient: Tensor) -> float:
-        return float(torch.dot(step, gradient))
+        return float(torch.dot(step.to(gradient.device), gradient))  # a loaded step is on the CPU
 
     def _curved(self, step: Tensor) -> float:
         return 0.5 * self._smoothness * self._along(step, step) if self._smoothness else 0.0

@@ -35,7 +35,8 @@ class ScheduleConfig(Settings):
     """When to train on what.
 
     Attributes:
-        utd: RL updates per ingested environment step, counted from the end of the warm-up.
+        utd: RL updates per ingested environment step, counted from the end of the warm-up. It and the two warm-ups
+            are of off-policy methods; on-policy a full rollout calls for its epochs, see `OnPolicyConfig`.
         warmup_steps: environment steps collected by the pre-trained policy before the first update.
         critic_warmup_updates: critic-only updates at the end of the warm-up, on top of ``utd``.
         rewards_before_actor: steps with a reward other than 0 that critics must have been given, off-policy those in
@@ -45,6 +46,7 @@ class ScheduleConfig(Settings):
         budget_steps: environment steps after which the run is over.
         actor_lr_end: share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall
             linearly from the first actor update, so that the policy settles.
+        replay_capacity: steps of replay, and as many of demonstrations; the oldest are forgotten.
         demos_in_replay: whether replay begins with the demonstrations, which off-policy critics then learn from like
             anything else, under the run's own rewards (RLIF). ``rl.demo_share`` gives them a share of each batch.
         demo_growth: what else becomes a demonstration: ``corrections`` (steps with a human in control, as in
@@ -129,6 +131,11 @@ class FineTuneConfig(Settings):
             raise ConfigError(
                 f"schedule.demos_in_replay with rl.method = {self.rl.method!r}, which has no replay; set it to false"
             )
+        if self.schedule.warmup_steps and self.rl.collection == "on_policy":  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"schedule.warmup_steps = {self.schedule.warmup_steps} with rl.method = {self.rl.method!r}, which "
+                "trains as soon as a rollout is full (rl.rollout_steps); set it to 0"
+            )
         if self.schedule.warmup_steps >= self.schedule.budget_steps:
             raise ConfigError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps}: must be below schedule.budget_steps = "
@@ -177,6 +184,26 @@ class FineTuneConfig(Settings):
         if self.compute == ComputeConfig():
             values.pop("compute", None)
         return values
+
+    def refuse_nobody(self) -> None:
+        """Refuse to run in one process what only a person, or a helper, can give the signal for.
+
+        Raises:
+            ConfigError: the reward or the imitation lives on interventions or labels, and nobody gives any.
+        """
+        il, rewards = self.il.method, self.rewards
+        helped = self.interventions is not None and self.interventions.kind != "none"
+        if not helped and (il == "hg_dagger" or rewards.method == "rlif"):
+            part = "rewards" if rewards.method == "rlif" else "il"
+            raise ConfigError(
+                f"{part}.method = {getattr(self, part).method!r} learns from takeovers, and nobody takes over here: "
+                "describe a simulated helper in the section interventions (bench/rlif.yaml has some)"
+            )
+        if getattr(rewards, "by", None) == "person":
+            raise ConfigError(
+                "rewards.by = 'person': in one process no person labels an episode, so that nothing would ever be "
+                "rewarded; set it to 'anyone'"
+            )
 
     def changed(self, **values: Any) -> "FineTuneConfig":
         """A validated copy with dotted settings replaced, e.g. ``changed(**{"combine.rl_per_il": 4})``.

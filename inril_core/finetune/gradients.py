@@ -147,14 +147,14 @@ def cagrad(
     average = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, np.float64)
     if average.shape != (count,) or not (average >= 0.0).all() or abs(average.sum() - 1.0) > 1e-6:
         raise ValueError(f"weights {weights}: must be {count} numbers >= 0 with sum 1")
-    gram: _Array = (rows @ rows.T).numpy()
+    gram: _Array = (rows @ rows.T).cpu().numpy()
     scale = float(np.sqrt(np.diag(gram)).mean())
     if scale == 0.0:
         return grads[0].clone()
     unit = gram / scale**2
     share, of_w = _cagrad_coefficients(unit, average, c)
     divisor = {"none": 1.0, "c": 1.0 + c, "c_squared": 1.0 + c * c, "lambda": 1.0 + of_w}[scaling]
-    return (torch.from_numpy(share / divisor) @ rows).to(grads[0].dtype)
+    return (torch.from_numpy(share / divisor).to(rows.device) @ rows).to(grads[0].dtype)
 
 
 def _cagrad_coefficients(gram: _Array, average: _Array, c: float) -> tuple[_Array, float]:

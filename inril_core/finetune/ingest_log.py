@@ -40,8 +40,13 @@ def replay_run(learner: "Learner", log: Sequence[IngestRecord], episodes: dict[s
     With the run's config, initial policy and demonstrations, the outcome is the run's, bit for bit.
 
     Raises:
-        ConfigError: an episode is missing or its content is not what was ingested.
+        ConfigError: an episode is missing or its content is not what was ingested; or the method is on-policy.
     """
+    if learner.on_policy:
+        raise ConfigError(
+            f"rl.method = {learner.config.rl.method!r}: an on-policy run cannot be replayed from its log, which does "
+            "not say from which update on each version of the policy acted; resume the run from its checkpoint instead"
+        )
     for record in log:
         while learner.updates < min(record.update, updates):
             learner.train_step()

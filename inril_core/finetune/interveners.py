@@ -27,7 +27,8 @@ class InterventionConfig(Settings):
             critic finds the policy's action worse than the reference's, with 1 - beta elsewhere; ``none``: nobody takes
             over, the expert is only asked (DAgger).
         duration: steps of a takeover. The authors' random script comes to 1, an independent coin per step.
-        free_steps: policy steps after a takeover before the next may begin; >= 1 for ``value``, as in the paper.
+        free_steps: policy steps after a takeover before the next may begin; >= 1 for ``value``, as in the paper. A
+            coin at every step needs 0 here, too.
         form: ``relative``: Q(s, a) < alpha Q(s, a_ref), of values >= 0 alone: below zero it turns round;
             ``additive``: Q(s, a) < Q(s, a_ref) - delta.
         critic: of the reference, which is the task's demonstrator at its best.

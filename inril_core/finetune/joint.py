@@ -24,8 +24,8 @@ def refuse_separated(method: str, whole: Any) -> None:
     if "separated" in whole.policy.offers():
         raise ConfigError(
             f"combine.method = {method!r} with policy.kind = {whole.policy.kind!r}: imitation and RL train different "
-            "parameters, so that their gradients have no angle; set combine to {method: interleave, separation: "
-            "network, surgery: none}"
+            "parameters, so that their gradients have no angle and no common step; set combine to {method: "
+            "interleave, separation: network, surgery: none}"
         )
 
 

@@ -20,7 +20,7 @@ from inril_core.finetune.ingest_log import INGEST_LOG_NAME, IngestRecord
 from inril_core.finetune.machine import compiled, precision, usable_device
 from inril_core.finetune.memories import Memories, store
 from inril_core.finetune.replay import Batch, join
-from inril_core.finetune.rollout import Segment, segments
+from inril_core.finetune.rollout import Segment, pack_segments, segments, unpack_segments
 from inril_core.policies import Policy
 from inril_core.tasks.base import Interface
 
@@ -77,7 +77,8 @@ class Learner:
         run_dir: where the checkpoint and the ingest log go.
 
     Raises:
-        ConfigError: a demonstration was recorded under another interface, or none was successful.
+        ConfigError: a demonstration was recorded under another interface, none was successful, or they do not fit
+            into the memory.
     """
 
     def __init__(
@@ -119,14 +120,23 @@ class Learner:
         compiled(config.compute, policy, self._rl)
         self._base_lrs = {name: adam.lr for name, adam in self._combine.adams.items()}
         rl: Any = config.rl
-        self._on_policy = rl.collection == "on_policy"
+        self.on_policy = rl.collection == "on_policy"
         self.memories = Memories(config, policy, interface.action_size, device)
         for demo in demos:
             self._refuse_other_interface(demo)
             if demo.success:
                 store(self.memories.cut_first(demo))
+        self._refuse_lost_demonstrations()
         if len(self.memories.demos) == 0:
             raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
+
+    def _refuse_lost_demonstrations(self) -> None:
+        capacity = self.config.schedule.replay_capacity
+        if any(memory.added > capacity for memory in self.memories.all()):
+            raise ConfigError(
+                f"schedule.replay_capacity = {capacity}: the demonstrations alone are more steps, and the oldest would "
+                "be forgotten; set it higher or give fewer demonstrations"
+            )
 
     def ingest(self, episode: Episode) -> Ingested:
         """Take in a finished episode; a known ``episode_id`` is taken once.
@@ -151,7 +161,7 @@ class Learner:
         grown = aggregate(episode) if aggregate is not None else None  # may refuse, before anything has changed
         # rows before memory: a base behind a server may give no answer, and the episode may then be ingested again
         rows = self.memories.cut_training(episode, grown)
-        if self._on_policy:
+        if self.on_policy:
             self._collect(episode)
         store(rows)
         steps = len(episode.actions)
@@ -198,7 +208,7 @@ class Learner:
         Off-policy: the critic warm-up, then ``utd`` per step after the warm-up. On-policy: those of the full rollouts.
         """
         s = self.config.schedule
-        if self._on_policy:
+        if self.on_policy:
             return self._iteration_due
         if self.ingested_steps < s.warmup_steps or self.ingested_steps == 0:
             return 0
@@ -213,12 +223,12 @@ class Learner:
     @property
     def rewarded_steps(self) -> int:
         """Steps with a reward other than 0 among what the critics learn, or have learned (on-policy), from."""
-        return self._rollout_rewards if self._on_policy else self.memories.rewarded
+        return self._rollout_rewards if self.on_policy else self.memories.rewarded
 
     @property
     def may_publish(self) -> bool:
         """Whether the policy may be given to the robot now; an on-policy one not in the middle of an iteration."""
-        return not self._on_policy or self.updates >= self._iteration_due
+        return not self.on_policy or self.updates >= self._iteration_due
 
     def published(self, version: int) -> None:
         """The policy as it is now acts from here on, under this number.
@@ -245,7 +255,7 @@ class Learner:
             self._rl.prepare(self.memories.demos)
         self._prepared = True
         with precision(self.config.compute):
-            metrics = self._on_policy_step() if self._on_policy else self._off_policy_step()
+            metrics = self._on_policy_step() if self.on_policy else self._off_policy_step()
         self.updates += 1
         for name, value in metrics.items():
             self._window.setdefault(name, []).append(value)
@@ -303,7 +313,7 @@ class Learner:
     def _lr_share(self) -> float:
         """Share of the actor's learning rates at the present update, see `ScheduleConfig.actor_lr_end`."""
         s = self.config.schedule
-        if self._on_policy:
+        if self.on_policy:
             done = self.ingested_steps / s.budget_steps
         else:
             done = (self.updates - s.critic_warmup_updates) / max(int(s.utd * (s.budget_steps - s.warmup_steps)), 1)
@@ -352,6 +362,7 @@ class Learner:
             "rl": self._rl.state(),
             "combine": self._combine.state(),
             **self.memories.state(),
+            "segments": pack_segments(self._rollout),
             "generator": {"state": self._generator.get_state()},
         }
         facts = {
@@ -362,6 +373,8 @@ class Learner:
             "actor_updates": self.actor_updates,
             "rejected_steps": self.rejected_steps,
             "iterations": self._iterations,
+            "iteration_due": self._iteration_due,
+            "version": self.version,
             "rollout_rewards": self._rollout_rewards,
             "prepared": self._prepared,
             "ingested_steps": self.ingested_steps,
@@ -376,8 +389,7 @@ class Learner:
     def resume(self) -> dict[str, Any]:
         """Continue from the run's checkpoint; returns the caller's ``extra``.
 
-        Episodes ingested after the checkpoint are forgotten and can be ingested again. What an on-policy method had
-        collected towards its next rollout is given up.
+        Episodes ingested after the checkpoint are forgotten and can be ingested again.
 
         Raises:
             ConfigError: no readable checkpoint, or it was made with other settings or another interface.
@@ -400,8 +412,8 @@ class Learner:
         self.actor_updates, self.rejected_steps = facts["actor_updates"], facts["rejected_steps"]
         self._iterations, self._prepared = facts["iterations"], facts["prepared"]
         self._rollout_rewards = facts["rollout_rewards"]
-        # an iteration that was under way is over: its rollout was of a policy that is no more
-        self._iteration_due, self._rollout = self.updates, []
+        self._iteration_due, self.version = facts["iteration_due"], facts["version"]
+        self._rollout = unpack_segments(parts.get("segments", {}))
         self._window = facts["window"]
         self._log = [IngestRecord(**record) for record in facts["log"]]
         self._known = {record.episode_id: record.sha256 for record in self._log}

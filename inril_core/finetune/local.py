@@ -222,8 +222,16 @@ def fine_tune(
         intervener: helps in training episodes; None: the one of ``config.interventions``.
 
     Raises:
-        ConfigError: the helper cannot be had; see `build_intervener`.
+        ConfigError: the helper cannot be had, see `build_intervener`; or rewards and task do not fit.
     """
+    if intervener is None:
+        config.refuse_nobody()
+    if config.rewards.method in ("task", "label") and not getattr(task, "success_ends", True):
+        raise ConfigError(
+            f"rewards.method = {config.rewards.method!r} on task {task.interface.task!r}, which goes on after success: "
+            "the last step would be paid for what an earlier one did; use rewards: {method: simulator} with "
+            "rl.target_range: null"
+        )
     help_from = config.interventions
     if intervener is None and help_from is not None:
         intervener = build_intervener(help_from, task, _REFERENCE_SEED)

@@ -70,6 +70,11 @@ class Replay:
         self._added = 0
         self._lock = threading.Lock()
 
+    @property
+    def added(self) -> int:
+        """Rows ever added, those that were overwritten included."""
+        return self._added
+
     def __len__(self) -> int:
         return min(self._added, self.capacity)
 

@@ -86,6 +86,35 @@ def _runs(flags: npt.NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
+_TENSORS = ("raw", "log_prob", "aux", "rewards")
+
+
+def pack_segments(rollout: Sequence[Segment]) -> dict[str, Tensor]:
+    """Segments as one table of tensors; empty if there are none. `unpack_segments` gives them back."""
+    if not rollout:
+        return {}
+    table = {name: torch.cat([getattr(s, name) for s in rollout]) for name in ("inputs", *_TENSORS)}
+    table["chunk_index"] = torch.from_numpy(np.concatenate([s.chunk_index for s in rollout]))
+    table["lengths"] = torch.tensor([len(s) for s in rollout])
+    table["bootstrap"] = torch.tensor([s.bootstrap for s in rollout])
+    return table
+
+
+def unpack_segments(table: dict[str, Tensor]) -> list[Segment]:
+    """What `pack_segments` was given."""
+    if not table:
+        return []
+    lengths = table["lengths"].tolist()
+    inputs = table["inputs"].split([length + 1 for length in lengths])
+    columns = {name: table[name].split(lengths) for name in (*_TENSORS, "chunk_index")}
+    found = []
+    for i, bootstrap in enumerate(table["bootstrap"].tolist()):
+        row = {name: column[i] for name, column in columns.items()}
+        index = row.pop("chunk_index").numpy()
+        found.append(Segment(inputs=inputs[i], chunk_index=index, bootstrap=bootstrap, **row))
+    return found
+
+
 def generalised_advantages(
     rewards: Tensor, values: Tensor, bootstrap: bool, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:

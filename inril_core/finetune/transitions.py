@@ -39,8 +39,8 @@ def transitions(
 
     reward = sum_i gamma^i r_{t+i}, discount = gamma^e * mask of the window's last step, over the e executed steps: up
     to ``n_steps`` of one action, or of one ``chunk`` of actions. A policy's chunk begins where it was planned and ends
-    where the next was; a human's actions are cut into chunks at every step. A chunk that was cut short repeats its last
-    action; ``discount`` knows how many were executed.
+    where the next was; a human's actions, and a residual's for its base, are cut into chunks at every step. A chunk
+    that was cut short repeats its last action; ``discount`` knows how many were executed.
 
     Args:
         rewards, masks: ``[T]``, of the reward method.
@@ -50,7 +50,8 @@ def transitions(
     """
     usable = usable_steps(episode, known)
     begins = usable.copy() if keep is None else usable & keep
-    planned = chunk > 1 and episode.chunk_index is not None
+    # a residual decides at every step: its indices say nothing of the pieces that its base's plans are cloned from
+    planned = chunk > 1 and chunk == policy.chunk and episode.chunk_index is not None
     if planned and episode.chunk_index is not None:
         begins &= (episode.source != SOURCE_POLICY) | (episode.chunk_index == 0)
     starts, length = np.flatnonzero(begins), max(n_steps, chunk)

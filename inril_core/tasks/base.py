@@ -102,7 +102,11 @@ class Demonstrator(Protocol):
 
 
 class Task(Protocol):
-    """One episode after another. A seed and a purpose decide an episode's start, alone."""
+    """One episode after another. A seed and a purpose decide an episode's start, alone.
+
+    A task whose episodes go on after success says so by ``success_ends = False``: a reward for the last step is then
+    not one for success.
+    """
 
     @property
     def interface(self) -> Interface:

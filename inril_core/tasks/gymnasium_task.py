@@ -66,6 +66,8 @@ class GymnasiumTask:
         ConfigError: Gymnasium is not installed or does not know the name, or its spaces or length do not fit.
     """
 
+    success_ends = False
+
     def __init__(self, name: str, sparse: bool = False) -> None:
         if sparse and name not in LOCOMOTION:
             raise ConfigError(f"task gym:{name}:sparse: the sparse variant is defined for {', '.join(LOCOMOTION)}")

@@ -101,12 +101,15 @@ def main() -> None:
     folder = Path(sys.argv[1])
     if sys.argv[2:] == ["forever"]:
         sys.exit(lead_until_lost(folder))
-    if shards.start() > 0:
-        for _ in range(len(CASES) + 1):
-            parallel.follow()
-        return
-    for case in CASES:
-        save_file(learn(case, folder / case, resume=case == "interleave"), folder / f"{case}.safetensors")
+    try:
+        if shards.start() > 0:
+            for _ in range(len(CASES) + 1):
+                parallel.follow()
+            return
+        for case in CASES:
+            save_file(learn(case, folder / case, resume=case == "interleave"), folder / f"{case}.safetensors")
+    finally:  # as in `follow` and the node: a thread still inside gloo at the interpreter's end would abort it
+        shards.stop()
 
 
 if __name__ == "__main__":

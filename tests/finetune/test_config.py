@@ -82,3 +82,47 @@ def test_what_is_wrong_is_told_in_the_words_of_the_file(changes, told: str) -> N
     """Pins: the words of a validation library where the name of a setting would do."""
     with pytest.raises(ConfigError, match=told):
         load_config("interleave").changed(**changes)
+
+
+RESIDUAL = {"kind": "residual", "base": {"kind": "gaussian"}}
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "told"),
+    [
+        ("residual_ppo", {"schedule.warmup_steps": 200}, "schedule.warmup_steps = 200 with rl.method = 'ppo'"),
+        ("weighted_sum", {"policy": RESIDUAL}, "combine.method = 'weighted_sum' with policy.kind = 'residual'"),
+        ("interleave_adaptive", {"combine.project": "gradient"}, "hides the conflict"),
+        (
+            "interleave",
+            {"policy": RESIDUAL, "combine.surgery": "none", "combine.rl_per_il": "adaptive"},
+            "no angle to adapt to",
+        ),
+        ("csil", {"compute": {"compile": True}}, "compute.compile with rl.slope_weight"),
+        ("csil", {"il.loss": "mse"}, "leaves its spread untrained"),
+        ("csil", {"schedule.demos_in_replay": True}, "schedule.demos_in_replay with rewards.method = 'csil'"),
+        ("interleave", {"rl.batch": 64, "rl.demo_share": 0.995}, "rl.batch = 64 with rl.demo_share = 0.995"),
+        ("idql", {"rl.batch": 64, "rl.demo_share": 0.995}, "rl.batch = 64 with rl.demo_share = 0.995"),
+        ("interleave", {"rl.target_range": [-1.0, 0.5]}, "cuts off values of rewards.method = 'task'"),
+        ("interleave", {"rl.target_range": [0.0, 0.5], "rewards": {"method": "label"}}, "cuts off the reward of a"),
+    ],
+)
+def test_settings_that_would_be_ignored_or_undo_a_method_are_refused(preset: str, changes, told: str) -> None:
+    """Pins: a run whose setting does nothing, or that cannot learn, and says so to nobody."""
+    with pytest.raises(ConfigError, match=told):
+        load_config(preset).changed(**changes)
+
+
+@pytest.mark.parametrize("interventions", [None, {"kind": "none", "expert": {}}])
+@pytest.mark.parametrize("preset", ["rlif", "hg_dagger"])
+def test_in_one_process_a_method_that_lives_on_help_needs_a_helper(preset: str, interventions) -> None:
+    """Pins: rewards that are 0 for ever, and cloning under another name, reported as results of a method."""
+    config = load_config(preset).changed(interventions=interventions)
+    with pytest.raises(ConfigError, match="nobody takes over here"):
+        config.refuse_nobody()
+
+
+def test_in_one_process_nobody_labels() -> None:
+    config = load_config("interleave").changed(rewards={"method": "label", "by": "person"})
+    with pytest.raises(ConfigError, match="no person labels"):
+        config.refuse_nobody()

@@ -183,8 +183,9 @@ def test_a_cloned_policy_gets_better(tmp_path) -> None:
     assert before <= 30 and after >= 36, (before, after)
 
 
-def test_resume_equals_never_having_stopped(tmp_path) -> None:
-    """Pins: the frozen copy, the critic or the optimizer left out of a checkpoint."""
+@pytest.mark.parametrize("in_training", [True, False])
+def test_resume_equals_never_having_stopped(tmp_path, in_training) -> None:
+    """Pins: the frozen copy, the critic, the optimizer or the running iteration left out of a checkpoint."""
     task = PlannedPoint()
     small = {"rl.rollout_steps": 30, "rl.epochs": 1, "pretrain.updates": 5, "metrics_every_updates": 1}
     settings = config(**small, **{"schedule.rewards_before_actor": 0})
@@ -194,24 +195,27 @@ def test_resume_equals_never_having_stopped(tmp_path) -> None:
         return Learner(settings, task.interface, new_policy(settings, task.interface, demos), demos, tmp_path / name)
 
     def run(learner: Learner, first: int, last: int) -> None:
-        for seed in range(first, last):
-            acting = policy_actor(learner.policy, seed, True)
-            learner.ingest(run_episode(task, acting, seed, "train", True, "x", learner.version))
-            while learner.updates < learner.updates_due:
+        """Steps: an update where one is due, an episode where none is."""
+        for step in range(first, last):
+            if learner.updates < learner.updates_due:
                 learner.train_step()
-            if learner.updates != learner.version:
-                learner.published(learner.updates)
+                if learner.may_publish:
+                    learner.published(learner.updates)
+            else:
+                acting = policy_actor(learner.policy, step, True)
+                learner.ingest(run_episode(task, acting, step, "train", True, "x", learner.version))
 
     whole, half = make_learner("a"), make_learner("b")
-    run(whole, 0, 4)
-    assert whole.actor_updates > 0 and not whole._rollout  # an unfinished rollout is given up by a resume
-    run(half, 0, 4)
+    run(whole, 0, 60)
+    stopped = 0
+    while half.actor_updates == 0 or half.may_publish == in_training:
+        run(half, stopped, stopped := stopped + 1)
+    assert stopped < 50
     half.checkpoint()
-    run(whole, 4, 10)
     other = make_learner("b")
     other.resume()
-    other.published(other.updates)
-    run(other, 4, 10)
+    run(other, stopped, 60)
+    assert other.rejected_steps == whole.rejected_steps == 0
     assert other.actor_updates == whole.actor_updates
     for name, value in whole.policy_state().items():
         assert torch.equal(other.policy_state()[name], value), name

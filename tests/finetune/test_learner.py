@@ -242,3 +242,9 @@ def test_growth_of_the_demonstrations(tmp_path) -> None:
             before = len(learner.memories.demos)
             learner.ingest(episode)
             assert len(learner.memories.demos) - before == rows_gained
+
+
+def test_demonstrations_that_do_not_fit_are_refused(tmp_path) -> None:
+    """Pins: the oldest demonstrations forgotten before the first update, because the replay is small."""
+    with pytest.raises(ConfigError, match="schedule.replay_capacity = 3: the demonstrations alone"):
+        make(tmp_path, **{"schedule.replay_capacity": 3})

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.ingest_log import replay_run
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.rl.ppo import Rows, clipped_surrogate, normalised
@@ -278,24 +280,52 @@ def test_the_last_step_of_an_unlabelled_episode_is_rejected(tmp_path) -> None:
     assert learner.rejected_steps == 1 and [len(s) for s in learner._rollout] == [2, 3]
 
 
-def test_resume_equals_never_having_stopped(tmp_path) -> None:
-    def run(learner: Learner, first: int, last: int) -> None:
-        for index in range(first, last):
-            learner.ingest(rollout(learner, 2 * index, learner.version))
-            learner.ingest(rollout(learner, 2 * index + 1, learner.version))
-            while learner.updates < learner.updates_due:
-                learner.train_step()
-            learner.published(learner.updates)
+@pytest.mark.parametrize("stopped", range(1, 16))
+def test_resume_equals_never_having_stopped(tmp_path, stopped) -> None:
+    """Pins: a rollout half collected, or half trained on, that a restart loses."""
 
-    whole = make_learner(tmp_path, "a")
-    run(whole, 0, 4)
-    half = make_learner(tmp_path, "b")
-    run(half, 0, 2)
+    def run(learner: Learner, first: int, last: int) -> None:
+        """Single steps of three iterations: two episodes, four updates each."""
+        for step in range(first, last):
+            iteration, place = divmod(step, 6)
+            if place < 2:
+                learner.ingest(rollout(learner, 2 * iteration + place, learner.version))
+            else:
+                assert learner.updates < learner.updates_due
+                learner.train_step()
+                if learner.may_publish:
+                    learner.published(learner.updates)
+
+    unlimited = {"rl.kl_stop": None}
+    whole = make_learner(tmp_path, "a", **unlimited)
+    run(whole, 0, 18)
+    run(half := make_learner(tmp_path, "b", **unlimited), 0, stopped)
     half.checkpoint()
-    other = make_learner(tmp_path, "b")
+    other = make_learner(tmp_path, "b", **unlimited)
     other.resume()
-    other.published(other.updates)
-    run(other, 2, 4)
-    assert other.actor_updates == whole.actor_updates > 0
+    run(other, stopped, 18)
+    assert (other.actor_updates, other.rejected_steps) == (whole.actor_updates, 0) == (8, 0)
     for name, value in whole.policy_state().items():
         torch.testing.assert_close(other.policy_state()[name], value, rtol=0, atol=0)
+
+
+def test_a_rollout_beyond_the_kl_limit_stays_skipped_after_a_restart(tmp_path) -> None:
+    """Pins: a policy that went too far, trained on by the same rollout because the process was started again."""
+    learner = make_learner(tmp_path, **{"rl.critic_warmup_iterations": 0, "rl.kl_stop": 1e-9, "rl.epochs": 3})
+    for index in range(2):
+        learner.ingest(rollout(learner, index, 0))
+    while not learner._rl.stopped:
+        learner.train_step()
+    assert learner.updates + 1 < learner.updates_due
+    learner.checkpoint()
+    resumed = make_learner(tmp_path, **{"rl.critic_warmup_iterations": 0, "rl.kl_stop": 1e-9, "rl.epochs": 3})
+    resumed.resume()
+    before = resumed.policy_state()
+    resumed.train_step()
+    assert all(torch.equal(before[name], value) for name, value in resumed.policy_state().items())
+
+
+def test_a_log_that_knows_no_versions_is_not_replayed(tmp_path) -> None:
+    """Pins: a replay that rejects every step, or trains on those of other versions."""
+    with pytest.raises(ConfigError, match="on-policy run cannot be replayed"):
+        replay_run(make_learner(tmp_path), [], {}, 1)

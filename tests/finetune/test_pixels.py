@@ -151,7 +151,7 @@ def test_a_residual_over_a_base_trains_from_pixels_and_resumes(tmp_path, rl: str
     small = {
         "policy": policy_values,
         "schedule.rewards_before_actor": 0,
-        "schedule.warmup_steps": 10,
+        "schedule.warmup_steps": 10 if rl == "rlpd" else 0,
         "schedule.critic_warmup_updates": 5,
     }
     small |= {"schedule.budget_steps": 200, "combine": {"method": "rl_only"}}
@@ -198,7 +198,7 @@ def test_every_preset_runs_from_pixels(tmp_path, preset: str) -> None:
     values = load_config(preset).model_dump(mode="json")
     tiny = {
         "schedule.rewards_before_actor": 0,
-        "schedule.warmup_steps": 2,
+        "schedule.warmup_steps": 2 if load_config(preset).rl.collection == "off_policy" else 0,
         "schedule.critic_warmup_updates": 0,
         "schedule.budget_steps": 400,
     }

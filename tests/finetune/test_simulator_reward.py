@@ -7,7 +7,10 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import load_config
+from inril_core.finetune.learner import new_policy
+from inril_core.finetune.local import collect_demos, fine_tune
 from inril_core.finetune.methods import method_config
+from tests.finetune.dot_task import DotTask, dot_config
 from tests.finetune.point_task import make_episode
 
 REWARDS = np.array([1.0, 2.5, -3.0], np.float32)
@@ -46,3 +49,14 @@ def test_the_range_of_one_success_is_refused() -> None:
 def test_an_episode_without_rewards_is_refused_with_the_mend() -> None:
     with pytest.raises(ConfigError, match="holds no rewards; use rewards: {method: task}"):
         label(True, True, None)
+
+
+@pytest.mark.parametrize("rewards", ["task", "label"])
+def test_a_task_that_goes_on_after_success_has_no_reward_of_its_end(tmp_path, rewards: str) -> None:
+    """Pins: a runner paid for its fall after the goal, so that falling sooner pays more."""
+    task = DotTask()
+    task.success_ends = False
+    config = dot_config("rl_only", rewards={"method": rewards})
+    demos = collect_demos(task, task.demonstrator(), range(2))
+    with pytest.raises(ConfigError, match="goes on after success"):
+        fine_tune(config, task, new_policy(config, task.interface, demos), demos, tmp_path, 0)

@@ -69,12 +69,27 @@ def test_hold_and_reset_are_left_out_and_cut_the_return() -> None:
     assert torch.equal(transitions(made, rewards, masks, policy, 0.5, 4, keep=human).actions, made_of.actions[[1, 3]])
 
 
+class Planning(GaussianPolicy):
+    """Plans three steps."""
+
+    chunk = 3
+
+
+def test_what_a_residual_did_is_cloned_by_a_base_that_plans_as_it_was_done() -> None:
+    """Pins: plans of one action, repeated, because a residual decides at every step."""
+    made = replace(episode(5, success=True), chunk_index=np.zeros(5, np.int32))
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
+    found = transitions(made, np.zeros(5, np.float32), np.ones(5, np.float32), policy, 0.5, chunk=3)
+    executed = [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4], [4, 4, 4]]
+    assert torch.equal(found.actions, torch.tensor(made.actions[executed].reshape(5, 18)))
+
+
 def test_a_plan_ends_at_a_takeover_and_where_the_next_one_begins() -> None:
     """Pins: a plan credited with a human's actions, a human's with the policy's, or with those of a newer plan."""
     made = episode(7, success=False, terminated=False, source=np.array([0, 0, 0, 1, 1, 0, 0]))
     made = replace(made, chunk_index=np.array([0, 1, 0, -1, -1, 0, 1], np.int32))
     rewards, masks = np.arange(7, dtype=np.float32), np.ones(7, np.float32)
-    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
+    policy = Planning(4, 6, gaussian.Config(hidden=(4,)))
     found = transitions(made, rewards, masks, policy, 0.5, chunk=3)
     executed = [[0, 1, 1], [2, 2, 2], [3, 4, 4], [4, 4, 4], [5, 6, 6]]
     assert torch.equal(found.actions, torch.tensor(made.actions[executed].reshape(5, 18)))

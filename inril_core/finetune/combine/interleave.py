@@ -92,6 +92,11 @@ class Config(MethodConfig):
             raise ConfigError(
                 "combine.reference = 'step' needs combine.project = 'step': a raw gradient is compared with a gradient"
             )
+        if self.project == "gradient" and self.rl_per_il == "adaptive":
+            raise ConfigError(
+                "combine.project = 'gradient' with combine.rl_per_il = 'adaptive': m is measured on the step before "
+                "its projection, and a step of a projected gradient hides the conflict; set combine.project to 'step'"
+            )
         if self.m_min > self.m_max:
             raise ConfigError(f"combine.m_min = {self.m_min}: must be at most combine.m_max = {self.m_max}")
         if self.separation == "network":
@@ -126,6 +131,11 @@ class Config(MethodConfig):
             raise ConfigError(
                 f"combine.il_unit = 'grad_step' with rl.method = {whole.rl.method!r}: an IL step in the middle of the "
                 "epochs makes the rollout's log-probabilities stale; set combine.il_unit to 'iteration'"
+            )
+        if self.separation == "surgery" and self.rl_per_il == "adaptive" and "separated" in whole.policy.offers():
+            raise ConfigError(
+                f"combine.rl_per_il = 'adaptive' with policy.kind = {whole.policy.kind!r}: imitation and RL train "
+                "different parameters, so their gradients have no angle to adapt to; give a number"
             )
         if self.separation == "surgery" and self.surgery != "none" and "separated" in whole.policy.offers():
             raise ConfigError(

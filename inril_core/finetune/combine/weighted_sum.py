@@ -1,12 +1,13 @@
 """RL loss plus a weighted IL loss in one step: the common base line."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.gradients import cosine
+from inril_core.finetune.joint import refuse_separated
 from inril_core.finetune.methods import MethodConfig
 
 
@@ -17,6 +18,10 @@ class Config(MethodConfig):
     provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     il_weight: float = Field(0.5, ge=0.0)
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        refuse_separated(self.method, whole)
 
     def build(self, flat: FlatParameters, rl_lr: float) -> "WeightedSum":
         """The combination; ``rl_lr`` is the RL method's actor learning rate."""

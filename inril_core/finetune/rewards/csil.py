@@ -79,6 +79,16 @@ class Config(RewardConfig):
                 f"rewards.action_limit = {self.action_limit} with il.action_limit = {cloned}: the reward would be the "
                 "density of another action than the one that was cloned; give both the same"
             )
+        if getattr(whole.il, "loss", None) == "mse":
+            raise ConfigError(
+                "il.loss = 'mse' with rewards.method = 'csil': the reward is the clone's density, and this loss leaves "
+                "its spread untrained; set il.loss to 'faithful' or 'nll'"
+            )
+        if whole.schedule.demos_in_replay:
+            raise ConfigError(
+                "schedule.demos_in_replay with rewards.method = 'csil': the refinement would take demonstrations for "
+                "what the robot did, and push their reward down; rl.demo_share shows them to the critics"
+            )
 
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`: no rewards, which the model gives, but how the task ended: 1 well, -1 badly.

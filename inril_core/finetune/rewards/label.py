@@ -35,6 +35,11 @@ class Config(RewardConfig):
                 f"rl.target_range = {list(limits)} cuts off rewards.failure_reward = {self.failure_reward}: a failure "
                 f"would cost nothing; set it to [{self.failure_reward}, 1.0], or to null"
             )
+        if limits is not None and limits[1] < 1.0:
+            raise ConfigError(
+                f"rl.target_range = {list(limits)} cuts off the reward of a success, 1; "
+                f"set it to [{self.failure_reward}, 1.0], or to null"
+            )
 
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`."""

@@ -1,10 +1,11 @@
 """The task's own reward: 1 for the action that brings success, 0 otherwise."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from inril_core.data.episode import Episode
+from inril_core.errors import ConfigError
 from inril_core.finetune.methods import Array, RewardConfig
 
 
@@ -12,6 +13,15 @@ class Config(RewardConfig):
     """No settings."""
 
     method: Literal["task"]
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        limits = getattr(whole.rl, "target_range", None)
+        if limits is not None and (limits[0] > 0.0 or limits[1] < 1.0):
+            raise ConfigError(
+                f"rl.target_range = {list(limits)} cuts off values of rewards.method = 'task', which lie in [0, 1]; "
+                "set it to null or to that"
+            )
 
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """Rewards ``[T]`` and masks ``[T]`` of an episode; the mask is 1 where the value bootstraps.

@@ -7,7 +7,7 @@ Differences from the authors' code, each a setting: smaller networks, several cr
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -81,6 +81,14 @@ class Config(MethodConfig):
         if self.prior == "uniform" and self.kl == "exact":
             raise ConfigError("rl.kl = 'exact': needs rl.prior = 'cloned'; a uniform prior is no squashed Gaussian")
         return self
+
+    def check(self, whole: Any) -> None:
+        """See `MethodConfig.check`."""
+        if whole.compute.compile and self.slope_weight > 0.0:
+            raise ConfigError(
+                f"compute.compile with rl.slope_weight = {self.slope_weight}: the penalty on the critics' slope needs "
+                "the gradient of a gradient, which torch.compile does not give; set compute.compile to false"
+            )
 
     def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Csil":
         """The algorithm on ``policy``, whose trained parameters are ``flat``."""

@@ -97,6 +97,8 @@ def clip_ranges(steps: int, clip: float, base: float) -> Tensor:
 class Dppo(OnPolicy):
     """Critic of plans and the clipped surrogate over denoising steps; the actor's step is left to the combination."""
 
+    table = Plans
+
     def __init__(
         self, config: Config, policy: DiffusionPolicy, flat: FlatParameters, generator: torch.Generator
     ) -> None:
@@ -106,7 +108,6 @@ class Dppo(OnPolicy):
         device = flat.value.device
         self._clips = clip_ranges(steps, config.clip, config.clip_base).to(device)
         self._discounts = (config.gamma_denoising ** (steps - 1.0 - torch.arange(steps))).to(device)
-        self._plans: Plans | None = None
 
     def plans(self, segment: Segment) -> Plans:
         """The plans of a segment, with the advantages of each."""
@@ -124,8 +125,8 @@ class Dppo(OnPolicy):
         """Take a rollout in; returns the number of minibatch steps it calls for."""
         parts = [vars(self.plans(segment)) for segment in rollout]
         device = self._clips.device
-        self._plans = Plans(**{name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]})
-        return self._begin(self._plans.log_density.numel())
+        plans = Plans(**{name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]})
+        return self._begin(plans, plans.log_density.numel())
 
     def next_minibatch(self) -> Steps:
         """The next piece of the rollout; every epoch visits each denoising step once, in a new order.
@@ -133,8 +134,8 @@ class Dppo(OnPolicy):
         Raises:
             ValueError: no rollout was taken in.
         """
-        (order, part, share), p = self._next_rows(), self._plans
-        assert p is not None
+        order, part, share = self._next_rows()
+        p: Plans = self._rollout
         advantages = normalised(p.advantages[order // self._policy.finetuned_steps])[part]
         rows = order[part]
         plan, step = rows // self._policy.finetuned_steps, rows % self._policy.finetuned_steps

@@ -55,6 +55,11 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _range(self) -> "Config":
+        if round(self.batch * self.demo_share) == self.batch:
+            raise ConfigError(
+                f"rl.batch = {self.batch} with rl.demo_share = {self.demo_share}: no row would be left for what the "
+                "robot does; lower the share"
+            )
         if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
         return self

@@ -6,7 +6,7 @@ them. Log-probabilities are of the raw sample before squashing; clipping and lim
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -108,6 +108,7 @@ class OnPolicy:
     """Critic, minibatches and state of an on-policy method; a subclass gives rows and the actor's gradient."""
 
     temperature = 0.0
+    table: ClassVar[type]  # of a rollout; its attributes are tensors, and the names of its arguments
 
     def __init__(
         self, config: OnPolicyConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator
@@ -117,14 +118,16 @@ class OnPolicy:
         self.value = value_network(policy.input_size, config.hidden, generator, front).to(flat.value.device)
         self._critic = FlatParameters(self.value.parameters())
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
-        self._count = 0
+        self._rollout: Any = None
+        self._count = self._left = 0  # rows of the rollout, and minibatches that it still calls for
         self._order: list[Tensor] = []
         self.stopped = False
 
-    def _begin(self, rows: int) -> int:
+    def _begin(self, rollout: Any, rows: int) -> int:
         """A new rollout of so many rows; returns the number of minibatch steps it calls for."""
-        self._count, self._order, self.stopped = rows, [], False
-        return self._settings.epochs * math.ceil(rows / math.ceil(rows / self._settings.minibatches))
+        self._rollout, self._count, self._order, self.stopped = rollout, rows, [], False
+        self._left = self._settings.epochs * math.ceil(rows / math.ceil(rows / self._settings.minibatches))
+        return self._left
 
     def _next_rows(self) -> tuple[Tensor, Tensor, float]:
         """The next minibatch; every epoch visits each row once, in a new order.
@@ -140,6 +143,7 @@ class OnPolicy:
             order = torch.randperm(self._count, generator=self._generator)
             self._order = list(order.chunk(min(self._settings.minibatches, self._count)))
         order = self._order.pop(0)
+        self._left -= 1
         part = shards.own(torch.arange(len(order)))
         share = shards.share(len(part), len(order))
         if len(part) == 0:  # a piece of fewer rows than processes: somebody else's row, which does not count
@@ -176,24 +180,36 @@ class OnPolicy:
         """Nothing follows the actor's step."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything `load` needs, as tensors; between iterations there is no rollout to keep."""
-        return {"critic": self._critic.value, **{f"adam.{k}": v for k, v in self._adam.state().items()}}
+        """Everything `load` needs, as tensors; in the middle of an iteration its rollout, too."""
+        state = {"critic": self._critic.value, **{f"adam.{k}": v for k, v in self._adam.state().items()}}
+        if self._left:
+            state |= {f"rollout.{name}": column for name, column in vars(self._rollout).items()}
+            state["iteration"] = torch.tensor([self._count, self._left, self.stopped, *map(len, self._order)])
+            state["order"] = torch.cat([*self._order, torch.zeros(0, dtype=torch.long)])
+        return state
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from what `state` returned."""
         self._critic.value.copy_(state["critic"])
         self._adam.load({key: state[f"adam.{key}"] for key in ("first", "second", "steps")})
+        if "iteration" in state:
+            columns = {name.removeprefix("rollout."): t for name, t in state.items() if name.startswith("rollout.")}
+            device = self._critic.value.device
+            self._rollout = self.table(**{name: column.to(device) for name, column in columns.items()})
+            self._count, self._left, stopped, *sizes = state["iteration"].tolist()
+            self._order, self.stopped = list(state["order"].split(sizes)) if sizes else [], bool(stopped)
 
 
 class Ppo(OnPolicy):
     """Critic, advantages and the clipped surrogate; the actor's step is left to the combination."""
+
+    table = Rows
 
     def __init__(
         self, config: Config, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         super().__init__(config, policy, flat, generator)
         self.config, self._policy = config, policy
-        self._rows: Rows | None = None
 
     def begin_iteration(self, rollout: list[Segment]) -> int:
         """Take a rollout in; returns the number of minibatch steps it calls for."""
@@ -205,8 +221,8 @@ class Ppo(OnPolicy):
             )
             parts.append((s.inputs[:-1], s.raw, s.log_prob, advantages, returns))
         device = self._critic.value.device
-        self._rows = Rows(*(torch.cat(column).to(device) for column in zip(*parts, strict=True)))
-        return self._begin(len(self._rows))
+        rows = Rows(*(torch.cat(column).to(device) for column in zip(*parts, strict=True)))
+        return self._begin(rows, len(rows))
 
     def next_minibatch(self) -> Rows:
         """The next piece of the rollout, its advantages normalised; every epoch visits each row once, in a new order.
@@ -217,9 +233,8 @@ class Ppo(OnPolicy):
             ValueError: no rollout was taken in.
         """
         order, part, share = self._next_rows()
-        assert self._rows is not None
-        rows = self._rows.pick(order[part])
-        rows.advantages, rows.share = normalised(self._rows.advantages[order])[part], share
+        rows: Rows = self._rollout.pick(order[part])
+        rows.advantages, rows.share = normalised(self._rollout.advantages[order])[part], share
         return rows
 
     def critic_step(self, batch: Rows) -> dict[str, float]:

@@ -69,6 +69,11 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _combination(self) -> "Config":
+        if round(self.batch * self.demo_share) == self.batch:
+            raise ConfigError(
+                f"rl.batch = {self.batch} with rl.demo_share = {self.demo_share}: no row would be left for what the "
+                "robot does; lower the share"
+            )
         if self.target_subset > self.critics:
             raise ConfigError(f"rl.target_subset = {self.target_subset}: must be at most rl.critics = {self.critics}")
         if self.entropy_in_target and self.target_range is not None:
