@@ -26,7 +26,6 @@ class Finisher:
         self._work: queue.Queue[Path | Label | None] = queue.Queue()
         self._again: list[Path] = []
         self._done: queue.SimpleQueue[Recovery | Annotation | str] = queue.SimpleQueue()
-        self._busy = False
         remove_drafts(episodes)
         for path in raw_files(raw):
             self._work.put(path)
@@ -36,7 +35,7 @@ class Finisher:
     @property
     def backlog(self) -> int:
         """Raw files and labels that are not done yet."""
-        return self._work.qsize() + len(self._again) + self._busy
+        return self._work.unfinished_tasks
 
     @property
     def keeps_up(self) -> bool:
@@ -71,19 +70,21 @@ class Finisher:
                     self._finish(path)
                 continue
             if work is None:
+                self._work.task_done()
                 return
-            self._busy = True
             if isinstance(work, Label):
                 self._annotate(work)
+                self._work.task_done()
             else:
                 self._finish(work)
-            self._busy = False
 
     def _finish(self, path: Path) -> None:
         recovery = recover_one(path, self._episodes, self._index)
-        if recovery.entry is None and path.exists() and not recovery.refused:
-            self._again.append(path)
         self._done.put(recovery)
+        if recovery.entry is None and path.exists() and not recovery.refused:
+            self._again.append(path)  # and stays unfinished
+        else:
+            self._work.task_done()
 
     def _annotate(self, label: Label) -> None:
         try:

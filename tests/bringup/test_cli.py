@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from inril_bringup import cli, operate
 
+from tests.graph.harness import own_domain
+
 COMMANDS = [
     "up",
     "demos",
@@ -92,7 +94,6 @@ def test_demos_start_the_graph_that_records(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_without_a_graph_the_operator_is_told_so() -> None:
     """Pins `inril arm` or `inril status` that hangs, or says yes, when nothing runs."""
-    environment = os.environ | {"ROS_DOMAIN_ID": "55", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     code = """
 from inril_bringup import operate
 operate.SERVICE_TIMEOUT_S = operate.STATUS_TIMEOUT_S = 0.3
@@ -103,9 +104,11 @@ with operate.operator() as person:
     except operate.Refused as error:
         print(json.dumps({"told": str(error), "heard": list(person.statuses(0.3))}))
 """
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    with own_domain() as domain:
+        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout.splitlines()[-1])
-    assert "/arbiter/arm: nobody serves it on ROS domain 55; is the graph up?" in found["told"]
+    assert f"/arbiter/arm: nobody serves it on ROS domain {domain}; is the graph up?" in found["told"]
     assert found["heard"] == []
 
 

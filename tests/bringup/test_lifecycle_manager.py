@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from inril_bringup.programs import parameter_file
 
+from tests.graph.harness import own_domain
+
 DEADLINE_S = 60.0
 
 NODE = """
@@ -37,12 +39,12 @@ run_node(Watched)
 class Graph:
     """Processes that write to one log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, domain: int) -> None:
         self.log = folder / "log"
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = os.environ | {
-            "ROS_DOMAIN_ID": "51",
+            "ROS_DOMAIN_ID": str(domain),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "PYTHONUNBUFFERED": "1",
             "ROS_LOG_DIR": str(folder / "ros"),
@@ -74,14 +76,15 @@ class Graph:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Iterator[Graph]:
-    made = Graph(tmp_path)
-    yield made
-    made.close()
+    with own_domain() as domain:
+        made = Graph(tmp_path, domain)
+        yield made
+        made.close()
 
 
 def test_start_respawn_and_stop(graph: Graph, tmp_path: Path) -> None:
     """Pins the order of start and stop, the second try after a refusal, and a node lost after kill -9."""
-    parameter_file("lifecycle_manager", {"managed_nodes": ["first", "second"]}, tmp_path)
+    parameter_file("lifecycle_manager", {"managed_nodes": ["first", "second"], "stop_timeout_s": 60.0}, tmp_path)
     graph.start("lifecycle_manager", "-m", "inril_bringup.lifecycle_manager")
     graph.start("second", "-c", NODE)
     graph.start("first", "-c", NODE, "stubborn")

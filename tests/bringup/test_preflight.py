@@ -42,12 +42,21 @@ def test_other_keys_that_will_not_do(key_file: Path, tmp_path: Path) -> None:
     assert preflight.key(tmp_path / "none").level == "WARN"
 
 
-def test_a_little_memory_or_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pins a run that dies of a full disk, and a container whose /dev/shm is too small for DDS."""
+def test_a_little_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins a run that dies of a full disk."""
     usage = preflight.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage._replace(free=preflight.MIB))
     assert preflight.disk(tmp_path / "not" / "yet" / "there").level == "FAIL"
-    assert preflight.shared_memory(tmp_path).level == "FAIL"
+
+
+@pytest.mark.parametrize(("given", "level"), [(None, "OK"), ("UDPv4", "OK"), ("DEFAULT", "WARN"), ("SHM", "WARN")])
+def test_shared_memory_is_warned_of(monkeypatch: pytest.MonkeyPatch, given: str | None, level: str) -> None:
+    """Pins a node that stays deaf after kill -9, with nobody to say why."""
+    monkeypatch.delenv("FASTDDS_BUILTIN_TRANSPORTS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", given)
+    check = preflight.transport()
+    assert check.level == level and (level == "OK" or "deaf" in check.mend)
 
 
 def test_another_torch_fails_and_another_helper_only_warns(tmp_path: Path) -> None:

@@ -81,17 +81,16 @@ class Robot:
 
     def tick(self, step: int, explore: bool = False) -> PolicyAction:
         """An answered tick. A node that was killed seems to listen for a while, so it may take several."""
-        answered, deadline = len(self.answers), 0.0
+        first, deadline = self.k + 1, 0.0
 
-        def heard() -> bool:
+        def heard() -> PolicyAction | None:
             nonlocal deadline
-            if len(self.answers) == answered and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 self.observe(step, explore)
                 deadline = time.monotonic() + 2.0
-            return len(self.answers) > answered
+            return next((answer for answer in self.answers if answer.k >= first), None)
 
-        self.bench.until(heard, f"answer to tick {self.k}")
-        return self.answers[-1]
+        return self.bench.until(heard, f"answer to tick {first}")
 
     def observe(self, step: int, explore: bool = False, last: bool = False) -> None:
         self.bench.until(self.publisher.get_subscription_count, "policy_node's subscription")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import rclpy
+import yaml
 from inril_common.calls import Calls
 from inril_common.qos import EVENT, LATCHED, TICK
 from inril_msgs.msg import (
@@ -41,6 +44,41 @@ from inril_core.session.ledger import EpisodeResult, read_ledger
 
 START_S = 90.0
 """Ten interpreters on two busy cores; nothing is asserted about it."""
+STALE_S = 5.0
+PATIENT_S = 60.0
+STALENESS = {
+    **dict.fromkeys(("robot_state_s", "part_poses_s", "policy_action_s", "teleop_s", "target_s"), STALE_S),
+    "recorder_s": 30.0,
+    "session_s": 30.0,
+}
+PARAMETERS = {
+    "arbiter_node": {"lockstep_deadline_s": PATIENT_S, "lockstep_observation_timeout_s": PATIENT_S},
+    "sim_cell": {"lockstep_timeout_s": PATIENT_S},
+}
+
+
+def patient_contract(folder: Path) -> Path:
+    """The shipped insert_leg, with the same interface, and limits that a machine keeps that stalls for seconds."""
+    shipped = yaml.safe_load((resources.files("inril_core.contract") / "tasks" / "insert_leg.yaml").read_text())
+    shipped["staleness"] |= STALENESS
+    path = folder / "patient.yaml"
+    path.write_text(yaml.safe_dump(shipped))
+    return path
+
+
+def patient_graph(graph: str, folder: Path, respawn_s: Mapping[str, float]) -> Path:
+    """A shipped graph that waits longer for its nodes; those in ``respawn_s`` are started again only after so long."""
+    graphs = resources.files("inril_bringup") / "graphs"
+    file = yaml.safe_load((graphs / f"{graph}.yaml").read_text())
+    for name in PARAMETERS.keys() & set(file["nodes"]):
+        file.setdefault("parameters", {}).setdefault(name, {}).update(PARAMETERS[name])
+    nodes = yaml.safe_load((graphs / "nodes.yaml").read_text())["nodes"]
+    file["define"] = {
+        "nodes": {name: {**nodes[name], "respawn": {"initial_s": wait_s}} for name, wait_s in respawn_s.items()}
+    }
+    path = folder / f"{graph}.yaml"
+    path.write_text(yaml.safe_dump(file))
+    return path
 
 
 @contextmanager
@@ -59,16 +97,23 @@ def own_domain() -> Iterator[int]:
 
 
 class GraphRun:
-    """`inril up` as a child process, and a node that hears its statuses and can call its services."""
+    """`inril up` as a child process, and a node that hears its statuses and can call its services.
 
-    def __init__(self, graph: str, run_dir: Path, **arguments: object) -> None:
+    Its time-outs are those of a slow machine, so that no fault comes but from what a test does.
+    """
+
+    def __init__(
+        self, graph: str, run_dir: Path, respawn_s: Mapping[str, float] | None = None, **arguments: object
+    ) -> None:
         self.paths = RunPaths(run_dir)
-        self._graph, self._arguments = graph, {"run_dir": run_dir, **arguments}
+        self._folder = Path(tempfile.mkdtemp(prefix="inril-graph-"))
+        self._graph = patient_graph(graph, self._folder, respawn_s or {})
+        self._arguments = {"run_dir": run_dir, "contract": patient_contract(self._folder), **arguments}
         self._statuses: dict[str, Any] = {}
         self.events: list[EpisodeEvent] = []
         self.targets = 0
         """Targets heard so far."""
-        self._log = Path(tempfile.mkstemp(prefix="inril-graph-", suffix=".log")[1])
+        self._log = self._folder / "log"
 
     def __enter__(self) -> GraphRun:
         self._domain = own_domain()
@@ -78,7 +123,7 @@ class GraphRun:
             "ROS_DOMAIN_ID": str(domain),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         }
-        command = [sys.executable, "-m", "inril_bringup.cli", "up", self._graph]
+        command = [sys.executable, "-m", "inril_bringup.cli", "up", str(self._graph)]
         command += [f"{key}:={_text(value)}" for key, value in self._arguments.items()]
         self._process = subprocess.Popen(
             command,
@@ -116,7 +161,7 @@ class GraphRun:
         rclpy.shutdown(context=self._context)
         self._domain.__exit__(None, None, None)
         if kind is None:
-            self._log.unlink()
+            shutil.rmtree(self._folder)
         else:
             print(f"--- log of the graph ({self._log}) ---")
             print(self._log.read_text(errors="replace")[-8000:])
@@ -218,6 +263,15 @@ class GraphRun:
     def results(self) -> list[EpisodeResult]:
         """The session's ledger."""
         return read_ledger(self.paths.session)
+
+    def episode(self, episode_id: str) -> Episode:
+        """An episode, once it is in the store."""
+
+        def stored() -> EpisodeStore | None:
+            store = EpisodeStore(self.paths.episodes)
+            return store if any(entry.episode_id == episode_id for entry in store.entries()) else None
+
+        return read_episode(self.until(stored, f"{episode_id} in the store").path(episode_id))
 
     def episodes(self) -> list[Episode]:
         """Every episode in the store, read."""

@@ -1,52 +1,31 @@
 """Pins: kill -9 of each node while fine-tuning does what the failure table says; no step is lost or doubled.
 
-One graph lives through all of it, in the order of the tests; the last test counts what is on disk. The
-staleness limits are those of a slow machine, so that no fault comes but from the kills.
+One graph lives through all of it, in the order of the tests; the last test counts what is on disk.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import pytest
-import yaml
 from inril_msgs.msg import ArbiterStatus, EpisodeEvent, ExecutedAction, RecorderStatus
 
 from inril_core.session.ledger import EpisodeResult
 from tests.graph.conftest import Start
-from tests.graph.harness import START_S, GraphRun
+from tests.graph.harness import STALE_S, START_S, GraphRun
 
 pytestmark = pytest.mark.timeout(600)
-STALENESS = {
-    "robot_state_s": 2.0,
-    "part_poses_s": 2.0,
-    "policy_action_s": 2.0,
-    "teleop_s": 2.0,
-    "target_s": 2.0,
-    "recorder_s": 30.0,
-    "session_s": 30.0,
-}
+RESPAWN_S = dict.fromkeys(("policy_node", "observation_node", "sim_cell"), STALE_S + 2.0)
+"""Their absence must be noticed before they are back."""
 
 
 @pytest.fixture(scope="module")
-def contract(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped task with limits that a busy machine keeps."""
-    shipped = yaml.safe_load((resources.files("inril_core.contract") / "tasks" / "insert_leg.yaml").read_text())
-    shipped["staleness"] |= STALENESS
-    path = tmp_path_factory.mktemp("contract") / "slow_machine.yaml"
-    path.write_text(yaml.safe_dump(shipped))
-    return path
-
-
-@pytest.fixture(scope="module")
-def graph(start: Start, preset: Path, contract: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphRun]:
+def graph(start: Start, preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphRun]:
     run_dir = tmp_path_factory.mktemp("kills") / "run"
-    arguments = {**start.arguments(), "preset": preset, "contract": contract}
-    plan = "train:1000000:steps"
-    with GraphRun("finetune", run_dir, plan=plan, real_time_factor=1.0, **arguments) as graph:
+    arguments = {**start.arguments(), "preset": preset, "plan": "train:1000000:steps"}
+    with GraphRun("finetune", run_dir, RESPAWN_S, real_time_factor=1.0, **arguments) as graph:
         graph.until(lambda: graph.status("session") and graph.status("recorder"), "the graph", START_S)
         yield graph
 
@@ -106,7 +85,7 @@ def test_policy_killed_means_hold_and_restart_resumes_the_active_pack(graph: Gra
     assert fault(graph, "policy_action_stale"), "a fault must not clear by itself"
     graph.arm()
     assert "policy_action_stale" in is_done_again(graph, episode_id).reason
-    cut = next(episode for episode in graph.episodes() if episode.episode_id == episode_id)
+    cut = graph.episode(episode_id)
     assert cut.source[-1] == ExecutedAction.SOURCE_HOLD, "the hold is on record"
 
 
@@ -130,13 +109,14 @@ def test_recorder_killed_ends_the_episode_and_what_was_written_is_kept(graph: Gr
     graph.kill("recorder_node")
     graph.until(lambda: result_of(graph, episode_id), "the end of the episode", START_S)
     begun = [event.episode_id for event in graph.events if event.event == EpisodeEvent.BEGIN]
-    assert begun[-1] == episode_id, "no episode begins without a recorder"
+    is_back = graph.status("recorder").boot_id != boot
+    assert is_back or begun[-1] == episode_id, "no episode begins without a recorder"
     graph.until(lambda: graph.status("recorder").boot_id != boot, "the restarted recorder", START_S)
     restarted = graph.status("recorder").boot_id
     graph.until(lambda: graph.status("arbiter").recorder_boot_id == restarted, "the arbiter to hear of it", START_S)
     graph.arm()
     is_done_again(graph, episode_id)
-    recovered = next(episode for episode in graph.episodes() if episode.episode_id == episode_id)
+    recovered = graph.episode(episode_id)
     assert not recovered.complete
     assert recovered.steps >= on_disk
 
@@ -157,8 +137,8 @@ def test_robot_killed_needs_a_person_and_fresh_state(graph: GraphRun) -> None:
     old = graph.kill("sim_cell")
     graph.until(lambda: graph.status("arbiter").faults, "a fault")
     graph.restarted("sim_cell", old)
-    commanded = graph.targets
     graph.until(lambda: graph.status("robot").boot_id != boot, "the restarted arm", START_S)
+    commanded = graph.targets
     seq = graph.status("robot").seq
     graph.until(lambda: graph.status("robot").seq > seq + 10, "fresh state")
     assert graph.status("arbiter").faults, "nothing re-arms itself"

@@ -36,6 +36,7 @@ from tests.finetune.point_task import contract, demos, make_episode, roll
 
 D, A, CHUNK = 4, 6, 3
 ROW = np.linspace(-0.5, 0.5, D, dtype=np.float32)
+LATE_S = 0.3  # the question is sent by then, and an answer never comes
 PATIENT_S = 30.0  # for a busy machine; nothing is asserted about it
 
 
@@ -225,7 +226,7 @@ def test_an_answer_that_comes_late_is_not_taken_for_the_next() -> None:
         client = PolicyClient(terms(server.address))
         client.ask(ROW[None], False, [0])
         with pytest.raises(RemoteError, match="in time"):
-            client.ask(ROW[None], False, [0], timeout_s=0.01)
+            client.ask(ROW[None], False, [0], timeout_s=LATE_S)
         np.testing.assert_allclose(client.ask(ROW[None], False, [0])[0], plan_of(ROW), atol=1e-6)
         assert client.counts == {"timeout": 1, "stale": 1, "ok": 2}
 
@@ -263,7 +264,8 @@ def test_a_name_that_is_not_resolved_in_time_holds_nobody_up(monkeypatch: pytest
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     with served() as server:
         port = server.address.rpartition(":")[2]
-        client = PolicyClient(terms(f"policy.lab:{port}", timeout_s=0.01, retry_min_s=0.0, retry_max_s=0.0))
+        address = terms(f"policy.lab:{port}", timeout_s=0.01, retry_min_s=0.0, retry_max_s=0.0)
+        client = PolicyClient(address, clock=lambda: 0.0)  # starting the resolver costs none of the 10 ms
         refused("connection", client)
         refused("connection", client)
         assert asked == ["policy.lab"]
@@ -328,7 +330,7 @@ def test_a_client_that_asks_again_is_answered_for_the_newest(monkeypatch: pytest
         client.ask(question(0), False, [0])
         for n in (1, 2):
             with pytest.raises(RemoteError, match="in time"):
-                client.ask(question(n), False, [0], timeout_s=0.01)
+                client.ask(question(n), False, [0], timeout_s=LATE_S)
             assert begun.wait(PATIENT_S)
         send = client._send
         monkeypatch.setattr(client, "_send", lambda *arguments: (send(*arguments), go.set()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import rclpy
 from inril_common.node import InrilNode
-from inril_common.qos import TICK
+from inril_common.qos import RECORD
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -34,7 +34,7 @@ class Bench:
     def hear(self, message_type: Any, topic: str) -> list[Any]:
         """All messages of a topic from now on."""
         messages: list[Any] = []
-        self.client.create_subscription(message_type, topic, messages.append, TICK)
+        self.client.create_subscription(message_type, topic, messages.append, RECORD)
         return messages
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:

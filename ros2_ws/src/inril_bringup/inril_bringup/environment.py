@@ -12,8 +12,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-DEFAULT_ENVIRONMENT = {
+DDS_ENVIRONMENT = {
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    # Fast DDS's shared memory does not outlive kill -9: others clear a dead node's port away after its successor has
+    # opened it, which then hears nothing, for ever (Fast DDS issues 5053 and 5469).
+    "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
+}
+DEFAULT_ENVIRONMENT = {
+    **DDS_ENVIRONMENT,
     "OMP_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
 }
@@ -49,6 +55,12 @@ def child_environment(environment: Mapping[str, str], prefix: Path | None = None
 
 def _below(path: Path, foreign: list[Path], own: Path) -> bool:
     return not path.is_relative_to(own) and any(path.is_relative_to(folder) for folder in foreign)
+
+
+def use_dds_of_the_graph() -> None:
+    """Let this process talk as the nodes do, unless its environment says otherwise; before it initialises rclpy."""
+    for name, value in DDS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def leave_foreign_ros() -> None:

@@ -27,7 +27,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from inril_bringup.environment import DEFAULT_ENVIRONMENT
+from inril_bringup.environment import use_dds_of_the_graph
 from inril_core.errors import InrilError
 from inril_core.safety.faults import Fault
 
@@ -120,7 +120,7 @@ class Operator:
 @contextmanager
 def operator() -> Iterator[Operator]:
     """An `Operator` on this shell's ROS domain."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", DEFAULT_ENVIRONMENT["ROS_AUTOMATIC_DISCOVERY_RANGE"])
+    use_dds_of_the_graph()
     context = Context()
     rclpy.init(context=context)
     node = rclpy.create_node("inril_operator", context=context, enable_rosout=False, start_parameter_services=False)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import inril_core
-from inril_bringup.environment import DEFAULT_ENVIRONMENT
+from inril_bringup.environment import use_dds_of_the_graph
 from inril_core.run import default_key_path
 
 Level = Literal["OK", "WARN", "FAIL"]
@@ -28,7 +28,6 @@ Level = Literal["OK", "WARN", "FAIL"]
 GIB = 1 << 30
 MIB = 1 << 20
 DISK_FAIL_BYTES, DISK_WARN_BYTES = GIB, 5 * GIB
-SHM_FAIL_BYTES, SHM_WARN_BYTES = 8 * MIB, 64 * MIB
 KEY_MIN_BYTES = 32
 EXACT = ("torch", "mujoco", "numpy", "ros-jazzy-rclpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastrtps")
 """Packages whose version decides numbers or the wire."""
@@ -124,7 +123,7 @@ def domain() -> Check:
     import rclpy
     from rclpy.context import Context
 
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", DEFAULT_ENVIRONMENT["ROS_AUTOMATIC_DISCOVERY_RANGE"])
+    use_dds_of_the_graph()
     number = os.environ.get("ROS_DOMAIN_ID", "0")
     context = Context()
     rclpy.init(context=context)
@@ -212,20 +211,16 @@ def disk(folder: Path) -> Check:
     return Check("disk", "OK", found)
 
 
-def shared_memory(path: Path = Path("/dev/shm")) -> Check:
-    """Room for Fast DDS's shared memory transport."""
-    try:
-        usage = shutil.disk_usage(path)
-    except OSError:
-        return Check("shared memory", "WARN", f"{path} is not there", "DDS falls back to UDP; mount a tmpfs there")
-    found = f"{usage.free / MIB:.0f} of {usage.total / MIB:.0f} MiB free at {path}"
-    mend = "in a container: --shm-size=256m; while no graph runs: rm /dev/shm/fastrtps_*"
-    if usage.free < SHM_FAIL_BYTES:
-        return Check("shared memory", "FAIL", found, mend)
-    return (
-        Check("shared memory", "WARN", found, mend)
-        if usage.free < SHM_WARN_BYTES
-        else Check("shared memory", "OK", found)
+def transport() -> Check:
+    """What Fast DDS sends over."""
+    found = os.environ.get("FASTDDS_BUILTIN_TRANSPORTS", "")
+    if found in ("", "UDPv4"):
+        return Check("transport", "OK", found or "UDPv4 (set by inril)")
+    return Check(
+        "transport",
+        "WARN",
+        found,
+        "over shared memory a node that was killed and started again may stay deaf; unset FASTDDS_BUILTIN_TRANSPORTS",
     )
 
 
@@ -312,7 +307,7 @@ def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: Non
         ("domain", domain),
         ("clock", clock),
         ("processors", processors),
-        ("shared memory", shared_memory),
+        ("transport", transport),
         ("disk", partial(disk, run_dir.expanduser().absolute())),
         ("key", key),
         ("graphics", graphics),
