@@ -21,7 +21,10 @@ def run(tmp_path, method: str, **changes):
     return policy
 
 
-@pytest.mark.parametrize("method", ["interleave", "interleave_adaptive", "weighted_sum", "rl_only"])
+INTERLEAVING = ["", "_adaptive", "_orthogonal", "_none", "_rl_orthogonal"]
+
+
+@pytest.mark.parametrize("method", [*(f"interleave{name}" for name in INTERLEAVING), "weighted_sum", "rl_only"])
 def test_the_point_reaches_the_origin(tmp_path, method: str) -> None:
     """Pins: any broken link between reward, critic, actor and replay: an untrained policy reaches it 1 time in 30."""
     assert success_rate(run(tmp_path, method)) >= 0.9
@@ -37,10 +40,11 @@ def test_cloning_alone_learns_what_was_shown() -> None:
         assert torch.equal(tensor, again.state_dict()[name])
 
 
-def test_one_seed_gives_one_run(tmp_path) -> None:
+@pytest.mark.parametrize("method", ["interleave", "cagrad", "cair"])
+def test_one_seed_gives_one_run(tmp_path, method: str) -> None:
     """Pins: a second source of randomness."""
     short = {"schedule.budget_steps": 300}
-    a, b = (run(tmp_path / name, "interleave", **short).state_dict() for name in "ab")
+    a, b = (run(tmp_path / name, method, **short).state_dict() for name in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)
-    c = run(tmp_path / "c", "interleave", seed=1, **short).state_dict()
+    c = run(tmp_path / "c", method, seed=1, **short).state_dict()
     assert not torch.equal(a["head.weight"], c["head.weight"])
