@@ -55,8 +55,7 @@ class Adam:
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Take ``gradient [P]`` into the moments; returns m_hat / (sqrt(v_hat) + eps)."""
-        if self.first.device != gradient.device:
-            self.first, self.second = self.first.to(gradient.device), self.second.to(gradient.device)
+        self._move_to(gradient.device)
         self.steps += 1
         beta1, beta2 = self.betas
         self.first.lerp_(gradient, 1.0 - beta1)
@@ -66,10 +65,15 @@ class Adam:
 
     def precondition(self, gradient: Tensor) -> Tensor:
         """``gradient / (sqrt(v_hat) + eps)`` with the moments as they are (before the first step: unchanged)."""
+        self._move_to(gradient.device)
         if self.steps == 0:
             return gradient
         correction = (1.0 - self.betas[1] ** self.steps) ** 0.5
         return gradient / (self.second.sqrt().div_(correction).add_(self.eps))
+
+    def _move_to(self, device: torch.device) -> None:
+        if self.first.device != device:
+            self.first, self.second = self.first.to(device), self.second.to(device)
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""

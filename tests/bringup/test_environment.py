@@ -24,6 +24,13 @@ def test_another_ros_is_left_out_and_everything_else_stays() -> None:
     assert made["ROS_DOMAIN_ID"] == "7"
 
 
+def test_shared_memory_is_not_used_by_default_but_may_be() -> None:
+    """Pins a node that is deaf after kill -9 and a restart, because others cleared its port away."""
+    name = "FASTDDS_BUILTIN_TRANSPORTS"
+    assert child_environment({}, OWN)[name] == "UDPv4"
+    assert child_environment({name: "DEFAULT"}, OWN)[name] == "DEFAULT"
+
+
 def test_the_network_is_not_asked_by_default_but_may_be() -> None:
     """Pins a graph that everybody on the network can command, and an operator's choice that is overruled."""
     assert child_environment({}, OWN)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"

@@ -218,7 +218,8 @@ class Interleave(Combiner):
         shared = own == "il" and c.preconditioner == "rl"
         step = adam.direction(g_in)
         if shared:  # but where RL has none: dividing by nothing is no step
-            step = torch.where(adam_other.second > 0.0, adam_other.precondition(g_in), step)
+            by_rl = adam_other.precondition(g_in)
+            step = torch.where(adam_other.second > 0.0, by_rl, step)
         before = g if c.project == "gradient" else step
         if own == "il" and self._adaptive:
             self._ratio.measured(adam.lr * step, other, c.il_steps, self._steps / max(self._updates, 1))
