@@ -105,7 +105,7 @@ with operate.operator() as person:
         print(json.dumps({"told": str(error), "heard": list(person.statuses(0.3))}))
 """
     with own_domain() as domain:
-        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout.splitlines()[-1])
     assert f"/arbiter/arm: nobody serves it on ROS domain {domain}; is the graph up?" in found["told"]

@@ -32,7 +32,6 @@ class Bench:
         self._domain = domain
         self._folder = folder
         self._context = Context()
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("bench", context=self._context)
         self.calls = Calls(self.node)

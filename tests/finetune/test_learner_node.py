@@ -65,7 +65,6 @@ class LearnerBench:
     def __enter__(self) -> LearnerBench:
         self._stack = ExitStack()
         self._domain = self._stack.enter_context(own_domain())
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         context = Context()
         rclpy.init(context=context, domain_id=self._domain)
         self._stack.callback(rclpy.shutdown, context=context)

@@ -121,7 +121,6 @@ class GraphRun:
         environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         }
         command = [sys.executable, "-m", "inril_bringup.cli", "up", str(self._graph)]
         command += [f"{key}:={_text(value)}" for key, value in self._arguments.items()]
@@ -133,7 +132,6 @@ class GraphRun:
             stdin=subprocess.DEVNULL,
         )
         self._context = Context()
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("test_observer", context=self._context)
         self.calls = Calls(self.node)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -14,10 +15,8 @@ _NEXT = {
 }
 
 
-class Ask(Protocol):
-    """One question to a service; None if no answer came within the time that the test gives it."""
-
-    def __call__(self, kind: Any, service: str, request: Any) -> Any: ...
+Ask = Callable[[Any, str, Any], Any]
+"""Asks (kind, service, request) once; None if no answer came within the time that the test gives it."""
 
 
 def bring_up(name: str, ask: Ask, timeout_s: float) -> None:

@@ -47,7 +47,6 @@ class RecordingBench:
     def __enter__(self) -> RecordingBench:
         self._stack = ExitStack()
         self.domain = self._stack.enter_context(own_domain())
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self._context = Context()
         rclpy.init(context=self._context, domain_id=self.domain)
         self._stack.callback(rclpy.shutdown, context=self._context)
