@@ -35,7 +35,7 @@ lint: $(BUILT)  ## ruff and mypy
 bench: $(BUILT)  ## the slow evidence: simulator speed, experiments (resumes; EXPERIMENT=bench/smoke.yaml for one)
 	@$(BIN)/python -m inril_core.sim.benchmark
 	@for file in $(EXPERIMENT); do $(BIN)/inril bench $$file || exit 1; done
-	@$(BIN)/python -m inril_core.finetune.speed --compile
+	@$(BIN)/python -m inril_core.bench.speed --compile
 
 clean:  ## remove the virtual environment and everything built (runs/ stays)
 	rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from inril_core.bench.job import Job
 from inril_core.errors import ConfigError
 from inril_core.evaluation.intervals import SuccessRate, success_rate
-from inril_core.finetune.experts import ExpertConfig, make_expert
+from inril_core.experts.quality import ExpertConfig, make_expert
 from inril_core.tasks import make_task
 from inril_core.tasks.benchmark import run_demonstrator
 

@@ -18,9 +18,9 @@ from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.ingest_log import INGEST_LOG_NAME, IngestRecord
 from inril_core.finetune.machine import compiled, precision, usable_device
-from inril_core.finetune.memories import Memories, store
-from inril_core.finetune.replay import Batch, join
-from inril_core.finetune.rollout import Segment, pack_segments, segments, unpack_segments
+from inril_core.finetune.memory.buffers import Memories, store
+from inril_core.finetune.memory.replay import Batch, join
+from inril_core.finetune.memory.rollout import Segment, pack_segments, segments, unpack_segments
 from inril_core.policies import Policy
 from inril_core.tasks.base import Interface
 

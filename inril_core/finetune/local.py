@@ -15,16 +15,16 @@ import numpy.typing as npt
 from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.errors import ConfigError
-from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.experts import WorseExpert, make_expert
-from inril_core.finetune.interveners import Intervener, InterventionConfig, RandomJudge, ValueJudge
-from inril_core.finetune.learner import Learner
-from inril_core.finetune.reference_critic import (
+from inril_core.experts.intervener import Intervener, InterventionConfig, RandomJudge, ValueJudge
+from inril_core.experts.quality import WorseExpert, make_expert
+from inril_core.experts.reference_critic import (
     CriticConfig,
     ReferenceCritic,
     fit_reference_critic,
     load_reference_critic,
 )
+from inril_core.finetune.config import FineTuneConfig
+from inril_core.finetune.learner import Learner
 from inril_core.finetune.rewards import task as task_reward
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
 from inril_core.tasks.base import Demonstrator, Outcome, Task

@@ -91,7 +91,7 @@ class RewardConfig(MethodConfig):
 def known_methods(part: str) -> list[str]:
     """Names of the methods in ``inril_core.finetune.<part>``."""
     package = importlib.import_module(f"inril_core.finetune.{part}")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base" and not m.ispkg)
 
 
 def method_config(part: str, values: Mapping[str, Any]) -> MethodConfig:

@@ -21,8 +21,8 @@ import numpy as np
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.intervals import success_rate
+from inril_core.experts.scripted import make_expert
 from inril_core.sim.env import CellEnv
-from inril_core.sim.experts import make_expert
 
 
 @dataclass(frozen=True)

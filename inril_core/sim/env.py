@@ -7,9 +7,9 @@ import numpy as np
 from inril_core.contract import Contract, load_contract
 from inril_core.contract.load import packaged_tasks
 from inril_core.control.observation import StateVector, observation_vector, prepare_image
+from inril_core.experts.scripted import demonstrator
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
-from inril_core.sim.experts import demonstrator
 from inril_core.tasks.base import Demonstrator, Outcome
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inril_core.errors import ConfigError
+from inril_core.experts.trained import PolicyDemonstrator, expert_path
 from inril_core.tasks.base import Outcome, SimpleInterface
-from inril_core.tasks.experts import PolicyDemonstrator, expert_path
 
 if TYPE_CHECKING:
     import gymnasium
@@ -152,7 +152,7 @@ class GymnasiumTask:
         return self._observation.copy(), outcome
 
     def demonstrator(self, tier: str = "expert", noise: float = 0.0) -> PolicyDemonstrator:
-        """A policy trained by `inril_core.tasks.train_expert`; the sparse variant has the same.
+        """A policy trained by `inril_core.experts.train`; the sparse variant has the same.
 
         Args:
             tier: ``expert`` or ``medium``, where there is one.

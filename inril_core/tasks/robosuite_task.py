@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from inril_core.errors import ConfigError
+from inril_core.experts.robosuite import SCRIPTS, ScriptedPicker
 from inril_core.tasks.base import Demonstrator, Outcome, SimpleInterface
 from inril_core.tasks.gymnasium_task import PURPOSES, RANGE_LIMIT
-from inril_core.tasks.robosuite_expert import SCRIPTS, ScriptedPicker
 from inril_core.transforms import quat_conjugate, quat_multiply, quat_rotate
 
 CONTROL_RATE_HZ = 20.0

@@ -13,10 +13,10 @@ from inril_msgs.msg import EpisodeEvent, Observation
 
 from inril_core.data.finalise import finalise
 from inril_core.data.index import EpisodeIndex
+from inril_core.experts.insert_leg import ScriptedExpert
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult
 from inril_core.sim.env import CellEnv
-from inril_core.sim.expert import ScriptedExpert
 from tests.data.synthetic import CONTRACT, Synthetic, fill
 
 BEGAN_UNIX_S = 1_780_000_000.0

@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import save_file
 
 from inril_core import shards
-from inril_core.finetune import parallel
+from inril_core.bench.speed_task import NoiseTask, demonstrations
 from inril_core.finetune.config import load_config
+from inril_core.finetune.distributed import parallel
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import policy_actor, run_episode
 from inril_core.finetune.machine import use_one_thread
-from inril_core.finetune.speed_task import NoiseTask, demonstrations
 from tests.finetune.point_task import small_config
 
 OFF = {"schedule.warmup_steps": 100, "schedule.critic_warmup_updates": 3, "metrics_every_updates": 8}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from inril_core.finetune.gradients import cagrad, pcgrad, project_conflicting
+from inril_core.finetune.combine.common.gradients import cagrad, pcgrad, project_conflicting
 
 numbers = st.floats(-10.0, 10.0, width=32).filter(lambda x: x == 0.0 or abs(x) > 1e-3)
 

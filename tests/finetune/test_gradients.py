@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inril_core.finetune.gradients import cosine, project_conflicting, project_orthogonal
+from inril_core.finetune.combine.common.gradients import cosine, project_conflicting, project_orthogonal
 
 numbers = st.floats(-1e3, 1e3, width=32)
 pairs = st.integers(1, 12).flatmap(

@@ -16,9 +16,9 @@ from inril_core.finetune.il.bc import Bc
 from inril_core.finetune.il.bc import Config as BcConfig
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
+from inril_core.finetune.memory.replay import Batch, Replay
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.pretrain import pretrain
-from inril_core.finetune.replay import Batch, Replay
 from inril_core.finetune.rl.idql import expectile_loss
 from inril_core.policies import Memory, exploration_rng, policy_config, policy_from_manifest
 from tests.finetune.planned_point import PlannedPoint
@@ -303,8 +303,8 @@ def test_resume_equals_never_having_stopped(tmp_path) -> None:
 
 def test_a_plan_that_ended_early_is_discounted_by_its_executed_steps() -> None:
     """Pins: gamma^chunk where fewer steps were executed; success inside a plan ends the value."""
+    from inril_core.finetune.memory.transitions import transitions
     from inril_core.finetune.rewards.task import Config as TaskReward
-    from inril_core.finetune.transitions import transitions
 
     task, settings = PlannedPoint(), config(**{"policy.chunk": 4})
     policy = settings.policy.build(4, 6)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.adaptive_ratio import AdaptiveRatio, required_ratio
+from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio, required_ratio
+from inril_core.finetune.combine.common.gradients import cosine
 from inril_core.finetune.config import load_config
 from inril_core.finetune.flat import FlatParameters
-from inril_core.finetune.gradients import cosine
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.methods import method_config
 from tests.finetune.point_task import contract, demos, policy_roll, small_config

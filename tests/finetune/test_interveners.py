@@ -8,17 +8,17 @@ import torch
 
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY
 from inril_core.errors import ConfigError
-from inril_core.finetune.config import load_config
-from inril_core.finetune.experts import ExpertConfig, PolicyExpert, WorseExpert, make_expert
-from inril_core.finetune.interveners import (
+from inril_core.experts.intervener import (
     Intervener,
     InterventionConfig,
     RandomJudge,
     ValueJudge,
 )
+from inril_core.experts.quality import ExpertConfig, PolicyExpert, WorseExpert, make_expert
+from inril_core.experts.reference_critic import CriticConfig, fit_reference_critic, load_reference_critic
+from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import new_policy
 from inril_core.finetune.local import build_intervener, expert_actor, fine_tune, policy_actor, run_episode
-from inril_core.finetune.reference_critic import CriticConfig, fit_reference_critic, load_reference_critic
 from inril_core.finetune.rewards import task as task_reward
 from inril_core.finetune.rewards.rlif import intervention_rewards
 from inril_core.policies import Decision, save_policy

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.gradients import cagrad, cosine, pcgrad
+from inril_core.finetune.combine.common.gradients import cagrad, cosine, pcgrad
 from inril_core.finetune.methods import method_config
 from tests.finetune.test_combine import build
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.parallel import check_sharded
+from inril_core.finetune.distributed.parallel import check_sharded
 from tests.finetune.parallel_worker import CASES, learn
 from tests.finetune.point_task import small_config
 
@@ -55,7 +55,7 @@ def test_a_lost_process_ends_all_others_with_the_reason(tmp_path: Path) -> None:
     leader = ["tests.finetune.parallel_worker", str(tmp_path), "forever"]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", *(leader if rank == 0 else ["inril_core.finetune.follow"])],
+            [sys.executable, "-m", *(leader if rank == 0 else ["inril_core.finetune.distributed.follow"])],
             cwd=ROOT,
             env={**os.environ, **common, "OMP_NUM_THREADS": "1", "RANK": str(rank)},
             stdout=subprocess.PIPE,

@@ -13,9 +13,9 @@ from inril_core.finetune.config import load_config, preset_names
 from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
+from inril_core.finetune.memory.replay import Batch, Replay
 from inril_core.finetune.methods import known_methods, method_config
 from inril_core.finetune.pretrain import pretrain
-from inril_core.finetune.replay import Batch, Replay
 from inril_core.policies import policy_config
 from inril_core.policies.encoder import Front, PixelColumns
 from inril_core.policies.manifest import policy_kinds

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from inril_core.finetune.replay import Batch, Replay, join
+from inril_core.finetune.memory.replay import Batch, Replay, join
 
 
 def numbered(first: int, count: int) -> Batch:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from inril_core.bench import speed
+from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
 from inril_core.errors import ConfigError
-from inril_core.finetune import speed
 from inril_core.finetune.config import load_config
-from inril_core.finetune.speed_task import NoiseTask, filled_learner, refill
 from tests.finetune.point_task import small_config
 
 

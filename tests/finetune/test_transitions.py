@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from inril_core.finetune.memory.rollout import segments
+from inril_core.finetune.memory.transitions import transitions, usable_steps
 from inril_core.finetune.methods import method_config
-from inril_core.finetune.rollout import segments
-from inril_core.finetune.transitions import transitions, usable_steps
 from inril_core.policies import GaussianPolicy, gaussian
 from tests.finetune.point_task import make_episode
 

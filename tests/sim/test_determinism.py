@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from inril_core.contract import Contract
+from inril_core.experts.insert_leg import ScriptedExpert
 from inril_core.sim.env import CellEnv
-from inril_core.sim.expert import ScriptedExpert
 from inril_core.transforms import quat_normalise
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
+from inril_core.experts.insert_leg import ScriptedExpert
 from inril_core.sim.benchmark import score_expert
-from inril_core.sim.expert import ScriptedExpert
 
 
 @pytest.mark.parametrize("purpose", ["train", "demo"])

@@ -15,11 +15,11 @@ from scipy.spatial.transform import Rotation
 from inril_core.contract import Contract, load_contract
 from inril_core.control.features import FEATURES, NEAR_M
 from inril_core.errors import ConfigError
+from inril_core.experts.scripted import make_expert
 from inril_core.sim import one_leg
 from inril_core.sim.assembly import AssemblyReward
 from inril_core.sim.benchmark import score_expert
 from inril_core.sim.env import CellEnv
-from inril_core.sim.experts import make_expert
 from inril_core.sim.square_table import HOLE_OFFSET_M
 from inril_core.tasks import make_task
 
@@ -247,8 +247,8 @@ def test_pictures_need_the_tops_place_too(cell_env: CellEnv) -> None:
 
 
 def test_the_wrong_expert_is_refused(low: Contract, contract: Contract) -> None:
-    from inril_core.sim.expert import ScriptedExpert
-    from inril_core.sim.one_leg_expert import OneLegExpert
+    from inril_core.experts.insert_leg import ScriptedExpert
+    from inril_core.experts.one_leg import OneLegExpert
 
     with pytest.raises(ConfigError, match="make_expert"):
         ScriptedExpert(low)

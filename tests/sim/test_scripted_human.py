@@ -7,8 +7,8 @@ import pytest
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
-from inril_core.sim.expert import ScriptedExpert
-from inril_core.sim.human import ScriptedHuman, TickView, parse_takeover_steps
+from inril_core.experts.insert_leg import ScriptedExpert
+from inril_core.teleop.scripted import ScriptedHuman, TickView, parse_takeover_steps
 
 
 def grabs(human: ScriptedHuman, purpose: str, steps: int, size: int, episode: str = "e") -> list[tuple[bool, bool]]:

@@ -12,7 +12,7 @@ from inril_msgs.msg import Observation, TeleopAction
 from inril_session.teleop_node import TeleopNode
 
 from inril_core.contract import load_contract
-from inril_core.sim.expert import ScriptedExpert
+from inril_core.experts.insert_leg import ScriptedExpert
 from tests.sim.nodes import bench
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from inril_core.errors import ConfigError
+from inril_core.experts.train import ROWS, STREAMS, Moments, Streams, _pieces, _without_out, score, train, write
+from inril_core.experts.trained import TIERS, PolicyDemonstrator, expert_path
 from inril_core.finetune.machine import use_one_thread
 from inril_core.policies import GaussianPolicy, load_policy, save_policy
 from inril_core.tasks import make_task
-from inril_core.tasks.experts import TIERS, PolicyDemonstrator, expert_path
-from inril_core.tasks.train_expert import ROWS, STREAMS, Moments, Streams, _pieces, _without_out, score, train, write
 
 pytest.importorskip("gymnasium", reason="needs the extra `gym`")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from inril_core.errors import ConfigError
+from inril_core.experts.robosuite import SCRIPTS, ScriptedPicker
 from inril_core.tasks import make_task
-from inril_core.tasks.robosuite_expert import SCRIPTS, ScriptedPicker
 from inril_core.tasks.robosuite_task import SPECS, interface, observation_keys, relative_pose
 from inril_core.transforms import quat_from_rotvec
 

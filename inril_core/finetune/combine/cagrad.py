@@ -6,9 +6,9 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
+from inril_core.finetune.combine.common.gradients import Scaling, cagrad
+from inril_core.finetune.combine.common.joint import JointStep, Normalise, refuse_separated
 from inril_core.finetune.flat import FlatParameters
-from inril_core.finetune.gradients import Scaling, cagrad
-from inril_core.finetune.joint import JointStep, Normalise, refuse_separated
 from inril_core.finetune.methods import MethodConfig
 
 
@@ -17,11 +17,11 @@ class Config(MethodConfig):
 
     Attributes:
         c: radius, as a share of the average's norm (the paper's RL experiments: 0.9 and 0.5). 0: a weighted sum.
-        scaling: see `inril_core.finetune.gradients.cagrad`.
+        scaling: see `inril_core.finetune.combine.common.gradients.cagrad`.
         rl_weight: lambda, weight of the RL loss; the IL loss has 1 - lambda.
         weighted: where lambda enters: ``gradients``: they are scaled, so that it also decides who counts as the worst
             off; ``average``: it sets the point g0 that is searched around, alone.
-        normalise: of the two gradients beforehand; see `inril_core.finetune.joint`.
+        normalise: of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`.
     """
 
     method: Literal["cagrad"]

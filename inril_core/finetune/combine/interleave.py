@@ -18,10 +18,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.adaptive_ratio import AdaptiveRatio
 from inril_core.finetune.combine.base import Combiner, GradientSource
+from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio
+from inril_core.finetune.combine.common.gradients import cosine, project_conflicting, project_orthogonal
 from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.gradients import cosine, project_conflicting, project_orthogonal
 from inril_core.finetune.methods import MethodConfig
 
 Projection = Callable[[Tensor, Tensor], Tensor]
@@ -43,7 +43,7 @@ class Config(MethodConfig):
 
     Attributes:
         rl_per_il: m, RL updates per insertion of imitation (the paper: fixed, 5 to 15, for its on-policy iterations);
-            ``adaptive``: from the measured alignment, see `inril_core.finetune.adaptive_ratio`.
+            ``adaptive``: from the measured alignment, see `inril_core.finetune.combine.common.adaptive_ratio`.
         m_min, m_max, smoothness: limits of an adaptive m, and L in its formula.
         il_unit: what counts as an RL update: one gradient step of the actor (``grad_step``; off-policy only, because in
             the middle of PPO's epochs an IL step makes the stored log-probabilities stale), or one ``iteration``: a

@@ -4,14 +4,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from inril_core.finetune.combine.common.gradients import pcgrad
+from inril_core.finetune.combine.common.joint import JointStep, Normalise, refuse_separated
 from inril_core.finetune.flat import FlatParameters
-from inril_core.finetune.gradients import pcgrad
-from inril_core.finetune.joint import JointStep, Normalise, refuse_separated
 from inril_core.finetune.methods import MethodConfig
 
 
 class Config(MethodConfig):
-    """``normalise``: of the two gradients beforehand; see `inril_core.finetune.joint`."""
+    """``normalise``: of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`."""
 
     method: Literal["pcgrad"]
     provides = frozenset({"rl_step"})

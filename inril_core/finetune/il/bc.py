@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.memory.replay import Replay
 from inril_core.finetune.methods import MethodConfig
-from inril_core.finetune.replay import Replay
 from inril_core.policies import ImitationSettings, Policy
 
 

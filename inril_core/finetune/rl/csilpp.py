@@ -16,7 +16,7 @@ from torch import Tensor
 from inril_core.errors import ConfigError
 from inril_core.finetune.categorical import CategoricalCritics, project
 from inril_core.finetune.flat import FlatParameters
-from inril_core.finetune.replay import Batch
+from inril_core.finetune.memory.replay import Batch
 from inril_core.finetune.rl import csil
 from inril_core.policies import SquashedGaussian
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.memory.rollout import Segment, generalised_advantages
 from inril_core.finetune.rl.ppo import OnPolicy, OnPolicyConfig, clipped_norm, normalised
-from inril_core.finetune.rollout import Segment, generalised_advantages
 from inril_core.policies.diffusion import LOG_DENSITY_RANGE, DiffusionPolicy
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from inril_core import shards
 from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.memory.rollout import Segment, generalised_advantages
 from inril_core.finetune.methods import MethodConfig
-from inril_core.finetune.rollout import Segment, generalised_advantages
 from inril_core.policies import Policy, SquashedGaussian
 from inril_core.policies.encoder import Front
 from inril_core.policies.squashed import log_density

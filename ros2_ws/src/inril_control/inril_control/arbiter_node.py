@@ -46,22 +46,22 @@ class ArbiterNode(InrilNode):
         self._shown: tuple[object, ...] = ()
         self._logged: set[str] = set()
         self._next_status_ns = 0
-        self._executed = self.create_publisher(ExecutedAction, "/executed_action", TICK)
-        self._target = self.create_publisher(Target, "/target", TICK)
-        self._status = self.create_publisher(ArbiterStatus, "/arbiter_status", LATCHED)
+        self._executed = self.create_publisher(ExecutedAction, "executed_action", TICK)
+        self._target = self.create_publisher(Target, "target", TICK)
+        self._status = self.create_publisher(ArbiterStatus, "arbiter_status", LATCHED)
         self._observations = self.link("observation", self._config.observation_timeout_ns * 1e-9)
-        self.create_subscription(Observation, "/observation", self._on_observation, TICK)
-        self.create_subscription(TeleopAction, "/teleop_action", self._on_teleop_action, TICK)
+        self.create_subscription(Observation, "observation", self._on_observation, TICK)
+        self.create_subscription(TeleopAction, "teleop_action", self._on_teleop_action, TICK)
         if self._config.expects_policy:
-            self.create_subscription(PolicyAction, "/policy_action", self._on_policy_action, TICK)
-            self.create_subscription(PolicyStatus, "/policy_status", self._on_policy_status, LATCHED)
+            self.create_subscription(PolicyAction, "policy_action", self._on_policy_action, TICK)
+            self.create_subscription(PolicyStatus, "policy_status", self._on_policy_status, LATCHED)
         if not self._config.lockstep:
-            self.create_subscription(RobotState, "/robot_state", self._on_robot_state, TICK)
+            self.create_subscription(RobotState, "robot_state", self._on_robot_state, TICK)
         if self._config.expects_recorder:
-            self.create_subscription(RecorderStatus, "/recorder_status", self._on_recorder_status, EVENT)
+            self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         if self._config.expects_session:
-            self.create_subscription(SessionStatus, "/session_status", self._on_session_status, LATCHED)
-        self.create_service(Arm, "/arbiter/arm", self._on_arm)
+            self.create_subscription(SessionStatus, "session_status", self._on_session_status, LATCHED)
+        self.create_service(Arm, "arbiter/arm", self._on_arm)
         self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _read_config(self) -> ArbiterConfig:

@@ -60,19 +60,19 @@ class ObservationNode(InrilNode):
         self._truth: CellTruth | None = None
         self._images: dict[str, Image] = {}
         self._ticked_ns = -1
-        self._publisher = self.create_publisher(Observation, "/observation", TICK)
-        self._outcomes = self.create_publisher(StepOutcome, "/episode_outcome", EVENT)
+        self._publisher = self.create_publisher(Observation, "observation", TICK)
+        self._outcomes = self.create_publisher(StepOutcome, "episode_outcome", EVENT)
         links = self.contract.staleness
         self._robot_link = self.link("robot_state", links.robot_state_s)
         self._parts_link = self.link("part_poses", links.part_poses_s)
-        self.create_subscription(RobotState, "/robot_state", self._on_robot, TICK)
-        self.create_subscription(PartPoses, "/part_poses", self._on_parts, TICK)
+        self.create_subscription(RobotState, "robot_state", self._on_robot, TICK)
+        self.create_subscription(PartPoses, "part_poses", self._on_parts, TICK)
         if self._simulated:
-            self.create_subscription(CellTruth, "/cell_truth", self._on_truth, TICK)
+            self.create_subscription(CellTruth, "cell_truth", self._on_truth, TICK)
         for camera in sorted({image.camera for image in self.contract.images}):
             self._watch_camera(camera)
-        self.create_service(BeginEpisode, "/observation/begin_episode", self._begin)
-        self.create_service(EndEpisode, "/observation/end_episode", self._end_episode)
+        self.create_service(BeginEpisode, "observation/begin_episode", self._begin)
+        self.create_service(EndEpisode, "observation/end_episode", self._end_episode)
         self._timer: Any = None
         if not self._lockstep:
             period_s = 1.0 / self.contract.control_rate_hz / factor
@@ -90,7 +90,7 @@ class ObservationNode(InrilNode):
             self._images[camera] = image
             self._join()
 
-        self.create_subscription(Image, f"/camera/{camera}/image", on_image, TICK)
+        self.create_subscription(Image, f"camera/{camera}/image", on_image, TICK)
 
     def _on_robot(self, state: RobotState) -> None:
         self._robot_link.saw(self.mono_ns(), state.seq)

@@ -59,13 +59,13 @@ class PolicyNode(InrilNode):
         self._executed: tuple[str, int, bool] | None = None
         self._unanswered: Observation | None = None
         self._next_status_ns = 0
-        self._actions = self.create_publisher(PolicyAction, "/policy_action", TICK)
-        self._status = self.create_publisher(PolicyStatus, "/policy_status", LATCHED)
+        self._actions = self.create_publisher(PolicyAction, "policy_action", TICK)
+        self._status = self.create_publisher(PolicyStatus, "policy_status", LATCHED)
         self._observations = self.link("observation", self.contract.staleness.policy_action_s)
-        self.create_subscription(Observation, "/observation", self._on_observation, TICK)
-        self.create_subscription(ExecutedAction, "/executed_action", self._on_executed, TICK)
-        self.create_subscription(PolicyWeights, "/policy_weights", self._on_weights, LATCHED)
-        self.create_service(RollBack, "/policy/roll_back", self._on_roll_back)
+        self.create_subscription(Observation, "observation", self._on_observation, TICK)
+        self.create_subscription(ExecutedAction, "executed_action", self._on_executed, TICK)
+        self.create_subscription(PolicyWeights, "policy_weights", self._on_weights, LATCHED)
+        self.create_service(RollBack, "policy/roll_back", self._on_roll_back)
         self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _open_weights(self) -> ActingPolicy:

@@ -69,10 +69,10 @@ class SimCell(InrilNode):
         self._stamp_ns = SIMULATED_START_NS - self.contract.period_ns
         self._make_publishers()
         self._try_cameras()
-        self.create_subscription(Target, "/target", self._on_target, TICK)
+        self.create_subscription(Target, "target", self._on_target, TICK)
         self._target_link = self.link("target", timeout_s)
-        self.create_service(ResetCell, "/cell/reset", self._on_reset)
-        self.create_service(Arm, "/robot/arm", self._on_arm)
+        self.create_service(ResetCell, "cell/reset", self._on_reset)
+        self.create_service(Arm, "robot/arm", self._on_arm)
         self._timers_of_cell: list[Any] = []
 
     def start(self) -> None:
@@ -101,9 +101,9 @@ class SimCell(InrilNode):
             driver.cell.close()
 
     def _make_publishers(self) -> None:
-        self._robot = self.create_publisher(RobotState, "/robot_state", TICK)
-        self._parts = self.create_publisher(PartPoses, "/part_poses", TICK)
-        self._truth = self.create_publisher(CellTruth, "/cell_truth", TICK)
+        self._robot = self.create_publisher(RobotState, "robot_state", TICK)
+        self._parts = self.create_publisher(PartPoses, "part_poses", TICK)
+        self._truth = self.create_publisher(CellTruth, "cell_truth", TICK)
         self._clock_publisher = (
             self.create_publisher(ClockMessage, "/clock", 1) if self._factor not in (0.0, 1.0) else None
         )
@@ -111,7 +111,7 @@ class SimCell(InrilNode):
         for field in self.contract.images:
             left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
             known = self._cameras.get(field.camera, (0, 0, None))
-            publisher = known[2] or self.create_publisher(Image, f"/camera/{field.camera}/image", TICK)
+            publisher = known[2] or self.create_publisher(Image, f"camera/{field.camera}/image", TICK)
             size = max(known[0], left + width_px), max(known[1], top + height_px)
             self._cameras[field.camera] = (*size, publisher)
 

@@ -13,8 +13,8 @@ from inril_msgs.srv import ListEpisodes, ReadBlob
 
 from inril_core.data.blobs import BlobCorrupt, BlobPull, BlobRefused
 
-LIST_SERVICE = "/store/list_episodes"
-READ_SERVICE = "/store/read_blob"
+LIST_SERVICE = "store/list_episodes"
+READ_SERVICE = "store/read_blob"
 LIST_LIMIT = 500
 RETRY_NS = 200_000_000
 

@@ -22,14 +22,15 @@ from inril_core import shards
 from inril_core.data import BlobRefused, BlobShelf, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
-from inril_core.finetune import DEFAULT_PRESET, follow
+from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
+from inril_core.finetune.distributed import follow
+from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
 from inril_core.finetune.learner import CHECKPOINT_NAME, Learner
 from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.metrics import MetricsLog
-from inril_core.finetune.parallel import LeadingLearner, make_learner
 from inril_core.finetune.versions import VersionCounter
 from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
@@ -79,15 +80,15 @@ class LearnerNode(InrilPlainNode):
         self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, math.nan
         self._refused: dict[str, int] = {}  # episode_id to its steps
         self._next_status_ns = self._next_look_ns = 0
-        self._status = self.create_publisher(LearnerStatus, "/learner_status", LATCHED)
-        self._weights = self.create_publisher(PolicyWeights, "/policy_weights", LATCHED)
+        self._status = self.create_publisher(LearnerStatus, "learner_status", LATCHED)
+        self._weights = self.create_publisher(PolicyWeights, "policy_weights", LATCHED)
         self._calls = Calls(self)
         timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for an answer of the store", 0.1, 60.0)
         self._pull = EpisodePull(
             self._calls, self._folder / "pulled", timeout_s, self._wanted, self._ingest, self._trouble
         )
-        self.create_subscription(EpisodeReady, "/episode_ready", self._announced, LATCHED)
-        self.create_service(ReadBlob, "/learner/read_blob", self._read_blob)
+        self.create_subscription(EpisodeReady, "episode_ready", self._announced, LATCHED)
+        self.create_service(ReadBlob, "learner/read_blob", self._read_blob)
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _make_learner(self) -> Learner:

@@ -37,13 +37,13 @@ class Readiness:
         self._trained_steps = 0
         self._late_before = 0
         self._began_ns = node.mono_ns()
-        node.create_subscription(ArbiterStatus, "/arbiter_status", self._keep("_arbiter"), LATCHED)
+        node.create_subscription(ArbiterStatus, "arbiter_status", self._keep("_arbiter"), LATCHED)
         if self._policy_expected:
-            node.create_subscription(PolicyStatus, "/policy_status", self._keep("_policy"), LATCHED)
+            node.create_subscription(PolicyStatus, "policy_status", self._keep("_policy"), LATCHED)
         if self._learner_expected:
-            node.create_subscription(LearnerStatus, "/learner_status", self._keep("_learner"), LATCHED)
+            node.create_subscription(LearnerStatus, "learner_status", self._keep("_learner"), LATCHED)
         if self._recorder_expected:
-            node.create_subscription(RecorderStatus, "/recorder_status", self._keep("_recorder"), EVENT)
+            node.create_subscription(RecorderStatus, "recorder_status", self._keep("_recorder"), EVENT)
 
     def _keep(self, name: str) -> Any:
         def keep(message: Any) -> None:

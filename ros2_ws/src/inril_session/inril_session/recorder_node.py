@@ -69,7 +69,7 @@ class RecorderNode(InrilNode):
         self._index = index
         self._purposes = settings.purposes
         self._told: tuple[Any, ...] = ()
-        self._publisher = self.create_publisher(RecorderStatus, "/recorder_status", EVENT)
+        self._publisher = self.create_publisher(RecorderStatus, "recorder_status", EVENT)
         self._link = self.link("observation", self.contract.staleness.session_s)
         for topic, type_name in TOPICS.items():
             kind = getattr(messages, type_name.rsplit("/", 1)[1])

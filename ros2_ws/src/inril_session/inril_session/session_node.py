@@ -75,7 +75,7 @@ class SessionNode(InrilPlainNode):
         self._ledger.check_plan(self._plan)
         self._arm_marker = self._run.paths.root / "armed_at_start"
         self._arm_wanted = arm_at_start and not armed_by_this_launch(self._arm_marker)
-        self._events = self.create_publisher(EpisodeEvent, "/episode_event", EVENT)
+        self._events = self.create_publisher(EpisodeEvent, "episode_event", EVENT)
         self._ready = Readiness(self, self._events, self.contract, self._lockstep)
         self._waiting_for = ""
         self._long_wait = LongWait(self.get_logger().warning)
@@ -84,9 +84,9 @@ class SessionNode(InrilPlainNode):
         self._begun_s = time.monotonic()
         self._steps_here = 0
         self._next_status_ns = self._next_progress_ns = 0
-        self._status = self.create_publisher(SessionStatus, "/session_status", LATCHED)
-        self.create_subscription(StepOutcome, "/episode_outcome", self._on_outcome, EVENT)
-        self.create_service(LabelEpisode, "/session/label_episode", self._label)
+        self._status = self.create_publisher(SessionStatus, "session_status", LATCHED)
+        self.create_subscription(StepOutcome, "episode_outcome", self._on_outcome, EVENT)
+        self.create_service(LabelEpisode, "session/label_episode", self._label)
         self.create_timer(0.02, self._poll)
 
     def teardown(self) -> None:
@@ -136,8 +136,8 @@ class SessionNode(InrilPlainNode):
         segment = self._plan[index]
         self._waiting_for = (
             self._ready.blocked_by(segment.purpose)
-            or self._calls.not_served(ResetCell, "/cell/reset")
-            or self._calls.not_served(BeginEpisode, "/observation/begin_episode")
+            or self._calls.not_served(ResetCell, "cell/reset")
+            or self._calls.not_served(BeginEpisode, "observation/begin_episode")
         )
         if not self._waiting_for:
             self._reset(index, segment)
@@ -162,12 +162,12 @@ class SessionNode(InrilPlainNode):
         def robot_armed(_: Arm.Response) -> None:
             # Before it is asked for: killed in between, this node must not arm a second time.
             note_armed(self._arm_marker)
-            self._call(Arm, "/arbiter/arm", request, armed)
+            self._call(Arm, "arbiter/arm", request, armed)
 
         # the arm's own watchdog first: the arbiter refuses while it holds
         request = Arm.Request(arm=True, operator_name="arm_at_start")
         self._state = State.RESETTING
-        self._call(Arm, "/robot/arm", request, robot_armed)
+        self._call(Arm, "robot/arm", request, robot_armed)
 
     def _reset(self, index: int, segment: Segment) -> None:
         number = self._ledger.progress(index).episodes
@@ -191,11 +191,11 @@ class SessionNode(InrilPlainNode):
             purpose=PURPOSE_CODES[segment.purpose],
         )
         self._state = State.RESETTING
-        self._call(ResetCell, "/cell/reset", request, self._on_reset)
+        self._call(ResetCell, "cell/reset", request, self._on_reset)
 
     def _on_reset(self, reply: ResetCell.Response) -> None:
         if not reply.success:
-            self._give_up(f"/cell/reset refused: {reply.message}")
+            self._give_up(f"cell/reset refused: {reply.message}")
             return
         self._state = State.BEGINNING
         self._ready.note_begin()
@@ -208,7 +208,7 @@ class SessionNode(InrilPlainNode):
             max_steps=self.contract.episode_length_steps,
         )
         self._episode["began_ns"] = self.mono_ns()
-        self._call(BeginEpisode, "/observation/begin_episode", request, self._on_begun)
+        self._call(BeginEpisode, "observation/begin_episode", request, self._on_begun)
 
     def _on_begun(self, reply: BeginEpisode.Response) -> None:
         if self._state is not State.BEGINNING:
@@ -244,7 +244,7 @@ class SessionNode(InrilPlainNode):
 
         self._calls.call(
             EndEpisode,
-            "/observation/end_episode",
+            "observation/end_episode",
             request,
             self.mono_ns(),
             END_GRACE_S,

@@ -36,10 +36,10 @@ class StoreNode(InrilPlainNode):
         rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
         self._store = EpisodeStore(run.paths.episodes, timeout_s)
-        self._publisher = self.create_publisher(EpisodeReady, "/episode_ready", LATCHED)
+        self._publisher = self.create_publisher(EpisodeReady, "episode_ready", LATCHED)
         self._poll()
-        self.create_service(ListEpisodes, "/store/list_episodes", self._list)
-        self.create_service(ReadBlob, "/store/read_blob", self._read)
+        self.create_service(ListEpisodes, "store/list_episodes", self._list)
+        self.create_service(ReadBlob, "store/read_blob", self._read)
         self.create_timer(1.0 / rate_hz, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _poll(self) -> None:

@@ -8,8 +8,8 @@ from inril_common.node import InrilNode, run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, TeleopAction
 
-from inril_core.sim.experts import make_expert
-from inril_core.sim.human import Device, ScriptedHuman, TickView, parse_takeover_steps
+from inril_core.experts.scripted import make_expert
+from inril_core.teleop.scripted import Device, ScriptedHuman, TickView, parse_takeover_steps
 
 PURPOSE_NAMES = {
     Observation.PURPOSE_DEMO: "demo",
@@ -30,9 +30,9 @@ class TeleopNode(InrilNode):
         self.param("real_time_factor", 0.0, "not used: the device answers ticks", 0.0, 100.0)
         self._operator = self.param("operator_name", "", "who is at the device; empty: the device itself")
         self._device = self._open_device()
-        self._publisher = self.create_publisher(TeleopAction, "/teleop_action", TICK)
+        self._publisher = self.create_publisher(TeleopAction, "teleop_action", TICK)
         self._observations = self.link("observation", self.contract.staleness.teleop_s)
-        self.create_subscription(Observation, "/observation", self._on_observation, TICK)
+        self.create_subscription(Observation, "observation", self._on_observation, TICK)
 
     def _open_device(self) -> Device:
         self.contract = self.contract_param()

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.replay import Batch, Replay
-from inril_core.finetune.transitions import transitions
+from inril_core.finetune.memory.replay import Batch, Replay
+from inril_core.finetune.memory.transitions import transitions
 from inril_core.policies import Policy
 
 Rows = list[tuple[Replay, Batch]]

@@ -29,7 +29,7 @@ class PolicyDemonstrator:
     """Acts by a trained policy's mode.
 
     Args:
-        path: what `inril_core.tasks.train_expert` wrote.
+        path: what `inril_core.experts.train` wrote.
         environment: that it must have been trained in; its reward may differ.
         interface: of the task to demonstrate.
         noise: standard deviation added to each action component, in [0, 2].
@@ -41,7 +41,7 @@ class PolicyDemonstrator:
     def __init__(self, path: Path, environment: str, interface: Interface, noise: float = 0.0) -> None:
         from inril_core.policies import load_policy  # imports torch
 
-        command = f"python -m inril_core.tasks.train_expert gym:{environment}"
+        command = f"python -m inril_core.experts.train gym:{environment}"
         if not 0.0 <= noise <= 2.0:  # false for NaN too
             raise ConfigError(f"expert noise = {noise}: must be in [0, 2]")
         if not path.is_file():

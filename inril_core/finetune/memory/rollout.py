@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inril_core.data.episode import SOURCE_POLICY, Episode
-from inril_core.finetune.transitions import usable_steps
+from inril_core.finetune.memory.transitions import usable_steps
 from inril_core.policies import Policy
 
 Array = npt.NDArray[np.float32]

@@ -1,14 +1,14 @@
 """A process that shares the work of a learner on another machine; started by torchrun, see docs/finetuning.md.
 
-torchrun ... -m inril_core.finetune.follow
+torchrun ... -m inril_core.finetune.distributed.follow
 """
 
 import sys
 
 from inril_core import shards
 from inril_core.errors import InrilError
+from inril_core.finetune.distributed.parallel import follow
 from inril_core.finetune.machine import use_one_thread
-from inril_core.finetune.parallel import follow
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode
-from inril_core.finetune.replay import NO_ACTION, Batch
+from inril_core.finetune.memory.replay import NO_ACTION, Batch
 from inril_core.policies import Policy
 
 Array = npt.NDArray[np.float32]

@@ -1,6 +1,6 @@
 """What an update of each preset costs, against what this machine's matrix products can do.
 
-    python -m inril_core.finetune.speed
+    python -m inril_core.bench.speed
 
 Times are CPU seconds of one thread, so that other programs on the machine count little; all presets and the machine's
 peak are measured in turns, round by round, and compared within a round. Writes ``docs/results/speed.md``.
@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.machine import use_one_thread
-from inril_core.finetune.speed_task import NoiseTask, filled_learner, refill
 
 UPDATES = 20  # per round: two whole cycles of the slowest interleaving measured
 SURGERY: dict[str, dict[str, Any]] = {
@@ -148,7 +148,7 @@ def report(
     done, failed, peaks = presets
     (large, *_), (same, *_) = (median(peak.rates) for peak in peaks)
     load = os.getloadavg()[0]
-    command = shlex.join(["python", "-m", "inril_core.finetune.speed", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "inril_core.bench.speed", *sys.argv[1:]])
     lines = [
         "# Speed of the learner\n",
         f"`{command}`, {rounds} rounds of {UPDATES} updates, all presets in turns; torch "
@@ -214,7 +214,7 @@ def processor() -> str:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m inril_core.finetune.speed", description=(__doc__ or "").split("\n")[0]
+        prog="python -m inril_core.bench.speed", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--presets", default=",".join(preset_names()), help="with commas (default: all)")
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")

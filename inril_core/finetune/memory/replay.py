@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inril_core import shards
-from inril_core.finetune.frames import Frames, Shift, to_bytes
+from inril_core.finetune.memory.frames import Frames, Shift, to_bytes
 from inril_core.policies.encoder import PixelColumns
 
 NO_ACTION = 2.0  # beyond any action: those are in [-1, 1], and standing still is one of them

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
-from inril_core.sim.expert import DialledExpert, ScriptedExpert
-from inril_core.sim.one_leg_expert import OneLegExpert
+from inril_core.experts.insert_leg import DialledExpert, ScriptedExpert
+from inril_core.experts.one_leg import OneLegExpert
 
 # A person's hand is not still either, and one_leg needs it: cloned from 50 demonstrations without noise it grasps
 # and then hovers over the hole, because nothing in them shows the way back (docs/results/simulator.md).

@@ -9,7 +9,7 @@ import numpy as np
 
 from inril_core.contract import AssemblySim, Contract
 from inril_core.errors import ConfigError
-from inril_core.sim.expert import DialledExpert
+from inril_core.experts.insert_leg import DialledExpert
 from inril_core.sim.square_table import GRASP_IN_LEG_M, HOLE_RADIUS_M, TIP_IN_LEG_M
 
 LEAN_RAD = math.radians(55)  # of the tool when it grasps the lying leg; 35 deg the other way once the leg stands

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from inril_core.errors import ConfigError
-from inril_core.sim.expert import DialledExpert
+from inril_core.experts.insert_leg import DialledExpert
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Train the expert of a Gymnasium task from nothing, by this project's own RL, on one core.
 
-python -m inril_core.tasks.train_expert gym:Hopper-v5 [--steps N] [--seed N] [--out FOLDER]
+python -m inril_core.experts.train gym:Hopper-v5 [--steps N] [--seed N] [--out FOLDER]
 
 Writes FOLDER/NAME.safetensors, the best version on the way, and NAME-medium.safetensors, the one whose return was
 nearest to half of the best's. Versions are compared on starts of their own; the return that a file states is on other
@@ -25,16 +25,16 @@ import torch
 from torch import Tensor
 
 from inril_core.errors import ConfigError, InrilError
+from inril_core.experts.trained import expert_path
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.machine import use_one_thread
+from inril_core.finetune.memory.rollout import Segment
 from inril_core.finetune.rl import ppo
-from inril_core.finetune.rollout import Segment
 from inril_core.policies import GaussianPolicy, save_policy
 from inril_core.policies import gaussian as architecture
 from inril_core.policies.squashed import log_density
 from inril_core.tasks import make_task
 from inril_core.tasks.base import Task
-from inril_core.tasks.experts import expert_path
 from inril_core.tasks.gymnasium_task import GymnasiumTask
 
 SEEDS_APART = 1_000_000
@@ -214,9 +214,7 @@ def _pieces(over: np.ndarray) -> list[tuple[int, int]]:
 
 def main() -> int:
     """Entry point. Exit code 1 where an argument is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m inril_core.tasks.train_expert", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m inril_core.experts.train", description=__doc__.splitlines()[0])
     parser.add_argument("task", help="gym:NAME")
     parser.add_argument("--steps", type=int, default=1_000_000, help="environment steps")
     parser.add_argument("--seed", type=int, default=0)
@@ -247,7 +245,7 @@ def main() -> int:
         "method": "ppo", "seed": options.seed, "run_steps": versions[-1].steps,
         "run_cpu_s": round(time.process_time() - start_s), "python": platform.python_version(),
         "torch": torch.__version__,
-        "command": f"python -m inril_core.tasks.train_expert {shlex.join(_without_out(sys.argv[1:]))}",
+        "command": f"python -m inril_core.experts.train {shlex.join(_without_out(sys.argv[1:]))}",
     }  # fmt: skip
     write(task, versions, options.out, run)
     return 0

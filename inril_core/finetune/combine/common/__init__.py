@@ -1,0 +1,1 @@
+"""What several combine methods share: projections, joint steps, the adaptive ratio."""

@@ -1,0 +1,1 @@
+"""One learner over several processes."""

@@ -1,0 +1,1 @@
+"""Input devices through which a person drives the arm."""
