@@ -14,7 +14,7 @@ from mcap.records import Message
 
 from inril_core.data.container import MAX_SCHEMA_BYTES, EpisodeUnreadable, Recording, read_recording
 from inril_core.data.episode import PURPOSES, Episode, InvalidEpisode, check_episode_id, stack_aux
-from inril_core.data.recording import IDENTITY
+from inril_core.data.episode_writer import IDENTITY
 from inril_core.data.schemas import (
     CELL_TRUTH,
     EPISODE_EVENT,

@@ -23,7 +23,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from inril_core.contract import load_contract
-from inril_core.data.recording import EpisodeWriter, episode_metadata
+from inril_core.data.episode_writer import EpisodeWriter, episode_metadata
 from inril_core.data.schemas import MessageSchema, recorded_schemas
 
 _PACKAGED = load_contract("insert_leg")

@@ -7,8 +7,8 @@ import pytest
 from rclpy.serialization import serialize_message
 
 from inril_core.data import EpisodeWriter, RecordingFailed, read_episode
-from inril_core.data.recorder import EpisodeRecorder, RecorderSettings
-from inril_core.data.recording import AppendFile, estimate_episode_bytes
+from inril_core.data.episode_router import EpisodeRouter, RouterSettings
+from inril_core.data.episode_writer import AppendFile, estimate_episode_bytes
 from tests.data.synthetic import CONTRACT, Synthetic, schemas
 
 
@@ -52,10 +52,10 @@ def test_what_was_written_before_the_disk_was_full_is_intact(tmp_path, room_byte
 def recorder(folder, free_bytes, needed_bytes=lambda purpose, steps: 1000):
     """A recorder on a disk with `free_bytes` left."""
     made = Synthetic()
-    return EpisodeRecorder(
+    return EpisodeRouter(
         folder,
         schemas(),
-        RecorderSettings(min_free_bytes=500),
+        RouterSettings(min_free_bytes=500),
         lambda event, purpose: made.metadata(),
         needed_bytes,
         free_bytes=lambda path: free_bytes,

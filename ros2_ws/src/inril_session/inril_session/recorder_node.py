@@ -19,11 +19,11 @@ from rclpy.clock import Clock, ClockType
 
 from inril_core.contract import Contract
 from inril_core.data.episode import PURPOSES
+from inril_core.data.episode_router import EpisodeRouter, RouterSettings
+from inril_core.data.episode_writer import episode_metadata, estimate_episode_bytes
 from inril_core.data.finalise import Recovery
 from inril_core.data.finisher import Finisher
 from inril_core.data.index import Annotation, EpisodeIndex
-from inril_core.data.recorder import EpisodeRecorder, RecorderSettings
-from inril_core.data.recording import episode_metadata, estimate_episode_bytes
 from inril_core.data.schemas import OBSERVATION, TOPICS, recorded_schemas
 from inril_core.errors import ConfigError
 from inril_core.run import open_run
@@ -42,7 +42,7 @@ class RecorderNode(InrilNode):
     def __init__(self) -> None:
         super().__init__("recorder_node")
         self._finisher: Finisher | None = None
-        self._recorder: EpisodeRecorder | None = None
+        self._recorder: EpisodeRouter | None = None
         self._lock: IO[str] | None = None
         self._heard: list[Any] = []
         self._steady_timers: list[Any] = []
@@ -58,7 +58,7 @@ class RecorderNode(InrilNode):
         self._lock = _lock(run.paths.raw)
         index = EpisodeIndex(run.paths.episodes)
         self._finisher = Finisher(run.paths.raw, run.paths.episodes, index)
-        self._recorder = EpisodeRecorder(
+        self._recorder = EpisodeRouter(
             run.paths.raw,
             recorded_schemas(),
             settings,
@@ -101,13 +101,13 @@ class RecorderNode(InrilNode):
             self._lock.close()
             self._lock = None
 
-    def _settings(self) -> RecorderSettings:
-        default = RecorderSettings()
+    def _settings(self) -> RouterSettings:
+        default = RouterSettings()
         purposes = self.param("record_purposes", list(PURPOSES), "purposes of the episodes to record")
         unknown = sorted(set(purposes) - set(PURPOSES))
         if unknown:
             raise ConfigError(f"record_purposes: {unknown} are not purposes; give some of {PURPOSES}")
-        return RecorderSettings(
+        return RouterSettings(
             purposes=tuple(purposes),
             linger_s=self.param("linger_s", default.linger_s, "wait for answers after an episode is whole", 0.0, 5.0),
             close_timeout_s=self.param(

@@ -1,4 +1,4 @@
-"""Which message belongs to which episode: the recorder without its ROS clothes.
+"""Which message belongs to which episode: without ROS.
 
 DDS keeps the order within a topic, not between topics, so a message may come before the BEGIN of its episode
 and after its END. Those that come early wait; an episode is closed when everything that it promised is there,
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from inril_core.data.episode import PURPOSES, InvalidEpisode, check_episode_id
+from inril_core.data.episode_writer import EpisodeWriter, RecordingFailed
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.reader import stamp_ns
-from inril_core.data.recording import EpisodeWriter, RecordingFailed
 from inril_core.data.schemas import (
     CELL_TRUTH,
     EPISODE_EVENT,
@@ -41,7 +41,7 @@ REMEMBERED_EPISODES = 4096
 
 
 @dataclass(frozen=True)
-class RecorderSettings:
+class RouterSettings:
     """How an episode is closed and when none is begun. Times are monotonic.
 
     purposes: what is recorded. linger_s: after all that an episode promised is there, wait this long for
@@ -105,7 +105,7 @@ class _Refusal:
     since_ns: int
 
 
-class EpisodeRecorder:
+class EpisodeRouter:
     """Routes messages to the episodes that are open, and opens and closes them.
 
     folder: of the raw files. schemas: by type name. describe: from an EpisodeEvent BEGIN and its purpose to
@@ -117,7 +117,7 @@ class EpisodeRecorder:
         self,
         folder: Path,
         schemas: Mapping[str, MessageSchema],
-        settings: RecorderSettings,
+        settings: RouterSettings,
         describe: Callable[[Any, str], Mapping[str, str]],
         needed_bytes: Callable[[str, int], int] = lambda purpose, max_steps: 0,
         known: Callable[[str], bool] = lambda episode_id: False,
