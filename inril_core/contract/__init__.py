@@ -2,6 +2,7 @@
 
 from inril_core.contract.load import contract_from_text, load_contract
 from inril_core.contract.schema import (
+    BASE_FRAME,
     ActionSpec,
     AssemblyRule,
     AssemblySim,
@@ -18,6 +19,7 @@ from inril_core.contract.schema import (
 )
 
 __all__ = [
+    "BASE_FRAME",
     "ActionSpec",
     "AssemblyRule",
     "AssemblySim",

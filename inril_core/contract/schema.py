@@ -16,6 +16,9 @@ Violation = Literal["clip", "stop"]
 Purpose = Literal["demo", "train", "eval"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 
+BASE_FRAME = "base"
+"""Frame of the poses that a contract speaks of, and of every pose in a message: the arm's base (REP 103, 105)."""
+
 
 class ImageShape(NamedTuple):
     """An image of an observation: uint8[height_px, width_px, 3]."""
