@@ -2,7 +2,6 @@
 
 from inril_core.contract.load import contract_from_text, load_contract
 from inril_core.contract.schema import (
-    BASE_FRAME,
     ActionSpec,
     AssemblyRule,
     AssemblySim,
@@ -19,7 +18,6 @@ from inril_core.contract.schema import (
 )
 
 __all__ = [
-    "BASE_FRAME",
     "ActionSpec",
     "AssemblyRule",
     "AssemblySim",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from inril_core.contract import BASE_FRAME
 from inril_core.errors import InrilError
 
 MAX_DISTANCE_M = 100.0
@@ -20,17 +19,17 @@ class BadMeasurement(InrilError):
     """A measurement that must not reach a policy; the message names the field, its value and what is allowed."""
 
 
-def check_frame(frame_id: str) -> None:
-    """Check that poses are given in the contract's base frame.
+def check_frame(frame_id: str, base_frame: str) -> None:
+    """Check that poses are given in `base_frame` of the contract.
 
     Raises:
         BadMeasurement: another frame, or none.
     """
-    if frame_id != BASE_FRAME:
+    if frame_id != base_frame:
         given = repr(frame_id[:64]) if frame_id else "empty"
         raise BadMeasurement(
-            f"header.frame_id is {given}: must be {BASE_FRAME!r}; let the driver give poses in the arm's base frame, "
-            "under this name"
+            f"header.frame_id is {given}: must be the contract's base_frame, {base_frame!r}; let the driver give "
+            "poses in the arm's base frame, under this name"
         )
 
 

@@ -21,10 +21,6 @@ REPEAT_NS = 1_000_000_000
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 
 
-class NodeFinished(Exception):
-    """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
-
-
 @dataclass(frozen=True)
 class Health:
     """One line of /diagnostics. `level` is one of OK, WARN, ERROR, STALE."""
@@ -70,10 +66,14 @@ class Diagnostics:
     """A node's lines of /diagnostics. It publishes as soon as there is a line.
 
     on_incompatible_qos: called with topic and what does not fit, at each endpoint that cannot be connected to.
+    passing: exceptions that a guarded callback may end the node with.
     """
 
-    def __init__(self, node: Any, on_incompatible_qos: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, node: Any, on_incompatible_qos: Callable[[str, str], None], passing: tuple[type[Exception], ...] = ()
+    ) -> None:
         self._node = node
+        self._passing = passing
         self._on_incompatible_qos = on_incompatible_qos
         self._links: dict[str, LinkMonitor] = {}
         self._lines: dict[str, Callable[[], Health]] = {}
@@ -116,7 +116,7 @@ class Diagnostics:
         def boundary(*arguments: Any) -> Any:
             try:
                 return callback(*arguments)
-            except NodeFinished:
+            except self._passing:
                 raise
             except Exception as error:
                 self._catch(name, error)

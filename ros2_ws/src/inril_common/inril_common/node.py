@@ -25,7 +25,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
-from inril_common.diagnostics import Diagnostics, Health, NodeFinished
+from inril_common.diagnostics import Diagnostics, Health
 from inril_common.links import LinkMonitor
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
@@ -54,7 +54,7 @@ class _Shared:
 
     def _init_shared(self) -> None:
         self.boot_id = uuid.uuid4().hex
-        self.diagnostics = Diagnostics(self, lambda topic, text: self.on_incompatible_qos(topic, text))
+        self.diagnostics = Diagnostics(self, self.on_incompatible_qos, (NodeFinished,))
 
     def param(
         self,
@@ -277,6 +277,10 @@ class InrilPlainNode(_Shared, Node):
     def end(self) -> None:
         """Called once when the process ends."""
         self._safe_teardown()
+
+
+class NodeFinished(Exception):
+    """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
 
 
 def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:

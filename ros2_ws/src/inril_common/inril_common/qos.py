@@ -28,6 +28,9 @@ LATCHED = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_L
 RECORD = _keep_last(1000, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 """The recorder's subscriptions: a slow disk must not cost a message."""
 
+CLOCK = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+"""/clock: the newest time alone counts, and rclpy's subscribers take it best-effort."""
+
 SENSOR = _keep_last(10, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 """Subscriptions to drivers in real time: matches reliable and best-effort publishers; the newest message counts."""
 

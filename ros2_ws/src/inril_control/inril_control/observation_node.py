@@ -24,7 +24,6 @@ from inril_msgs.srv import BeginEpisode, EndEpisode
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
-from inril_core.contract import BASE_FRAME
 from inril_core.control.measurement import BadMeasurement, check_frame, check_tool
 from inril_core.control.observation import StateVector, check_crop, prepare_image
 from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTicker, Outcome, Tick, Verdict
@@ -122,7 +121,7 @@ class ObservationNode(InrilNode):
 
     def _on_robot(self, state: RobotState) -> None:
         try:
-            check_frame(state.header.frame_id)
+            check_frame(state.header.frame_id, self.contract.base_frame)
             self._check_stamp(state.header.stamp)
             pose, twist = pose_to_array(state.tool_pose), twist_to_array(state.tool_twist)
             check_tool(pose.tolist(), twist.tolist(), state.gripper_width_m)
@@ -135,7 +134,7 @@ class ObservationNode(InrilNode):
 
     def _on_parts(self, parts: PartPoses) -> None:
         try:
-            check_frame(parts.header.frame_id)
+            check_frame(parts.header.frame_id, self.contract.base_frame)
             self._check_stamp(parts.header.stamp)
             poses = self._usable_parts(parts)
         except BadMeasurement as error:
@@ -263,7 +262,7 @@ class ObservationNode(InrilNode):
             last=tick.last,
         )
         message.header.stamp = ns_to_stamp(now_ns)
-        message.header.frame_id = BASE_FRAME
+        message.header.frame_id = self.contract.base_frame
         message.state = float32_array(state)
         message.tool_pose = self._robot.tool_pose
         message.images = self._due_images(tick, now_ns)
