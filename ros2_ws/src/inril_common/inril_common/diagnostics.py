@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +134,11 @@ class Diagnostics:
         """Events that report subscriptions which request more than `offered`."""
         return PublisherEventCallbacks(incompatible_qos=lambda event: self._incompatible(topic, True, offered, event))
 
+    def incompatible(self, topics: Collection[str]) -> str:
+        """What cannot be connected to now, of `topics`; empty where all is well, or whoever did not fit has gone."""
+        unfit = [(topic, publishes, profile) for (topic, publishes), profile in self._unfit.items() if topic in topics]
+        return "; ".join(text for of_one in unfit for text in self._misfits(*of_one))
+
     def statuses(self) -> list[DiagnosticStatus]:
         """All lines as they are now."""
         now_ns = self._node.mono_ns()
@@ -221,12 +226,8 @@ class Diagnostics:
         return texts
 
     def _quality(self) -> Health:
-        """Looked at anew: who was set right, or has gone, is no error any more."""
-        found = {key: self._misfits(*key, profile) for key, profile in self._unfit.items()}
-        texts = [text for misfits in found.values() for text in misfits]
-        if texts:
-            return Health(ERROR, "; ".join(texts), {str(number): text for number, text in enumerate(texts)})
-        return Health(OK, "what did not fit has gone")
+        text = self.incompatible([topic for topic, _ in self._unfit])
+        return Health(ERROR, text) if text else Health(OK, "what did not fit has gone")
 
     def _status(self, name: str, health: Health) -> DiagnosticStatus:
         node_name = self._node.get_name()
