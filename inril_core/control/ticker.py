@@ -1,4 +1,4 @@
-"""Numbering the ticks of an episode and closing it: the metronome's bookkeeping."""
+"""Numbering the ticks of an episode and closing it: the bookkeeping of the observation clock."""
 
 from __future__ import annotations
 

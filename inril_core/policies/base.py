@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from torch import Tensor, nn
 
 from inril_core.contract import ImageShape
-from inril_core.control.observation import BadMeasurement, observation_vector
+from inril_core.control.measurement import BadMeasurement
+from inril_core.control.observation import observation_vector
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.policies.encoder import EncoderConfig, Front, PixelColumns

@@ -36,7 +36,7 @@ from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import load_or_create_key
-from inril_core.weights.pack import pack
+from inril_core.weights.signed_pack import pack
 from inril_learner.episode_pull import EpisodePull
 
 SLICE_S = 0.04  # longest training between two looks at the graph
