@@ -9,17 +9,19 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.timer import Timer
 
 from inril_common.links import LinkMonitor, LinkReport
 from inril_common.qos import EVENT
@@ -101,8 +103,18 @@ class _Shared:
         if self._diagnostics_timer is None:
             node: Any = self
             self._diagnostics_publisher = node.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-            self._diagnostics_timer = node.create_timer(1.0, self._publish_diagnostics)
+            self._diagnostics_timer = self.steady_timer(1.0, self._publish_diagnostics)
         return monitor
+
+    def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """A timer on the steady clock: it fires on when the system clock is set, and when `/clock` stops.
+
+        The one kind of timer that a node may use: a timer on the ROS clock is silent for as long as that clock
+        was set back (rclpy issue 1490).
+        """
+        node: Any = self
+        timer: Timer = node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        return timer
 
     def mono_ns(self) -> int:
         """The monotonic clock: liveness of processes, devices and people."""

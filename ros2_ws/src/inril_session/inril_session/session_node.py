@@ -87,7 +87,7 @@ class SessionNode(InrilPlainNode):
         self._status = self.create_publisher(SessionStatus, "session_status", LATCHED)
         self.create_subscription(StepOutcome, "episode_outcome", self._on_outcome, EVENT)
         self.create_service(LabelEpisode, "session/label_episode", self._label)
-        self.create_timer(0.02, self._poll)
+        self.steady_timer(0.02, self._poll)
 
     def teardown(self) -> None:
         """End the running episode, so that the recorder can close it."""
