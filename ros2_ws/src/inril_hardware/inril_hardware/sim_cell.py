@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from inril_common.convert import (
@@ -17,7 +16,6 @@ from inril_common.node import InrilNode, run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, Target
 from inril_msgs.srv import Arm, ResetCell
-from rclpy.clock import Clock, ClockType
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 
@@ -81,12 +79,12 @@ class SimCell(InrilNode):
             self._driver.reset(0, "", "train")
         self._publish(self._driver.cell.state)
         if self._lockstep:
-            self._steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer)
+            self._timers_of_cell.append(self.steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer))
             return
         period_s = 1.0 / self.contract.control_rate_hz / self._factor
-        self._steady_timer(period_s, self._on_period)
+        self._timers_of_cell.append(self.steady_timer(period_s, self._on_period))
         if self._factor != 1.0:
-            self._steady_timer(period_s / CLOCK_PIECES, self._publish_clock)
+            self._timers_of_cell.append(self.steady_timer(period_s / CLOCK_PIECES, self._publish_clock))
 
     def stop(self) -> None:
         """Cease to publish; physics stands still."""
@@ -120,10 +118,6 @@ class SimCell(InrilNode):
         for camera, (width_px, height_px, _) in self._cameras.items():
             self._driver.cell.reset(0)
             self._driver.cell.render(camera, width_px, height_px)
-
-    def _steady_timer(self, period_s: float, callback: Callable[[], None]) -> None:
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timers_of_cell.append(self.create_timer(period_s, callback, clock=clock))
 
     def _on_target(self, message: Target) -> None:
         mono_ns = self.mono_ns()
