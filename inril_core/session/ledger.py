@@ -171,7 +171,7 @@ def read_ledger(path: Path) -> tuple[list[EpisodeResult], list[str]]:
             continue
         try:
             result = _sound(EpisodeResult(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError, ConfigError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             problems.append(f"{path}, line {number} is left out: {error}")
         else:
             results[result.episode_id] = result
@@ -197,7 +197,10 @@ def _sound(result: EpisodeResult) -> EpisodeResult:
         raise ValueError(
             f"episode_id = {result.episode_id!r}, purpose = {result.purpose!r}: give an id and one of {PURPOSES}"
         )
-    parse_plan(result.segment)
+    try:
+        parse_plan(result.segment)
+    except ConfigError as error:
+        raise ValueError(f"segment: {error}") from error
     return result
 
 
