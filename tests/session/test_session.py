@@ -257,3 +257,11 @@ def test_whatever_happens_each_episode_is_begun_once_and_ended_once(facts: list,
         assert len(counted) == len(set(counted)), "no number counts twice"
         assert set(begun) <= laid_out, "none begins before its cell is laid out"
         assert Ledger(folder / "session.jsonl").problems == []
+
+
+@pytest.mark.parametrize("episode_id", ["", "another", "run-0-demo-00001-b00t1d"])
+def test_the_outcome_of_another_episode_ends_nothing(tmp_path: Path, episode_id: str) -> None:
+    bench = SessionBench(tmp_path)
+    bench.until(State.RUNNING)
+    bench.session.on_outcome(Outcome(episode_id, 9, True, True, "cell", ""), bench.now_ns)
+    assert bench.state is State.RUNNING and not bench.session.ledger.results
