@@ -51,6 +51,8 @@ class _Shared:
     """What both bases do. Mixed into an rclpy node."""
 
     boot_id: str
+    exit_code_when_stopped: int = 0
+    """Of a process that is told to stop; above 0 where that leaves work undone."""
 
     def _init_shared(self) -> None:
         self.boot_id = uuid.uuid4().hex
@@ -280,14 +282,19 @@ class InrilPlainNode(_Shared, Node):
 
 
 class NodeFinished(Exception):
-    """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
+    """Raised in a callback by a node whose work is over: the process ends with this exit code."""
+
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(f"finished with exit code {code}")
+        self.code = int(code)
 
 
 def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     """Body of every node's `main`: spin until told to stop, tear down once, exit.
 
     SIGINT and SIGTERM are noted and obeyed between callbacks, so that nothing is cut short half-way.
-    Exit code 0 after a clean stop or a finished plan, 1 after an error, which is logged.
+    Exit code: `NodeFinished.code`; when told to stop `exit_code_when_stopped`, 0 for most nodes; 1 after an error,
+    which is logged.
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     told_to_stop = threading.Event()
@@ -306,8 +313,11 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
                 node.get_logger().error(f"refused: {error}")
-    except (NodeFinished, ExternalShutdownException):
-        pass
+        code = int(node.exit_code_when_stopped)
+    except NodeFinished as finished:
+        code = finished.code
+    except ExternalShutdownException:
+        code = 0 if node is None else int(node.exit_code_when_stopped)
     except InrilError as error:
         _report(node, str(error))
         code = 1
