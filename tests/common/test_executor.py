@@ -168,7 +168,9 @@ def test_qos_events_of_users(bench: ExecutorBench) -> None:
     node = bench.node("n")
     node.create_subscription(
         *(Int64, "x", lambda message: None, DEEP),
-        event_callbacks=SubscriptionEventCallbacks(matched=lambda info: bench.log.append(("heard", info.current_count))),
+        event_callbacks=SubscriptionEventCallbacks(
+            matched=lambda info: bench.log.append(("heard", info.current_count))
+        ),
     )
     publisher = node.create_publisher(
         *(Int64, "x", DEEP),

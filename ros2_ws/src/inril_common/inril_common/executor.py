@@ -8,6 +8,7 @@ wait; a lifecycle node has some sixty entities, so that costs more than what its
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.context import Context
 from rclpy.event_handler import EventHandler
 from rclpy.exceptions import InvalidHandle
-from rclpy.executors import Executor, ExternalShutdownException, TimeoutObject
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor, TimeoutObject
 from rclpy.node import Node
 from rclpy.task import Future, Task
 from rclpy.utilities import timeout_sec_to_nsec
 
 from inril_common.taking import TAKE, Call, is_due
 from inril_common.wait_set import KINDS, EntityDestroyed, WaitSet, Work, is_alive
+from inril_core.errors import ConfigError
 
 LOG_EVENTS_PERIOD_NS = 200_000_000
 """How often QoS events are looked at that only lead to a warning in the log (those that rclpy adds to each publisher
@@ -232,6 +234,21 @@ class NodeExecutor(Executor):
         finally:
             group.ending_execution(entity)
         return True
+
+
+EXECUTORS: dict[str, type[Executor]] = {"inril": NodeExecutor, "rclpy": SingleThreadedExecutor}
+
+
+def chosen_executor() -> Executor:
+    """The executor of a node's process: `NodeExecutor`; for measurements another one of `EXECUTORS`.
+
+    Raises:
+        ConfigError: the environment variable `INRIL_EXECUTOR` names none.
+    """
+    name = os.environ.get("INRIL_EXECUTOR", "inril")
+    if name not in EXECUTORS:
+        raise ConfigError(f"INRIL_EXECUTOR = {name!r}: give one of {list(EXECUTORS)}, or unset it")
+    return EXECUTORS[name]()
 
 
 async def _finish(call: Call, group: CallbackGroup, entity: Any) -> None:

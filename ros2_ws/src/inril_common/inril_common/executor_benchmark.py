@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
-from scipy import stats
 from std_msgs.msg import Float64MultiArray
 
-from inril_common.executor import NodeExecutor
+from inril_common.executor import EXECUTORS
+from inril_common.measuring import cpu_s, mean_ratio
 from inril_common.qos import TICK
 
-EXECUTORS = {"rclpy": SingleThreadedExecutor, "inril": NodeExecutor}
 VALUES = 40
 """Numbers in a message."""
 START_TIMEOUT_S = 60.0
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Member(LifecycleNode):
@@ -97,13 +92,6 @@ class Result:
     """Of all members together."""
 
 
-def cpu_s(pid: int) -> float:
-    """CPU time, user and system, that a process has used."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-
-
 def run_ring(executor_name: str, members: int, topics: int, seconds: float) -> Result:
     """Start the ring, measure, end it."""
     environment = {
@@ -136,17 +124,6 @@ def run_ring(executor_name: str, members: int, topics: int, seconds: float) -> R
     return Result(rounds / measured["wall_s"], 1e3 * used_s / rounds)
 
 
-def ratio(name: str, values: list[float]) -> str:
-    """Geometric mean of paired ratios with its 95 % interval (Student's t on the logarithms)."""
-    logs = [math.log(value) for value in values]
-    mean = statistics.mean(logs)
-    if len(logs) < 2:
-        return f"{name}: {values[0]:.2f} (one pair: no interval)"
-    half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / len(logs) ** 0.5
-    low, middle, high = (math.exp(x) for x in (mean - half, mean, mean + half))
-    return f"{name}: {middle:.2f} [{low:.2f}, {high:.2f}], {len(logs)} pairs"
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,8 +147,8 @@ def main() -> None:
             print(f"{repetition:3}  {name:8}  {result.rounds_per_s:9.0f}  {result.cpu_ms_per_round:12.3f}", flush=True)
         pairs.append(pair)
     print("inril / rclpy, geometric mean [95 % interval]:")
-    print(ratio("rounds/s", [p["inril"].rounds_per_s / p["rclpy"].rounds_per_s for p in pairs]))
-    print(ratio("CPU per round", [p["inril"].cpu_ms_per_round / p["rclpy"].cpu_ms_per_round for p in pairs]))
+    print("rounds/s:", mean_ratio([p["inril"].rounds_per_s / p["rclpy"].rounds_per_s for p in pairs]))
+    print("CPU per round:", mean_ratio([p["inril"].cpu_ms_per_round / p["rclpy"].cpu_ms_per_round for p in pairs]))
 
 
 if __name__ == "__main__":

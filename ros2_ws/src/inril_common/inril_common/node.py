@@ -16,11 +16,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor, LinkReport
 from inril_common.qos import EVENT
 from inril_core.contract import Contract, load_contract
@@ -288,7 +289,7 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         node = node_class()  # type: ignore[call-arg]
         if isinstance(node, InrilPlainNode):
             node.setup()
-        executor = SingleThreadedExecutor()
+        executor = chosen_executor()
         executor.add_node(node)
         while rclpy.ok() and not told_to_stop.is_set():
             try:
