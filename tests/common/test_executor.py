@@ -28,7 +28,7 @@ from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.waitable import NumberOfEntities, Waitable
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import Int64
+from std_msgs.msg import Int64, String
 from std_srvs.srv import SetBool, Trigger
 
 from tests.common.executor_bench import DEEP, PATIENCE_S, ExecutorBench
@@ -76,6 +76,15 @@ def test_raw_messages_and_message_info(bench: ExecutorBench) -> None:
     bench.until(lambda: len(bench.log) == 2, "both")
     assert deserialize_message(bench.log[0], Int64).data == 5
     assert bench.log[1] == (5, True)
+
+
+def test_a_message_that_cannot_be_decoded_is_dropped(bench: ExecutorBench) -> None:
+    node = bench.node("n")
+    node.create_subscription(String, "x", lambda message: bench.log.append(message.data), DEEP)
+    publisher = bench.connected(node.create_publisher(String, "x", DEEP))
+    publisher.publish(b"\x00\x01\x00\x00\xff\xff\xff\xff")  # a string of 4 GB, which is not there
+    publisher.publish(String(data="good"))
+    bench.until(lambda: "good" in bench.log, "the good message")
 
 
 def test_service_and_client(bench: ExecutorBench) -> None:

@@ -44,8 +44,7 @@ class NodeExecutor(Executor):
     * A timer that becomes due during a round runs before the next message, once a round: neither a flood of messages
       nor a slow timer can starve the other.
     * Tasks run in the order of their creation.
-    * Something that was destroyed never raises `InvalidHandle` out of the executor; a message or request that cannot
-      be decoded is logged and dropped.
+    * An entity that was destroyed is left out: it never raises `InvalidHandle` out of the executor.
     * rclpy's own QoS event callbacks, which log a warning, come up to 0.2 s late; those that a user gives do not.
     """
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rclpy.exceptions import InvalidHandle
-from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.subscription import Subscription
 
 
@@ -38,12 +37,8 @@ def _timer(timer: Any, node: Any) -> Call | None:
 
 
 def _subscription(subscription: Any, node: Any) -> Call | None:
-    try:
-        with subscription.handle:
-            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-    except _rclpy.RCLError as error:
-        _log_undecodable(node, f"a message on {subscription.topic}", error)
-        return None
+    with subscription.handle:
+        taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
     if taken is None:
         return None
     if subscription._callback_type is Subscription.CallbackType.MessageOnly:
@@ -59,12 +54,8 @@ def _guard_condition(guard: Any, node: Any) -> Call | None:
 
 
 def _client(client: Any, node: Any) -> Call | None:
-    try:
-        with client.handle:
-            header, response = client.handle.take_response(client.srv_type.Response)
-    except _rclpy.RCLError as error:
-        _log_undecodable(node, f"an answer of {client.srv_name}", error)
-        return None
+    with client.handle:
+        header, response = client.handle.take_response(client.srv_type.Response)
     if header is None:
         return None
     try:
@@ -76,12 +67,8 @@ def _client(client: Any, node: Any) -> Call | None:
 
 
 def _service(service: Any, node: Any) -> Call | None:
-    try:
-        with service.handle:
-            request, header = service.handle.service_take_request(service.srv_type.Request)
-    except _rclpy.RCLError as error:
-        _log_undecodable(node, f"a request to {service.srv_name}", error)
-        return None
+    with service.handle:
+        request, header = service.handle.service_take_request(service.srv_type.Request)
     if header is None:
         return None
 
@@ -99,11 +86,6 @@ def _waitable(waitable: Any, node: Any) -> Call | None:
     for future in waitable._futures:
         future._set_executor(node.executor)
     return Call(waitable.execute, (data,))
-
-
-def _log_undecodable(node: Any, what: str, error: Exception) -> None:
-    text = f"{what} was dropped, it cannot be decoded ({error}); do both sides use the same message definition?"
-    node.get_logger().error(text, throttle_duration_sec=1.0)
 
 
 TAKE: Mapping[str, Callable[[Any, Any], Call | None]] = {
