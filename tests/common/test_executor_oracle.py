@@ -163,9 +163,8 @@ class Play:
         while noted != self._noted():
             noted = self._noted()
             for topic, publisher in enumerate(self._publishers):
-                self._bench.until(
-                    lambda t=topic, p=publisher: p.get_subscription_count() == self._heard(t), "connection"
-                )
+                heard = sum(subscription.topic == f"x{topic}" for subscription in self._subscriptions.values())
+                self._bench.until(lambda n=heard, p=publisher: p.get_subscription_count() == n, "connections")
             before = {name: self._count(name, WAVE) for name in self._subscriptions}
             for publisher in self._publishers:
                 publisher.publish(String(data=f"{WAVE}:0"))
