@@ -25,11 +25,11 @@ DEEP = QoSProfile(
 
 
 class ExecutorBench:
-    """A context with one executor."""
+    """A context in a DDS domain of its own, with one executor."""
 
-    def __init__(self, executor_class: type[Executor]) -> None:
+    def __init__(self, executor_class: type[Executor], domain: int) -> None:
         self.context = Context()
-        rclpy.init(context=self.context)
+        rclpy.init(context=self.context, domain_id=domain)
         self.executor = executor_class(context=self.context)
         self.log: list[Any] = []
         """What callbacks note."""

@@ -35,8 +35,8 @@ from tests.common.executor_bench import DEEP, PATIENCE_S, ExecutorBench
 
 
 @pytest.fixture(params=[SingleThreadedExecutor, NodeExecutor], ids=["rclpy", "inril"])
-def bench(request: pytest.FixtureRequest) -> Iterator[ExecutorBench]:
-    made = ExecutorBench(request.param)
+def bench(request: pytest.FixtureRequest, domain: int) -> Iterator[ExecutorBench]:
+    made = ExecutorBench(request.param, domain)
     yield made
     made.close()
 

@@ -105,14 +105,14 @@ scenarios = st.builds(
 class Play:
     """One scenario with one executor."""
 
-    def __init__(self, scenario: Scenario, executor_class: type[Executor]) -> None:
+    def __init__(self, scenario: Scenario, executor_class: type[Executor], domain: int) -> None:
         self._scenario = scenario
         self.calls: dict[str, dict[str, list[str]]] = {}
         """By entity, then by source: what it was called with, in order."""
         self._ended: set[str] = set()
         self._sent: dict[str, int] = {}
         self._gate = Future()
-        self._bench = bench = ExecutorBench(executor_class)
+        self._bench = bench = ExecutorBench(executor_class, domain)
         self._node = node = bench.node("n")
         self._seconds = 1
         self._clock = ROSClock()
@@ -257,9 +257,9 @@ class Play:
         )
 
 
-def played(scenario: Scenario, executor_class: type[Executor]) -> dict[str, dict[str, list[str]]]:
+def played(scenario: Scenario, executor_class: type[Executor], domain: int) -> dict[str, dict[str, list[str]]]:
     """What each entity was called with, source by source; of `tasks` only which, not in what order."""
-    play = Play(scenario, executor_class)
+    play = Play(scenario, executor_class, domain)
     play.run()
     calls = {n: {s: of for s, of in by.items() if s != WAVE} for n, by in play.calls.items()}
     if "tasks" in calls:  # rclpy begins with the newest
@@ -268,9 +268,9 @@ def played(scenario: Scenario, executor_class: type[Executor]) -> dict[str, dict
 
 
 @settings(max_examples=40)
-@given(scenarios)
-def test_it_calls_what_rclpys_executor_calls(scenario: Scenario) -> None:
-    expected, found = played(scenario, SingleThreadedExecutor), played(scenario, NodeExecutor)
+@given(scenario=scenarios)
+def test_it_calls_what_rclpys_executor_calls(domain: int, scenario: Scenario) -> None:
+    expected, found = (played(scenario, e, domain) for e in (SingleThreadedExecutor, NodeExecutor))
     loose = {f"{kind} {number}" for kind, number in scenario.ended()} | {f"guard {i}" for i in range(GUARDS_N)}
     for name in expected.keys() | found.keys():
         should, did = expected.get(name, {}), found.get(name, {})

@@ -21,8 +21,8 @@ from tests.common.executor_bench import DEEP, ExecutorBench
 
 
 @pytest.fixture
-def bench() -> Iterator[ExecutorBench]:
-    made = ExecutorBench(NodeExecutor)
+def bench(domain: int) -> Iterator[ExecutorBench]:
+    made = ExecutorBench(NodeExecutor, domain)
     yield made
     made.close()
 
