@@ -16,7 +16,7 @@ import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -26,6 +26,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from inril_common.diagnostics import Diagnostics, Health
+from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
@@ -306,7 +307,7 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         node = node_class()  # type: ignore[call-arg]
         if isinstance(node, InrilPlainNode):
             node.setup()
-        executor = SingleThreadedExecutor()
+        executor = chosen_executor()
         executor.add_node(node)
         while rclpy.ok() and not told_to_stop.is_set():
             try:
