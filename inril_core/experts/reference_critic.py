@@ -13,10 +13,10 @@ from torch import Tensor
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import read_checkpoint, write_checkpoint
-from inril_core.finetune.critics import CriticEnsemble, views_like
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import RewardConfig, Settings
+from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies.gaussian import GaussianPolicy
 from inril_core.tasks.base import Demonstrator
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.local import collect_demos, fine_tune
-from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.pretrain import pretrain
+from inril_core.networks.compute import use_one_thread
 from tests.finetune.planned_point import PlannedPoint
 
 SUMMARIES = Path(__file__).with_name("preset_runs.json")
