@@ -28,7 +28,8 @@ from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
-from inril_core.finetune.learner import CHECKPOINT_NAME, Learner
+from inril_core.finetune.checkpoint import CHECKPOINT_NAME
+from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.versions import VersionCounter
 from inril_core.networks.compute import use_one_thread
@@ -170,7 +171,7 @@ class LearnerNode(InrilPlainNode):
         schedule = self._learner.config.schedule
         if trained and self._learner.updates > schedule.critic_warmup_updates and self._learner.waits_for_reward:
             self.get_logger().warning(
-                f"the policy is not trained yet: {self._learner.rewarded_steps} steps with a reward were seen, "
+                f"the policy is not trained yet: {self._learner.informative_steps} steps with a reward were seen, "
                 f"schedule.rewards_before_actor = {schedule.rewards_before_actor}; help it succeed, explore less "
                 "(policy.log_std_init), or show the critics demonstrations (rl.demo_share)",
                 throttle_duration_sec=30.0,
