@@ -33,6 +33,8 @@ class Human:
     def keep_early(self, answer: HumanAnswer) -> None:
         """It came before its Observation."""
         self._early = answer
+        if not self.synchronous:
+            self.drop_action()  # that of another device, which is no longer the one that lives
 
     def take_early(self, tick: Tick) -> HumanAnswer | None:
         """The answer that came before this tick opened, if it is for it."""
