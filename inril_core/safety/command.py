@@ -78,10 +78,11 @@ class Command:
     def move(self, action: Sequence[float]) -> Limited | None:
         """What the limits leave of a finite action (A numbers, contract units); `check` then makes it the last Target.
 
-        None: nothing may move, because no pose is commanded or measured, or the arm is too far from it.
+        None: nothing may move, because no pose is commanded or measured, the newest measurement is doubted, or the arm
+        is too far from the commanded pose.
         """
         measured = self.measured.pose
-        if self._pose is None or measured is None:
+        if self._pose is None or measured is None or self.measured.refused_n:
             return None
         if math.dist(self._pose[:3], measured[:3]) > self._far_m or (
             math.hypot(*quat_difference(self._pose[3:], measured[3:])) > self._far_rad

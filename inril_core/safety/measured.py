@@ -67,6 +67,13 @@ class MeasuredPose:
         self.pose = self.refused = None
         self.refused_n = 0
 
+    def can_be(self, pose: Sequence[float], stamp_ns: int) -> bool:
+        """Whether a pose that somebody else made of a measurement can be true. It is not one more measurement."""
+        if not all(map(math.isfinite, pose)) or malformed(pose) is not None or self.pose is None:
+            return False
+        x, y, z, *quat = pose
+        return self._can_reach(self.pose, self._stamp_ns, (x, y, z, *quat_normalise(quat)), stamp_ns)
+
     def take(self, pose: Sequence[float], stamp_ns: int, jump_allowed: bool) -> bool:
         """Take a measurement, or refuse it: whether it can be true.
 

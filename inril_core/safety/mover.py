@@ -38,10 +38,15 @@ class Mover:
             self.command.measured.restart()
 
     def take_pose(self, said: Tick | RobotSample, armed: bool, in_motion: bool) -> bool:
-        """Whether a measured pose can be true. Several in a row that cannot are a fault."""
+        """Whether a measured pose can be true. Several in a row that cannot are a fault.
+
+        In lockstep an Observation is the measurement; otherwise it repeats one that the arm's node has published.
+        """
         if said.frame != self._frame:
             return False
         measured = self.command.measured
+        if isinstance(said, Tick) and not self._lockstep:
+            return measured.can_be(said.tool_pose, said.stamp_ns)
         sure = armed and in_motion and self.may_command and self.command.pose is not None
         sound = measured.take(said.tool_pose, said.stamp_ns, jump_allowed=not sure)
         if armed and measured.refused_n >= REFUSED_IN_A_ROW:
