@@ -92,7 +92,7 @@ class ArbiterNode(InrilNode):
             self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         if self._config.expects_session:
             self.create_subscription(SessionStatus, "session_status", self._on_session_status, LATCHED)
-        self._publishers = SecondPublishers(
+        self._second_publishers = SecondPublishers(
             self,
             own=(self._target.topic_name, self._executed.topic_name),
             heard={subscription.topic_name: name for subscription, name in heard.items()},
@@ -213,7 +213,7 @@ class ArbiterNode(InrilNode):
         self._show_changes()
 
     def _look_for_publishers(self) -> None:
-        seen = self._publishers.look(self.mono_ns(), self._arbiter.armed)
+        seen = self._second_publishers.look(self.mono_ns(), self._arbiter.armed)
         if seen is None:
             self._arbiter.on_publishers(None, Blocks.NOTHING)
         else:
