@@ -146,9 +146,11 @@ class Arbiter:
         if answer.k > newest_k:
             self._human.keep_early(answer)
             return []
-        in_time = self._open is not None and answer.k == newest_k
-        self.late_answers += not in_time
-        self._hear_human(answer, (self._boot_id, answer.k) if in_time else None)
+        if self._open is None or answer.k < newest_k:
+            self.late_answers += 1
+            self._human.hear_late(answer)
+        else:
+            self._hear_human(answer, (self._boot_id, answer.k))
         return self._close_if_answered(now_ns, mono_ns)
 
     def on_robot_state(self, sample: RobotSample, mono_ns: int) -> None:

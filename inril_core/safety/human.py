@@ -42,10 +42,17 @@ class Human:
         return early if early is not None and early.k == tick.k else None
 
     def hear(self, answer: HumanAnswer, tick: TickName | None) -> None:
-        """Take an answer. tick: the open one that it is for; None: none of a synchronous device's."""
-        self._answer = answer
-        if tick is not None:
-            self._answered = tick
+        """Take an answer. tick: the open one that a synchronous device answers; None: of any other device."""
+        self._answer, self._answered = answer, tick
+        self._hear_of_control(answer)
+
+    def hear_late(self, answer: HumanAnswer) -> None:
+        """The tick that a synchronous device answers has closed: what it says of control still counts."""
+        if self._answer is None:
+            self._answer = answer._replace(action=())
+        self._hear_of_control(answer)
+
+    def _hear_of_control(self, answer: HumanAnswer) -> None:
         if answer.released or not answer.grab:
             self._grab_is_spent = False
         if answer.released:

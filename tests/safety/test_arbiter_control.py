@@ -243,6 +243,15 @@ def test_an_answer_to_the_last_boots_tick_does_not_count_for_the_new_boots(bench
     assert b.human(sync=True).source is Source.HUMAN
 
 
+def test_a_late_answer_does_not_replace_the_one_for_the_open_tick(bench):
+    b = bench()
+    b.observe()
+    b.observe()
+    b.human((0, 1.0, 0, 0, 0, 0), sync=True)
+    b.human(FORWARD, k=0, sync=True)
+    assert b.policy().proposed == (0, 1.0, 0, 0, 0, 0)
+
+
 def test_a_second_device_does_not_keep_the_first_ones_action_alive(bench):
     b = bench(lockstep=False)
     b.human(FORWARD)
