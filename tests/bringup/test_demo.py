@@ -20,7 +20,7 @@ def result(segment_index: int, segment: str) -> EpisodeResult:
 
 def test_a_finished_plan_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[str, ...]] = []
-    monkeypatch.setattr(demo, "_inril", lambda *words: started.append(words))
+    monkeypatch.setattr(demo, "_inril", lambda *words, **_: started.append(words))
     plan = "train:20:steps"
     demo._graph("finetune", {"run_dir": tmp_path, "plan": plan})
     assert len(started) == 1
