@@ -119,7 +119,12 @@ def session(run_dir: Path, armed: bool = True, **parameters: Any) -> Iterator[Gr
 
 def test_a_slow_arm_of_somebody_elses_and_a_person_who_ends_the_demonstration(tmp_path: Path) -> None:
     with session(tmp_path) as graph:
-        graph.until(lambda: graph.resets, "reset")
+        graph.answer = ResetCell.Response(success=False, message="a person is in the cell")
+        graph.until(lambda: graph.status and "person is in the cell" in graph.status[-1].waiting_for, "refusal")
+        graph.answer = ResetCell.Response(success=True, working=True)
+        graph.resets.clear()
+        graph.until(lambda: graph.resets and not graph.resets[-1].cancel, "reset")
+        graph.resets = graph.resets[-1:]
         reset_id = graph.resets[0].reset_id
         assert graph.resets[0].purpose == 1 and graph.resets[0].seed == 1_000_000 and not graph.resets[0].cancel
         graph.say("another", ResetStatus.DONE)

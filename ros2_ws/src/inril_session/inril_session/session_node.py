@@ -189,8 +189,10 @@ class SessionNode(InrilPlainNode):
     def _do(self, session: Session, request: ask.Request) -> None:
         arm = Arm.Request(arm=True, operator_name="arm_at_start")
         match request:
-            case ask.Tell(text, warning):
-                (self.get_logger().warning if warning else self.get_logger().info)(text)
+            case ask.Tell(text, warning=True):
+                self.get_logger().warning(text)
+            case ask.Tell(text):
+                self.get_logger().info(text)  # rclpy refuses another severity from the same line
             case ask.ArmRobot():
                 self._ask_to_arm("robot/arm", arm, session.arming.on_robot_armed)
             case ask.ArmArbiter():
