@@ -106,7 +106,7 @@ class SessionNode(InrilPlainNode):
         )
         self._run_id, self._reset_timeout_s = run.run_id, times.timeout_s
         self._long_wait = LongWait(self.get_logger().warning)
-        self._began_ns, self._shown_results = self.mono_ns(), len(ledger.results)
+        self._began_ns, self._shown_results = self.mono_ns(), len(ledger)
         self._next_status_ns = self._next_progress_ns = 0
         self._shown: tuple[Any, ...] = ()
         self._events = self.create_publisher(EpisodeEvent, "episode_event", EVENT)
@@ -181,8 +181,8 @@ class SessionNode(InrilPlainNode):
         assert session is not None
         while session.requests:
             self._do(session, session.requests.popleft())
-        if len(session.ledger.results) > self._shown_results and self.mono_ns() >= self._next_progress_ns:
-            self._shown_results = len(session.ledger.results)
+        if len(session.ledger) > self._shown_results and self.mono_ns() >= self._next_progress_ns:
+            self._shown_results = len(session.ledger)
             self._next_progress_ns = self.mono_ns() + round(PROGRESS_PERIOD_S * 1e9)
             self._progress(session)
 
