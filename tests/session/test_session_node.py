@@ -29,7 +29,7 @@ NAMED = {"by": "anna"}
 class Graph:
     """An armed arbiter, an observation_node that obeys, and an arm whose answers the test gives."""
 
-    def __init__(self, bench: Bench, armed: bool) -> None:
+    def __init__(self, bench: Bench, armed: bool, by_hand: bool) -> None:
         self.bench = bench
         self.node = bench.client
         self.resets: list[ResetCell.Request] = []
@@ -43,7 +43,8 @@ class Graph:
         self._outcome = self.node.create_publisher(StepOutcome, "episode_outcome", EVENT)
         self._reset_status = self.node.create_publisher(ResetStatus, "reset_status", EVENT)
         self.robot = self.node.create_publisher(RobotState, "robot_state", TICK)
-        self.node.create_service(ResetCell, "cell/reset", self._on_reset)
+        if not by_hand:
+            self.node.create_service(ResetCell, "cell/reset", self._on_reset)
         self.node.create_service(BeginEpisode, "observation/begin_episode", self._on_begin)
         self.node.create_service(EndEpisode, "observation/end_episode", self._on_end)
         for name in ("robot/arm", "arbiter/arm"):
@@ -110,7 +111,7 @@ def session(run_dir: Path, armed: bool = True, **parameters: Any) -> Iterator[Gr
         node = SessionNode()
         try:
             node.setup()
-            yield Graph(Bench(node), armed)
+            yield Graph(Bench(node), armed, parameters.get("reset") == "by_hand")
         finally:
             node.end()
             node.destroy_node()
