@@ -164,3 +164,15 @@ def test_a_reset_that_is_cancelled_leaves_the_cell_as_it_is() -> None:
         assert lay_out(cell, "b").success
         cell.until(lambda: truths and truths[-1].reset_id == "b", "state")
         assert {truth.reset_id for truth in truths} <= {"", "a", "b"}
+
+
+def test_who_joins_late_hears_the_arm_before_the_first_reset() -> None:
+    """Pins: a session that waits for the first robot_state, said once, before it arms a simulated cell."""
+    with bench(SimCell, lockstep_timeout_s=60.0) as cell:
+        truths = cell.hear(CellTruth, "/cell_truth")
+        cell.until(lambda: len(truths) >= 2, "states")
+        for reset_id in ("a", "b"):
+            assert lay_out(cell, reset_id).success
+        cell.until(lambda: truths[-1].reset_id == "b", "state after the reset")
+        heard = [truth.reset_id for truth in truths if truth.reset_id]
+        assert heard == ["a", "b"], "from the first reset on, a state means that a period has passed"
