@@ -188,3 +188,11 @@ def test_a_ledger_with_bad_lines_does_not_end_the_node(tmp_path: Path) -> None:
     (tmp_path / "session.jsonl").write_text('{"purpose": 1.5, "segment_index": []}\nnot json\n')
     with session(tmp_path) as graph:
         graph.until(lambda: graph.resets, "reset")
+
+
+def test_where_nobody_comes_the_process_ends_with_its_own_exit_code(tmp_path: Path) -> None:
+    with session(tmp_path, armed=False, unattended=True, unattended_wait_s=0.5) as graph:
+        with pytest.raises(NodeFinished) as finished:
+            graph.until(lambda: False, "end")
+        assert finished.value.code == ExitCode.NOBODY_CAME
+        assert not graph.resets and not graph.armed

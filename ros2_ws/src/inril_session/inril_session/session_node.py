@@ -48,7 +48,6 @@ POLL_PERIOD_S = 0.02
 CALL_TIMEOUT_S = 10.0
 STATUS_PERIOD_S = 0.5
 PROGRESS_PERIOD_S = 2.0
-UNATTENDED_WAIT_S = 60.0
 
 N = TypeVar("N", bound=News)
 
@@ -73,6 +72,7 @@ class SessionNode(InrilPlainNode):
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
         arm_at_start = self.param("arm_at_start", False, "simulation only: arm once when the graph is started")
         unattended = self.param("unattended", False, "nobody comes: a wait for a person ends the run with exit code 3")
+        unattended_wait_s = self.param("unattended_wait_s", 60.0, "longest such wait", 0.1, 86400.0)
         times = ResetTimes(
             self.param("reset_timeout_s", ResetTimes.timeout_s, "longest reset of the cell", 1.0, 86400.0),
             self.param("reset_heartbeat_s", ResetTimes.heartbeat_s, "silence that ends a reset", 0.5, 60.0),
@@ -96,7 +96,7 @@ class SessionNode(InrilPlainNode):
                 seed,
                 by_hand,
                 times,
-                UNATTENDED_WAIT_S if unattended else None,
+                unattended_wait_s if unattended else None,
             ),
             plan,
             ledger,
