@@ -78,6 +78,10 @@ class Ledger:
         """The newest word on each episode, in the order in which they ended."""
         return list(self._results.values())
 
+    def __len__(self) -> int:
+        """Number of episodes, valid or not."""
+        return len(self._results)
+
     def find(self, episode_id: str) -> EpisodeResult | None:
         """An episode's result, if it is known."""
         return self._results.get(episode_id)

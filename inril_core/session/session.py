@@ -95,7 +95,13 @@ class Session:
 
     def hear_services(self, reset_unserved: str, begin_unserved: str) -> None:
         """Why cell/reset and observation/begin_episode could not be called; empty: they can."""
-        self._reset_unserved = "" if self._settings.reset_by_hand else reset_unserved
+        if self._settings.reset_by_hand:
+            served = (
+                "cell/reset is served: give reset:=service, or leave that node out where a person lays the cell out"
+            )
+            self._reset_unserved = "" if reset_unserved else served
+        else:
+            self._reset_unserved = reset_unserved
         self._begin_unserved = begin_unserved
 
     def poll(self, now_ns: int) -> None:

@@ -139,8 +139,10 @@ def test_what_comes_up_while_a_person_lays_out_does_not_cost_the_layout(bench: S
 
 def test_a_person_lays_out_by_hand_and_says_so(tmp_path: Path) -> None:
     bench = SessionBench(tmp_path, reset_by_hand=True)
-    bench.served = False
     assert not bench.say(Command.READY)[0]
+    bench.step(10.0)
+    assert "reset:=service" in bench.session.waiting.text, "else a simulated cell would never be laid out"
+    bench.served = False
     bench.until(State.RESETTING)
     bench.step(3600.0)
     assert bench.state is State.RESETTING and "inril episode ready" in bench.session.waiting.text

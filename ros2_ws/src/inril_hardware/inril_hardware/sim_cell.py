@@ -30,6 +30,8 @@ PURPOSE_NAMES = {
 }
 SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
+IDLE_PERIOD_S = 0.2
+"""Between states in lockstep before the first reset: who joins late must hear one."""
 
 
 class SimCell(InrilNode):
@@ -79,6 +81,7 @@ class SimCell(InrilNode):
         self._publish(self._driver.cell.state)
         if self._lockstep:
             self._timers_of_cell.append(self.steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer))
+            self._timers_of_cell.append(self.steady_timer(IDLE_PERIOD_S, self._on_idle_timer))
             return
         period_s = 1.0 / self.contract.control_rate_hz / self._factor
         self._timers_of_cell.append(self.steady_timer(period_s, self._on_period))
@@ -138,6 +141,10 @@ class SimCell(InrilNode):
     def _on_lockstep_timer(self) -> None:
         if self.mono_ns() - self._published_mono_ns >= self._lockstep_timeout_ns:
             self._publish(self._driver.hold_period())
+
+    def _on_idle_timer(self) -> None:
+        if not self._driver.reset_id:
+            self._publish(self._driver.cell.state)
 
     def _on_period(self) -> None:
         held = self._driver.needs_rearm
