@@ -24,11 +24,11 @@ from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
 from inril_core.finetune import DEFAULT_PRESET
+from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
-from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.versions import VersionCounter
