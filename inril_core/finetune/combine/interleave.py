@@ -70,8 +70,8 @@ class Config(CombineConfig):
     """L in the formula of an adaptive m."""
     il_unit: Literal["grad_step", "iteration"] = "grad_step"
     """What counts as an RL update: one gradient step of the actor (``grad_step``; off-policy only, because in the
-    middle of PPO's epochs an IL step makes the stored log-probabilities stale), or one ``iteration``: a rollout with all
-    its epochs (off-policy: the same as a step). The IL steps come after it."""
+    middle of PPO's epochs an IL step makes the stored log-probabilities stale), or one ``iteration``: a rollout with
+    all its epochs (off-policy: the same as a step). The IL steps come after it."""
     il_steps: int = Field(1, ge=1)
     """IL minibatch steps per insertion."""
     il_lr: float = Field(3e-5, gt=0.0)
@@ -148,8 +148,8 @@ class Config(CombineConfig):
         if self.separation == "projection" and self.projection.kind != "none" and "separated" in whole.policy.offers():
             raise ConfigError(
                 f"combine.projection.kind = {self.projection.kind!r} with policy.kind = "
-                f"{whole.policy.kind!r}: imitation and RL train different parameters, so there is nothing to project; set combine.separation to 'network' and "
-                "combine.projection.kind to 'none'"
+                f"{whole.policy.kind!r}: imitation and RL train different parameters, so there is nothing to "
+                "project; set combine.separation to 'network' and combine.projection.kind to 'none'"
             )
 
     def build(self, actor: FlatParameters, rl_lr: float) -> "Interleave":
