@@ -16,7 +16,7 @@ import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -26,6 +26,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from inril_common.diagnostics import Diagnostics, Health
+from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
@@ -51,6 +52,8 @@ class _Shared:
     """What both bases do. Mixed into an rclpy node."""
 
     boot_id: str
+    exit_code_when_stopped: int = 0
+    """Of a process that is told to stop; above 0 where that leaves work undone."""
 
     def _init_shared(self) -> None:
         self.boot_id = uuid.uuid4().hex
@@ -280,14 +283,19 @@ class InrilPlainNode(_Shared, Node):
 
 
 class NodeFinished(Exception):
-    """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
+    """Raised in a callback by a node whose work is over: the process ends with this exit code."""
+
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(f"finished with exit code {code}")
+        self.code = int(code)
 
 
 def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     """Body of every node's `main`: spin until told to stop, tear down once, exit.
 
     SIGINT and SIGTERM are noted and obeyed between callbacks, so that nothing is cut short half-way.
-    Exit code 0 after a clean stop or a finished plan, 1 after an error, which is logged.
+    Exit code: `NodeFinished.code`; when told to stop `exit_code_when_stopped`, 0 for most nodes; 1 after an error,
+    which is logged.
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     told_to_stop = threading.Event()
@@ -299,15 +307,18 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         node = node_class()  # type: ignore[call-arg]
         if isinstance(node, InrilPlainNode):
             node.setup()
-        executor = SingleThreadedExecutor()
+        executor = chosen_executor()
         executor.add_node(node)
         while rclpy.ok() and not told_to_stop.is_set():
             try:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
                 node.get_logger().error(f"refused: {error}")
-    except (NodeFinished, ExternalShutdownException):
-        pass
+        code = int(node.exit_code_when_stopped)
+    except NodeFinished as finished:
+        code = finished.code
+    except ExternalShutdownException:
+        code = 0 if node is None else int(node.exit_code_when_stopped)
     except InrilError as error:
         _report(node, str(error))
         code = 1
