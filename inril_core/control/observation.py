@@ -14,7 +14,7 @@ from inril_core.errors import ConfigError
 Features = Callable[[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
-_SOMEWHERE = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+_SOMEWHERE = np.array([0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0])
 
 
 class PartMissing(BadMeasurement):

@@ -48,15 +48,14 @@ class EpisodeConflict(InrilError):
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of one raw file: `entry` if it is listed now, else `problem`.
-
-    refused: trying again will not help, a person must look at it.
-    """
+    """What became of one raw file."""
 
     path: Path
     entry: IndexEntry | None
+    """None: it is not listed, because of `problem`."""
     problem: str = ""
     refused: bool = False
+    """Trying again will not help, a person must look at it."""
 
 
 def finalise(raw_path: Path, episodes: Path, index: EpisodeIndex, on_stage: OnStage = lambda stage: None) -> IndexEntry:
