@@ -163,8 +163,6 @@ class NodeExecutor(Executor):
 
     def _wait(self, timeout_ns: int) -> None:
         """Begin a round: wait until there is something to serve, at most `timeout_ns`."""
-        if not self._context.ok():
-            raise ExternalShutdownException()
         main, log_events = self._main, self._log_events
         if main is None:  # another thread shuts the executor down
             return
