@@ -25,6 +25,7 @@ MAX_LINES_BYTES = 256 << 20
 """A file of JSON lines larger than this is not read."""
 _CREATE_TIMEOUT_S = 10.0
 _POLL_S = 0.01
+_BLOCK_BYTES = 65536
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 """What a network or shared-folder file system answers to a lock, or to a sync of a folder, that it does not know."""
 
@@ -165,8 +166,8 @@ def write_all(fd: int, data: bytes) -> None:
 def append_line(path: Path, values: Mapping[str, Any], sync: bool = True) -> None:
     """Append one JSON line; when this returns it is on disk (``sync``) or with the kernel.
 
-    One process appends to a file at a time. A last line that a crash cut short is removed first; one that is whole
-    but for its line end is kept.
+    One process appends to a file at a time. A last line without its end, which a crash cut short and no reader has
+    counted, is removed first.
 
     Raises:
         OSError: the disk is full or broken; of this line nothing stays.
@@ -174,7 +175,7 @@ def append_line(path: Path, values: Mapping[str, Any], sync: bool = True) -> Non
     line = json.dumps(values, separators=(",", ":")).encode() + b"\n"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
-        end = _end_last_line(fd)
+        end = _cut_unfinished_line(fd)
         try:
             write_all(fd, line)
             if sync:
@@ -269,20 +270,15 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _end_last_line(fd: int) -> int:
-    """Remove an unfinished last line, or finish it; the length of the file then, in bytes."""
+def _cut_unfinished_line(fd: int) -> int:
+    """Remove what stands behind the last line end; the length of the file then, in bytes."""
     size = os.fstat(fd).st_size
     if size == 0 or os.pread(fd, 1, size - 1) == b"\n":
         return size
     start, block = size, b""
     while start > 0 and b"\n" not in block:
-        start = max(0, start - 65536)
-        block = os.pread(fd, size - start, start)
-    last = block[block.rfind(b"\n") + 1 :]
-    try:
-        json.loads(last)
-        write_all(fd, b"\n")
-        return size + 1
-    except (ValueError, RecursionError):
-        os.ftruncate(fd, size - len(last))
-        return size - len(last)
+        start = max(0, start - _BLOCK_BYTES)
+        block = os.pread(fd, _BLOCK_BYTES, start)
+    end = start + block.rfind(b"\n") + 1
+    os.ftruncate(fd, end)
+    return end
