@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +24,6 @@ _Count = Annotated[int, Field(ge=0, lt=2**63)]
 class IndexEntry:
     """A finished episode."""
 
-    index: _Count
-    """Counts from 0; a line that cannot be read leaves a gap."""
     episode_id: _Id
     run_id: str
     purpose: Annotated[str, StringConstraints(pattern=f"^({'|'.join(PURPOSES)})$")]
@@ -38,6 +37,8 @@ class IndexEntry:
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     """Of the file, hex."""
     size_bytes: _Count
+    index: _Count = 0
+    """Its place in the list, from 0, by the lines before it (not stored). A line that cannot be read leaves a gap."""
     kind: Literal["episode"] = "episode"
 
 
@@ -138,9 +139,8 @@ class EpisodeIndex:
         """
         with self._lock:
             self.refresh()
-            entry = IndexEntry(index=self._next_index, **facts)
-            self._append(entry)
-            return entry
+            self._append(IndexEntry(**facts))
+            return self.entries[-1]
 
     def annotate(self, episode_id: str, success: bool | None, by: str, stamp_ns: int) -> Annotation:
         """Append a label.
@@ -178,7 +178,7 @@ class EpisodeIndex:
             raise KeyError(episode_id)
 
     def _append(self, fact: IndexEntry | Annotation | Drop) -> None:
-        append_line(self.path, asdict(fact))
+        append_line(self.path, {name: value for name, value in asdict(fact).items() if name != "index"})
         self.refresh()
 
     def _take(self, fact: IndexEntry | Annotation | Drop) -> None:
@@ -186,9 +186,10 @@ class EpisodeIndex:
             self.annotations.setdefault(fact.episode_id, []).append(fact)
         elif isinstance(fact, Drop):
             self._drops[fact.episode_id] = fact
-        elif fact.index < self._next_index or fact.episode_id in self._by_id:
-            raise ValueError(f"index {fact.index} or episode {fact.episode_id} is out of order")
+        elif fact.episode_id in self._by_id:
+            raise ValueError(f"episode {fact.episode_id} is listed already")
         else:
-            self.entries.append(fact)
-            self._by_id[fact.episode_id] = fact
-            self._next_index = fact.index + 1
+            entry = dataclasses.replace(fact, index=self._next_index)
+            self.entries.append(entry)
+            self._by_id[entry.episode_id] = entry
+            self._next_index += 1

@@ -91,10 +91,8 @@ def test_damage_in_the_middle_is_named_and_costs_no_other_episode(tmp_path, line
 @given(key=st.sampled_from([*facts(0), "index", "kind", "other"]), value=JSON)
 def test_a_field_of_any_other_value_is_read_as_it_is_meant_or_its_line_is_left_out(tmp_path_factory, key, value):
     folder = tmp_path_factory.mktemp("index")
-    good = {"kind": "episode", "index": 1, **facts(1)}
-    write_lines(
-        folder / INDEX_NAME, [{**good, "index": 0, **facts(0)}, {**good, key: value}, {**good, "index": 2, **facts(2)}]
-    )
+    first, second, third = ({"kind": "episode", **facts(number)} for number in range(3))
+    write_lines(folder / INDEX_NAME, [first, {**second, key: value}, third])
     index = EpisodeIndex(folder)
     assert [e.episode_id for e in index.entries if e.index != 1] == ["episode-0", "episode-2"]
     for entry in index.entries:
