@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+import pydantic
+from pydantic import Field, StringConstraints
 
 from inril_core.errors import ConfigError
-from inril_core.session.plan import Segment
+from inril_core.files import Lines, append_line, read_sound_lines
+from inril_core.session.plan import PURPOSES, Segment
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Seconds = Annotated[float, Field(ge=0.0, le=2.0**64)]
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class EpisodeResult:
-    """One finished episode.
+    """One finished episode."""
 
-    version_n: policy version that acted at its end (-1: none). late_ticks: closed at their deadline
-    instead of by an answer. valid: false where a fault or a crash ended it; it is done again.
-    """
-
-    segment_index: int
+    segment_index: _Count
     segment: str
-    index: int
+    index: _Count
     episode_id: str
-    purpose: str
-    seed: int
-    steps: int
+    purpose: Annotated[str, StringConstraints(pattern=f"^({'|'.join(PURPOSES)})$")]
+    seed: Annotated[int, Field(ge=0, lt=2**64)]
+    steps: _Count
     success: bool
     terminated: bool
     source: str
     reason: str
-    version_n: int
-    late_ticks: int
-    duration_s: float
-    ended_unix_s: float
+    version_n: Annotated[int, Field(ge=-1, lt=2**63)]
+    """Policy version that acted at its end; -1: none."""
+    late_ticks: _Count
+    """Ticks closed at their deadline instead of by an answer."""
+    duration_s: _Seconds
+    ended_unix_s: _Seconds
     valid: bool
+    """False where a fault or a crash ended it; it is done again."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +60,27 @@ class Progress:
 
 
 class Ledger:
-    """Episodes of a run on disk, one JSON line each, flushed and synced before it counts."""
+    """Episodes of a run on disk, one JSON line each, flushed and synced before it counts.
+
+    A line that is not sound is left out and named in `problems`; its episode is done again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.results: list[EpisodeResult] = []
         self._progress: dict[int, Progress] = {}
-        for result in read_ledger(path):
+        found = read_ledger(path)
+        self.problems = found.problems
+        for result in found.values:
             self._count(result)
 
     def append(self, result: EpisodeResult) -> None:
-        """Write a result down."""
-        line = (json.dumps(asdict(result)) + "\n").encode()
-        with self._path.open("ab") as file:
-            if file.tell() > 0 and not _ends_with_newline(self._path):
-                file.write(b"\n")  # a line torn by a crash stays alone, unreadable and uncounted
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        """Write a result down.
+
+        Raises:
+            OSError: the disk is full or broken; the result does not count.
+        """
+        append_line(self._path, asdict(result))
         self._count(result)
 
     def _count(self, result: EpisodeResult) -> None:
@@ -102,8 +110,11 @@ class Ledger:
         return max(segment.amount - reached, 0) / (reached / elapsed_s)
 
     def attempts(self, segment_index: int) -> int:
-        """Episodes of a segment that were begun and ended, valid or not: makes new ids unique."""
-        return sum(r.segment_index == segment_index for r in self.results)
+        """Episodes of a segment that were begun and ended, valid or not: makes new ids unique.
+
+        A line that cannot be read may have been of this segment, and counts.
+        """
+        return sum(r.segment_index == segment_index for r in self.results) + len(self.problems)
 
     def check_plan(self, plan: Sequence[Segment]) -> None:
         """The plan may grow, but what is on disk must be of it.
@@ -120,20 +131,6 @@ class Ledger:
                 )
 
 
-def read_ledger(path: Path) -> list[EpisodeResult]:
-    """The results of a run; torn lines are left out."""
-    if not path.exists():
-        return []
-    results = []
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            results.append(EpisodeResult(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return results
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def read_ledger(path: Path) -> Lines[EpisodeResult]:
+    """The results of a run, and which lines are left out because they are not sound."""
+    return read_sound_lines(path, EpisodeResult)
