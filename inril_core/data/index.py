@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
-from pydantic.dataclasses import dataclass
+from pydantic import Field, StringConstraints, with_config
 
 from inril_core.data.episode import EPISODE_ID, PURPOSES
 from inril_core.files import append_line, parse_line
@@ -20,7 +19,8 @@ _Id = Annotated[str, StringConstraints(pattern=f"^{EPISODE_ID.pattern}$")]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@with_config(extra="forbid")
+@dataclass(frozen=True)
 class IndexEntry:
     """A finished episode."""
 
@@ -42,7 +42,8 @@ class IndexEntry:
     kind: Literal["episode"] = "episode"
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@with_config(extra="forbid")
+@dataclass(frozen=True)
 class Annotation:
     """A later label."""
 
@@ -55,7 +56,8 @@ class Annotation:
     kind: Literal["annotation"] = "annotation"
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@with_config(extra="forbid")
+@dataclass(frozen=True)
 class Drop:
     """Somebody left an episode out of all training to come, or (``dropped`` False) took it in again."""
 

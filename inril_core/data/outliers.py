@@ -12,7 +12,7 @@ from inril_core.data.episode import Episode
 FAR = 5.0
 """How many typical ranges a value lies beyond the typical range before it is an outlier."""
 LEAST_RANGE = 0.2
-"""The typical range is taken to be at least this (m, rad, m/s, ... or 1), so that a field that hardly changes is no trap:
+"""The typical range is taken to be at least this (m, rad, m/s, ...), so that a field that hardly changes is no trap:
 nothing within 1 of the typical range is an outlier."""
 _PIECES = 12
 

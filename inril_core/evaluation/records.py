@@ -17,6 +17,7 @@ from inril_core.evaluation.intervals import SuccessRate, success_rate
 from inril_core.files import Lines, read_sound_lines
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult, read_ledger
+from inril_core.session.plan import parse_plan
 from inril_core.weights.log import LOG_NAME, ActingLine, OfferLine, read_weights_log
 
 T = TypeVar("T")
@@ -149,12 +150,13 @@ def _run_id(root: Path) -> str:
 
 
 def _segments(path: Path, notes: list[str]) -> list[SegmentRecord]:
-    grouped: dict[tuple[int, str], list[EpisodeResult]] = {}
+    grouped: dict[tuple[int, str, str], list[EpisodeResult]] = {}
     for result in _noted(read_ledger(path), path, notes):
-        grouped.setdefault((result.segment_index, result.segment), []).append(result)
+        planned = parse_plan(result.segment)[0]
+        grouped.setdefault((result.segment_index, planned.purpose, planned.unit), []).append(result)
     return [
-        SegmentRecord(name, members[0].purpose, tuple(members))
-        for (_, name), members in sorted(grouped.items(), key=lambda item: item[0])
+        SegmentRecord(members[-1].segment, purpose, tuple(members))
+        for (_, purpose, _), members in sorted(grouped.items(), key=lambda item: item[0])
     ]
 
 

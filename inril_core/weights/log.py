@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field, with_config
 
 from inril_core.files import Lines, append_line, read_sound_lines
 from inril_core.weights.gate import Offer
@@ -18,7 +17,8 @@ MAX_RUN_ID_CHARS = 300
 """More than a run's own id can have; a refused offer may announce anything."""
 
 
-@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
+@with_config(extra="forbid", allow_inf_nan=False)
+@dataclass(frozen=True)
 class OfferLine:
     """A decided offer of weights."""
 
@@ -31,7 +31,8 @@ class OfferLine:
     event: Literal["offered"] = "offered"
 
 
-@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
+@with_config(extra="forbid", allow_inf_nan=False)
+@dataclass(frozen=True)
 class ActingLine:
     """The first action of an accepted version."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, StringConstraints
-from pydantic.dataclasses import dataclass
+from pydantic import Field, StringConstraints, with_config
 
 from inril_core.errors import ConfigError
 from inril_core.files import parse_line, write_atomically
@@ -25,7 +24,8 @@ TRIAL_NAME = "trial_observations.npy"
 _Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@with_config(extra="forbid")
+@dataclass(frozen=True)
 class KeptPack:
     """A pack on disk: version, and SHA-256 (hex), which also names its file."""
 
@@ -39,7 +39,8 @@ class KeptPack:
         return f"{self.n:08d}-{self.sha256[:16]}.pack"
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@with_config(extra="forbid")
+@dataclass(frozen=True)
 class StoreState:
     """What survives a restart."""
 

@@ -60,8 +60,8 @@ class LifecycleManager(InrilPlainNode):
         self._reminded_ns = self._began_ns = self.mono_ns()
         self._all_active = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-        self.create_timer(_TICK_S, self._tick)
-        self.create_timer(_REPORT_S, self._report)
+        self.steady_timer(_TICK_S, self._tick)
+        self.steady_timer(_REPORT_S, self._report)
         self._ready = True
 
     def _on_matched(self, name: str, status: Any) -> None:

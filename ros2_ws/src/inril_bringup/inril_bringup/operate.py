@@ -1,4 +1,4 @@
-"""What a person asks of a running graph: arm it, look at it, roll weights back, label an episode."""
+"""What a person asks of a running graph: arm it, look at it, roll weights back."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ import rclpy
 from inril_common.qos import EVENT, LATCHED
 from inril_msgs.msg import (
     ArbiterStatus,
-    EpisodeEvent,
     ExecutedAction,
     LearnerStatus,
     PolicyStatus,
     RecorderStatus,
     SessionStatus,
 )
-from inril_msgs.srv import Arm, LabelEpisode, RollBack
+from inril_msgs.srv import Arm, RollBack
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -40,11 +39,6 @@ STATUSES: dict[str, tuple[Any, Any]] = {
     "policy": (PolicyStatus, LATCHED),
     "recorder": (RecorderStatus, EVENT),
     "learner": (LearnerStatus, LATCHED),
-}
-LABELS = {
-    "success": EpisodeEvent.LABEL_SUCCESS,
-    "failure": EpisodeEvent.LABEL_FAILURE,
-    "unknown": EpisodeEvent.LABEL_UNKNOWN,
 }
 _SOURCES = {
     ExecutedAction.SOURCE_POLICY: "policy",
@@ -191,14 +185,6 @@ def unpin() -> str:
     with operator() as person:
         answer = person.call(RollBack, "/policy/roll_back", RollBack.Request(unpin=True))
     return answer.message or "new versions are accepted again"
-
-
-def label(episode_id: str, word: str, by: str) -> str:
-    """Say how an episode went; `word` is one of `LABELS`. Raises `Refused`."""
-    request = LabelEpisode.Request(episode_id=episode_id, label=LABELS[word], by=by)
-    with operator() as person:
-        answer = person.call(LabelEpisode, "/session/label_episode", request)
-    return answer.message or f"{episode_id} is labelled {word}"
 
 
 def person_name() -> str:

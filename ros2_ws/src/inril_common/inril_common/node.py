@@ -9,17 +9,19 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.timer import Timer
 
 from inril_common.links import LinkMonitor, LinkReport
 from inril_common.qos import EVENT
@@ -47,6 +49,8 @@ class _Shared:
     """What both bases do. Mixed into an rclpy node."""
 
     boot_id: str
+    exit_code_when_stopped: int = 0
+    """Of a process that is told to stop; above 0 where that leaves work undone."""
 
     def _init_shared(self) -> None:
         self.boot_id = uuid.uuid4().hex
@@ -101,8 +105,18 @@ class _Shared:
         if self._diagnostics_timer is None:
             node: Any = self
             self._diagnostics_publisher = node.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-            self._diagnostics_timer = node.create_timer(1.0, self._publish_diagnostics)
+            self._diagnostics_timer = self.steady_timer(1.0, self._publish_diagnostics)
         return monitor
+
+    def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """A timer on the steady clock: it fires on when the system clock is set, and when `/clock` stops.
+
+        The one kind of timer that a node may use: a timer on the ROS clock is silent for as long as that clock
+        was set back (rclpy issue 1490).
+        """
+        node: Any = self
+        timer: Timer = node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        return timer
 
     def mono_ns(self) -> int:
         """The monotonic clock: liveness of processes, devices and people."""
@@ -269,14 +283,19 @@ class InrilPlainNode(_Shared, Node):
 
 
 class NodeFinished(Exception):
-    """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
+    """Raised in a callback by a node whose work is over: the process ends with this exit code."""
+
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(f"finished with exit code {code}")
+        self.code = int(code)
 
 
 def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     """Body of every node's `main`: spin until told to stop, tear down once, exit.
 
     SIGINT and SIGTERM are noted and obeyed between callbacks, so that nothing is cut short half-way.
-    Exit code 0 after a clean stop or a finished plan, 1 after an error, which is logged.
+    Exit code: `NodeFinished.code`; when told to stop `exit_code_when_stopped`, 0 for most nodes; 1 after an error,
+    which is logged.
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     told_to_stop = threading.Event()
@@ -295,8 +314,11 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
                 node.get_logger().error(f"refused: {error}")
-    except (NodeFinished, ExternalShutdownException):
-        pass
+        code = int(node.exit_code_when_stopped)
+    except NodeFinished as finished:
+        code = finished.code
+    except ExternalShutdownException:
+        code = 0 if node is None else int(node.exit_code_when_stopped)
     except InrilError as error:
         _report(node, str(error))
         code = 1

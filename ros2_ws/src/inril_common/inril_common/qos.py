@@ -25,3 +25,6 @@ LATCHED = _reliable(1, DurabilityPolicy.TRANSIENT_LOCAL)
 
 RECORD = _reliable(1000, DurabilityPolicy.VOLATILE)
 """The recorder's subscriptions: a slow disk must not cost a message."""
+
+CLOCK = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+"""/clock: the newest time alone counts, and rclpy's subscribers take it best-effort."""
