@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inril_core.contract import Contract
 from inril_core.data.episode import Episode
 
 FAR = 5.0
 """How many typical ranges a value lies beyond the typical range before it is an outlier."""
-LEAST_RANGE = 0.2
-"""The typical range is taken to be at least this (m, rad, m/s, ...), so that a field that hardly changes is no trap:
-nothing within 1 of the typical range is an outlier."""
+LEAST_RANGE = 0.5
+"""The typical range is taken to be at least this (m, rad, m/s, ...), so that a field that changes rarely, such as the
+sine of a turn that takes five steps of a hundred, is no trap. Nothing within 2.5 of the typical range is an outlier."""
+ACTION_REACH = 1.0
+"""How far an executed action may lie beyond [-1, 1]: what the limits let through is measured against the last command,
+and differs from what was asked for by a few per cent."""
 _PIECES = 12
 
 
@@ -38,7 +42,7 @@ class Outlier:
 
 
 def find_outliers(episodes: Sequence[Episode], names: Sequence[str] = ()) -> list[Outlier]:
-    """The outliers of each field, over all episodes of one task; in an action everything outside [-1, 1].
+    """The outliers of each field, over all episodes of one task; of an action `ACTION_REACH` counts.
 
     The typical range of a field spans the middle of the ranges that it has in pieces of the episodes: from the lower
     quartile of their least values to the upper quartile of their greatest. A quarter of all pieces may be wrong, or
@@ -54,7 +58,7 @@ def find_outliers(episodes: Sequence[Episode], names: Sequence[str] = ()) -> lis
             continue
         if array == "actions":
             low, high = np.full(rows[0].shape[1], -1.0), np.full(rows[0].shape[1], 1.0)
-            reach = np.full(rows[0].shape[1], 1e-5)
+            reach = np.full(rows[0].shape[1], ACTION_REACH)
         else:
             low, high = _typical(rows)
             reach = FAR * np.maximum(high - low, LEAST_RANGE)
@@ -74,3 +78,12 @@ def _typical(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     low = np.quantile([piece.min(0) for piece in pieces], 0.25, axis=0, method="higher")
     high = np.quantile([piece.max(0) for piece in pieces], 0.75, axis=0, method="lower")
     return np.minimum(low, high), np.maximum(low, high)
+
+
+def observation_names(contract: Contract) -> list[str]:
+    """Name of each number of the state vector: the contract's field, with its place where the field has several."""
+    return [
+        field.name if field.size == 1 else f"{field.name}[{index}]"
+        for field in contract.observation
+        for index in range(field.size)
+    ]
