@@ -15,9 +15,6 @@ FAR = 5.0
 LEAST_RANGE = 0.5
 """The typical range is taken to be at least this (m, rad, m/s, ...), so that a field that changes rarely, such as the
 sine of a turn that takes five steps of a hundred, is no trap. Nothing within 2.5 of the typical range is an outlier."""
-ACTION_REACH = 1.0
-"""How far an executed action may lie beyond [-1, 1]: what the limits let through is measured against the last command,
-and differs from what was asked for by a few per cent."""
 _PIECES = 12
 
 
@@ -42,11 +39,12 @@ class Outlier:
 
 
 def find_outliers(episodes: Sequence[Episode], names: Sequence[str] = ()) -> list[Outlier]:
-    """The outliers of each field, over all episodes of one task; of an action `ACTION_REACH` counts.
+    """The outliers of each field, over all episodes of one task.
 
     The typical range of a field spans the middle of the ranges that it has in pieces of the episodes: from the lower
     quartile of their least values to the upper quartile of their greatest. A quarter of all pieces may be wrong, or
-    different, without moving it. An outlier lies `FAR` such ranges beyond it.
+    different, without moving it. An outlier lies `FAR` such ranges beyond it. Executed actions have the range [-1, 1]
+    (what the limits let through can be a few times as much, measured against the last command).
 
     Args:
         names: of the observation's fields, in order; without, they are numbered.
@@ -56,12 +54,9 @@ def find_outliers(episodes: Sequence[Episode], names: Sequence[str] = ()) -> lis
         rows = [np.asarray(getattr(episode, array), np.float64) for episode in episodes]
         if not rows:
             continue
-        if array == "actions":
-            low, high = np.full(rows[0].shape[1], -1.0), np.full(rows[0].shape[1], 1.0)
-            reach = np.full(rows[0].shape[1], ACTION_REACH)
-        else:
-            low, high = _typical(rows)
-            reach = FAR * np.maximum(high - low, LEAST_RANGE)
+        width = rows[0].shape[1]
+        low, high = (np.full(width, -1.0), np.full(width, 1.0)) if array == "actions" else _typical(rows)
+        reach = FAR * np.maximum(high - low, LEAST_RANGE)
         for episode, values in zip(episodes, rows, strict=True):
             for step, index in np.argwhere((values < low - reach) | (values > high + reach)).tolist():
                 name = names[index] if array == "observations" and len(names) == len(low) else f"{array}[{index}]"
