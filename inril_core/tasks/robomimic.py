@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from inril_core.data.episode import SOURCE_HUMAN, Episode, InvalidEpisode
+from inril_core.data.outliers import find_outliers
 from inril_core.errors import ConfigError
 from inril_core.tasks.base import SimpleInterface
 from inril_core.tasks.gymnasium_task import RANGE_LIMIT
@@ -81,6 +82,12 @@ def read_robomimic(
             ]
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, InvalidEpisode) as error:
         raise ConfigError(f"{path}: not a readable robomimic file ({error}); fetch or extract it again") from error
+    far = find_outliers(episodes)
+    if far:
+        raise ConfigError(
+            f"{path}: {len(far)} outliers; the first: {far[0]}; correct the file, or leave the demonstration out with a "
+            "mask (subset)"
+        )
     return episodes
 
 

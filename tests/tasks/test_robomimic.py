@@ -196,6 +196,13 @@ def test_wide_actions_are_clipped_and_named(tmp_path):
     assert episode.limits == ((), (), ("action_range",), (), (), ())
 
 
+def test_a_far_frame_is_refused_with_its_place(tmp_path):
+    made = {f"demo_{i}": demo(i, 20, 19) for i in range(4)}
+    made["demo_2"][0][5, 7] = 1e4
+    with pytest.raises(ConfigError, match=r"demo_2, step 5, observations\[7\] = 10000 .*subset"):
+        read_robomimic(write(tmp_path / "f.hdf5", made), "Lift")
+
+
 def changed(**values):
     return {**ARGUMENTS, "env_kwargs": {**ARGUMENTS["env_kwargs"], **values}}
 
