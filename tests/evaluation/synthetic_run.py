@@ -17,6 +17,7 @@ from inril_core.experts.insert_leg import ScriptedExpert
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult
 from inril_core.sim.env import CellEnv
+from inril_core.weights.log import LOG_NAME, ActingLine, OfferLine
 from tests.data.synthetic import CONTRACT, Synthetic, fill
 
 BEGAN_UNIX_S = 1_780_000_000.0
@@ -138,15 +139,12 @@ class RunBuilder:
 
     def offers(self, accepted: int, refused: Sequence[str] = ()) -> None:
         """The policy's log of what came to it."""
-        lines: list[dict[str, Any]] = []
+        lines: list[OfferLine | ActingLine] = []
         for n in range(accepted):
-            facts = {"n": n, "run_id": "demo-0a1b2c3d", "accepted": True, "reason": "", "offered_unix_s": n}
-            lines.append({**facts, "acting_unix_s": None, "push_to_acting_ms": None})
-            acting = {"event": "acting", "n": n, "run_id": "demo-0a1b2c3d", "acting_unix_s": n + 0.4}
-            lines.append({**acting, "push_to_acting_ms": 300.0 + n % 7 * 60.0})
-        for n, reason in enumerate(refused):
-            lines.append({"n": n, "run_id": "demo-0a1b2c3d", "accepted": False, "reason": reason})
-        self.lines(self.paths.weights / "log.jsonl", lines)
+            lines.append(OfferLine(n, "demo-0a1b2c3d", True, "", float(n)))
+            lines.append(ActingLine(n, "demo-0a1b2c3d", 300.0 + n % 7 * 60.0, n + 0.4))
+        lines += [OfferLine(n, "demo-0a1b2c3d", False, reason, float(n)) for n, reason in enumerate(refused)]
+        self.lines(self.paths.weights / LOG_NAME, [asdict(line) for line in lines])
 
     @staticmethod
     def lines(path: Path, objects: Sequence[dict[str, Any]]) -> None:
