@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from inril_core.bench.job import Job, file_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, config_from_values, layered_values
-from inril_core.finetune.methods import Settings, describe
+from inril_core.finetune.methods import describe
+from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
 # written over a method's settings, in this order: the experiment's, the task's
@@ -30,7 +31,7 @@ class TaskSettings(Settings):
 
     Attributes:
         demo_file: robomimic HDF5 file that a robosuite task's demonstrations are drawn from, instead of the scripted
-            demonstrator's; its content, not its path, belongs to the settings of a run.
+            expert's; its content, not its path, belongs to the settings of a run.
     """
 
     demo_file: str | None = None

@@ -35,7 +35,7 @@ from inril_core.policies import gaussian as architecture
 from inril_core.policies.squashed import log_density
 from inril_core.tasks import make_task
 from inril_core.tasks.base import Task
-from inril_core.tasks.gymnasium_task import GymnasiumTask
+from inril_core.tasks.families.gym import GymnasiumTask
 
 SEEDS_APART = 1_000_000
 SELECT_EPISODES, REPORT_EPISODES = 5, 20

@@ -17,8 +17,9 @@ from pydantic import (
 
 from inril_core.errors import ConfigError
 from inril_core.experts.intervener import InterventionConfig
-from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
+from inril_core.finetune.methods import MethodConfig, describe, method_config
 from inril_core.policies import PolicyConfig, gaussian, policy_config
+from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inril_core import shards
+from inril_core.contract import Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import append_line, read_checkpoint, write_checkpoint, write_lines
@@ -22,7 +23,6 @@ from inril_core.finetune.memory.buffers import Memories, store
 from inril_core.finetune.memory.replay import Batch, join
 from inril_core.finetune.memory.rollout import Segment, pack_segments, segments, unpack_segments
 from inril_core.policies import Policy
-from inril_core.tasks.base import Interface
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 _STREAM, _MEASURING_STREAM = 2, 3

@@ -12,23 +12,18 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.policies import Policy
+from inril_core.settings import Settings
 
 Array = npt.NDArray[np.float32]
 _SHORT = {part: ", e.g. {method: NAME}" for part in ("rl", "il", "rewards", "combine")} | {
     "policy": ", e.g. {kind: NAME}"
 }
 _BRANCHES = ("int", "float", "str", "bool", "none")  # names that pydantic gives to the kinds of a union
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys and NaN refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class MethodConfig(Settings):

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import CriticEnsemble
 from inril_core.policies.base import NOTHING, Array
+from inril_core.policies.critics import CriticEnsemble
 from inril_core.policies.diffusion import DiffusionPolicy, DiffusionSettings
 
 

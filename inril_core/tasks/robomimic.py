@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from inril_core.contract import SimpleInterface
 from inril_core.data.episode import SOURCE_HUMAN, Episode, InvalidEpisode
 from inril_core.errors import ConfigError
-from inril_core.tasks.base import SimpleInterface
-from inril_core.tasks.gymnasium_task import RANGE_LIMIT
-from inril_core.tasks.robosuite_task import CONTROL_RATE_HZ, SPECS, interface, observation_keys, relative_pose
+from inril_core.tasks.families.gym import RANGE_LIMIT
+from inril_core.tasks.families.robosuite import CONTROL_RATE_HZ, SPECS, interface, observation_keys, relative_pose
 
 PERIOD_NS = round(1e9 / CONTROL_RATE_HZ)
 FIT_M = 0.05  # a recorded relative position may lag by a step; in the wrong place it is off by most of a metre

@@ -12,7 +12,7 @@ from inril_core.contract import load_contract
 from inril_core.data import read_episode
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY
 from inril_core.data.store import EpisodeStore
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 from tests.graph.conftest import Start
 from tests.graph.harness import GraphRun
 

@@ -22,14 +22,13 @@ from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from inril_core import shards
-from inril_core.contract import ImageShape
+from inril_core.contract import ImageShape, Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import FineTuneConfig, config_from_values
 from inril_core.finetune.learner import CHECKPOINT_NAME, Ingested, Learner
 from inril_core.policies import Policy, policy_from_manifest
-from inril_core.tasks.base import Interface
 
 # A method is listed once its losses are means over rows, or go through `shards` where they are not.
 _SHARDED = {

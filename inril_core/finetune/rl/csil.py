@@ -15,12 +15,12 @@ from torch import Tensor
 
 from inril_core import shards
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.memory.replay import NO_ACTION, Batch, Replay
 from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.rewards.csil import CoherentReward, copy_of, gaussian_kl
 from inril_core.policies import SquashedGaussian
+from inril_core.policies.critics import CriticEnsemble, views_like
 from inril_core.policies.squashed import log_density
 
 _LOG_2 = math.log(2.0)

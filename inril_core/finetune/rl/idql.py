@@ -17,10 +17,10 @@ from torch import Tensor
 
 from inril_core import shards
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.memory.replay import Batch
 from inril_core.finetune.methods import MethodConfig
+from inril_core.policies.critics import views_like
 from inril_core.policies.selected_diffusion import SelectedDiffusionPolicy, new_critics
 
 

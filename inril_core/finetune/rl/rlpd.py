@@ -13,11 +13,11 @@ from torch import Tensor
 
 from inril_core import shards
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import CriticEnsemble, views_like
 from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.memory.replay import Batch
 from inril_core.finetune.methods import MethodConfig
 from inril_core.policies import SquashedGaussian
+from inril_core.policies.critics import CriticEnsemble, views_like
 
 
 class Config(MethodConfig):

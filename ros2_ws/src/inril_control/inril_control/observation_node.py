@@ -24,7 +24,8 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from inril_core.control.observation import BadMeasurement, StateVector, prepare_image
-from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTicker, Outcome, Tick, Verdict
+from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTick, EpisodeTicker
+from inril_core.outcome import CellReport, Outcome
 
 PURPOSES = {
     "demo": Observation.PURPOSE_DEMO,
@@ -176,16 +177,16 @@ class ObservationNode(InrilNode):
         except BadMeasurement as error:
             self.get_logger().error(f"no Observation: {error}", throttle_duration_sec=1.0)
             return
-        verdict = None
+        report = None
         if self._truth is not None:
-            verdict = Verdict(self._truth.success, self._truth.failed, self._truth.reason)
-        tick = self._ticker.tick(verdict)
+            report = CellReport(self._truth.success, self._truth.failed, self._truth.reason)
+        tick = self._ticker.tick(report)
         if tick is None:
             return
         self._ticked_ns = now_ns
         self._publish(tick, now_ns, state)
 
-    def _publish(self, tick: Tick, now_ns: int, state: np.ndarray) -> None:
+    def _publish(self, tick: EpisodeTick, now_ns: int, state: np.ndarray) -> None:
         assert self._robot is not None
         message = Observation(
             boot_id=self.boot_id,
@@ -205,12 +206,12 @@ class ObservationNode(InrilNode):
         message.images = self._due_images(tick, now_ns)
         message.link_age_s = float32_array(self._ages(now_ns))
         if tick.outcome is not None:
-            message.outcome = _outcome_message(tick.outcome)
+            message.outcome = _outcome_message(tick, tick.outcome)
         self._publisher.publish(message)
         if tick.last:
             self._outcomes.publish(message.outcome)
 
-    def _due_images(self, tick: Tick, now_ns: int) -> list[Image]:
+    def _due_images(self, tick: EpisodeTick, now_ns: int) -> list[Image]:
         images = []
         for field in self.contract.images:
             image = self._images.get(field.camera)
@@ -233,10 +234,10 @@ class ObservationNode(InrilNode):
         return np.array(ages, np.float32)
 
 
-def _outcome_message(outcome: Outcome) -> StepOutcome:
+def _outcome_message(tick: EpisodeTick, outcome: Outcome) -> StepOutcome:
     return StepOutcome(
-        episode_id=outcome.episode_id,
-        step=outcome.step,
+        episode_id=tick.spec.episode_id,
+        step=tick.step - 1,
         success=outcome.success,
         terminated=outcome.terminated,
         truncated=outcome.truncated,

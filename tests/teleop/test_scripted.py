@@ -7,7 +7,7 @@ import pytest
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
-from inril_core.experts.insert_leg import ScriptedExpert
+from inril_core.experts.scripted.insert_leg import InsertLegExpert
 from inril_core.teleop.scripted import ScriptedHuman, TickView, parse_takeover_steps
 
 
@@ -17,30 +17,30 @@ def grabs(human: ScriptedHuman, purpose: str, steps: int, size: int, episode: st
 
 
 def test_demonstrates_from_the_first_step(contract: Contract) -> None:
-    human = ScriptedHuman(ScriptedExpert(contract))
+    human = ScriptedHuman(InsertLegExpert(contract))
     assert grabs(human, "demo", 3, contract.observation_size) == [(True, False)] * 3
 
 
 def test_keeps_out_of_train_and_eval(contract: Contract) -> None:
-    human = ScriptedHuman(ScriptedExpert(contract))
+    human = ScriptedHuman(InsertLegExpert(contract))
     for purpose in ("train", "eval"):
         assert grabs(human, purpose, 3, contract.observation_size) == [(False, False)] * 3
 
 
 def test_takes_over_in_mid_episode_and_hands_back_once(contract: Contract) -> None:
-    human = ScriptedHuman(ScriptedExpert(contract), (1, 3))
+    human = ScriptedHuman(InsertLegExpert(contract), (1, 3))
     said = [(False, False), (True, False), (True, False), (False, True), (False, False)]
     assert grabs(human, "train", 5, contract.observation_size) == said
 
 
 def test_hands_back_where_the_episode_ended_before(contract: Contract) -> None:
-    human = ScriptedHuman(ScriptedExpert(contract), (1, 30))
+    human = ScriptedHuman(InsertLegExpert(contract), (1, 30))
     grabs(human, "train", 4, contract.observation_size)
     assert grabs(human, "train", 2, contract.observation_size, "next") == [(False, True), (True, False)]
 
 
 def test_noise_restarts_with_the_episode(contract: Contract) -> None:
-    human = ScriptedHuman(ScriptedExpert(contract, noise=0.5))
+    human = ScriptedHuman(InsertLegExpert(contract, noise=0.5))
     state = np.zeros(contract.observation_size, np.float32)
     actions = [human.read(TickView(name, 0, "demo", 7, state)).action for name in ("a", "b")]
     assert np.array_equal(*actions)
