@@ -35,7 +35,7 @@ def make_task(name: str) -> Task:
     family, colon, rest = name.partition(":")
     if family in KIND.known():
         return _made(family, rest, name)
-    if not colon:
+    if not colon or any(known == family or known.startswith(f"{family}_") for known in packaged_tasks()):
         raise ConfigError(f"task {name!r}: must be one of {', '.join(task_names())}")
     function, _, rest = rest.partition(":")
     return _made(f"{family}:{function}", rest, name)

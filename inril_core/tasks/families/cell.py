@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from inril_core.contract import Contract, ObservationField, load_contract
+from inril_core.contract import Contract, load_contract
 from inril_core.control.observation import StateVector, observation_vector, prepare_image
 from inril_core.experts.base import Expert
 from inril_core.experts.scripted.base import ScriptedExpert, scripted_expert
@@ -121,11 +121,11 @@ class _Onlooker:
     def _looking(self) -> tuple[ScriptedExpert, StateVector]:
         """The expert, and what builds for it all fields that the task's features give."""
         contract = self._env.contract
-        fields = tuple(
-            ObservationField(name=name, shape=(int(np.size(value)),), unit="", frame="")
-            for name, value in contract.task_definition.features(*_measured(self._env.state)).items()
-        )
-        seen = contract.model_copy(update={"observation": fields, "images": ()})
+        values = contract.task_definition.features(*_measured(self._env.state))
+        fields = [
+            {"name": name, "shape": (int(np.size(value)),), "unit": "", "frame": ""} for name, value in values.items()
+        ]
+        seen = Contract.model_validate({**contract.model_dump(), "observation": fields, "images": ()})
         return scripted_expert(seen), StateVector(seen)
 
 
