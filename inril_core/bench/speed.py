@@ -27,7 +27,7 @@ from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.learner import Learner
-from inril_core.finetune.machine import use_one_thread
+from inril_core.networks.compute import use_one_thread
 
 UPDATES = 20  # per round: two whole cycles of the slowest interleaving measured
 SURGERY: dict[str, dict[str, Any]] = {

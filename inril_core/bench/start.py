@@ -20,7 +20,7 @@ from inril_core.bench.meter import Meter
 from inril_core.bench.origin import code_digest
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import write_atomically
+from inril_core.files import write_atomically
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.local import collect_demos, evaluate
 from inril_core.finetune.pretrain import pretrain

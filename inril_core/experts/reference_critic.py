@@ -14,10 +14,10 @@ from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.experts.base import Expert
 from inril_core.experts.intervener import CriticConfig
-from inril_core.finetune.checkpoint import read_checkpoint, write_checkpoint
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import RewardConfig
-from inril_core.policies.critics import CriticEnsemble, views_like
+from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies.gaussian import GaussianPolicy
 
 Array = npt.NDArray[np.float32]

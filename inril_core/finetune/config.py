@@ -18,6 +18,7 @@ from pydantic import (
 from inril_core.errors import ConfigError
 from inril_core.experts.intervener import InterventionConfig
 from inril_core.finetune.methods import MethodConfig, describe, method_config
+from inril_core.networks.compute import ComputeConfig
 from inril_core.policies import PolicyConfig, gaussian, policy_config
 from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
@@ -63,20 +64,6 @@ class ScheduleConfig(Settings):
     replay_capacity: int = Field(100_000, ge=1)
     demos_in_replay: bool = False
     demo_growth: tuple[Literal["corrections", "successes"], ...] = ("corrections",)
-
-
-class ComputeConfig(Settings):
-    """What the learner computes on; the numbers of two settings differ by rounding.
-
-    Attributes:
-        device: networks, replay and batches live there; random numbers are drawn on the CPU for all.
-        precision: of the matrix products; sums, optimizer and parameters are float32 anyway.
-        compile: run the networks through torch.compile.
-    """
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["float32", "bf16"] = "float32"
-    compile: bool = False
 
 
 class FineTuneConfig(Settings):

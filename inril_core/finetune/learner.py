@@ -10,18 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.contract import Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import append_line, read_checkpoint, write_checkpoint, write_lines
+from inril_core.files import append_line, write_lines
 from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.ingest_log import INGEST_LOG_NAME, IngestRecord
-from inril_core.finetune.machine import compiled, precision, usable_device
 from inril_core.finetune.memory.buffers import Memories, store
 from inril_core.finetune.memory.replay import Batch, join
 from inril_core.finetune.memory.rollout import Segment, pack_segments, segments, unpack_segments
+from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
+from inril_core.networks.compute import compiled, precision, usable_device
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -300,7 +301,7 @@ class Learner:
             lambda: self._rl.actor_gradient(batch), lambda: self._il.gradient(self.memories.clones)
         )
         if "entropy" in metrics:
-            self._rl.actor_stepped(shards.mean_number(metrics["entropy"]))
+            self._rl.actor_stepped(distributed.mean_number(metrics["entropy"]))
         self.actor_updates += 1
         return metrics
 
@@ -333,12 +334,12 @@ class Learner:
         )
 
     def _close_window(self) -> dict[str, float]:
-        means = {name: shards.mean_number(sum(v) / len(v)) for name, v in self._window.items()}
+        means = {name: distributed.mean_number(sum(v) / len(v)) for name, v in self._window.items()}
         newest = self._log[-1].update if self._log else 0
         means["data_age_updates"] = float(self.updates - newest)
         means["temperature"] = self._rl.temperature
         if "il_loss" not in means:
-            with torch.no_grad(), shards.whole():
+            with torch.no_grad(), distributed.whole():
                 rows = self.memories.clones.first(512)
                 # with noise of its own, so that how often one looks does not move the training's numbers
                 noise = seeded(self.config, _MEASURING_STREAM)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from inril_core.contract import Interface
 from inril_core.data.episode import Episode
 from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.il.bc import fit
 from inril_core.finetune.learner import new_policy, seeded
 from inril_core.finetune.memory.replay import Replay
 from inril_core.finetune.memory.transitions import transitions
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
 
 _STREAM = 1

@@ -1,4 +1,4 @@
-"""Pins: which demonstrations a seed gives. Whoever changes these numbers changes every experiment that starts from them.
+"""Pins: which demonstrations a seed gives. Whoever changes them changes every experiment that starts from them.
 
 The actions are rounded to 1e-3 before they are digested: another processor rounds the last bits differently.
 """

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from inril_core.finetune.combine.common.gradients import cosine, project_conflicting
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.methods import method_config
+from inril_core.networks.flat import FlatParameters
 
 SIZE = 50
 

@@ -10,9 +10,9 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio, required_ratio
 from inril_core.finetune.combine.common.gradients import cosine
 from inril_core.finetune.config import load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.methods import method_config
+from inril_core.networks.flat import FlatParameters
 from tests.finetune.point_task import contract, demos, policy_roll, small_config
 from tests.finetune.test_combine import build, gradients
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.ingest_log import replay_run
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages, segments
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.rl.ppo import Rows, clipped_surrogate, normalised
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import GaussianPolicy, gaussian
 from tests.finetune.point_task import contract, make_episode
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.networks.flat import Adam, FlatParameters
 
 GradientSource = Callable[[], tuple[Tensor, dict[str, float]]]
 """Computes a gradient ``[P]`` at the present parameters, with metrics; its buffer is reused by the next call."""

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from inril_core.finetune.combine.common.gradients import Scaling, cagrad
 from inril_core.finetune.combine.common.joint import JointStep, Normalise, refuse_separated
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.flat import FlatParameters
 
 
 class Config(MethodConfig):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.combine import cagrad
-from inril_core.finetune.flat import FlatParameters
+from inril_core.networks.flat import FlatParameters
 
 
 class Config(cagrad.Config):

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from inril_core.finetune.combine.base import Combiner, GradientSource
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.flat import Adam, FlatParameters
 
 
 class Config(MethodConfig):

@@ -21,8 +21,8 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio
 from inril_core.finetune.combine.common.gradients import cosine, project_conflicting, project_orthogonal
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.flat import Adam, FlatParameters
 
 Projection = Callable[[Tensor, Tensor], Tensor]
 

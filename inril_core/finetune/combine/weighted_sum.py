@@ -7,8 +7,8 @@ from pydantic import Field
 from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.combine.common.gradients import cosine
 from inril_core.finetune.combine.common.joint import refuse_separated
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.flat import Adam, FlatParameters
 
 
 class Config(MethodConfig):

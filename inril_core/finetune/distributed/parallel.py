@@ -1,7 +1,7 @@
 """A data-parallel learner: the first process owns data and robot, the others follow it.
 
 The leader is a `Learner` that announces what it does; a follower repeats it on a learner of its own, so that all hold
-the same memory, draw the same numbers and meet in the averaging of each gradient (`shards`). What travels is
+the same memory, draw the same numbers and meet in the averaging of each gradient (`distributed`). What travels is
 safetensors with JSON in its header.
 """
 
@@ -18,19 +18,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as torch_distributed
 from safetensors.torch import load, save
-from torch import Tensor, distributed
+from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.contract import ImageShape, Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import write_atomically
+from inril_core.files import write_atomically
 from inril_core.finetune.config import FineTuneConfig, config_from_values
 from inril_core.finetune.learner import CHECKPOINT_NAME, Ingested, Learner
 from inril_core.policies import Policy, policy_from_manifest
 
-# A method is listed once its losses are means over rows, or go through `shards` where they are not.
+# A method is listed once its losses are means over rows, or go through `distributed` where they are not.
 _SHARDED = {
     "rl": {"rlpd", "ppo", "dppo", "idql"},
     "il": {"bc", "dagger", "hg_dagger"},
@@ -53,7 +54,7 @@ class PlainInterface:
     image_shapes: tuple[ImageShape, ...] = ()
 
 
-def check_sharded(config: FineTuneConfig, processes: int) -> None:
+def check_distributed(config: FineTuneConfig, processes: int) -> None:
     """Refuse what would not give the numbers of one process.
 
     Raises:
@@ -90,12 +91,12 @@ def make_learner(
     """A learner; under torchrun one that the other processes follow.
 
     Raises:
-        ConfigError: as `Learner`, and under torchrun as `check_sharded`.
+        ConfigError: as `Learner`, and under torchrun as `check_distributed`.
         ProcessLost: the others did not come.
     """
-    if not shards.in_torchrun():
+    if not distributed.in_torchrun():
         return Learner(config, interface, policy, demos, run_dir)
-    shards.start()
+    distributed.start()
     return LeadingLearner(config, interface, policy, demos, run_dir)
 
 
@@ -105,7 +106,7 @@ class LeadingLearner(Learner):
     While nothing is to be done a thread tells the others so; without it they would take this process for dead.
 
     Raises:
-        ConfigError: as `Learner` and `check_sharded`.
+        ConfigError: as `Learner` and `check_distributed`.
         ProcessLost: also by every method that trains.
     """
 
@@ -115,7 +116,7 @@ class LeadingLearner(Learner):
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         try:
-            check_sharded(config, shards.size())
+            check_distributed(config, distributed.size())
             # first what can be refused: a follower learns only of what is in order
             state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
             super().__init__(config, interface, policy, demos, run_dir)
@@ -165,20 +166,21 @@ class LeadingLearner(Learner):
         return extra
 
     def stop(self) -> None:
-        """Send the others home. It can be saved afterwards, but not trained."""
+        """Let the other processes end. It can be saved afterwards, but not trained."""
         self._stopped.set()
         with self._lock:
             try:
-                if shards.size() > 1:
+                if distributed.size() > 1:
                     _announce(_STOP)
-            except shards.ProcessLost:
+            except distributed.ProcessLost:
                 pass  # gone already
 
     def _send(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
         data = save(dict(tensors or {}), metadata={"message": json.dumps({"name": name, **facts})})
         with self._lock:
             _announce(len(data))
-            shards.together(lambda: distributed.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0))
+            buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            distributed.together(lambda: torch_distributed.broadcast(buffer, 0))
 
     def _beat(self) -> None:
         while not self._stopped.wait(_HEARTBEAT_S):
@@ -186,7 +188,7 @@ class LeadingLearner(Learner):
                 try:
                     if not self._stopped.is_set():
                         _announce(_IDLE)
-                except shards.ProcessLost:
+                except distributed.ProcessLost:
                     return  # the next command finds out and says so
 
 
@@ -197,7 +199,7 @@ def follow() -> None:
         ProcessLost: the leader or another follower has ended or says nothing.
         ConfigError: the leader has other code.
     """
-    shards.start()
+    distributed.start()
     with TemporaryDirectory(prefix="inril-follow-") as folder:
         learner: Learner | None = None
         demos: list[Episode] = []
@@ -229,13 +231,13 @@ def check_agreement(learner: Learner) -> None:
     flat = learner._actor.value.double()
     mine = torch.tensor([float(int.from_bytes(digest[:6], "big")), float(flat.sum()), float(flat.norm())]).double()
     leaders = mine.clone()
-    shards.together(lambda: distributed.broadcast(leaders, 0))
+    distributed.together(lambda: torch_distributed.broadcast(leaders, 0))
     # processors of two kinds may round differently; a draw too many is never a matter of rounding
     same = leaders[0] == mine[0] and torch.allclose(leaders[1:], mine[1:], rtol=1e-3, atol=1e-3)
     worst = torch.tensor([0.0 if same else 1.0])
-    shards.together(lambda: distributed.all_reduce(worst))
+    distributed.together(lambda: torch_distributed.all_reduce(worst))
     if worst > 0.0:
-        raise shards.ProcessLost(
+        raise distributed.ProcessLost(
             f"update {learner.updates}: the processes have drifted apart; use the same version of inril and torch on "
             "all machines, and start all of them again"
         )
@@ -268,18 +270,18 @@ def _repeat(learner: Learner, name: str, message: dict[str, Any], tensors: dict[
 
 
 def _announce(what: int) -> None:
-    shards.together(lambda: distributed.broadcast(torch.tensor([what]), 0))
+    distributed.together(lambda: torch_distributed.broadcast(torch.tensor([what]), 0))
 
 
 def _awaited() -> int:
     what = torch.zeros(1, dtype=torch.int64)
-    shards.together(lambda: distributed.broadcast(what, 0))
+    distributed.together(lambda: torch_distributed.broadcast(what, 0))
     return int(what)
 
 
 def _received(length: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
     buffer = torch.zeros(length, dtype=torch.uint8)
-    shards.together(lambda: distributed.broadcast(buffer, 0))
+    distributed.together(lambda: torch_distributed.broadcast(buffer, 0))
     data = buffer.numpy().tobytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # safetensors: length, JSON, tensors
     return json.loads(header["__metadata__"]["message"]), load(data)

@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.memory.replay import Replay
 from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import ImitationSettings, Policy
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.finetune.memory.frames import Frames, Shift, to_bytes
-from inril_core.policies.encoder import PixelColumns
+from inril_core.networks.encoder import PixelColumns
 
 NO_ACTION = 2.0  # beyond any action: those are in [-1, 1], and standing still is one of them
 
@@ -130,17 +130,17 @@ class Replay:
         Raises:
             ValueError: the memory is empty, or ``size`` cannot be cut evenly.
         """
-        if size % shards.size():
-            raise ValueError(f"{size} rows: must be a multiple of the {shards.size()} processes")
+        if size % distributed.size():
+            raise ValueError(f"{size} rows: must be a multiple of the {distributed.size()} processes")
         with self._lock:
             if self._added == 0:
                 raise ValueError("replay is empty: ingest episodes before training")
             picks = torch.randint(len(self), (size,), generator=generator)
-            own = shards.own(picks)
+            own = distributed.own(picks)
             shifts = None
             if self._frames is not None:  # drawn for all processes, as the picks are
                 drawn = [self._frames.draw(size, generator) for _ in range(2)]
-                shifts = [[shards.own(shift) for shift in shifts_of] for shifts_of in drawn]
+                shifts = [[distributed.own(shift) for shift in shifts_of] for shifts_of in drawn]
             return self._batch(self._rows.index_select(0, own.to(self._rows.device)), self._at[own.numpy()], shifts)
 
     def first(self, size: int) -> Batch:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.methods import Array, RewardConfig
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy, SquashedGaussian, policy_from_manifest
 from inril_core.policies.hetstat import STD_LIMIT
 from inril_core.policies.squashed import log_density

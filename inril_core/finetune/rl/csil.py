@@ -13,14 +13,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.memory.replay import NO_ACTION, Batch, Replay
 from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.rewards.csil import CoherentReward, copy_of, gaussian_kl
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import SquashedGaussian
-from inril_core.policies.critics import CriticEnsemble, views_like
 from inril_core.policies.squashed import log_density
 
 _LOG_2 = math.log(2.0)
@@ -123,8 +123,8 @@ class Csil:
 
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
-        front = p.new_front(self._generator)
-        critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator, front)
+        image_encoder = p.new_image_encoder(self._generator)
+        critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator, image_encoder)
         self.critics = critics.to(self._actor.value.device)
         self._critic = FlatParameters(self.critics.parameters())
 
@@ -165,7 +165,7 @@ class Csil:
     def _sampled(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """An own action ``[B, A]`` of the policy, and the KL term ``[B]``."""
         mean, log_std = self._policy(inputs)
-        raw = mean + torch.exp(log_std) * shards.normal_like(mean, self._generator)
+        raw = mean + torch.exp(log_std) * distributed.normal_like(mean, self._generator)
         return torch.tanh(raw), self._divergence(inputs, raw, mean, log_std)
 
     def _divergence(self, inputs: Tensor, raw: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ class Csil:
         The buffer is reused by the next gradient of the same policy.
         """
         mean, log_std = self._policy(batch.observations)
-        raw = mean + torch.exp(log_std) * shards.normal_like(mean, self._generator)
+        raw = mean + torch.exp(log_std) * distributed.normal_like(mean, self._generator)
         q = self.values(batch.observations, torch.tanh(raw)).amin(0).mean()
         kl = self._divergence(batch.observations, raw, mean, log_std).mean()
         loss = self.temperature * kl - q

@@ -23,9 +23,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages
 from inril_core.finetune.rl.ppo import OnPolicy, OnPolicyConfig, clipped_norm, normalised
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies.diffusion import LOG_DENSITY_RANGE, DiffusionPolicy
 
 
@@ -80,7 +80,7 @@ class Steps:
     log_density: Tensor  # [B]
     advantages: Tensor  # [B], of the plan, normalised over the minibatch
     returns: Tensor  # [B]
-    share: float  # see `shards.share`
+    share: float  # see `distributed.share`
 
 
 def clip_ranges(steps: int, clip: float, base: float) -> Tensor:

@@ -15,12 +15,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.memory.replay import Batch
 from inril_core.finetune.methods import MethodConfig
-from inril_core.policies.critics import views_like
+from inril_core.networks.critics import views_like
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies.selected_diffusion import SelectedDiffusionPolicy, new_critics
 
 
@@ -142,7 +142,7 @@ class Idql:
             with torch.no_grad():
                 better = self._target_q(batch) > self._v(batch.observations)
             weights = torch.where(better, self.config.expectile, 1.0 - self.config.expectile)
-            errors = errors * (weights / shards.mean(weights))
+            errors = errors * (weights / distributed.mean(weights))
             metrics["better_share"] = float(better.float().mean())
         loss = errors.mean()
         return self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics}

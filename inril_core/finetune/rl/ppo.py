@@ -12,12 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inril_core import shards
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core import distributed
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages
 from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.encoder import ImageEncoder
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy, SquashedGaussian
-from inril_core.policies.encoder import Front
 from inril_core.policies.squashed import log_density
 
 
@@ -69,7 +69,7 @@ class Config(OnPolicyConfig):
 class Rows:
     """A rollout as one table, or a minibatch of it."""
 
-    share = 1.0  # see `shards.share`
+    share = 1.0  # see `distributed.share`
 
     def __init__(self, inputs: Tensor, raw: Tensor, log_prob: Tensor, advantages: Tensor, returns: Tensor) -> None:
         self.inputs, self.raw, self.log_prob, self.advantages, self.returns = (
@@ -89,11 +89,11 @@ class Rows:
 
 
 def value_network(
-    input_size: int, hidden: tuple[int, ...], generator: torch.Generator, front: Front | None = None
+    input_size: int, hidden: tuple[int, ...], generator: torch.Generator, image_encoder: ImageEncoder | None = None
 ) -> nn.Sequential:
-    """An MLP V(s) with tanh layers, drawn from ``generator``, behind its own encoder of pixels (`Policy.new_front`)."""
-    layers: list[nn.Module] = [] if front is None else [front]
-    features = input_size if front is None else front.width(input_size)
+    """An MLP V(s) with tanh layers, drawn from ``generator``, behind its own image encoder."""
+    layers: list[nn.Module] = [] if image_encoder is None else [image_encoder]
+    features = input_size if image_encoder is None else image_encoder.width(input_size)
     for a, b in zip((features, *hidden), (*hidden, 1), strict=True):
         linear = nn.Linear(a, b)
         with torch.no_grad():
@@ -114,8 +114,8 @@ class OnPolicy:
         self, config: OnPolicyConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self._settings, self._actor, self._generator = config, flat, generator
-        front = policy.new_front(generator)
-        self.value = value_network(policy.input_size, config.hidden, generator, front).to(flat.value.device)
+        image_encoder = policy.new_image_encoder(generator)
+        self.value = value_network(policy.input_size, config.hidden, generator, image_encoder).to(flat.value.device)
         self._critic = FlatParameters(self.value.parameters())
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._rollout: Any = None
@@ -132,7 +132,7 @@ class OnPolicy:
     def _next_rows(self) -> tuple[Tensor, Tensor, float]:
         """The next minibatch; every epoch visits each row once, in a new order.
 
-        Returns the rows of the whole minibatch, this process's places in it, and its `shards.share`.
+        Returns the rows of the whole minibatch, this process's places in it, and its `distributed.share`.
 
         Raises:
             ValueError: no rollout was taken in.
@@ -144,8 +144,8 @@ class OnPolicy:
             self._order = list(order.chunk(min(self._settings.minibatches, self._count)))
         order = self._order.pop(0)
         self._left -= 1
-        part = shards.own(torch.arange(len(order)))
-        share = shards.share(len(part), len(order))
+        part = distributed.own(torch.arange(len(order)))
+        share = distributed.share(len(part), len(order))
         if len(part) == 0:  # a piece of fewer rows than processes: somebody else's row, which does not count
             part = torch.zeros(1, dtype=torch.long)
         return order, part, share
@@ -170,7 +170,7 @@ class OnPolicy:
         ratio = torch.exp(log_ratio)
         loss = clipped_surrogate(ratio, advantages, clip) * share
         with torch.no_grad():
-            kl = float(shards.mean(ratio - 1.0 - log_ratio, share))
+            kl = float(distributed.mean(ratio - 1.0 - log_ratio, share))
             clipped_share = float(((ratio - 1.0).abs() > clip).float().mean()) * share
         if self._settings.kl_stop is not None and kl > self._settings.kl_stop:
             self.stopped = True

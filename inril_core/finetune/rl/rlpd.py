@@ -11,13 +11,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import Adam, FlatParameters
 from inril_core.finetune.memory.replay import Batch
 from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import SquashedGaussian
-from inril_core.policies.critics import CriticEnsemble, views_like
 
 
 class Config(MethodConfig):
@@ -108,8 +108,9 @@ class Rlpd:
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         d, a = policy.input_size, policy.action_size
-        front = policy.new_front(generator)
-        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator, front).to(flat.value.device)
+        image_encoder = policy.new_image_encoder(generator)
+        critics = CriticEnsemble(config.critics, d, a, config.hidden, generator, image_encoder)
+        self.critics = critics.to(flat.value.device)
         self._critic = FlatParameters(self.critics.parameters())
         self._target = self._critic.value.clone()
         shapes = list(self.critics.parameters())
@@ -140,7 +141,7 @@ class Rlpd:
         """
         c = self.config
         with torch.no_grad():
-            noise = shards.normal_like(batch.actions, self._generator)
+            noise = distributed.normal_like(batch.actions, self._generator)
             actions, log_prob = self._policy.sample(batch.next_observations, noise)
             weights = self._target_weights
             if c.target_subset < c.critics:
@@ -170,7 +171,7 @@ class Rlpd:
         With ``behaviour_weight`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2.
         The buffer is reused by the next gradient of the same policy.
         """
-        noise = shards.normal_like(batch.actions, self._generator)
+        noise = distributed.normal_like(batch.actions, self._generator)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
@@ -182,7 +183,7 @@ class Rlpd:
         if weight > 0.0:
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
             distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
-            loss = loss / shards.mean(value.abs()).clamp_min(1e-3) + weight * distance
+            loss = loss / distributed.mean(value.abs()).clamp_min(1e-3) + weight * distance
         entropy = -log_prob.detach().mean().item()
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
         return self._actor.gradient(loss), metrics

@@ -9,7 +9,7 @@ from torch import Tensor
 from inril_core.errors import ConfigError
 from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.combine.common.gradients import cosine
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.networks.flat import Adam, FlatParameters
 
 Normalise = Literal["none", "gradient", "loss"]
 _DECAY = 0.99

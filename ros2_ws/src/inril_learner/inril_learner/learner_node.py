@@ -18,20 +18,20 @@ from inril_msgs.msg import EpisodeReady, LearnerStatus, Observation, PolicyWeigh
 from inril_msgs.srv import ReadBlob
 from rclpy.clock import Clock, ClockType
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.data import BlobRefused, BlobShelf, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
+from inril_core.files import write_atomically
 from inril_core.finetune import DEFAULT_PRESET
-from inril_core.finetune.checkpoint import write_atomically
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
 from inril_core.finetune.learner import CHECKPOINT_NAME, Learner
-from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.versions import VersionCounter
+from inril_core.networks.compute import use_one_thread
 from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
@@ -125,7 +125,7 @@ class LearnerNode(InrilPlainNode):
             self._learner.checkpoint()
         if isinstance(getattr(self, "_learner", None), LeadingLearner):
             self._learner.stop()
-            shards.stop()
+            distributed.stop()
         if hasattr(self, "_metrics"):
             self._metrics.close()
 
@@ -300,7 +300,7 @@ class LearnerNode(InrilPlainNode):
 
 def main() -> None:
     """Entry point; under torchrun all processes but the first only follow."""
-    if shards.in_torchrun() and os.environ.get("RANK", "0") != "0":
+    if distributed.in_torchrun() and os.environ.get("RANK", "0") != "0":
         sys.exit(follow.main())
     run_node(LearnerNode)
 
