@@ -87,7 +87,7 @@ def test_takeover_in_mid_episode_is_the_humans_and_hands_back(start: Start, tmp_
         tmp_path / "run",
         plan="train:1:episodes",
         real_time_factor=0.0,
-        takeover_steps="4:8",
+        device_settings="{takeover_steps: [4, 8]}",
         initial_weights=start.weights,
         arm_at_start=True,
     ) as graph:
