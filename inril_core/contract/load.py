@@ -69,7 +69,7 @@ def describe(error: ValidationError) -> str:
     lines = []
     for issue in error.errors():
         field = ".".join(str(part) for part in issue["loc"] if part not in UNION_TAGS)
-        fix = "remove it or correct its name" if issue["type"] == "extra_forbidden" else issue["msg"]
+        fix = "remove it or fix its name" if issue["type"] == "extra_forbidden" else issue["msg"]
         given = "" if issue["type"] == "missing" else f" (given: {str(issue['input'])[:80]!r})"
         lines.append(f"  {field}: {fix}{given}")
     return "\n".join(lines)
