@@ -49,7 +49,7 @@ class Measured:
     @property
     def replay_bytes(self) -> int:
         """Memory of replay and demonstrations, allocated at once."""
-        found = self.learner.memories.all()
+        found = self.learner.buffers.all()
         return sum(memory.capacity * memory.row_bytes for memory in found)
 
 

@@ -180,7 +180,7 @@ def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterato
     torch.manual_seed(seed)
     policy = GaussianPolicy(task.interface.observation_size, task.interface.action_size, POLICY)
     flat = FlatParameters(policy.parameters())
-    learner = PPO.build(policy, flat, torch.Generator().manual_seed(seed))
+    learner = PPO.build(policy, flat, torch.Generator().manual_seed(seed), None)
     adam, collector = Adam(flat.value.numel(), PPO.actor_lr), Collector(task_name, policy, seed)
     seen = Moments(policy.observation_size)
     start_s, taken, due = time.process_time(), 0, evaluate_every

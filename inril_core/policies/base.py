@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from torch import Tensor, nn
 
 from inril_core.contract import ImageShape
-from inril_core.control.observation import BadMeasurement, observation_vector
+from inril_core.control.measurement import BadMeasurement
+from inril_core.control.observation import observation_vector
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.networks.encoder import EncoderConfig, ImageEncoder, PixelColumns
@@ -37,6 +38,7 @@ class PolicyConfig(BaseModel):
         provides: what methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising
             chain), ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a
             clone of the demonstrations, and nothing that it builds on moves).
+        distributed: whether several processes learn what one learns, see `MethodConfig.distributed`.
         images: whose pixels end the observations; the task's, see `seeing`.
         encoder: what is made of them.
     """
@@ -44,6 +46,7 @@ class PolicyConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: str
     provides: ClassVar[frozenset[str]] = frozenset()
+    distributed: ClassVar[bool] = False
     images: tuple[ImageShape, ...] = ()
     encoder: EncoderConfig = EncoderConfig()
 

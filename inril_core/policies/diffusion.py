@@ -66,6 +66,7 @@ class Config(DiffusionSettings):
     """Settings of a diffusion policy."""
 
     kind: Literal["diffusion"] = "diffusion"
+    distributed = True
     provides = frozenset({"chain"})
 
     def build(self, observation_size: int, action_size: int) -> "DiffusionPolicy":

@@ -27,6 +27,7 @@ class Config(PolicyConfig):
     """
 
     kind: Literal["gaussian"] = "gaussian"
+    distributed = True
     provides = frozenset({"density", "cloned"})
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     activation: Literal["relu", "tanh"] = "relu"

@@ -43,6 +43,7 @@ class Config(PolicyConfig):
     """
 
     kind: Literal["hetstat"] = "hetstat"
+    distributed = True
     provides = frozenset({"density", "cloned"})
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     bottleneck: int = Field(12, ge=1)

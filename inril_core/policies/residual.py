@@ -50,6 +50,7 @@ class Config(PolicyConfig):
     """
 
     kind: Literal["residual"] = "residual"
+    distributed = True
     provides = frozenset({"density", "separated"})
     base: SerializeAsAny[PolicyConfig]
     mode: Literal["residual", "average"] = "residual"

@@ -31,6 +31,7 @@ class Config(DiffusionSettings):
     """
 
     kind: Literal["selected_diffusion"] = "selected_diffusion"
+    distributed = True
     provides = frozenset({"selection"})
     candidates: int = Field(10, ge=1, le=256)
     explore_weight: float = Field(0.7, ge=0.5, le=1.0)

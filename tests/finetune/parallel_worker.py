@@ -43,10 +43,10 @@ CASES = {
 
 def numbers(learner: Learner) -> dict[str, torch.Tensor]:
     """Everything that training changes."""
-    parts = {"rl": learner._rl.state(), "combine": learner._combine.state(), "policy": learner.policy_state()}
+    parts = {"rl": learner.parts.rl.state(), "combine": learner.parts.combine.state(), "policy": learner.policy_state()}
     found = {f"{part}/{name}": tensor.clone() for part, names in parts.items() for name, tensor in names.items()}
     metrics = {f"metrics/{name}": torch.tensor(value).double() for name, value in learner.last_metrics.items()}
-    return {**found, **metrics, "generator": learner._generator.get_state().float()}
+    return {**found, **metrics, "generator": learner.parts.generator.get_state().float()}
 
 
 def learn(case: str, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:

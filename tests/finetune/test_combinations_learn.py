@@ -87,7 +87,7 @@ def test_the_point_reaches_the_origin_on_takeovers_alone(tmp_path) -> None:
     helper = {"kind": "value", "duration": 1, "critic": {"file": str(tmp_path / "critic.safetensors")}}
     success, learner = run(tmp_path / "run", "rlif", **{"rl.target_range": None, "interventions": helper})
     assert success >= 0.9
-    rewards = learner.memories.replay.first(10_000).rewards
+    rewards = learner.buffers.replay.first(10_000).rewards
     assert set(rewards.tolist()) == {0.0, -1.0}
 
 

@@ -113,17 +113,17 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
     for _ in range(5):
         learner.train_step()  # the critics' warm-up
     base = torch.cat([torch.full_like(p, n.startswith("base.")).reshape(-1) for n, p in policy.named_parameters()]) > 0
-    g_rl = learner._rl.actor_gradient(learner._batch())[0].clone()
-    g_il = learner._il.gradient(learner.memories.clones)[0].clone()
+    g_rl = learner.parts.rl.actor_gradient(learner.loop.batch())[0].clone()
+    g_il = learner.parts.il.gradient(learner.buffers.clones)[0].clone()
     assert g_rl[base].abs().max() == 0.0 and g_rl[~base].abs().max() > 0.0
     assert g_il[~base].abs().max() == 0.0 and g_il[base].abs().max() > 0.0
-    at = [learner._actor.value.clone()]
+    at = [learner.parts.actor.value.clone()]
     for _ in range(4):
         learner.train_step()
-        at.append(learner._actor.value.clone())
+        at.append(learner.parts.actor.value.clone())
     moved = [(bool((b - a)[base].any()), bool((b - a)[~base].any())) for a, b in zip(at[:-1], at[1:], strict=True)]
     assert moved == [(False, True), (True, True)] * 2
-    stored, drawn = learner.memories.replay.first(1000).observations, learner._batch()
+    stored, drawn = learner.buffers.replay.first(1000).observations, learner.loop.batch()
     assert not torch.equal(policy.refresh(stored), stored), "the base has moved since"
     for rows in (drawn.observations, drawn.next_observations):
         assert torch.equal(policy.refresh(rows), rows), "what is learned from shows the base as it is now"
@@ -295,4 +295,4 @@ def test_the_combination_does_not_change_how_fast_the_pull_to_replay_falls(tmp_p
     learner.ingest(policy_roll(learner.policy, 0))
     for _ in range(8):
         learner.train_step()
-    assert learner._rl.behaviour_weight == pytest.approx(0.92)
+    assert learner.parts.rl.behaviour_weight == pytest.approx(0.92)

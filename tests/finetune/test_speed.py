@@ -39,9 +39,9 @@ def test_flops_are_counted_and_failures_named(measured) -> None:
 def test_a_preset_that_asks_an_expert_is_measured_too(tmp_path) -> None:
     """Pins: DAgger missing from the page, because noise has nobody to ask."""
     learner = filled_learner(load_config("dagger").changed(**{"schedule.replay_capacity": 5000}), tmp_path)
-    shown = len(learner.memories.clones)
+    shown = len(learner.buffers.clones)
     refill(learner, NoiseTask(), 100)
-    assert len(learner.memories.clones) == shown + 100
+    assert len(learner.buffers.clones) == shown + 100
     learner.train_step()
     assert learner.actor_updates == 1
 

@@ -18,10 +18,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio
 from inril_core.finetune.combine.common.gradients import cosine, project_conflicting, project_orthogonal
-from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSource, StepResult
 from inril_core.networks.flat import Adam, FlatParameters
 
 Projection = Callable[[Tensor, Tensor], Tensor]
@@ -38,7 +37,7 @@ _PROJECTIONS: dict[str, Projection] = {
 }
 
 
-class Config(MethodConfig):
+class Config(CombineConfig):
     """Settings of the interleaving.
 
     Attributes:
@@ -144,9 +143,9 @@ class Config(MethodConfig):
                 "combine.surgery to 'none'"
             )
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "Interleave":
-        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
-        return Interleave(self, flat, rl_lr)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "Interleave":
+        """See `CombineConfig.build`."""
+        return Interleave(self, actor, rl_lr)
 
 
 class Interleave(Combiner):
@@ -167,11 +166,12 @@ class Interleave(Combiner):
         """m, as it is now."""
         return self._ratio.m if self.config.rl_per_il == "adaptive" else self.config.rl_per_il
 
-    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def step(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.step`."""
-        gradient, metrics = rl()
+        gradient, rl_metrics = rl()
         if self._adaptive:
             self._ratio.saw(gradient)
+        metrics = rl_metrics
         if self.config.projected == "rl":
             g_rl = gradient.clone()
             g_il, il_metrics = il()
@@ -179,11 +179,12 @@ class Interleave(Combiner):
         else:
             self._take("rl", self.adams["rl"].direction(gradient))
         self._steps += 1
-        return {**metrics, **self._insert_if_due(rl, il)} if self.config.il_unit == "grad_step" else metrics
+        inserted = self._insert_if_due(rl, il) if self.config.il_unit == "grad_step" else {}
+        return StepResult({**metrics, **inserted}, rl_metrics)
 
-    def end_update(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def end_update(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.end_update`."""
-        return self._insert_if_due(rl, il) if self.config.il_unit == "iteration" else {}
+        return StepResult(self._insert_if_due(rl, il) if self.config.il_unit == "iteration" else {})
 
     def _insert_if_due(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
         self._updates += 1

@@ -10,7 +10,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,16 +26,12 @@ from inril_core.contract import ImageShape, Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
+from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import FineTuneConfig, config_from_values
-from inril_core.finetune.learner import CHECKPOINT_NAME, Ingested, Learner
+from inril_core.finetune.contracts import OffPolicyConfig, OnPolicyConfig
+from inril_core.finetune.learner import Learner
 from inril_core.policies import Policy, policy_from_manifest
 
-# A method is listed once its losses are means over rows, or go through `distributed` where they are not.
-_SHARDED = {
-    "rl": {"rlpd", "ppo", "dppo", "idql"},
-    "il": {"bc", "dagger", "hg_dagger"},
-    "policy": {"gaussian", "hetstat", "residual", "diffusion", "selected_diffusion"},
-}
 _TRAIN, _IDLE, _STOP = -1, -2, -3
 _HEARTBEAT_S = 5.0
 
@@ -60,25 +55,23 @@ def check_distributed(config: FineTuneConfig, processes: int) -> None:
     Raises:
         ConfigError: a method that was not made for it, or a batch that cannot be cut evenly.
     """
-    kinds = {"rl": [config.rl.method], "il": [config.il.method], "policy": [config.policy.kind]}
-    base = getattr(config.policy, "base", None)
-    if base is not None:
-        kinds["policy"].append(base.kind)
-    for part, names in kinds.items():
-        for name in names:
-            if name not in _SHARDED[part]:
-                raise ConfigError(
-                    f"{part} {name!r} under torchrun: its noise or its statistics are of one process's rows, so "
-                    f"{processes} processes would not learn what one does; start one process, or use one of "
-                    f"{sorted(_SHARDED[part])}"
-                )
-    rl: Any = config.rl
-    il: Any = config.il
-    sizes = {"il.batch": il.batch}
-    if hasattr(rl, "batch"):
-        demos = round(rl.batch * rl.demo_share)
-        sizes |= {"rl.batch": rl.batch, "rl.batch * rl.demo_share": demos}
-    elif rl.rollout_steps // rl.minibatches < processes:
+    parts = [("rl", config.rl.method, config.rl.distributed), ("il", config.il.method, config.il.distributed)]
+    for policy in (config.policy, getattr(config.policy, "base", None)):
+        if policy is not None:
+            parts.append(("policy", policy.kind, policy.distributed))
+    for part, name, able in parts:
+        if not able:
+            raise ConfigError(
+                f"{part} {name!r} under torchrun: it was not made for several processes (its config does not set "
+                f"`distributed`), so {processes} of them might not learn what one does; start one process, or choose "
+                f"another {part}"
+            )
+    rl, sizes = config.rl, {}
+    if "batch" in type(config.il).model_fields:
+        sizes["il.batch"] = int(getattr(config.il, "batch"))  # noqa: B009 - a method of somebody's own may have none
+    if isinstance(rl, OffPolicyConfig):
+        sizes |= {"rl.batch": rl.batch, "rl.batch * rl.demo_share": round(rl.batch * rl.demo_share)}
+    if isinstance(rl, OnPolicyConfig) and rl.rollout_steps // rl.minibatches < processes:
         raise ConfigError(f"rl.rollout_steps / rl.minibatches: must be at least the {processes} processes")
     for name, rows in sizes.items():
         if rows % processes:
@@ -134,11 +127,8 @@ class LeadingLearner(Learner):
             self._send("demo", *_packed(demo))
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
-    def ingest(self, episode: Episode) -> Ingested:
-        """See `Learner.ingest`."""
-        if episode.purpose == "train" and not self.knows(episode.episode_id):
-            self._send("ingest", *_packed(episode))
-        return super().ingest(episode)
+    def _accepted(self, episode: Episode) -> None:
+        self._send("ingest", *_packed(episode))
 
     def train_step(self) -> dict[str, float] | None:
         """See `Learner.train_step`; after each group of updates the processes compare notes.
@@ -157,6 +147,11 @@ class LeadingLearner(Learner):
         """See `Learner.published`."""
         self._send("published", {"version": version})
         super().published(version)
+
+    def go_on_from(self, version: int) -> bool:
+        """See `Learner.go_on_from`."""
+        self._send("go_on_from", {"version": version})
+        return super().go_on_from(version)
 
     def resume(self) -> dict[str, Any]:
         """See `Learner.resume`."""
@@ -227,8 +222,8 @@ def check_agreement(learner: Learner) -> None:
     Raises:
         ProcessLost: they differ: a method drew other numbers or took another path in one process.
     """
-    digest = hashlib.sha256(learner._generator.get_state().numpy().tobytes()).digest()
-    flat = learner._actor.value.double()
+    digest = hashlib.sha256(learner.parts.generator.get_state().numpy().tobytes()).digest()
+    flat = learner.parts.actor.value.double()
     mine = torch.tensor([float(int.from_bytes(digest[:6], "big")), float(flat.sum()), float(flat.norm())]).double()
     leaders = mine.clone()
     distributed.together(lambda: torch_distributed.broadcast(leaders, 0))
@@ -258,10 +253,11 @@ def _follower(begun: dict[str, Any], demos: Sequence[Episode], folder: Path) -> 
 
 def _repeat(learner: Learner, name: str, message: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if name == "ingest":
-        with suppress(ConfigError):  # the leader was refused the same, and says so
-            learner.ingest(_unpacked(message, tensors))
+        learner.ingest(_unpacked(message, tensors))
     elif name == "published":
         learner.published(message["version"])
+    elif name == "go_on_from":
+        learner.go_on_from(message["version"])
     elif name == "resume":
         write_atomically(learner.run_dir / CHECKPOINT_NAME, tensors["checkpoint"].numpy().tobytes())
         learner.resume()

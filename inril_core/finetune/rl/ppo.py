@@ -13,42 +13,35 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inril_core import distributed
+from inril_core.finetune.contracts import Gradient, OnPolicyConfig, OnPolicyRl, RewardModel
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages
-from inril_core.finetune.methods import MethodConfig
 from inril_core.networks.encoder import ImageEncoder
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy, SquashedGaussian
 from inril_core.policies.squashed import log_density
 
 
-class OnPolicyConfig(MethodConfig):
+class SurrogateConfig(OnPolicyConfig):
     """Settings of what PPO and DPPO share.
 
     Attributes:
-        rollout_steps: environment steps per iteration; the episode that reaches it is used whole.
-        epochs, minibatches: passes over a rollout, and pieces of each pass.
+        epochs: passes over a rollout.
         kl_stop: mean KL estimate at which the rest of the iteration is skipped.
-        gae_lambda, gamma: see `generalised_advantages`; per decision.
-        critic_warmup_iterations: first iterations that train the critic alone.
+        gae_lambda: see `generalised_advantages`; per decision.
         grad_clip: largest norm of a gradient.
     """
 
-    provides = frozenset({"actor_gradient"})
-    collection: ClassVar[str] = "on_policy"
-    rollout_steps: int = Field(1000, ge=2)
+    distributed = True
     epochs: int = Field(10, ge=1)
-    minibatches: int = Field(4, ge=1)
     kl_stop: float | None = Field(0.1, gt=0.0)
-    gamma: float = Field(0.97, gt=0.0, lt=1.0)
     gae_lambda: float = Field(0.95, ge=0.0, le=1.0)
     actor_lr: float = Field(3e-4, gt=0.0)
     critic_lr: float = Field(1e-3, gt=0.0)
     hidden: tuple[int, ...] = (128, 128)
-    critic_warmup_iterations: int = Field(1, ge=0)
     grad_clip: float = Field(1.0, gt=0.0)
 
 
-class Config(OnPolicyConfig):
+class Config(SurrogateConfig):
     """Settings of PPO.
 
     Attributes:
@@ -61,9 +54,12 @@ class Config(OnPolicyConfig):
     clip: float = Field(0.2, gt=0.0, lt=1.0)
     entropy_weight: float = Field(0.0, ge=0.0)
 
-    def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Ppo":
-        """The algorithm on ``policy``, whose parameters are ``flat``."""
-        return Ppo(self, policy, flat, generator)
+    def build(
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+    ) -> "Ppo":
+        """See `RlConfig.build`."""
+        assert isinstance(policy, SquashedGaussian)  # required, see `requires`
+        return Ppo(self, policy, actor, generator)
 
 
 class Rows:
@@ -104,14 +100,13 @@ def value_network(
     return nn.Sequential(*layers[:-1])
 
 
-class OnPolicy:
+class ClippedSurrogate(OnPolicyRl):
     """Critic, minibatches and state of an on-policy method; a subclass gives rows and the actor's gradient."""
 
-    temperature = 0.0
     table: ClassVar[type]  # of a rollout; its attributes are tensors, and the names of its arguments
 
     def __init__(
-        self, config: OnPolicyConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator
+        self, config: SurrogateConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self._settings, self._actor, self._generator = config, flat, generator
         image_encoder = policy.new_image_encoder(generator)
@@ -176,9 +171,6 @@ class OnPolicy:
             self.stopped = True
         return loss, {"rl_loss": loss.item(), "kl": kl, "clipped": clipped_share}
 
-    def actor_stepped(self, entropy: float) -> None:
-        """Nothing follows the actor's step."""
-
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors; in the middle of an iteration its rollout, too."""
         state = {"critic": self._critic.value, **{f"adam.{k}": v for k, v in self._adam.state().items()}}
@@ -200,7 +192,7 @@ class OnPolicy:
             self._order, self.stopped = list(state["order"].split(sizes)) if sizes else [], bool(stopped)
 
 
-class Ppo(OnPolicy):
+class Ppo(ClippedSurrogate):
     """Critic, advantages and the clipped surrogate; the actor's step is left to the combination."""
 
     table = Rows
@@ -241,7 +233,7 @@ class Ppo(OnPolicy):
         """One step on the squared error to the returns."""
         return self._critic_step(batch.inputs, batch.returns, batch.share)
 
-    def actor_gradient(self, batch: Rows) -> tuple[Tensor, dict[str, float]]:
+    def actor_gradient(self, batch: Rows) -> Gradient:
         """Gradient ``[P]`` of the clipped surrogate (PPO eq. 7), negated.
 
         The buffer is reused by the next gradient of the same policy.
@@ -255,7 +247,7 @@ class Ppo(OnPolicy):
             loss = loss - c.entropy_weight * entropy * batch.share
             metrics["rl_loss"] = loss.item()
         metrics["entropy"] = entropy.item() * batch.share
-        return clipped_norm(self._actor.gradient(loss), c.grad_clip), metrics
+        return Gradient(clipped_norm(self._actor.gradient(loss), c.grad_clip), metrics)
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip: float | Tensor) -> Tensor:

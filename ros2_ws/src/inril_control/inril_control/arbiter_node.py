@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from inril_common.convert import array_to_pose, ns_to_stamp, pose_to_array, stamp_to_ns
+from inril_common.diagnostics import Health, control_health
 from inril_common.node import InrilNode, run_node
-from inril_common.qos import EVENT, LATCHED, TICK
+from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
     ExecutedAction,
@@ -22,8 +23,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 
 from inril_core.safety.arbiter import Arbiter
+from inril_core.safety.faults import Blocks, Fault
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
 
+TICK_TOPICS = ("observation", "policy_action", "teleop_action", "executed_action", "target")
 TIMER_S = 0.02
 STATUS_PERIOD_NS = 100_000_000
 
@@ -49,14 +52,17 @@ class ArbiterNode(InrilNode):
         self._executed = self.create_publisher(ExecutedAction, "executed_action", TICK)
         self._target = self.create_publisher(Target, "target", TICK)
         self._status = self.create_publisher(ArbiterStatus, "arbiter_status", LATCHED)
-        self._observations = self.link("observation", self._config.observation_timeout_ns * 1e-9)
+        self.diagnose("control", self._health)
+        self._observations = self.link(
+            "observation", self._config.observation_timeout_ns * 1e-9, lambda: not self._arbiter.in_episode
+        )
         self.create_subscription(Observation, "observation", self._on_observation, TICK)
         self.create_subscription(TeleopAction, "teleop_action", self._on_teleop_action, TICK)
         if self._config.expects_policy:
             self.create_subscription(PolicyAction, "policy_action", self._on_policy_action, TICK)
             self.create_subscription(PolicyStatus, "policy_status", self._on_policy_status, LATCHED)
         if not self._config.lockstep:
-            self.create_subscription(RobotState, "robot_state", self._on_robot_state, TICK)
+            self.create_subscription(RobotState, "robot_state", self._on_robot_state, SENSOR)
         if self._config.expects_recorder:
             self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         if self._config.expects_session:
@@ -160,6 +166,8 @@ class ArbiterNode(InrilNode):
             response.success, response.message = self._arbiter.disarm()
         elif not self.active:
             response.success, response.message = False, "arbiter_node is not active; see `inril status`"
+        elif unfit := self.diagnostics.incompatible(TICK_TOPICS):
+            response.success, response.message = False, f"not armed: {Fault.INCOMPATIBLE_QOS}: {unfit}"
         else:
             response.success, response.message = self._arbiter.arm(request.operator_name, self.ros_ns(), self.mono_ns())
         self.get_logger().info(f"{request.operator_name!r}: {response.message}")
@@ -205,6 +213,15 @@ class ArbiterNode(InrilNode):
         arbiter = self._arbiter
         if (arbiter.armed, arbiter.in_control, arbiter.faults.count) != self._shown:
             self._publish_status()
+
+    def _health(self) -> Health:
+        arbiter = self._arbiter
+        return control_health(arbiter.armed, arbiter.in_control.name.lower(), arbiter.faults.named())
+
+    def on_incompatible_qos(self, topic: str, text: str) -> None:
+        """Part of a tick is not heard: nothing moves until it is set right and a person arms."""
+        if topic in TICK_TOPICS:
+            self._arbiter.faults.latch(Fault.INCOMPATIBLE_QOS, text, Blocks.MOTION)
 
     def _publish_status(self) -> None:
         arbiter = self._arbiter

@@ -24,11 +24,12 @@ from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
 from inril_core.finetune import DEFAULT_PRESET
+from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
-from inril_core.finetune.learner import CHECKPOINT_NAME, Learner
+from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.versions import VersionCounter
 from inril_core.networks.compute import use_one_thread
@@ -36,7 +37,7 @@ from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import load_or_create_key
-from inril_core.weights.pack import pack
+from inril_core.weights.signed_pack import pack
 from inril_learner.episode_pull import EpisodePull
 
 SLICE_S = 0.04  # longest training between two looks at the graph
@@ -170,7 +171,7 @@ class LearnerNode(InrilPlainNode):
         schedule = self._learner.config.schedule
         if trained and self._learner.updates > schedule.critic_warmup_updates and self._learner.waits_for_reward:
             self.get_logger().warning(
-                f"the policy is not trained yet: {self._learner.rewarded_steps} steps with a reward were seen, "
+                f"the policy is not trained yet: {self._learner.informative_steps} steps with a reward were seen, "
                 f"schedule.rewards_before_actor = {schedule.rewards_before_actor}; help it succeed, explore less "
                 "(policy.log_std_init), or show the critics demonstrations (rl.demo_share)",
                 throttle_duration_sec=30.0,

@@ -9,8 +9,8 @@ from rclpy.serialization import serialize_message
 
 from inril_core.data import read_episode
 from inril_core.data.container import read_recording
+from inril_core.data.episode_router import WAITING_MESSAGES, EpisodeRouter, RouterSettings
 from inril_core.data.reader import load_file
-from inril_core.data.recorder import WAITING_MESSAGES, EpisodeRecorder, RecorderSettings
 from tests.data.synthetic import Synthetic, schemas
 
 SECOND = 1_000_000_000
@@ -19,10 +19,10 @@ LONG = 10**6 * SECOND
 
 def recorder(folder, known=lambda episode_id: False, **settings):
     """A recorder that describes every episode alike."""
-    return EpisodeRecorder(
+    return EpisodeRouter(
         folder,
         schemas(),
-        RecorderSettings(min_free_bytes=0, **settings),
+        RouterSettings(min_free_bytes=0, **settings),
         lambda event, purpose: Synthetic(purpose=purpose).metadata(),
         known=known,
     )
