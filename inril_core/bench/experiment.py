@@ -31,7 +31,7 @@ class TaskSettings(Settings):
 
     Attributes:
         demo_file: robomimic HDF5 file that a robosuite task's demonstrations are drawn from, instead of the scripted
-            demonstrator's; its content, not its path, belongs to the settings of a run.
+            expert's; its content, not its path, belongs to the settings of a run.
         unlabelled_demos_succeed: see `read_robomimic`.
     """
 

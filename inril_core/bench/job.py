@@ -23,7 +23,7 @@ class Job:
 
     Attributes:
         config: a whole `FineTuneConfig` as JSON values.
-        demo_file, demo_sha256: recorded demonstrations, and their content; None: the demonstrator's.
+        demo_file, demo_sha256: recorded demonstrations, and their content; None: the expert's.
         task_digest: see `task_digest`; None: the task cannot be made here, so whatever was run under its name counts.
 
     For the rest see `inril_core.bench.experiment.Experiment`.

@@ -63,13 +63,13 @@ def start_digest(job: Job, config: FineTuneConfig, task: Meter) -> str:
 
 
 def demonstrations(job: Job, task: Meter) -> list[Episode]:
-    """Those of a job's seed: shown by the task's demonstrator, or drawn from the job's file, each at most once.
+    """Those of a job's seed: shown by the task's expert, or drawn from the job's file, each at most once.
 
     Raises:
         ConfigError: nobody can demonstrate the task; the file cannot be read, or holds too few.
     """
     if job.demo_file is None:
-        return collect_demos(task, task.demonstrator(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
+        return collect_demos(task, task.expert(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
     from inril_core.tasks.robomimic import read_robomimic
 
     name = job.task.removeprefix("robosuite:")

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from inril_core.contract import SimpleInterface
 from inril_core.data.episode import SOURCE_HUMAN, Episode, InvalidEpisode
 from inril_core.data.outliers import find_outliers
 from inril_core.errors import ConfigError
-from inril_core.tasks.base import SimpleInterface
-from inril_core.tasks.gymnasium_task import RANGE_LIMIT
+from inril_core.tasks.families.gym import RANGE_LIMIT
+from inril_core.tasks.families.robosuite import CONTROL_RATE_HZ, SPECS, interface, observation_keys, relative_pose
 from inril_core.tasks.robomimic_environment import Recorded, check_environment
-from inril_core.tasks.robosuite_task import CONTROL_RATE_HZ, SPECS, interface, observation_keys, relative_pose
 
 PERIOD_NS = round(1e9 / CONTROL_RATE_HZ)
 _WIDTHS = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": 2}

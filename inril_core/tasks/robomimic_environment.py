@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from inril_core.errors import ConfigError
-from inril_core.tasks.robosuite_task import CONTROL_RATE_HZ, SPECS
+from inril_core.tasks.families.robosuite import CONTROL_RATE_HZ, SPECS
 
 _ROBOSUITE_TYPE = 1
 _MOST = [0.05] * 3 + [0.5] * 3

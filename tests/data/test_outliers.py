@@ -11,7 +11,7 @@ from inril_core.contract import load_contract
 from inril_core.data.outliers import find_outliers, observation_names
 from inril_core.finetune.local import collect_demos
 from inril_core.session.plan import episode_seed
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 
 CONTRACT = load_contract("insert_leg")
 NAMES = observation_names(CONTRACT)
@@ -20,7 +20,7 @@ NAMES = observation_names(CONTRACT)
 @pytest.fixture(scope="module")
 def demos():
     task = CellEnv(CONTRACT)
-    return collect_demos(task, task.demonstrator(), [episode_seed("demo", i, 0) for i in range(12)])
+    return collect_demos(task, task.expert(), [episode_seed("demo", i, 0) for i in range(12)])
 
 
 def spoiled(demo, step, fields, value, array="observations"):

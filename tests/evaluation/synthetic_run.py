@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inril_core.experts.insert_leg import ScriptedExpert
 from inril_msgs.msg import EpisodeEvent, Observation
 
 from inril_core.data.finalise import finalise
 from inril_core.data.index import EpisodeIndex
-from inril_core.experts.insert_leg import ScriptedExpert
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 from inril_core.weights.log import LOG_NAME, ActingLine, OfferLine
 from tests.data.synthetic import CONTRACT, Synthetic, fill
 

@@ -57,6 +57,6 @@ def test_a_task_that_goes_on_after_success_has_no_reward_of_its_end(tmp_path, re
     task = DotTask()
     task.success_ends = False
     config = dot_config("rl_only", rewards={"method": rewards})
-    demos = collect_demos(task, task.demonstrator(), range(2))
+    demos = collect_demos(task, task.expert(), range(2))
     with pytest.raises(ConfigError, match="goes on after success"):
         fine_tune(config, task, new_policy(config, task.interface, demos), demos, tmp_path, 0)

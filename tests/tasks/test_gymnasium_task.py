@@ -9,7 +9,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.local import run_episode
 from inril_core.policies import Decision
 from inril_core.tasks import make_task, task_names
-from inril_core.tasks.gymnasium_task import GymnasiumTask, make
+from inril_core.tasks.families.gym import GymnasiumTask, make
 from tests.tasks.conftest import LENGTH_STEPS, LINE
 
 pytest.importorskip("gymnasium", reason="needs the extra `gym`")

@@ -13,9 +13,9 @@ from inril_core.bench.experiment import Experiment
 from inril_core.bench.job import line_digest
 from inril_core.bench.start import demonstrations
 from inril_core.errors import ConfigError
+from inril_core.tasks.families.robosuite import interface, relative_pose
 from inril_core.tasks.robomimic import read_robomimic
 from inril_core.tasks.robomimic_environment import check_environment
-from inril_core.tasks.robosuite_task import interface, relative_pose
 from inril_core.transforms import quat_normalise
 from tests.strategies import JSON
 

@@ -1,6 +1,6 @@
-"""How fast tasks are on this machine, and how well their demonstrators do, as a table.
+"""How fast tasks are on this machine, and how well their experts do, as a table.
 
-python -m inril_core.tasks.benchmark TASK ... [--episodes N] [--steps N] [--tier medium] [--noise STD] [--json PATH]
+python -m inril_core.bench.task_speed TASK ... [--episodes N] [--steps N] [--tier medium] [--noise STD] [--json PATH]
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import numpy as np
 
 from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.intervals import success_rate
+from inril_core.experts import Expert, ExpertConfig, make_expert
+from inril_core.experts.trained import expert_path
 from inril_core.tasks import make_task
-from inril_core.tasks.base import Demonstrator, Task
-from inril_core.tasks.gymnasium_task import GymnasiumTask
-from inril_core.tasks.robosuite_task import RobosuiteTask
+from inril_core.tasks.base import Task
+from inril_core.tasks.families.gym import GymnasiumTask
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one task. steps_per_s: of CPU time, resets included, uniform random actions. Others: of the demonstrator."""
+    """Of one task; all but the speed are of its expert."""
 
     task: str
     steps_per_s: float
+    """Of CPU time, resets included, with uniform random actions."""
     episodes: int
     successes: int
     rate_low: float
@@ -52,14 +54,14 @@ def steps_per_s(task: Task, steps: int) -> float:
     return steps / (time.process_time() - start_s)
 
 
-def run_demonstrator(task: Task, demonstrator: Demonstrator, seeds: range) -> list[tuple[bool, float, int]]:
+def run_expert(task: Task, expert: Expert, seeds: range) -> list[tuple[bool, float, int]]:
     """(success, return, steps) of one episode per seed, from evaluation starts."""
     results = []
     for seed in seeds:
         observation, total, steps, outcome = task.reset(seed, "eval"), 0.0, 0, None
-        demonstrator.reset(seed)
+        expert.reset(seed)
         while outcome is None or not (outcome.terminated or outcome.truncated):
-            observation, outcome = task.step(demonstrator.act(observation))
+            observation, outcome = task.step(expert.act(observation))
             total, steps = total + outcome.reward, steps + 1
         results.append((outcome.success, total, steps))
     return results
@@ -69,17 +71,13 @@ def measure(name: str, steps: int, episodes: int, first_seed: int, tier: str, no
     """All figures of one task.
 
     Raises:
-        ConfigError: no such task, or it has no demonstrator.
+        ConfigError: no such task, or it has no expert.
     """
     task = make_task(name)
-    if isinstance(task, GymnasiumTask):
-        demonstrator: Demonstrator = task.demonstrator(tier, noise)
-    elif isinstance(task, RobosuiteTask):
-        demonstrator = task.demonstrator(noise)
-    else:
-        demonstrator = task.demonstrator()
+    policy = str(expert_path(task.name, tier)) if isinstance(task, GymnasiumTask) else None
+    expert = make_expert(ExpertConfig(policy=policy, noise=noise), task)
     speed = steps_per_s(task, steps)
-    results = run_demonstrator(task, demonstrator, range(first_seed, first_seed + episodes))
+    results = run_expert(task, expert, range(first_seed, first_seed + episodes))
     task.close()
     wins, returns = sum(result[0] for result in results), [result[1] for result in results]
     rate = success_rate(wins, episodes)
@@ -91,13 +89,13 @@ def measure(name: str, steps: int, episodes: int, first_seed: int, tier: str, no
 
 def main() -> int:
     """Entry point. Exit code 1 where an argument is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m inril_core.tasks.benchmark", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m inril_core.bench.task_speed", description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="+", metavar="TASK")
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=1000, help="to time")
     parser.add_argument("--tier", default="expert", help="of the expert of a gym task")
-    parser.add_argument("--noise", type=float, default=0.0, help="of the demonstrator's actions")
+    parser.add_argument("--noise", type=float, default=0.0, help="on each component of the expert's actions")
     parser.add_argument("--json", type=Path, help="append one line per task")
     options = parser.parse_args()
     print("| task | steps/s | successes | 95 % interval | return | median steps |\n|---|---|---|---|---|---|")

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from inril_core.contract import SimpleInterface
 from inril_core.errors import ConfigError
 from inril_core.experts.robosuite import SCRIPTS, ScriptedPicker
-from inril_core.tasks.base import Demonstrator, Outcome, SimpleInterface
-from inril_core.tasks.gymnasium_task import PURPOSES, RANGE_LIMIT
+from inril_core.tasks.base import TaskStep
+from inril_core.tasks.families.gym import RANGE_LIMIT
 from inril_core.transforms import quat_conjugate, quat_multiply, quat_rotate
+from inril_core.vocabulary import Purpose
 
 CONTROL_RATE_HZ = 20.0
 Part = Callable[[dict[str, Any]], list[np.ndarray]]
@@ -149,15 +151,13 @@ class RobosuiteTask:
         Raises:
             ValueError: unknown purpose or negative seed.
         """
-        if purpose not in PURPOSES:
-            raise ValueError(f"purpose = {purpose!r}: must be one of {PURPOSES}")
-        start = np.random.default_rng((seed, PURPOSES.index(purpose)))
+        start = np.random.default_rng((seed, Purpose.of(purpose) - Purpose.DEMO))
         # its samplers and robots all hold this one generator
         self._env.rng.bit_generator.state = start.bit_generator.state
         self._ended, self._steps = False, 0
         return self._observe(self._env.reset())
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         """See `Task`."""
         wanted = np.asarray(action, np.float64)
         if wanted.shape != (self._interface.action_size,) or not np.isfinite(wanted).all():
@@ -172,24 +172,21 @@ class RobosuiteTask:
         truncated = not success and self._steps >= self._spec.length_steps
         self._ended = success or truncated
         reason = "success" if success else "episode_length" if truncated else ""
-        outcome = Outcome(executed.astype(np.float32), limits, success, success, truncated, reason, float(reward))
+        outcome = TaskStep(executed.astype(np.float32), limits, success, success, truncated, reason, float(reward))
         return self._observe(self._env._get_observations(force_update=True)), outcome
 
-    def demonstrator(self, noise: float = 0.0) -> Demonstrator:
+    def expert(self) -> ScriptedPicker:
         """The scripted picker of Lift, Can or Square.
 
-        Args:
-            noise: standard deviation added to each action component but the gripper's.
-
         Raises:
-            ConfigError: Transport has none, or the noise is out of range.
+            ConfigError: Transport has none.
         """
         if self.name not in SCRIPTS:
             raise ConfigError(
-                f"robosuite:{self.name} has no scripted demonstrator; give demonstrations of people: a robomimic "
-                "low-dim HDF5 file, read by inril_core.tasks.robomimic"
+                f"robosuite:{self.name} has no scripted expert; give demonstrations of people: a robomimic low-dim "
+                "HDF5 file, read by inril_core.tasks.robomimic"
             )
-        return ScriptedPicker(SCRIPTS[self.name], noise)
+        return ScriptedPicker(SCRIPTS[self.name])
 
     def close(self) -> None:
         """Close the environment."""

@@ -1,4 +1,4 @@
-"""A scripted demonstrator for one_leg: grasp, raise, insert, regrasp from above, screw."""
+"""The scripted expert of one_leg: grasp, raise, insert, regrasp from above, screw."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inril_core.contract import AssemblySim, Contract
+from inril_core.contract import Contract
+from inril_core.contract.definitions.one_leg import Sim
+from inril_core.contract.square_table import HOLE_RADIUS_M, LEG_GRASP_M, LEG_TIP_M
 from inril_core.errors import ConfigError
-from inril_core.experts.insert_leg import DialledExpert
-from inril_core.sim.square_table import GRASP_IN_LEG_M, HOLE_RADIUS_M, TIP_IN_LEG_M
+from inril_core.experts.scripted.base import ScriptedExpert
 
 LEAN_RAD = math.radians(55)  # of the tool when it grasps the lying leg; 35 deg the other way once the leg stands
 GAIN = 0.6  # share of the error asked for per step
@@ -60,7 +61,7 @@ class _View:
     @property
     def grasp(self) -> np.ndarray:
         """Where the tool shall hold the leg."""
-        return self.leg + self.leg_rotation @ GRASP_IN_LEG_M
+        return self.leg + self.leg_rotation @ LEG_GRASP_M
 
     @property
     def held(self) -> bool:
@@ -85,10 +86,10 @@ class _View:
         return yaw_rad + 2 * math.pi if yaw_rad < -2.0 else yaw_rad
 
 
-class OneLegExpert(DialledExpert):
+class OneLegExpert(ScriptedExpert):
     """Each action follows from the observation alone, so it can take over in any state.
 
-    Dials and errors: as `DialledExpert`.
+    Dials and errors: as `ScriptedExpert`.
     """
 
     looks_at = (
@@ -112,8 +113,8 @@ class OneLegExpert(DialledExpert):
         seed: int = 0,
     ) -> None:
         super().__init__(contract, noise, bias, hesitation, seed)
-        if not isinstance(contract.sim, AssemblySim):
-            raise ConfigError("this scripted expert knows one_leg; make_expert finds the one of a contract")
+        if not isinstance(contract.sim, Sim):
+            raise ConfigError("sim: this expert knows one_leg; scripted_expert finds the one of a contract")
         self._thread_m = contract.sim.thread_depth_m
 
     def _wanted(self, observation: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ class OneLegExpert(DialledExpert):
         leg_rotation = tool_rotation @ _rotation(seen["leg_in_tool_rot6d"])
         leg = tool + tool_rotation @ seen["leg_in_tool_m"]
         hole_heading_rad = math.atan2(*seen["hole_heading_sin_cos"])
-        hole = leg + leg_rotation @ TIP_IN_LEG_M - _about_z(hole_heading_rad) @ seen["tip_in_hole_m"]
+        hole = leg + leg_rotation @ LEG_TIP_M - _about_z(hole_heading_rad) @ seen["tip_in_hole_m"]
         tip_in_hole = seen["tip_in_hole_m"].copy()
         tip_in_hole[:2] -= self._offset_m
         return _View(
@@ -159,7 +160,7 @@ class OneLegExpert(DialledExpert):
         heading_rad = self._heading(view)
         turn = _rotvec(_about_z(view.hole_heading_rad + heading_rad) @ view.leg_rotation.T)
         tilt_rad = math.acos(max(-1.0, min(1.0, float(up[2]))))
-        arm = view.leg + view.leg_rotation @ TIP_IN_LEG_M - view.tool
+        arm = view.leg + view.leg_rotation @ LEG_TIP_M - view.tool
         if view.leg[2] < LIFT_M and tilt_rad > 0.5:
             return _wish(np.array([0.0, 0.0, 0.03]), np.zeros(3), CLOSE)
         high = CARRY_M if lateral_m > 0.02 or tilt_rad > 0.2 else HOVER_M
@@ -207,7 +208,7 @@ class OneLegExpert(DialledExpert):
             return _wish(np.zeros(3), np.zeros(3), OPEN)
         level = np.cross(view.up, [0.0, 0.0, 1.0])
         turn = GAIN * np.array([level[0], level[1], turn_rad])
-        arm = view.leg + view.leg_rotation @ TIP_IN_LEG_M - view.tool
+        arm = view.leg + view.leg_rotation @ LEG_TIP_M - view.tool
         sink_m = -PRESS_M if ready else -SHALLOW_M - view.tip_in_hole[2]
         if ready and not on_thread:
             turn[2] = 0.0
@@ -291,3 +292,6 @@ def _rotvec(rotation: np.ndarray) -> np.ndarray:
     axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
     sine, cosine = 0.5 * float(np.linalg.norm(axis)), 0.5 * (float(np.trace(rotation)) - 1.0)
     return axis * (0.5 * math.atan2(sine, cosine) / max(sine, 1e-9))
+
+
+EXPERT = OneLegExpert

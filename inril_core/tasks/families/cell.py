@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from inril_core.contract import Contract, load_contract
-from inril_core.contract.load import packaged_tasks
 from inril_core.control.observation import StateVector, observation_vector, prepare_image
-from inril_core.experts.scripted import demonstrator
+from inril_core.experts.base import Expert
+from inril_core.experts.scripted.base import ScriptedExpert, scripted_expert
+from inril_core.outcome import CellReport, judge
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
-from inril_core.tasks.base import Demonstrator, Outcome
+from inril_core.tasks.base import TaskStep
 
 
 class CellEnv:
@@ -40,17 +43,12 @@ class CellEnv:
         """Of the contract."""
         return self.contract.episode_length_steps
 
-    def demonstrator(self) -> Demonstrator:
+    def expert(self) -> Expert:
         """The scripted expert, at its best but for the noise that it demonstrates with.
 
         It knows the parts' poses also where a policy has only pictures.
         """
-        if not self.contract.image_shapes:
-            return demonstrator(self.contract)
-        packaged, task = map(load_contract, packaged_tasks()), self.contract.task
-        seeing = next(contract for contract in packaged if contract.task == task and not contract.image_shapes)
-        known = {"observation": seeing.model_dump()["observation"], "images": ()}
-        return _Onlooker(self, Contract.model_validate({**self.contract.model_dump(), **known}))
+        return _Onlooker(self) if self.contract.image_shapes else scripted_expert(self.contract)
 
     @property
     def state(self) -> CellState:
@@ -65,7 +63,7 @@ class CellEnv:
         self._ended = False
         return self._vector(state)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         """Execute one action (A, contract units): the next observation float32[D] and what came of it.
 
         Raises:
@@ -76,14 +74,14 @@ class CellEnv:
         limited = self._limiter.apply(np.asarray(action, np.float64), self.cell.state.tool_pose)
         pose = np.array(limited.target_pose)
         state = self.cell.step(pose[:3], pose[3:], self._limiter.gripper_width_m)
-        terminated = state.success or state.failed
-        truncated = not terminated and state.step >= self.contract.episode_length_steps
-        self._ended = terminated or truncated
-        reason = state.reason if terminated else ("episode_length" if truncated else "")
+        report = CellReport(state.success, state.failed, state.reason)
+        outcome = judge(state.step, self.contract.episode_length_steps, report)
+        self._ended = outcome.ended
+        reason = outcome.source if outcome.truncated else outcome.reason
         executed = np.asarray(limited.executed, np.float32)
-        reward = 1.0 if state.success else 0.0
-        return self._vector(state), Outcome(
-            executed, limited.limits, state.success, terminated, truncated, reason, reward
+        reward = 1.0 if outcome.success else 0.0
+        return self._vector(state), TaskStep(
+            executed, limited.limits, outcome.success, outcome.terminated, outcome.truncated, reason, reward
         )
 
     def close(self) -> None:
@@ -91,7 +89,7 @@ class CellEnv:
         self.cell.close()
 
     def _vector(self, state: CellState) -> np.ndarray:
-        vector = self._observe(state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
+        vector = self._observe(*_measured(state))
         images = {}
         for field in self.contract.images:
             if field.required:
@@ -102,16 +100,43 @@ class CellEnv:
 
 
 class _Onlooker:
-    """The scripted expert of a ``contract`` with the parts' poses, in a cell whose policy does not get them."""
+    """The scripted expert in a cell whose policy sees pictures: it looks at the parts' poses instead."""
 
-    def __init__(self, env: CellEnv, contract: Contract) -> None:
-        self._env, self._expert, self._observe = env, demonstrator(contract), StateVector(contract)
+    def __init__(self, env: CellEnv) -> None:
+        self._env = env
+        self._expert: ScriptedExpert | None = None
 
     def reset(self, seed: int) -> None:
-        """See `Demonstrator.reset`."""
+        """See `Expert.reset`."""
+        if self._expert is None:
+            self._expert, self._observe = self._looking()
         self._expert.reset(seed)
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """See `Demonstrator.act`; looks at the cell instead."""
-        state = self._env.state
-        return self._expert.act(self._observe(state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts))
+        """See `Expert.act`."""
+        if self._expert is None:
+            raise ValueError("the expert was asked before the first reset")
+        return self._expert.act(self._observe(*_measured(self._env.state)))
+
+    def _looking(self) -> tuple[ScriptedExpert, StateVector]:
+        """The expert, and what builds for it all fields that the task's features give."""
+        contract = self._env.contract
+        values = contract.task_definition.features(*_measured(self._env.state))
+        fields = [
+            {"name": name, "shape": (int(np.size(value)),), "unit": "", "frame": ""} for name, value in values.items()
+        ]
+        seen = Contract.model_validate({**contract.model_dump(), "observation": fields, "images": ()})
+        return scripted_expert(seen), StateVector(seen)
+
+
+def _measured(state: CellState) -> tuple[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]]:
+    return state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts
+
+
+def make(rest: str) -> CellEnv:
+    """The task ``cell:NAME`` of a packaged contract or a contract's file, from what follows ``cell:``.
+
+    Raises:
+        ConfigError: see `CellEnv`; or there is no such contract.
+    """
+    return CellEnv(load_contract(rest))

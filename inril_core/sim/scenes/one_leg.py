@@ -14,20 +14,21 @@ which furniture-bench's own code computes. Unlike it:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 
-from inril_core.contract.schema import AssemblyRule, AssemblySim
+from inril_core.contract import Contract
+from inril_core.contract.definitions.one_leg import Sim, Success
+from inril_core.contract.square_table import HOLE_RADIUS_M
 from inril_core.errors import ConfigError
+from inril_core.outcome import CellReport
 from inril_core.sim.assembly import AssemblyReward
 from inril_core.sim.kinematics import ArmKinematics
-from inril_core.sim.scene import Verdict
 from inril_core.sim.square_table import (
     BLOCK_HALF_M,
+    GRASP_WIDTH_M,
     HOLE_OFFSET_M,
-    HOLE_RADIUS_M,
     TIP_IN_LEG_M,
     TOP_SIZE_M,
     add_drawn_rims,
@@ -35,9 +36,6 @@ from inril_core.sim.square_table import (
     table_spec,
 )
 from inril_core.transforms import quat_conjugate, quat_from_rotvec, quat_multiply, quat_rotate
-
-if TYPE_CHECKING:
-    from inril_core.contract import Contract
 
 # Places of furniture-bench's square_table and its leg 4 (config.py, reset_pos and reset_ori), from the base tag's
 # frame into the robot's; the bench is at z 0.
@@ -70,12 +68,14 @@ class OneLeg:
         ConfigError: the contract's `sim` or `success` is another task's, or furniture-bench is not installed.
     """
 
+    cameras = (*_CAMERAS, "wrist")
     rest_rad = np.array([0.0, 0.15, 0.0, -2.25, 0.0, 2.40, 0.785])
     finger_speed_mps = 0.05  # the Panda hand's
+    grasp_width_m = GRASP_WIDTH_M
     settle_steps = 25
 
     def __init__(self, contract: Contract, timestep_s: float) -> None:
-        if not isinstance(contract.sim, AssemblySim) or not isinstance(contract.success, AssemblyRule):
+        if not isinstance(contract.sim, Sim) or not isinstance(contract.success, Success):
             raise ConfigError("sim, success: one_leg needs thread_depth_m, thread_lead_m, layout and assembled_by")
         self._sim = contract.sim
         self._reward = AssemblyReward()
@@ -132,14 +132,14 @@ class OneLeg:
         """`leg`, and `hole`: where furniture-bench puts this leg, turned as the assembled leg is."""
         return {"leg": self._pose(data), "hole": self._hole.copy()}
 
-    def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> Verdict:
+    def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> CellReport:
         """What furniture-bench says; it is asked only where the leg is near a seated place."""
         leg = parts["leg"]
         if any(not low <= value <= high for value, (low, high) in zip(leg[:3], LEG_BOUNDS_M, strict=True)):
-            return False, True, "leg_lost"
+            return CellReport(False, True, "leg_lost")
         middle = np.array([*self._top[:2], 0.5 * TOP_SIZE_M[2], *self._top[3:]])
         success = self._is_near(leg, middle) and self._reward(middle, leg) == 1
-        return success, False, "leg_assembled" if success else ""
+        return CellReport(success, False, "leg_assembled" if success else "")
 
     def _is_near(self, leg: np.ndarray, middle: np.ndarray) -> bool:
         x, y, z = quat_rotate(quat_conjugate(middle[3:].tolist()), (leg[:3] - middle[:3]).tolist())
@@ -206,3 +206,6 @@ def _apart(leg_m: np.ndarray, leg_yaw_rad: float, top_m: np.ndarray, top_yaw_rad
 def _box_half(x_m: float, y_m: float, yaw_rad: float) -> np.ndarray:
     c, s = abs(math.cos(yaw_rad)), abs(math.sin(yaw_rad))
     return 0.5 * np.array([x_m * c + y_m * s, x_m * s + y_m * c])
+
+
+SCENE = OneLeg

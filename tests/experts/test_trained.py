@@ -5,7 +5,7 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.experts.train import ROWS, STREAMS, Moments, Streams, _pieces, _without_out, score, train, write
-from inril_core.experts.trained import TIERS, PolicyDemonstrator, expert_path
+from inril_core.experts.trained import TIERS, expert_path, trained_expert
 from inril_core.networks.compute import use_one_thread
 from inril_core.policies import GaussianPolicy, load_policy, save_policy
 from inril_core.tasks import make_task
@@ -32,7 +32,7 @@ def test_the_packaged_experts_say_what_they_are_and_where_they_are_from():
 def test_an_expert_does_what_its_file_says_and_serves_the_sparse_task_too():
     """One start of Hopper: its expert runs past the goal; in the sparse task it is paid a mark per metre."""
     task = make_task("gym:Hopper-v5:sparse")
-    expert = task.demonstrator()
+    expert = task.expert()
     observation, total, outcome = task.reset(1000, "eval"), 0.0, None
     while outcome is None or not (outcome.terminated or outcome.truncated):
         observation, outcome = task.step(expert.act(observation))
@@ -51,8 +51,9 @@ def test_training_from_nothing_learns_and_repeats(line, tmp_path, capsys):
     assert again.score == last.score and all((again.state[key] == value).all() for key, value in last.state.items())
     write(task, versions, tmp_path, {"seed": 0})
     assert "successes" in capsys.readouterr().out
-    expert = PolicyDemonstrator(tmp_path / expert_path(line).name, line, task.interface)
-    assert expert.facts["steps"] == steps and expert.facts["tier"] == "expert" and expert.facts["episodes"] == 20
+    trained_expert(tmp_path / expert_path(line).name, line, task.interface)
+    _, facts = load_policy(tmp_path / expert_path(line).name)
+    assert facts["steps"] == steps and facts["tier"] == "expert" and facts["episodes"] == 20
     policy, facts = load_policy(tmp_path / expert_path(line, "medium").name)
     assert (
         facts["steps"] < steps
@@ -94,32 +95,19 @@ def test_the_command_in_a_file_names_no_folder():
 
 def test_what_does_not_belong_is_refused(line, tmp_path):
     task = make_task(f"gym:{line}")
-    with pytest.raises(ConfigError, match="train_expert"):
-        task.demonstrator()
+    with pytest.raises(ConfigError, match="experts.train"):
+        task.expert()
     with pytest.raises(ConfigError, match="tier"):
-        task.demonstrator("best")
+        expert_path(line, "best")
     with pytest.raises(ConfigError, match="Pendulum"):
-        make_task("gym:Pendulum-v1").demonstrator()
+        make_task("gym:Pendulum-v1").expert()
     path = tmp_path / "p.safetensors"
     save_policy(path, GaussianPolicy(2, 1), {"environment": "Other-v0"})
     with pytest.raises(ConfigError, match="Other-v0"):
-        PolicyDemonstrator(path, line, task.interface)
+        trained_expert(path, line, task.interface)
     save_policy(path, GaussianPolicy(3, 1), {"environment": line})
     with pytest.raises(ConfigError, match="sizes"):
-        PolicyDemonstrator(path, line, task.interface)
+        trained_expert(path, line, task.interface)
     path.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="readable"):
-        PolicyDemonstrator(path, line, task.interface)
-
-
-def test_noise_repeats_by_the_seed(line, tmp_path):
-    task, path = make_task(f"gym:{line}"), tmp_path / "p.safetensors"
-    save_policy(path, GaussianPolicy(2, 1), {"environment": line})
-    expert = PolicyDemonstrator(path, line, task.interface, noise=0.3)
-    rows = []
-    for seed in (1, 1, 2):
-        expert.reset(seed)
-        rows.append([float(expert.act(np.zeros(2, np.float32))[0]) for _ in range(3)])
-    assert rows[0] == rows[1] != rows[2]
-    with pytest.raises(ConfigError, match="noise"):
-        PolicyDemonstrator(path, line, task.interface, noise=-0.1)
+        trained_expert(path, line, task.interface)

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from inril_core.contract import Contract
-from inril_core.control.features import FEATURES, LEG_TIP_M, insert_leg_features
-from inril_core.sim import insert_leg
-from inril_core.sim.env import CellEnv
+from inril_core.contract import load_contract
+from inril_core.contract.definitions.insert_leg import insert_leg_features
+from inril_core.contract.square_table import LEG_TIP_M
+from inril_core.sim.scenes import insert_leg
+from inril_core.tasks.families.cell import CellEnv
 
 TOOL = np.array([0.5, 0.1, 0.2, 1.0, 0.0, 0.0, 0.0])
 ANGLES = st.floats(-3.0, 3.0)
@@ -61,9 +62,10 @@ def test_a_leg_lying_down_has_finite_features() -> None:
     assert all(np.isfinite(value).all() for value in values.values())
 
 
-def test_fields_are_those_of_the_contract(contract: Contract, env: CellEnv) -> None:
-    state = env.cell.reset(0)
-    values = FEATURES[contract.task](state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
+def test_fields_are_those_of_the_contract() -> None:
+    contract = load_contract("insert_leg")
+    state = CellEnv(contract).cell.reset(0)
+    values = contract.task_definition.features(state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
     assert {name: value.size for name, value in values.items()} == {f.name: f.size for f in contract.observation}
 
 

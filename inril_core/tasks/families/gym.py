@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inril_core.contract import SimpleInterface
 from inril_core.errors import ConfigError
-from inril_core.experts.trained import PolicyDemonstrator, expert_path
-from inril_core.tasks.base import Outcome, SimpleInterface
+from inril_core.experts.trained import PolicyExpert, expert_path, trained_expert
+from inril_core.tasks.base import TaskStep
+from inril_core.vocabulary import Purpose
 
 if TYPE_CHECKING:
     import gymnasium
 
-PURPOSES = ("demo", "train", "eval")
 RANGE_LIMIT = "action_range"
 
 
@@ -117,9 +118,7 @@ class GymnasiumTask:
             ValueError: unknown purpose or negative seed.
             ConfigError: the environment does not answer as Gymnasium defines.
         """
-        if purpose not in PURPOSES:
-            raise ValueError(f"purpose = {purpose!r}: must be one of {PURPOSES}")
-        state = np.random.SeedSequence((seed, PURPOSES.index(purpose))).generate_state(1)
+        state = np.random.SeedSequence((seed, Purpose.of(purpose) - Purpose.DEMO)).generate_state(1)
         observation, info = _answer(
             lambda: self._env.reset(seed=int(state[0])), self.name, "reset", ("observation", "info")
         )
@@ -129,7 +128,7 @@ class GymnasiumTask:
         self._observation = self._flat(observation)
         return self._observation.copy()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         """See `Task`. An environment whose state is no longer finite terminates, at its last finite observation.
 
         Raises:
@@ -161,22 +160,18 @@ class GymnasiumTask:
         truncated = not terminated and (cut or self._steps >= self._length_steps)
         self._ended = terminated or truncated
         reason = "" if not self._ended else "episode_length" if truncated else "terminated" if finite else "not_finite"
-        outcome = Outcome(
+        outcome = TaskStep(
             executed.astype(np.float32), limits, self._succeeded, terminated, truncated, reason, float(reward)
         )
         return self._observation.copy(), outcome
 
-    def demonstrator(self, tier: str = "expert", noise: float = 0.0) -> PolicyDemonstrator:
+    def expert(self) -> PolicyExpert:
         """A policy trained by `inril_core.experts.train`; the sparse variant has the same.
-
-        Args:
-            tier: ``expert`` or ``medium``, where there is one.
-            noise: standard deviation added to each action component.
 
         Raises:
             ConfigError: none is packaged for this environment; the message says how to train one.
         """
-        return PolicyDemonstrator(expert_path(self.name, tier), self.name, self._interface, noise)
+        return trained_expert(expert_path(self.name), self.name, self._interface)
 
     def close(self) -> None:
         """Close the environment."""

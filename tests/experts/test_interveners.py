@@ -8,14 +8,17 @@ import torch
 
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY
 from inril_core.errors import ConfigError
+from inril_core.experts import ExpertConfig, make_expert
 from inril_core.experts.intervener import (
+    CriticConfig,
     Intervener,
     InterventionConfig,
     RandomJudge,
     ValueJudge,
 )
-from inril_core.experts.quality import ExpertConfig, PolicyExpert, WorseExpert, make_expert
-from inril_core.experts.reference_critic import CriticConfig, fit_reference_critic, load_reference_critic
+from inril_core.experts.quality import WorseExpert
+from inril_core.experts.reference_critic import fit_reference_critic, load_reference_critic
+from inril_core.experts.trained import PolicyExpert
 from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import new_policy
 from inril_core.finetune.local import build_intervener, expert_actor, fine_tune, policy_actor, run_episode
@@ -23,7 +26,7 @@ from inril_core.finetune.rewards import task as task_reward
 from inril_core.finetune.rewards.rlif import intervention_rewards
 from inril_core.policies import Decision, save_policy
 from tests.finetune.dot_task import DotTask
-from tests.finetune.point_task import PointDemonstrator, PointTask, contract, demos, small_config
+from tests.finetune.point_task import PointExpert, PointTask, contract, demos, small_config
 
 STILL = np.zeros(6, np.float32)
 SOMEWHERE = np.array([1.0, 1.0, 0.0, 0.0], np.float32)
@@ -58,10 +61,10 @@ def trace(intervener: Intervener, steps: int) -> list[int]:
 def test_a_takeover_lasts_its_steps_and_gives_the_policy_some_back() -> None:
     """Pins: a takeover of another length, one that renews itself, or a policy that never gets a step back."""
     always = Planned(*range(100))
-    assert trace(Intervener(always, PointDemonstrator(), 3, 1), 10) == [1, 1, 1, 0, 1, 1, 1, 0, 1, 1]
-    assert trace(Intervener(always, PointDemonstrator(), 2, 2), 9) == [1, 1, 0, 0, 1, 1, 0, 0, 1]
-    assert trace(Intervener(always, PointDemonstrator(), 1, 0), 4) == [1, 1, 1, 1]
-    assert trace(Intervener(Planned(2), PointDemonstrator(), 2, 1), 7) == [0, 0, 1, 1, 0, 0, 0]
+    assert trace(Intervener(always, PointExpert(), 3, 1), 10) == [1, 1, 1, 0, 1, 1, 1, 0, 1, 1]
+    assert trace(Intervener(always, PointExpert(), 2, 2), 9) == [1, 1, 0, 0, 1, 1, 0, 0, 1]
+    assert trace(Intervener(always, PointExpert(), 1, 0), 4) == [1, 1, 1, 1]
+    assert trace(Intervener(Planned(2), PointExpert(), 2, 1), 7) == [0, 0, 1, 1, 0, 0, 0]
     punished = np.flatnonzero(intervention_rewards(np.array([1, 1, 0, 1, 1, 0])))
     assert punished.tolist() == [2], "one free step between two takeovers is one punishment"
 
@@ -69,26 +72,26 @@ def test_a_takeover_lasts_its_steps_and_gives_the_policy_some_back() -> None:
 @pytest.mark.parametrize("probability, duration", [(0.3, 1), (0.5, 1), (0.2, 4)])
 def test_random_takeovers_begin_at_their_rate(probability: float, duration: int) -> None:
     """Pins: a rate per step in control instead of per free step."""
-    made = trace(Intervener(RandomJudge(probability), PointDemonstrator(), duration, 0), 6000)
+    made = trace(Intervener(RandomJudge(probability), PointExpert(), duration, 0), 6000)
     expected = duration * probability / (duration * probability + 1 - probability)
     assert np.mean(made) == pytest.approx(expected, abs=0.03)
-    assert made == trace(Intervener(RandomJudge(probability), PointDemonstrator(), duration, 0), 6000)
+    assert made == trace(Intervener(RandomJudge(probability), PointExpert(), duration, 0), 6000)
 
 
 @cache
 def reference_critic():
     task, size, config = PointTask(), 6, CriticConfig(**CRITIC)
     episodes = [
-        run_episode(task, expert_actor(WorseExpert(PointDemonstrator(), i / 40, 0.0), i, size), i, "train")
+        run_episode(task, expert_actor(WorseExpert(PointExpert(), i / 40, 0.0), i, size), i, "train")
         for i in range(config.episodes)
     ]
-    return fit_reference_critic(episodes, PointDemonstrator(), task_reward.Config(method="task"), config, 0)
+    return fit_reference_critic(episodes, PointExpert(), task_reward.Config(method="task"), config, 0)
 
 
 def test_the_reference_critic_knows_the_way_and_is_saved(tmp_path) -> None:
     """Pins: a critic that cannot tell towards from away, values out of range, a file that gives another critic."""
     critic, rng = reference_critic(), np.random.default_rng(0)
-    towards, away = PointDemonstrator(), PointDemonstrator(-1.0)
+    towards, away = PointExpert(), PointExpert(-1.0)
     better = 0
     for _ in range(50):
         row = np.concatenate([rng.uniform(-0.8, 0.8, 2), np.zeros(2)]).astype(np.float32)
@@ -127,7 +130,7 @@ class Table:
         return float(action[0])
 
 
-class Reference(PointDemonstrator):
+class Reference(PointExpert):
     def act(self, observation):
         return np.full(6, 0.5, np.float32)
 
@@ -166,10 +169,10 @@ def test_a_share_of_a_negative_value_is_refused() -> None:
 def test_the_worse_the_action_the_more_help_it_gets() -> None:
     """Pins: the whole chain: a policy that walks away is helped more often than the reference itself."""
     config = InterventionConfig(kind="value", beta=1.0, duration=1, critic=CriticConfig(**CRITIC))
-    judge = ValueJudge(config, reference_critic(), PointDemonstrator())
+    judge = ValueJudge(config, reference_critic(), PointExpert())
     task, shares = PointTask(), []
     for sign in (1.0, -1.0):
-        walker, helped = PointDemonstrator(sign), []
+        walker, helped = PointExpert(sign), []
         for seed in range(10):
             row = task.reset(seed)
             for _ in range(4):
@@ -197,7 +200,7 @@ class Plan:
 
 def test_an_episode_says_who_did_what_and_a_takeover_voids_the_plan() -> None:
     """Pins: a policy's density on a human's step, a source that hides the takeover, a plan continued after it."""
-    intervener = Intervener(Planned(0, 3), PointDemonstrator(-1.0), 2, 1)  # it walks away: the episode is not cut short
+    intervener = Intervener(Planned(0, 3), PointExpert(-1.0), 2, 1)  # it walks away: the episode is not cut short
     episode = run_episode(PointTask(), policy_actor(Plan(), 5, True, intervener), 5, "train", True, "run", 3)
     human = episode.source == SOURCE_HUMAN
     assert human[:9].tolist() == [1, 1, 0, 0, 0, 1, 1, 0, 0] and set(episode.source[~human]) == {SOURCE_POLICY}
@@ -207,7 +210,7 @@ def test_an_episode_says_who_did_what_and_a_takeover_voids_the_plan() -> None:
     assert np.isfinite(episode.log_prob[~human]).all()
     assert episode.policy_n.tolist() == [-1 if h else 3 for h in human]
     assert [name == "run" for name in episode.policy_run_ids] == [not h for h in human]
-    expert = PointDemonstrator(-1.0)
+    expert = PointExpert(-1.0)
     for t in np.flatnonzero(human):
         np.testing.assert_allclose(episode.actions[t], expert.act(episode.observations[t]), atol=1e-6)
 
@@ -215,7 +218,7 @@ def test_an_episode_says_who_did_what_and_a_takeover_voids_the_plan() -> None:
 def test_experts_of_any_quality(tmp_path) -> None:
     """Pins: a dial that does nothing, repeats itself, or is silently not there."""
     task = PointTask()
-    assert isinstance(make_expert(ExpertConfig(), task), PointDemonstrator)
+    assert isinstance(make_expert(ExpertConfig(), task), PointExpert)
     noisy = make_expert(ExpertConfig(noise=0.3), task)
     runs = []
     for seed in (1, 1, 2):
@@ -251,8 +254,8 @@ def test_the_experiments_section_builds_who_it_names(tmp_path) -> None:
     judged = build_intervener(InterventionConfig(kind="value", beta=1.0, critic=saved), task, 0)
     assert judged is not None
     judged.reset(0)
-    assert judged.act(SOMEWHERE / 2, PointDemonstrator().act(SOMEWHERE / 2)) is None
-    assert judged.act(SOMEWHERE / 2, PointDemonstrator(-1.0).act(SOMEWHERE / 2)) is not None
+    assert judged.act(SOMEWHERE / 2, PointExpert().act(SOMEWHERE / 2)) is None
+    assert judged.act(SOMEWHERE / 2, PointExpert(-1.0).act(SOMEWHERE / 2)) is not None
 
 
 def test_the_expert_is_asked_about_what_the_policy_saw() -> None:
@@ -262,11 +265,11 @@ def test_the_expert_is_asked_about_what_the_policy_saw() -> None:
     def act(row: np.ndarray, step: int) -> Decision:
         return Decision(rng.uniform(-1.0, 1.0, 6).astype(np.float32), np.zeros(6, np.float32), 0.0)
 
-    episode = run_episode(task, act, 3, "train", asked=PointDemonstrator())
+    episode = run_episode(task, act, 3, "train", asked=PointExpert())
     answers = episode.expert_actions
     assert answers is not None and answers.shape == episode.actions.shape and answers.dtype == np.float32
     for t in range(episode.steps):
-        np.testing.assert_array_equal(answers[t], PointDemonstrator().act(episode.observations[t]))
+        np.testing.assert_array_equal(answers[t], PointExpert().act(episode.observations[t]))
     assert run_episode(task, act, 3, "train").expert_actions is None
 
 

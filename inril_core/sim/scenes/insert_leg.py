@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 
-from inril_core.contract.schema import SimSpec, StartRange, SuccessRule
+from inril_core.contract import Contract
+from inril_core.contract.definitions.insert_leg import Sim, StartRange, Success
+from inril_core.contract.square_table import HOLE_RADIUS_M
 from inril_core.errors import ConfigError
+from inril_core.outcome import CellReport
 from inril_core.sim.kinematics import ArmKinematics
-from inril_core.sim.scene import Verdict
 from inril_core.sim.square_table import (
     BLOCK_HALF_M,
     GRASP_IN_LEG_M,
+    GRASP_WIDTH_M,
     HOLE_OFFSET_M,
-    HOLE_RADIUS_M,
     TIP_IN_LEG_M,
     TOP_SIZE_M,
     add_drawn_rims,
@@ -25,9 +26,6 @@ from inril_core.sim.square_table import (
     table_spec,
 )
 from inril_core.transforms import quat_conjugate, quat_from_rotvec, quat_multiply, quat_rotate
-
-if TYPE_CHECKING:
-    from inril_core.contract import Contract
 
 HOLE_POSITION_M = np.array([0.50, 0.0, TOP_SIZE_M[2]])
 REST_RAD = np.array([0.0, 0.15, 0.0, -2.25, 0.0, 2.40, 0.785 - math.pi / 2])
@@ -66,12 +64,14 @@ class InsertLeg:
         ConfigError: the contract's `sim` or `success` is another task's.
     """
 
+    cameras = (*_CAMERAS, "wrist")
     rest_rad = REST_RAD
     finger_speed_mps = math.inf
+    grasp_width_m = GRASP_WIDTH_M
     settle_steps = 25  # so that the grip carries the leg
 
     def __init__(self, contract: Contract, timestep_s: float) -> None:
-        if not isinstance(contract.sim, SimSpec) or not isinstance(contract.success, SuccessRule):
+        if not isinstance(contract.sim, Sim) or not isinstance(contract.success, Success):
             raise ConfigError("sim, success: insert_leg needs start and demo_start, and depth_m to turn_depth_m")
         self._sim, self._rule = contract.sim, contract.success
         self.model = scene(self._sim.clearance_m, timestep_s)
@@ -102,13 +102,13 @@ class InsertLeg:
         leg = np.concatenate([data.xpos[self._leg], data.xquat[self._leg][[1, 2, 3, 0]]])
         return {"leg": leg, "hole": self._perceived_hole.copy()}
 
-    def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> Verdict:
+    def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> CellReport:
         """Success, failure and the reason of either; keeps account of the turn made below the rim."""
         leg = parts["leg"]
         quat = leg[3:].tolist()
         grasp = leg[:3] + quat_rotate(quat, GRASP_IN_LEG_M.tolist())
         if math.dist(grasp, tool_pose[:3]) > MAX_GRASP_SLIP_M:
-            return False, True, "leg_dropped"
+            return CellReport(False, True, "leg_dropped")
         tip = leg[:3] + quat_rotate(quat, TIP_IN_LEG_M.tolist()) - self._hole[:3]
         up = quat_rotate(quat, (0.0, 0.0, 1.0))
         along = quat_rotate(quat, (1.0, 0.0, 0.0))
@@ -121,7 +121,7 @@ class InsertLeg:
             and up[2] >= rule.min_up_z
             and rule.turn_min_rad <= self._turned_rad <= rule.turn_max_rad
         )
-        return success, False, "leg_seated_and_turned" if success else ""
+        return CellReport(success, False, "leg_seated_and_turned" if success else "")
 
     def _count_turn(self, depth_m: float, heading_rad: float) -> None:
         """Clockwise turn, seen from above, since the tip went below the turn depth."""
@@ -153,3 +153,6 @@ def _held_leg(tool_pose: np.ndarray) -> np.ndarray:
     leg_quat = quat_multiply(tool_pose[3:].tolist(), quat_conjugate(TOOL_IN_LEG_QUAT))
     position = tool_pose[:3] - quat_rotate(leg_quat, GRASP_IN_LEG_M.tolist())
     return np.array([*position, leg_quat[3], *leg_quat[:3]])
+
+
+SCENE = InsertLeg

@@ -1,4 +1,4 @@
-"""Pins: the teleop node answers each tick of a running episode, once, with the tick's number."""
+"""Pins: a synchronous device answers each tick of a running episode, once, with the tick's number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inril_msgs.msg import Observation, TeleopAction
 from inril_session.teleop_node import TeleopNode
 
 from inril_core.contract import load_contract
-from inril_core.experts.insert_leg import ScriptedExpert
+from inril_core.experts.scripted.insert_leg import InsertLegExpert
 from tests.sim.nodes import bench
 
 
@@ -27,7 +27,7 @@ def test_answers_running_ticks_only() -> None:
             setattr(message, name, value)
         return message
 
-    with bench(TeleopNode, expert_noise=0.3, takeover_steps="3:4") as teleop:
+    with bench(TeleopNode, device_settings="{expert: {noise: 0.3}, takeover_steps: [3, 4]}") as teleop:
         answers = teleop.hear(TeleopAction, "/teleop_action")
         observations = teleop.client.create_publisher(Observation, "/observation", 10)
         teleop.until(lambda: observations.get_subscription_count() == 1, "subscription")
@@ -46,4 +46,4 @@ def test_answers_running_ticks_only() -> None:
             (4, False, True),
         ]
         assert all(a.synchronous and a.device == "scripted" and a.frame == "base" for a in answers)
-        assert np.array_equal(answers[0].action, ScriptedExpert(contract, noise=0.3, seed=5).act(state))
+        assert np.array_equal(answers[0].action, InsertLegExpert(contract, noise=0.3, seed=5).act(state))

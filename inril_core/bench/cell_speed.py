@@ -1,6 +1,6 @@
 """How fast the simulated cell is on this machine, and how well the scripted expert does.
 
-python -m inril_core.sim.benchmark [--contract NAME] [--steps N] [--episodes N] [--json PATH]
+python -m inril_core.bench.cell_speed [--contract NAME] [--steps N] [--episodes N] [--json PATH]
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.intervals import success_rate
-from inril_core.experts.scripted import make_expert
-from inril_core.sim.env import CellEnv
+from inril_core.experts import ExpertConfig
+from inril_core.experts.scripted.base import scripted_expert
+from inril_core.tasks.families.cell import CellEnv
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class _Stopwatch:
 def measure_speed(contract: Contract, steps: int = 3000) -> Speed:
     """Run the expert with a little noise for `steps` control steps, resets not counted."""
     env = CellEnv(contract)
-    expert = make_expert(contract, noise=0.1)
+    expert = scripted_expert(contract).worse(0.1, 0.0, 0.0)
     reset_s = step_s = 0.0
     done, episodes, seed = True, 0, 0
     observation = np.zeros(0)
@@ -101,10 +102,10 @@ def measure_speed(contract: Contract, steps: int = 3000) -> Speed:
     return Speed(steps / step_s, physics_share, kinematics_share, rest_share, episodes / reset_s)
 
 
-def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: str, **dials: float) -> ExpertScore:
-    """Let the expert run whole episodes. dials: as of `make_expert`."""
+def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: str, dials: ExpertConfig) -> ExpertScore:
+    """Let the expert run whole episodes. dials: all 0, at its best."""
     env = CellEnv(contract)
-    expert = make_expert(contract, **dials)  # type: ignore[arg-type]
+    expert = scripted_expert(contract).worse(dials.noise, dials.bias, dials.hesitation)
     successes, lengths, reasons = 0, [], Counter[str]()
     for seed in range(first_seed, first_seed + episodes):
         observation, done = env.reset(seed, purpose), False
@@ -122,7 +123,7 @@ def score_expert(contract: Contract, episodes: int, first_seed: int, purpose: st
 
 def main() -> int:
     """Entry point. Exit code 1 where an argument is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m inril_core.sim.benchmark", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m inril_core.bench.cell_speed", description=__doc__.splitlines()[0])
     parser.add_argument("--contract", default="insert_leg", help="packaged task name or path of a contract YAML")
     parser.add_argument("--steps", type=int, default=3000, help="control steps to time; 0: none")
     parser.add_argument("--episodes", type=int, default=0, help="episodes of the scripted expert; 0: none")
@@ -141,7 +142,7 @@ def main() -> int:
             figures["speed"] = asdict(measure_speed(contract, options.steps))
         if options.episodes:
             dials = {name: getattr(options, name) for name in ("noise", "bias", "hesitation")}
-            score = score_expert(contract, options.episodes, options.first_seed, options.purpose, **dials)
+            score = score_expert(contract, options.episodes, options.first_seed, options.purpose, ExpertConfig(**dials))
             figures["expert"] = asdict(score)
     except InrilError as error:
         print(error, file=sys.stderr)
