@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from inril_core.bench.job import Job, Line, line_digest
 from inril_core.errors import ConfigError
-from inril_core.files import read_lines
+from inril_core.files import append_bytes, cut_torn_line, read_lines
 
 RESULTS = frozenset(
     ("start", "start_successes", "final_successes", "curve", "train", "cosines", "updates", "env_steps")
@@ -36,14 +36,14 @@ class LinesFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by __exit__
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error}; mend that, or give another --out") from error
+            raise ConfigError(f"{path}: cannot be written: {error}; fix that, or give another --out") from error
         try:
             # on the file itself: the kernel lets go of it when this process ends, however it ends
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
             raise ConfigError(f"{path}: another bench is writing to it; wait for it, or give another --out") from error
-        self._cut_torn_line()
+        cut_torn_line(self._file)
         self.lines = read_lines(path)
 
     def __enter__(self) -> "LinesFile":
@@ -58,30 +58,14 @@ class LinesFile:
         Raises:
             ConfigError: the disk is full or gone; of the line nothing is left behind.
         """
-        left, end = compact(line).encode() + b"\n", self._file.seek(0, os.SEEK_END)
         try:
-            while left:
-                left = left[self._file.write(left) :]
-            os.fsync(self._file.fileno())
+            append_bytes(self._file, compact(line).encode() + b"\n", self._file.seek(0, os.SEEK_END))
         except OSError as error:
-            self._file.truncate(end)
             raise ConfigError(
-                f"{self.path}: a finished run could not be written: {error}; mend that, and the same command goes on "
+                f"{self.path}: a finished run could not be written: {error}; fix that, and the same command goes on "
                 "with this run"
             ) from error
         self.lines.append(line)
-
-    def _cut_torn_line(self) -> None:
-        self._file.seek(0)
-        content = self._file.read()
-        end = content.rfind(b"\n") + 1
-        if end == len(content):
-            return
-        try:
-            json.loads(content[end:])
-            self._file.write(b"\n")  # whole, an editor took its line end
-        except ValueError:
-            self._file.truncate(end)
 
 
 def compact(line: Line) -> str:
