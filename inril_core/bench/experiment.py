@@ -197,7 +197,7 @@ def load_experiment(path: str | Path) -> Experiment:
 
     Raises:
         ConfigError: missing, not YAML, or a setting of it or of its methods is unknown or out of its range; names file,
-            field and mend.
+            field and remedy.
     """
     try:
         values = read_yaml(Path(path).read_text(encoding="utf-8"))
