@@ -108,3 +108,10 @@ def rotation6_from_quat(q: Floats) -> Rotation6:
         1.0 - 2.0 * (x * x + z * z),
         2.0 * (y * z + x * w),
     )
+
+
+def tilt_rad(q: Floats) -> float:
+    """Angle (rad) between the z axis of the frame turned by the unit quaternion `q` and straight down."""
+    x, y, z, w = q
+    across = math.hypot(2.0 * (x * z + y * w), 2.0 * (y * z - x * w))
+    return math.atan2(across, 2.0 * (x * x + y * y) - 1.0)

@@ -15,6 +15,7 @@ Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
 Violation = Literal["clip", "stop"]
 Purpose = Literal["demo", "train", "eval"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+Frame = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*$", max_length=64)]
 
 
 class ImageShape(NamedTuple):
@@ -246,6 +247,8 @@ class Contract(_Frozen):
     schema_version: Literal[1]
     task: Name
     description: str
+    base_frame: Frame = "base"
+    """`frame_id` of every pose in the graph; the arbiter refuses what says another one."""
     control_rate_hz: Annotated[float, Field(gt=0.0, le=100.0)]
     episode_length_steps: Annotated[int, Field(ge=1, le=100_000)]
     observation: Annotated[tuple[ObservationField, ...], Field(min_length=1)]

@@ -74,13 +74,13 @@ class CellEnv:
         if self._ended:
             raise ValueError("the episode is over (or never began); call reset")
         limited = self._limiter.apply(np.asarray(action, np.float64), self.cell.state.tool_pose)
-        pose = limited.target_pose
+        pose = np.array(limited.target_pose)
         state = self.cell.step(pose[:3], pose[3:], self._limiter.gripper_width_m)
         terminated = state.success or state.failed
         truncated = not terminated and state.step >= self.contract.episode_length_steps
         self._ended = terminated or truncated
         reason = state.reason if terminated else ("episode_length" if truncated else "")
-        executed = limited.executed.astype(np.float32)
+        executed = np.asarray(limited.executed, np.float32)
         reward = 1.0 if state.success else 0.0
         return self._vector(state), Outcome(
             executed, limited.limits, state.success, terminated, truncated, reason, reward

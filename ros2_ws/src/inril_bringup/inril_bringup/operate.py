@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import rclpy
+from inril_common.executor import NodeExecutor
 from inril_common.qos import EVENT, LATCHED
 from inril_msgs.msg import (
     ArbiterStatus,
@@ -23,7 +24,6 @@ from inril_msgs.msg import (
 )
 from inril_msgs.srv import Arm, RollBack
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from inril_bringup.environment import use_dds_of_the_graph
@@ -61,7 +61,7 @@ class Refused(InrilError):
 class Operator:
     """A short-lived node that speaks for a person."""
 
-    def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
+    def __init__(self, node: Node, executor: NodeExecutor) -> None:
         self._node, self._executor = node, executor
 
     def call(self, service_type: Any, service: str, request: Any, timeout_s: float = SERVICE_TIMEOUT_S) -> Any:
@@ -118,7 +118,7 @@ def operator() -> Iterator[Operator]:
     context = Context()
     rclpy.init(context=context)
     node = rclpy.create_node("inril_operator", context=context, enable_rosout=False, start_parameter_services=False)
-    executor = SingleThreadedExecutor(context=context)
+    executor = NodeExecutor(context=context)
     executor.add_node(node)
     try:
         yield Operator(node, executor)

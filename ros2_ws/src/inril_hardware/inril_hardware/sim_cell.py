@@ -28,7 +28,6 @@ PURPOSE_NAMES = {
     Observation.PURPOSE_TRAIN: "train",
     Observation.PURPOSE_EVAL: "eval",
 }
-BASE_FRAME = "base"
 SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
 IDLE_PERIOD_S = 0.2
@@ -214,7 +213,7 @@ class SimCell(InrilNode):
         robot.simulated = True
         self._seq += 1
         for message, publisher in ((truth, self._truth), (parts, self._parts), (robot, self._robot)):
-            message.header.stamp, message.header.frame_id = stamp, BASE_FRAME
+            message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
             publisher.publish(message)
 
     def _is_due(self, camera: str) -> bool:

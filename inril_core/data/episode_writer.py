@@ -206,8 +206,12 @@ def episode_metadata(
 
 
 def estimate_episode_bytes(contract: Contract, purpose: str, max_steps: int) -> int:
-    """Disk an episode needs at most: the raw file and the finished one, which exist together for a while."""
-    message_bytes = 4096 + 8 * (contract.state_size + 4 * contract.action.size)
+    """Disk an episode needs at most: the raw file and the finished one, which exist together for a while.
+
+    A step has one message of each topic, whatever the rate of arm and tracker (`sensor_track`); some thirty parts
+    are allowed for.
+    """
+    message_bytes = 6144 + 8 * (contract.state_size + 4 * contract.action.size)
     image_bytes = sum(3 * i.width_px * i.height_px + 256 for i in contract.images if i.due(purpose))
     raw_bytes = 64 * 1024 + (max_steps + 1) * (message_bytes + image_bytes)
     return 2 * raw_bytes + (max_steps + 1) * image_bytes

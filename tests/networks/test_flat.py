@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.networks.flat import Adam, FlatParameters
 
 
 def test_flat_vector_is_the_module() -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from inril_core.policies.encoder import Front
+from inril_core.networks.encoder import ImageEncoder
 
 BATCH_NORM_MOMENTUM = 0.01  # of the new value; Flax calls the same 0.99
 BATCH_NORM_EPS = 1e-3
@@ -38,7 +38,7 @@ class CategoricalCritics(nn.Module):
     """E independent critics that give logits over N values.
 
     Input -> batch norm -> [linear without bias -> batch norm -> ReLU] per hidden layer -> linear. The forward pass
-    takes its parameters as an argument, as in `CriticEnsemble`; ``front`` (`Policy.new_front`) encodes pixels for all.
+    takes its parameters as an argument, as in `CriticEnsemble`; one ``image_encoder`` serves all members.
 
     Attributes:
         weights: per normalisation scale and shift ``[E, 1, width]``; per layer ``[E, in, out]``; the last one's bias.
@@ -52,11 +52,11 @@ class CategoricalCritics(nn.Module):
         hidden: Sequence[int],
         atoms: int,
         generator: torch.Generator,
-        front: Front | None = None,
+        image_encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
-        self.members, self.hidden, self.front = members, tuple(hidden), front
-        normalised = (input_size if front is None else front.width(input_size), *hidden)
+        self.members, self.hidden, self.image_encoder = members, tuple(hidden), image_encoder
+        normalised = (input_size if image_encoder is None else image_encoder.width(input_size), *hidden)
         weights = []
         for width in normalised:
             weights += [nn.Parameter(torch.ones((members, 1, width))), nn.Parameter(torch.zeros((members, 1, width)))]
@@ -92,14 +92,14 @@ class CategoricalCritics(nn.Module):
         Args:
             statistics: ``batch``: normalise by those of ``rows``. ``update``: also take them into the running ones.
                 ``running``: normalise by the running ones; rows do not affect each other.
-            weights: stand-ins for the own parameters, in their order, and those of ``front`` after them.
+            weights: stand-ins for the own parameters, in their order, and those of ``image_encoder`` after them.
             answered: the rows whose logits are asked for, where the others only count in the statistics.
         """
         own = None if weights is None else weights[len(self.weights) :]
         w = list(self.weights) if weights is None else weights[: len(self.weights)]
         layers = len(self.means)
-        if self.front is not None:
-            rows = self.front(rows.reshape(-1, rows.shape[-1]), own).reshape(*rows.shape[:-1], -1)
+        if self.image_encoder is not None:
+            rows = self.image_encoder(rows.reshape(-1, rows.shape[-1]), own).reshape(*rows.shape[:-1], -1)
         hidden = self._normalise(0, rows.expand(self.members, *rows.shape[-2:]), statistics, w)
         for layer in range(layers - 1):
             hidden = torch.bmm(hidden, w[2 * layers + layer])

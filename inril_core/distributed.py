@@ -1,8 +1,8 @@
 """One batch over several processes: who works on which rows, and what is averaged.
 
 A batch of the settings is the whole run's. Every process draws the same random numbers, for all rows, and works on its
-own: ``rank``, ``rank + size``, ... . A gradient is averaged where it is taken (`flat.FlatParameters`), so a loss
-that is a mean over rows needs nothing. What else depends on a whole batch goes through here: noise of one row each
+own: ``rank``, ``rank + size``, ... . A gradient is averaged where it is taken (`networks.flat.FlatParameters`), so a
+loss that is a mean over rows needs nothing. What else depends on a whole batch goes through here: noise of one row each
 (`normal_like`), statistics inside a loss (`mean`). With one process all of it is what torch alone would do, bit for
 bit.
 """
@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
-from torch import Tensor, distributed
+import torch.distributed as torch_distributed
+from torch import Tensor
 
 from inril_core.errors import InrilError
 
@@ -40,18 +41,18 @@ def start(timeout_s: float = TIMEOUT_S) -> int:
         ProcessLost: the others did not come within ``timeout_s``.
     """
     global _rank, _size
-    if in_torchrun() and not distributed.is_initialized():
+    if in_torchrun() and not torch_distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        together(lambda: distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s)))
-        _rank, _size = distributed.get_rank(), distributed.get_world_size()
+        together(lambda: torch_distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s)))
+        _rank, _size = torch_distributed.get_rank(), torch_distributed.get_world_size()
     return _rank
 
 
 def stop() -> None:
     """Leave the others; from here on this process works alone."""
     global _rank, _size
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    if torch_distributed.is_initialized():
+        torch_distributed.destroy_process_group()
     _rank, _size = 0, 1
 
 
@@ -100,7 +101,7 @@ def share(own_rows: int, all_rows: int) -> float:
 def average_(vector: Tensor) -> Tensor:
     """``vector`` averaged over the processes, in place."""
     if size() > 1:
-        together(lambda: distributed.all_reduce(vector))
+        together(lambda: torch_distributed.all_reduce(vector))
         vector.div_(_size)
     return vector
 

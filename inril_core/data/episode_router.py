@@ -1,4 +1,4 @@
-"""Which message belongs to which episode: the recorder without its ROS clothes.
+"""Which message belongs to which episode: without ROS.
 
 DDS keeps the order within a topic, not between topics, so a message may come before the BEGIN of its episode
 and after its END. Those that come early wait; an episode is closed when everything that it promised is there,
@@ -10,14 +10,15 @@ from __future__ import annotations
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from inril_core.data.episode import PURPOSES, InvalidEpisode, check_episode_id
+from inril_core.data.episode_writer import EpisodeWriter, RecordingFailed
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.reader import stamp_ns
-from inril_core.data.recording import EpisodeWriter, RecordingFailed
 from inril_core.data.schemas import (
     CELL_TRUTH,
     EPISODE_EVENT,
@@ -27,6 +28,7 @@ from inril_core.data.schemas import (
     LABELS,
     OBSERVATION,
     POLICY_ACTION,
+    SENSOR_TOPICS,
     TARGET,
     TELEOP_ACTION,
     TOPICS,
@@ -34,6 +36,7 @@ from inril_core.data.schemas import (
     MessageSchema,
     decoder_for,
 )
+from inril_core.data.sensor_track import Sample, SensorTrack, header_stamp_ns
 
 WAITING_MESSAGES = 2000
 REMEMBERED_TICKS = 4096
@@ -41,20 +44,19 @@ REMEMBERED_EPISODES = 4096
 
 
 @dataclass(frozen=True)
-class RecorderSettings:
-    """How an episode is closed and when none is begun. Times are monotonic.
-
-    purposes: what is recorded. linger_s: after all that an episode promised is there, wait this long for
-    answers that are still on their way. close_timeout_s: after its last observation, its END or the next
-    BEGIN, wait this long for the rest. idle_timeout_s: without any message for this long an episode is over.
-    min_free_bytes: kept free besides what an episode needs.
-    """
+class RouterSettings:
+    """How an episode is closed and when none is begun. Times are monotonic."""
 
     purposes: tuple[str, ...] = PURPOSES
+    """What is recorded."""
     linger_s: float = 0.05
+    """After all that an episode promised is there, the wait for answers that are still on their way."""
     close_timeout_s: float = 2.0
+    """After its last observation, its END or the next BEGIN, the wait for the rest."""
     idle_timeout_s: float = 30.0
+    """Without any message for this long an episode is over."""
     min_free_bytes: int = 256 << 20
+    """Kept free besides what an episode needs."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ class _Waiting:
 class _Open:
     writer: EpisodeWriter
     heard_ns: int
-    last_step: int | None = None  # of the closing observation
+    last_step: int | None = None
+    """Of the closing observation."""
     ended: bool = False
-    closing_ns: int | None = None  # since when the rest is awaited
-    whole_ns: int | None = None  # since when no step is missing
-    answers: Counter[str] = field(default_factory=Counter)  # messages that come with a step without making it
+    closing_ns: int | None = None
+    """Since when the rest is awaited."""
+    whole_ns: int | None = None
+    """Since when no step is missing."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """Messages that come with a step without making it."""
 
     @property
     def whole(self) -> bool:
@@ -103,9 +109,11 @@ class _Refusal:
     episode_id: str
     reason: str
     since_ns: int
+    permanent: bool
+    """Trying again changes nothing: it stands until an episode that can be recorded begins."""
 
 
-class EpisodeRecorder:
+class EpisodeRouter:
     """Routes messages to the episodes that are open, and opens and closes them.
 
     folder: of the raw files. schemas: by type name. describe: from an EpisodeEvent BEGIN and its purpose to
@@ -117,7 +125,7 @@ class EpisodeRecorder:
         self,
         folder: Path,
         schemas: Mapping[str, MessageSchema],
-        settings: RecorderSettings,
+        settings: RouterSettings,
         describe: Callable[[Any, str], Mapping[str, str]],
         needed_bytes: Callable[[str, int], int] = lambda purpose, max_steps: 0,
         known: Callable[[str], bool] = lambda episode_id: False,
@@ -136,7 +144,10 @@ class EpisodeRecorder:
             known,
             free_bytes,
         )
-        self._decoders: dict[str, Decoder] = {topic: decoder_for(schemas[TOPICS[topic]]) for topic in TOPICS}
+        self._decoders: dict[str, Decoder] = {
+            topic: decoder_for(schemas[name]) for topic, name in TOPICS.items() if topic not in SENSOR_TOPICS
+        }
+        self._tracks = {topic: SensorTrack() for topic in SENSOR_TOPICS}
         self._open: dict[str, _Open] = {}
         self._over: dict[str, None] = {}  # closed, refused or not to be recorded
         self._owners: dict[Any, str] = {}  # (boot_id, k), and k for devices that know no boot, to episode_id
@@ -147,7 +158,10 @@ class EpisodeRecorder:
 
     @property
     def refusal(self) -> str:
-        """Why the running episode is not, or no longer, recorded; empty if it is, and when it is over."""
+        """Why the running episode is not, or no longer, recorded; empty if it is.
+
+        It is empty again when that episode is over, unless its id was refused: the next attempt would be refused too.
+        """
         return "" if self._refusal is None else self._refusal.reason
 
     @property
@@ -164,6 +178,10 @@ class EpisodeRecorder:
             ValueError: it cannot be decoded.
         """
         try:
+            if topic in self._tracks:
+                self._tracks[topic].hear(Sample(header_stamp_ns(data), log_time_ns, data))
+                self._write_samples(topic, self._tracks[topic].take(), now_ns)
+                return
             message = self._decoders[topic](data)
         except Exception as error:  # the decoder raises whatever the bytes make it stumble over
             raise ValueError(f"{topic}: {type(error).__name__} {error}") from error
@@ -176,10 +194,12 @@ class EpisodeRecorder:
     def poll(self, now_ns: int) -> list[Path]:
         """Close what is due and return the raw files that were closed since the last call."""
         for episode_id, episode in list(self._open.items()):
-            reason = self._over_because(episode, now_ns)
+            reason = self._over_because(episode_id, episode, now_ns)
             if reason:
                 self._close(episode_id)
-        if self._refusal is not None and now_ns - self._refusal.since_ns >= self.settings.idle_timeout_s * 1e9:
+        refusal = self._refusal
+        timeout_ns = self.settings.idle_timeout_s * 1e9
+        if refusal is not None and not refusal.permanent and now_ns - refusal.since_ns >= timeout_ns:
             self._refusal = None
         closed, self._closed = self._closed, []
         return closed
@@ -217,8 +237,13 @@ class EpisodeRecorder:
             self._forget(episode_id)
             return
         try:
+            check_episode_id(episode_id)
             self._open_file(event, episode_id, purpose, now_ns)
-        except (RecordingFailed, InvalidEpisode) as error:
+        except InvalidEpisode as error:
+            remedy = "session_node makes it of the run's id: start the graph again with a run_dir of such characters"
+            self._refuse(episode_id, f"{error}; {remedy}", now_ns, permanent=True)
+            return
+        except RecordingFailed as error:
             self._refuse(episode_id, str(error), now_ns)
             self._forget(episode_id)
             return
@@ -227,10 +252,9 @@ class EpisodeRecorder:
         self._release(episode_id, now_ns)
 
     def _open_file(self, event: Any, episode_id: str, purpose: str, now_ns: int) -> None:
-        check_episode_id(episode_id)
-        refusal = self.room_for(purpose, event.max_steps)
         if episode_id in self._over or self._known(episode_id):
-            refusal = f"episode {episode_id} was recorded before; give each episode an id of its own"
+            raise RecordingFailed(f"episode {episode_id} was recorded before; give each episode an id of its own")
+        refusal = self.room_for(purpose, event.max_steps)
         if refusal:
             raise RecordingFailed(refusal)
         path = self._folder / f"{episode_id}{SUFFIX}"
@@ -284,10 +308,24 @@ class EpisodeRecorder:
         if episode.whole_ns is None and episode.whole:
             episode.whole_ns = now_ns
 
+    def _write_samples(self, topic: str, samples: list[tuple[str, Sample]], now_ns: int) -> None:
+        for episode_id, sample in samples:
+            episode = self._open.get(episode_id)
+            if episode is None:
+                continue
+            try:
+                episode.writer.write(topic, sample.data, sample.log_time_ns, sample.stamp_ns)
+            except RecordingFailed as error:
+                self._refuse(episode_id, str(error), now_ns)
+                self._close(episode_id)
+
     def _observe(self, episode_id: str, episode: _Open, message: Any, now_ns: int) -> None:
         if message.last:
             episode.last_step = message.step
             episode.closing_ns = now_ns if episode.closing_ns is None else episode.closing_ns
+        for topic, track in self._tracks.items():
+            track.want(episode_id, stamp_ns(message.header))
+            self._write_samples(topic, track.take(), now_ns)
         for key in ((message.boot_id, message.k), message.k):
             self._owners.pop(key, None)  # to the end: the oldest is forgotten first
             self._owners[key] = episode_id
@@ -323,20 +361,26 @@ class EpisodeRecorder:
         elif self._refusal is not None and self._refusal.episode_id == message.episode_id:
             self._refusal = None  # the episode that was not recorded is over
 
-    def _refuse(self, episode_id: str, reason: str, now_ns: int) -> None:
-        self._refusal = _Refusal(episode_id, reason, now_ns)
+    def _refuse(self, episode_id: str, reason: str, now_ns: int, permanent: bool = False) -> None:
+        self._refusal = _Refusal(episode_id, reason, now_ns, permanent)
 
-    def _over_because(self, episode: _Open, now_ns: int) -> str:
+    def _over_because(self, episode_id: str, episode: _Open, now_ns: int) -> str:
         settings = self.settings
         whole_ns = episode.whole_ns
-        if whole_ns is not None and (episode.answered or now_ns - whole_ns >= settings.linger_s * 1e9):
-            return "whole"
+        if whole_ns is not None:
+            awaited = any(track.awaited_by(episode_id) for track in self._tracks.values())
+            if (episode.answered and not awaited) or now_ns - whole_ns >= settings.linger_s * 1e9:
+                return "whole"
         if episode.closing_ns is not None and now_ns - episode.closing_ns >= settings.close_timeout_s * 1e9:
             return "the rest did not come"
         return "nothing came" if now_ns - episode.heard_ns >= settings.idle_timeout_s * 1e9 else ""
 
     def _close(self, episode_id: str) -> None:
         episode = self._open.pop(episode_id)
+        for topic, track in self._tracks.items():
+            for _, sample in track.close(episode_id):
+                with suppress(RecordingFailed):  # what is lost is one sample of an episode that is cut anyway
+                    episode.writer.write(topic, sample.data, sample.log_time_ns, sample.stamp_ns)
         episode.writer.close()
         self._closed.append(episode.writer.path)
         self._forget(episode_id)

@@ -1,6 +1,6 @@
 """A module's parameters as one flat vector, and Adam on it.
 
-Surgery, the target network and the optimizer all act on whole vectors: one flat buffer makes each of them a
+Projections, the target network and the optimizer all act on whole vectors: one flat buffer makes each of them a
 handful of operations, which is most of what a small network's update costs.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from inril_core import shards
+from inril_core import distributed
 
 
 class FlatParameters:
@@ -37,7 +37,7 @@ class FlatParameters:
         """
         self._gradient.zero_()
         loss.backward()
-        return shards.average_(self._gradient)
+        return distributed.average_(self._gradient)
 
 
 class Adam:

@@ -73,8 +73,8 @@ def spatial_softmax(maps: Tensor, temperature: float = 1.0) -> Tensor:
     return torch.cat((x, y), -1)
 
 
-class Front(nn.Module):
-    """What stands before every network: replaces the pixels in its inputs by image points; nothing without images.
+class ImageEncoder(nn.Module):
+    """Stands before every network: replaces the pixels in its inputs by image points; without images it does nothing.
 
     As in `CriticEnsemble`, the parameters may be given with the call, so that a target network is another list of
     tensors.
@@ -140,8 +140,3 @@ def shifted(images: Tensor, shifts: Tensor) -> Tensor:
     row_starts = torch.arange(count, device=device)[:, None] * height + rows
     picks = row_starts[:, :, None] * width + columns[:, None, :]
     return images.reshape(-1, 3).index_select(0, picks.flatten()).view(images.shape)
-
-
-def random_shift(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Each of ``images [B, H, W, 3]`` moved by up to ``pad`` pixels along both axes, as `draw_shifts` says."""
-    return shifted(images, draw_shifts(len(images), pad, generator))

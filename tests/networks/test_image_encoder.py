@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from inril_core.contract import ImageShape
 from inril_core.errors import ConfigError
+from inril_core.networks.encoder import EncoderConfig, ImageEncoder, PixelColumns, draw_shifts, shifted, spatial_softmax
 from inril_core.policies import exploration_rng, policy_config, policy_from_manifest
-from inril_core.policies.encoder import EncoderConfig, Front, PixelColumns, random_shift, spatial_softmax
 
 IMAGES = (ImageShape("left", 9, 7), ImageShape("right", 8, 8))
 PIXELS = sum(shape.size for shape in IMAGES)
@@ -44,7 +44,7 @@ def test_a_shift_moves_the_image_and_repeats_its_border(pad: int, seed: int) -> 
     height, width = 6, 9
     place = torch.arange(height * width).reshape(height, width)
     images = torch.stack((place, place + 100, place + 180), -1).repeat(5, 1, 1, 1).to(torch.uint8)
-    moved = random_shift(images, pad, torch.Generator().manual_seed(seed))
+    moved = shifted(images, draw_shifts(len(images), pad, torch.Generator().manual_seed(seed)))
     for image in moved:
         first = int(image[0, 0, 0])
         seen = [
@@ -59,14 +59,14 @@ def test_a_shift_moves_the_image_and_repeats_its_border(pad: int, seed: int) -> 
             )
         ]
         assert seen, first
-    again = random_shift(images, pad, torch.Generator().manual_seed(seed))
+    again = shifted(images, draw_shifts(len(images), pad, torch.Generator().manual_seed(seed)))
     assert torch.equal(moved, again)
 
 
 def test_every_image_is_shifted_alone_and_every_shift_occurs() -> None:
     image = torch.zeros(9, 9, 3, dtype=torch.uint8)
     image[4, 4] = 255
-    moved = random_shift(image.repeat(400, 1, 1, 1), 2, torch.Generator().manual_seed(0))
+    moved = shifted(image.repeat(400, 1, 1, 1), draw_shifts(400, 2, torch.Generator().manual_seed(0)))
     places = {tuple(np.argwhere(one[..., 0].numpy())[0]) for one in moved}
     assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
 
@@ -86,11 +86,11 @@ def row(seed: int = 0) -> np.ndarray:
 
 def test_without_images_nothing_is_added_or_drawn() -> None:
     """Pins: a state policy whose weights, manifest or random numbers change."""
-    front = Front(PixelColumns(5, (), 4), EncoderConfig(), torch.Generator().manual_seed(0))
+    image_encoder = ImageEncoder(PixelColumns(5, (), 4), EncoderConfig(), torch.Generator().manual_seed(0))
     inputs = torch.randn(4, 5)
-    assert front(inputs) is inputs and front.width(5) == 5 and not list(front.parameters())
+    assert image_encoder(inputs) is inputs and image_encoder.width(5) == 5 and not list(image_encoder.parameters())
     policy = policy_config({"kind": "gaussian"}).build(5, 2)
-    assert not [name for name in policy.state_dict() if "front" in name]
+    assert not [name for name in policy.state_dict() if "image_encoder" in name]
     assert not {"images", "encoder"} & set(policy.manifest())
 
 
@@ -129,7 +129,7 @@ def test_base_and_residual_have_encoders_of_their_own() -> None:
     action, log_prob = policy.sample(inputs, torch.randn(4, 2))
     (action.sum() + log_prob.sum()).backward()
     assert all(p.grad is None for p in policy.base.parameters())
-    assert policy.front.weights[0].grad.abs().max() > 0.0
+    assert policy.image_encoder.weights[0].grad.abs().max() > 0.0
 
 
 def test_bad_settings_are_refused() -> None:

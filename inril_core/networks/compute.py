@@ -1,17 +1,29 @@
-"""How the machine is used by training."""
+"""What networks are trained on: device, precision, threads."""
 
 import ctypes
 import os
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from torch import nn
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.config import ComputeConfig
+from inril_core.settings import Settings
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _KEEP_BYTES = 1 << 28
+
+
+class ComputeConfig(Settings):
+    """What the learner computes on; the numbers of two settings differ by rounding."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Networks, replay and batches live there; random numbers are drawn on the CPU for all."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the matrix products; sums, optimizer and parameters are float32 anyway."""
+    compile: bool = False
+    """Run the networks through torch.compile."""
 
 
 def use_one_thread() -> None:

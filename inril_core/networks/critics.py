@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inril_core.policies.encoder import Front
+from inril_core.networks.encoder import ImageEncoder
 
 
 class CriticEnsemble(nn.Module):
@@ -18,7 +18,7 @@ class CriticEnsemble(nn.Module):
     the actor's loss are just other lists of tensors.
 
     Args:
-        front: this ensemble's own encoder of pixels (`Policy.new_front`), shared by its members.
+        image_encoder: this ensemble's own encoder of pixels (`Policy.new_image_encoder`), shared by its members.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class CriticEnsemble(nn.Module):
         action_size: int,
         hidden: Sequence[int],
         generator: torch.Generator,
-        front: Front | None = None,
+        image_encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
         self.members = members
         self.hidden = tuple(hidden)
-        features = observation_size if front is None else front.width(observation_size)
+        features = observation_size if image_encoder is None else image_encoder.width(observation_size)
         sizes = (features + action_size, *hidden, 1)
         weights: list[nn.Parameter] = []
         for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
@@ -42,7 +42,7 @@ class CriticEnsemble(nn.Module):
                 draw = torch.rand((members, rows, fan_out), generator=generator)
                 weights.append(nn.Parameter(bound * (2.0 * draw - 1.0)))
         self.weights = nn.ParameterList(weights)
-        self.front = front
+        self.image_encoder = image_encoder
 
     def forward(self, observations: Tensor, actions: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
         """Q-values ``[E, B]`` of normalised ``observations [B, D]`` and ``actions [B, A]``, or ``[E, B, A]``: of each
@@ -52,8 +52,8 @@ class CriticEnsemble(nn.Module):
             weights: stand-ins for the own ``parameters()``, in their order.
         """
         w = list(self.parameters()) if weights is None else weights
-        w, of_front = w[: len(self.weights)], w[len(self.weights) :]
-        features = observations if self.front is None else self.front(observations, of_front)
+        w, of_encoder = w[: len(self.weights)], w[len(self.weights) :]
+        features = observations if self.image_encoder is None else self.image_encoder(observations, of_encoder)
         rows = torch.cat((features.expand(*actions.shape[:-1], -1), actions), -1)
         hidden = torch.matmul(rows, w[0]) + w[1]
         for layer, width in enumerate(self.hidden):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inril_core.finetune.categorical import CategoricalCritics, project
+from inril_core.networks.categorical import CategoricalCritics, project
 
 VALUES = torch.linspace(-2.0, 2.0, 5)
 
