@@ -109,12 +109,14 @@ def session(run_dir: Path, armed: bool = True, **parameters: Any) -> Iterator[Gr
     with own_domain() as domain:
         rclpy.init(domain_id=domain, args=ros_arguments({**given, "expects_recorder": False, **parameters}))
         node = SessionNode()
+        bench = Bench(node)
         try:
             node.setup()
-            yield Graph(Bench(node), armed, parameters.get("reset") == "by_hand")
+            yield Graph(bench, armed, parameters.get("reset") == "by_hand")
         finally:
             node.end()
             node.destroy_node()
+            bench.client.destroy_node()  # else its latched statuses are heard in the next test
             rclpy.shutdown()
 
 
