@@ -84,7 +84,7 @@ def message_schema(type_name: str, share: Callable[[str], Path] = installed_shar
     share: maps a package name to its share folder, where `msg/Name.msg` lies.
 
     Raises:
-        ConfigError: a definition cannot be read; names the type and the mend.
+        ConfigError: a definition cannot be read; names the type and the fix.
     """
     wanted = [_short(type_name)]
     parts: list[str] = []

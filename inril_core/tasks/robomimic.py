@@ -85,8 +85,8 @@ def read_robomimic(
     far = find_outliers(episodes)
     if far:
         raise ConfigError(
-            f"{path}: {len(far)} outliers; the first: {far[0]}; correct the file, or leave the demonstration out with a "
-            "mask (subset)"
+            f"{path}: {len(far)} outliers; the first: {far[0]}; correct the file, or leave the demonstration out with "
+            "a mask (subset)"
         )
     return episodes
 
