@@ -174,7 +174,7 @@ def complete_run(root: Path, episodes: int = 100, film_steps: int = 100) -> Path
     demos.segment(0, "demo:10:episodes", [True] * 10, range(1_000_000, 1_000_010), rng.integers(45, 70, 10).tolist())
     run = RunBuilder(root)
     failed_state, _ = rollout(0, 0.3, 0.02, film_steps)
-    mended_state, mended = rollout(0, 0.0, 0.0, film_steps)
+    fixed_state, fixed = rollout(0, 0.0, 0.0, film_steps)
     seeds = range(episodes)
 
     def lengths(successes: Sequence[bool]) -> list[int]:
@@ -186,9 +186,9 @@ def complete_run(root: Path, episodes: int = 100, film_steps: int = 100) -> Path
     chance = np.clip(np.linspace(0.3, 1.05, 150) - 0.25 * np.exp(-(((np.arange(150) - 18) / 10.0) ** 2)), 0, 1)
     won = (rng.random(150) < chance).tolist()
     run.segment(1, "train:9000:steps", won, range(2_000_000, 2_000_150), lengths(won))
-    won = [mended, *(rng.random(episodes - 1) < 0.97).tolist()]
-    after = run.segment(2, f"eval:{episodes}:episodes", won, seeds, [len(mended_state) - 1, *lengths(won[1:])])
-    run.record(after[0], mended_state)
+    won = [fixed, *(rng.random(episodes - 1) < 0.97).tolist()]
+    after = run.segment(2, f"eval:{episodes}:episodes", won, seeds, [len(fixed_state) - 1, *lengths(won[1:])])
+    run.record(after[0], fixed_state)
     real_time = run.segment(3, "train:60:seconds", [True] * 11, range(2_000_150, 2_000_161), [55] * 11)
     for result in real_time:
         run.record(result, jitter_s=0.002)
