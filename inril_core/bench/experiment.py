@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from inril_core.bench.job import Job, file_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, config_from_values, layered_values
-from inril_core.finetune.methods import Settings, describe
+from inril_core.finetune.methods import describe
+from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
 # written over a method's settings, in this order: the experiment's, the task's

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from inril_core.bench.job import Job, Line, line_digest
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import read_lines
+from inril_core.files import read_lines
 
 RESULTS = frozenset(
     ("start", "start_successes", "final_successes", "curve", "train", "cosines", "updates", "env_steps")

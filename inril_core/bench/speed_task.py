@@ -94,5 +94,5 @@ def refill(learner: Learner, task: NoiseTask, steps: int = 300) -> None:
     while learner.ingested_steps < end or learner.updates_due <= learner.updates:
         seed = 1000 + learner.ingested_episodes
         acting = policy_actor(learner.policy, seed, True)
-        asked = task.demonstrator() if learner.config.il.asks_expert else None
+        asked = task.demonstrator() if "answers" in learner.config.il.lives_on() else None
         learner.ingest(run_episode(task, acting, seed, "train", True, "speed", learner.version, asked))

@@ -20,7 +20,8 @@ from inril_core.bench.meter import Meter
 from inril_core.bench.origin import code_digest
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import write_atomically
+from inril_core.files import write_atomically
+from inril_core.finetune.checkpoint import weights_digest
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.local import collect_demos, evaluate
 from inril_core.finetune.pretrain import pretrain
@@ -106,15 +107,6 @@ def get_start(job: Job, config: FineTuneConfig, task: Meter, folder: Path) -> St
     except ConfigError as error:
         raise ConfigError(f"{error}; a kept start is damaged: delete {file}") from error
     return Start(policy, facts["weights"], facts["successes"], facts["mean_return"], demos)
-
-
-def weights_digest(policy: Policy) -> str:
-    """SHA-256 (16 hex digits) of a policy's parameters and buffers. Not of its file: safetensors orders its metadata
-    as it likes."""
-    whole = hashlib.sha256()
-    for name, tensor in sorted(policy.state_dict().items()):
-        whole.update(name.encode() + b"\0" + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return whole.hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Numbering the ticks of an episode and closing it: the metronome's bookkeeping."""
+"""Numbering the ticks of an episode and closing it: the bookkeeping of the observation clock."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ class EpisodeRefused(InrilError):
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """An episode to number. `purpose` is demo, train or eval."""
+    """An episode to number."""
 
     episode_id: str
     purpose: str
+    """demo, train or eval."""
     seed: int
     explore: bool
     max_steps: int
@@ -24,17 +25,16 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the action before an observation. `step` is that action's.
-
-    terminated: the task ended, there is no value beyond. truncated: something else ended the
-    episode, the value function still bootstraps.
-    """
+    """What came of the action before an observation."""
 
     episode_id: str
     step: int
+    """Of that action."""
     success: bool = False
     terminated: bool = False
+    """The task ended: there is no value beyond."""
     truncated: bool = False
+    """Something else ended the episode: the value function still bootstraps."""
     source: str = ""
     reason: str = ""
 
@@ -55,13 +55,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Tick:
-    """A numbered tick. `outcome` is None at step 0; `last` means that no action follows."""
+    """A numbered tick."""
 
     k: int
     spec: EpisodeSpec
     step: int
     last: bool
+    """No action follows."""
     outcome: Outcome | None
+    """None at step 0."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from inril_core.data.measured import Measured
 from inril_core.errors import InrilError
 
 PURPOSES = ("demo", "train", "eval")
@@ -81,6 +82,8 @@ class Episode:
     chunk_index: np.ndarray | None = None
     rewards: np.ndarray | None = None
     expert_actions: np.ndarray | None = None
+    measured: Measured | None = None
+    """What arm and tracker measured; None unless `read_episode` was asked for it, and where it was not recorded."""
 
     def __post_init__(self) -> None:
         """Check everything.

@@ -14,7 +14,8 @@ from mcap.records import Message
 
 from inril_core.data.container import MAX_SCHEMA_BYTES, EpisodeUnreadable, Recording, read_recording
 from inril_core.data.episode import PURPOSES, Episode, InvalidEpisode, check_episode_id, stack_aux
-from inril_core.data.recording import IDENTITY
+from inril_core.data.episode_writer import IDENTITY
+from inril_core.data.measured import Measured, measured_at
 from inril_core.data.schemas import (
     CELL_TRUTH,
     EPISODE_EVENT,
@@ -23,7 +24,10 @@ from inril_core.data.schemas import (
     EXECUTED_ACTION,
     LABELS,
     OBSERVATION,
+    PART_POSES,
     POLICY_ACTION,
+    ROBOT_STATE,
+    SENSOR_TOPICS,
     TOPICS,
     Decoder,
     MessageSchema,
@@ -38,18 +42,21 @@ class EpisodeEmpty(EpisodeUnreadable):
     """A sound file in which no step is whole."""
 
 
-def read_episode(path: str | Path, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES) -> Episode:
+def read_episode(
+    path: str | Path, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES, measured: bool = False
+) -> Episode:
     """Read an episode file, finished or left by a recorder that died.
 
     Topics are joined by (boot_id, k); repeated messages count once. The episode is cut at the first step that
     is not whole and then marked incomplete.
-    images: decode them too; without, `Episode.images` is empty.
+    images: decode them too; without, `Episode.images` is empty. measured: also what arm and tracker measured, in
+    `Episode.measured`.
 
     Raises:
         EpisodeUnreadable: missing, damaged, of other types, or not finite; the message says where.
         EpisodeEmpty: nothing wrong, but no whole step.
     """
-    return parse_episode(load_file(Path(path), max_bytes), str(path), images, max_bytes)
+    return parse_episode(load_file(Path(path), max_bytes), str(path), images, max_bytes, measured)
 
 
 def load_file(path: Path, max_bytes: int = MAX_EPISODE_BYTES) -> bytes:
@@ -67,19 +74,21 @@ def load_file(path: Path, max_bytes: int = MAX_EPISODE_BYTES) -> bytes:
         raise EpisodeUnreadable(f"{path}: {error.strerror or error}") from error
 
 
-def parse_episode(data: bytes, name: str, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES) -> Episode:
+def parse_episode(
+    data: bytes, name: str, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES, measured: bool = False
+) -> Episode:
     """`read_episode` on bytes; `name` is for messages."""
     try:
         recording = read_recording(data, max_bytes)
     except EpisodeUnreadable as error:
         raise EpisodeUnreadable(f"{name}: {error}") from error
-    return assemble(recording, hashlib.sha256(data).hexdigest(), name, images)
+    return assemble(recording, hashlib.sha256(data).hexdigest(), name, images, measured)
 
 
-def assemble(recording: Recording, sha256: str, name: str, images: bool = True) -> Episode:
+def assemble(recording: Recording, sha256: str, name: str, images: bool = True, measured: bool = False) -> Episode:
     """`read_episode` on the records of a file."""
     try:
-        return _assemble(recording, sha256, images)
+        return _assemble(recording, sha256, images, measured)
     except EpisodeEmpty as error:
         raise EpisodeEmpty(f"{name}: {error}") from error
     except (EpisodeUnreadable, InvalidEpisode) as error:
@@ -106,7 +115,7 @@ class _Verdict:
     reason: str
 
 
-def _assemble(recording: Recording, sha256: str, images: bool) -> Episode:
+def _assemble(recording: Recording, sha256: str, images: bool, measured: bool) -> Episode:
     identity = identity_of(recording)
     joined = _join(recording, identity["episode_id"])
     ticks, whole = _whole_steps(joined)
@@ -150,6 +159,7 @@ def _assemble(recording: Recording, sha256: str, images: bool) -> Episode:
         outcome_reason=verdict.reason,
         complete=whole and bool(observations[-1].last),
         qpos=qpos,
+        measured=_measured(recording, stamps) if measured else None,
         images=pixels,
         image_steps=image_steps,
         sha256=sha256,
@@ -278,6 +288,13 @@ def _truth_at(truths: Sequence[Any], stamps: np.ndarray) -> tuple[np.ndarray | N
     found = np.searchsorted(times, stamps, side="right") - 1
     qpos = np.where((found >= 0)[:, None], states[found], np.nan)
     return qpos, bool(ordered[found[-1]].success) if found[-1] >= 0 else None
+
+
+def _measured(recording: Recording, stamps: np.ndarray) -> Measured | None:
+    messages: dict[str, list[Any]] = {topic: [] for topic in SENSOR_TOPICS}
+    for topic, _, message in decode_topics(recording, SENSOR_TOPICS):
+        messages[topic].append(message)
+    return measured_at(stamps, messages[ROBOT_STATE], messages[PART_POSES], lambda message: stamp_ns(message.header))
 
 
 def _aux(answers: Sequence[Any]) -> np.ndarray | None:

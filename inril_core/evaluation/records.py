@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,12 @@ from inril_core.errors import InrilError
 from inril_core.evaluation.intervals import SuccessRate, success_rate
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult, read_ledger
+from inril_core.session.plan import parse_plan
 from inril_core.weights.log import LOG_NAME
 
 MAX_LOG_BYTES = 64 << 20
-MAX_VALUE = 2.0**64
-"""Beyond any seed, step or Unix time; larger numbers in a ledger are damage."""
 DEMOS_RUN = "demos"
 """Folder below a run that may hold the run in which its demonstrations were recorded."""
-_KINDS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 @dataclass(frozen=True)
@@ -180,29 +178,17 @@ def _segments(path: Path, notes: list[str]) -> list[SegmentRecord]:
     if too_large:
         notes.append(f"{path} is larger than {MAX_LOG_BYTES >> 20} MB: not read.")
         return []
-    results = [r for r in read_ledger(path) if _sound(r)]
-    lines = sum(bool(line.strip()) for line in path.read_bytes().splitlines())
-    if lines > len(results):
-        notes.append(f"{path.name}: {lines - len(results)} unreadable line(s) left out, as a crash leaves them.")
-    grouped: dict[tuple[int, str], list[EpisodeResult]] = {}
+    results, problems = read_ledger(path)
+    if problems:
+        notes.append(f"{path.name}: {len(problems)} unreadable line(s) left out, as a crash leaves them.")
+    grouped: dict[tuple[int, str, str], list[EpisodeResult]] = {}
     for result in results:
-        grouped.setdefault((result.segment_index, result.segment), []).append(result)
+        planned = parse_plan(result.segment)[0]
+        grouped.setdefault((result.segment_index, planned.purpose, planned.unit), []).append(result)
     return [
-        SegmentRecord(name, members[0].purpose, tuple(members))
-        for (_, name), members in sorted(grouped.items(), key=lambda item: item[0])
+        SegmentRecord(members[-1].segment, purpose, tuple(members))
+        for (_, purpose, _), members in sorted(grouped.items(), key=lambda item: item[0])
     ]
-
-
-def _sound(result: EpisodeResult) -> bool:
-    """A JSON line may put anything into a field; only what it promises is used."""
-    for declared in fields(result):
-        value = getattr(result, declared.name)
-        kinds = _KINDS[str(declared.type)]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            return False
-        if isinstance(value, (int, float)) and not abs(value) <= MAX_VALUE:  # false for NaN too
-            return False
-    return result.steps >= 0 and result.duration_s >= 0.0 and result.late_ticks >= 0
 
 
 def _offers(path: Path, notes: list[str]) -> list[Offer]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from inril_core.errors import ConfigError
 from inril_core.experts.quality import ExpertConfig
 from inril_core.experts.reference_critic import CriticConfig, ReferenceCritic
-from inril_core.finetune.methods import Settings
+from inril_core.settings import Settings
 from inril_core.tasks.base import Demonstrator
 
 Array = npt.NDArray[np.float32]

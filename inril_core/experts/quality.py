@@ -8,8 +8,8 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.methods import Settings
 from inril_core.policies import Memory, Policy, load_policy
+from inril_core.settings import Settings
 from inril_core.tasks.base import Demonstrator, Task
 
 Array = npt.NDArray[np.float32]

@@ -1,7 +1,7 @@
 """What a simulated intervener judges by: a critic of a reference policy, fitted on episodes or taken from a run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import read_checkpoint, write_checkpoint
-from inril_core.finetune.critics import CriticEnsemble, views_like
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.methods import RewardConfig, Settings
+from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies.gaussian import GaussianPolicy
+from inril_core.settings import Settings
 from inril_core.tasks.base import Demonstrator
 
 Array = npt.NDArray[np.float32]
@@ -116,7 +116,11 @@ def load_reference_critic(path: Path) -> ReferenceCritic:
 
 
 def fit_reference_critic(
-    episodes: Sequence[Episode], reference: Demonstrator, rewards: RewardConfig, config: CriticConfig, seed: int
+    episodes: Sequence[Episode],
+    reference: Demonstrator,
+    label: Callable[[Episode], tuple[Array, Array]],
+    config: CriticConfig,
+    seed: int,
 ) -> ReferenceCritic:
     """Q of the ``reference`` by temporal differences: y = r + gamma * mask * Q'(s', a_ref(s')).
 
@@ -125,7 +129,7 @@ def fit_reference_critic(
     Args:
         episodes: recorded, of one task.
         reference: acts in every recorded state once more, for a_ref.
-        rewards: what is valued.
+        label: rewards ``[T]`` and masks ``[T]`` of an episode: what is valued.
         seed: decides the initial weights and the minibatches.
 
     Raises:
@@ -140,7 +144,7 @@ def fit_reference_critic(
     columns: list[list[Tensor]] = [[], [], [], [], [], []]
     returns = [0.0]
     for episode in episodes:
-        reward, mask = rewards.label(episode)
+        reward, mask = label(episode)
         rows = normaliser.normalise(torch.tensor(episode.observations))
         reference.reset(episode.seed)
         answers = torch.tensor(np.stack([reference.act(row) for row in episode.observations]))

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError, InrilError
 from inril_core.experts.trained import expert_path
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.memory.rollout import Segment
 from inril_core.finetune.rl import ppo
+from inril_core.networks.compute import use_one_thread
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import GaussianPolicy, save_policy
 from inril_core.policies import gaussian as architecture
 from inril_core.policies.squashed import log_density

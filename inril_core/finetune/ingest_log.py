@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import read_lines
+from inril_core.files import read_lines
 
 if TYPE_CHECKING:
     from inril_core.finetune.learner import Learner

@@ -1,7 +1,7 @@
 """Fine-tuning in one process, without the graph: the same learner on any task, for tuning and comparison.
 
 As in the graph in lockstep: each training episode acts with exploration on the newest weights, the next one starts
-when the updates it made due are done, and evaluation acts by the mode and feeds nothing.
+when the updates it made due are done, and evaluation acts deterministically and feeds nothing.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from inril_core.experts.reference_critic import (
     load_reference_critic,
 )
 from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.learner import Learner
+from inril_core.finetune.learner import Learner, UpdateObserver
 from inril_core.finetune.rewards import task as task_reward
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
 from inril_core.tasks.base import Demonstrator, Outcome, Task
@@ -178,11 +178,11 @@ def _reference_critic(config: CriticConfig, task: Task, seed: int) -> ReferenceC
     for i, noise in enumerate(np.linspace(0.0, config.noise, config.episodes)):
         acting = expert_actor(WorseExpert(task.demonstrator(), float(noise), 0.0), seed + i, size)
         episodes.append(run_episode(task, acting, seed + i, "train", run_id="reference"))
-    return fit_reference_critic(episodes, task.demonstrator(), task_reward.Config(method="task"), config, seed)
+    return fit_reference_critic(episodes, task.demonstrator(), task_reward.Config(method="task").label, config, seed)
 
 
 def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:
-    """Success per seed of the policy acting by its mode."""
+    """Success per seed of the policy acting deterministically."""
     return [bool(run_episode(task, policy_actor(policy, seed, False), seed, "eval").success) for seed in seeds]
 
 
@@ -212,6 +212,7 @@ def fine_tune(
     eval_every_steps: int = 1000,
     on_progress: Callable[[Curve], None] | None = None,
     intervener: Intervener | None = None,
+    observer: UpdateObserver | None = None,
 ) -> tuple[Learner, Curve]:
     """Fine-tune ``policy`` in place until the step budget is spent.
 
@@ -220,13 +221,14 @@ def fine_tune(
         eval_seeds: evaluated on every ``eval_every_steps`` steps, before the first update and at the end.
         on_progress: called after each evaluation.
         intervener: helps in training episodes; None: the one of ``config.interventions``.
+        observer: looks on while the learner trains.
 
     Raises:
         ConfigError: the helper cannot be had, see `build_intervener`; or rewards and task do not fit.
     """
     if intervener is None:
         config.refuse_nobody()
-    if config.rewards.method in ("task", "label") and not getattr(task, "success_ends", True):
+    if "last_step" in config.rewards.offers() and not getattr(task, "success_ends", True):
         raise ConfigError(
             f"rewards.method = {config.rewards.method!r} on task {task.interface.task!r}, which goes on after success: "
             "the last step would be paid for what an earlier one did; use rewards: {method: simulator} with "
@@ -235,8 +237,8 @@ def fine_tune(
     help_from = config.interventions
     if intervener is None and help_from is not None:
         intervener = build_intervener(help_from, task, _REFERENCE_SEED)
-    asked = make_expert(help_from.expert, task) if help_from is not None and config.il.asks_expert else None
-    learner, curve = Learner(config, task.interface, policy, demos, run_dir), Curve()
+    asked = make_expert(help_from.expert, task) if help_from is not None and "answers" in config.il.lives_on() else None
+    learner, curve = Learner(config, task.interface, policy, demos, run_dir, observer), Curve()
     next_eval, seed = config.schedule.warmup_steps, first_seed
 
     def measure() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inril_core.finetune.checkpoint import read_lines, write_lines
+from inril_core.files import read_lines, write_lines
 
 METRICS_NAME = "metrics.jsonl"
 

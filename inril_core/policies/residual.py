@@ -50,6 +50,7 @@ class Config(PolicyConfig):
     """
 
     kind: Literal["residual"] = "residual"
+    distributed = True
     provides = frozenset({"density", "separated"})
     base: SerializeAsAny[PolicyConfig]
     mode: Literal["residual", "average"] = "residual"
@@ -128,8 +129,8 @@ class ResidualPolicy(SquashedGaussian):
             learned.place_pixels(self.pixels)  # the base's action follows them here
             self.learned = learned
             return
-        self.front = self.new_front()
-        sizes = (self.front.width(self.input_size), *config.hidden)
+        self.image_encoder = self.new_image_encoder()
+        sizes = (self.image_encoder.width(self.input_size), *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.head = nn.Linear(sizes[-1], action_size * (2 if config.log_std == "state" else 1))
         nn.init.zeros_(self.head.weight)
@@ -169,7 +170,7 @@ class ResidualPolicy(SquashedGaussian):
             answer: tuple[Tensor, Tensor] = self.learned(inputs.detach())
             return answer
         c = self.config
-        hidden = self.front(inputs.detach()).clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
+        hidden = self.image_encoder(inputs.detach()).clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
         out = self.head(hidden)

@@ -82,6 +82,11 @@ class Arbiter:
         return self._controller(_NO_TICK if newest is None or newest.last else newest)
 
     @property
+    def in_episode(self) -> bool:
+        """Whether Observations have to come."""
+        return self._newest is not None and not self._newest.last
+
+    @property
     def recorder_boot_id(self) -> str:
         """Of the recorder heard last; empty before one was heard."""
         return self._watch.recorder_boot_id

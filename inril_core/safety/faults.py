@@ -18,6 +18,7 @@ class Fault(StrEnum):
     TELEOP_LOST = "teleop_lost"
     RECORDER_LOST = "recorder_lost"
     SESSION_LOST = "session_lost"
+    INCOMPATIBLE_QOS = "incompatible_qos"
     NON_FINITE_ACTION = "non_finite_action"
     MALFORMED_ACTION = "malformed_action"
     NON_FINITE_STATE = "non_finite_state"

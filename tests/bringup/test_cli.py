@@ -27,6 +27,7 @@ COMMANDS = [
     "rollback",
     "unpin",
     "label",
+    "episode",
 ]
 
 

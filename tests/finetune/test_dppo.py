@@ -9,13 +9,13 @@ import torch
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values, load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages, segments
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.pretrain import pretrain
 from inril_core.finetune.rl.dppo import clip_ranges
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Memory, exploration_rng, policy_config
 from tests.finetune.planned_point import PlannedPoint
 

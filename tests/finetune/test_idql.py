@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values, load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.il.bc import Bc
 from inril_core.finetune.il.bc import Config as BcConfig
 from inril_core.finetune.learner import Learner, new_policy
@@ -20,6 +19,7 @@ from inril_core.finetune.memory.replay import Batch, Replay
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.pretrain import pretrain
 from inril_core.finetune.rl.idql import expectile_loss
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Memory, exploration_rng, policy_config, policy_from_manifest
 from tests.finetune.planned_point import PlannedPoint
 

@@ -111,7 +111,7 @@ def test_a_finished_run_can_be_the_judge(tmp_path) -> None:
     critic = load_reference_critic(learner.checkpoint())
     row, action = torch.from_numpy(SOMEWHERE), torch.zeros(1, 6)
     with torch.no_grad():
-        expected = float(learner._rl.critics(policy.normalise(row)[None], action).mean())
+        expected = float(learner.parts.rl.critics(policy.normalise(row)[None], action).mean())
     assert critic.value(SOMEWHERE, STILL) == pytest.approx(min(max(expected, 0.0), 1.0), abs=1e-6)
     save_policy(tmp_path / "policy.safetensors", policy, {})
     with pytest.raises(ConfigError, match="no readable checkpoint"):

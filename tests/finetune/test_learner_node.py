@@ -26,7 +26,7 @@ from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import policy_from_manifest, save_policy
 from inril_core.run import RunPaths, open_run
 from inril_core.weights import load_or_create_key
-from inril_core.weights.pack import unpack
+from inril_core.weights.signed_pack import unpack
 from tests.data.synthetic import CONTRACT, Synthetic
 from tests.graph.harness import own_domain
 

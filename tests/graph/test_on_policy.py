@@ -16,8 +16,8 @@ from inril_core.data.store import EpisodeStore
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.local import fine_tune
-from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.pretrain import pretrain
+from inril_core.networks.compute import use_one_thread
 from inril_core.policies import load_policy, save_policy
 from inril_core.session.plan import episode_seed
 from inril_core.tasks import make_task

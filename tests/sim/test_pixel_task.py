@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from inril_core.contract import ImageShape, load_contract
-from inril_core.control.observation import BadMeasurement, observation_vector, split_observations
+from inril_core.control.measurement import BadMeasurement
+from inril_core.control.observation import observation_vector, split_observations
 from inril_core.finetune.local import collect_demos
 from inril_core.policies import policy_config
 from inril_core.sim.env import CellEnv

@@ -6,7 +6,7 @@ import pytest
 from inril_core.errors import ConfigError
 from inril_core.experts.train import ROWS, STREAMS, Moments, Streams, _pieces, _without_out, score, train, write
 from inril_core.experts.trained import TIERS, PolicyDemonstrator, expert_path
-from inril_core.finetune.machine import use_one_thread
+from inril_core.networks.compute import use_one_thread
 from inril_core.policies import GaussianPolicy, load_policy, save_policy
 from inril_core.tasks import make_task
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from inril_bringup import demo
+from inril_bringup import demo, episode_commands
 from inril_bringup.check import check
 from inril_bringup.environment import leave_foreign_ros
 from inril_bringup.graph import Graph, Value, load_graph, packaged_graphs, parse_values
@@ -158,15 +158,7 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
     back.add_argument("--n", type=int, required=True, help="number of the version in its run")
     _add(commands, "unpin", _unpin, "let new versions in again after a rollback", "")
 
-    mark = _add(
-        commands,
-        "label",
-        _label,
-        "say how an episode went, also long after; needs its run's graph up",
-        "mine-0-train-00012-a1b2c3 failure",
-    )
-    mark.add_argument("episode_id", help="from `inril status` or the name of its file")
-    mark.add_argument("label", choices=["success", "failure", "unknown"])
+    episode_commands.add(commands, _add)
 
 
 def _show(graph: Graph) -> None:
@@ -261,13 +253,6 @@ def _unpin(arguments: argparse.Namespace) -> int:
     from inril_bringup import operate
 
     print(operate.unpin())
-    return 0
-
-
-def _label(arguments: argparse.Namespace) -> int:
-    from inril_bringup import operate
-
-    print(operate.label(arguments.episode_id, arguments.label, operate.person_name()))
     return 0
 
 

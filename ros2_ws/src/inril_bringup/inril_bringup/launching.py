@@ -25,6 +25,8 @@ from inril_bringup.run_dir import lock_run_dir
 from launch import LaunchContext, LaunchDescription
 
 DESCRIBE_TIMEOUT_S = 60.0
+NOBODY_CAME = 3
+"""As inril_core.session.states.ExitCode, which this interpreter may not be able to import."""
 
 _held_locks: list[Any] = []
 """Run folders held until this process ends."""
@@ -134,6 +136,8 @@ def on_exit(name: str, node: dict[str, Any]) -> Callable[[ProcessExited, LaunchC
         nonlocal restarts_left
         if node["ends_graph"] and event.returncode == 0:
             return Shutdown(reason=f"{name} has finished")
+        if node["ends_graph"] and event.returncode == NOBODY_CAME:
+            raise RuntimeError(f"{name} waited for a person in vain; its last lines say for what")
         restarts_left -= 1
         if restarts_left < 0 and node["required"]:
             # Not a Shutdown: launch stops everything in both cases, but only an error fails `ros2 launch`.

@@ -1,4 +1,4 @@
-"""What a person asks of a running graph: arm it, look at it, roll weights back, label an episode."""
+"""What a person asks of a running graph: arm it, look at it, roll weights back."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from functools import partial
 from typing import Any
 
 import rclpy
+from inril_common.executor import NodeExecutor
 from inril_common.qos import EVENT, LATCHED
 from inril_msgs.msg import (
     ArbiterStatus,
-    EpisodeEvent,
     ExecutedAction,
     LearnerStatus,
     PolicyStatus,
     RecorderStatus,
     SessionStatus,
 )
-from inril_msgs.srv import Arm, LabelEpisode, RollBack
+from inril_msgs.srv import Arm, RollBack
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from inril_bringup.environment import use_dds_of_the_graph
@@ -40,11 +39,6 @@ STATUSES: dict[str, tuple[Any, Any]] = {
     "policy": (PolicyStatus, LATCHED),
     "recorder": (RecorderStatus, EVENT),
     "learner": (LearnerStatus, LATCHED),
-}
-LABELS = {
-    "success": EpisodeEvent.LABEL_SUCCESS,
-    "failure": EpisodeEvent.LABEL_FAILURE,
-    "unknown": EpisodeEvent.LABEL_UNKNOWN,
 }
 _SOURCES = {
     ExecutedAction.SOURCE_POLICY: "policy",
@@ -67,7 +61,7 @@ class Refused(InrilError):
 class Operator:
     """A short-lived node that speaks for a person."""
 
-    def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
+    def __init__(self, node: Node, executor: NodeExecutor) -> None:
         self._node, self._executor = node, executor
 
     def call(self, service_type: Any, service: str, request: Any, timeout_s: float = SERVICE_TIMEOUT_S) -> Any:
@@ -124,7 +118,7 @@ def operator() -> Iterator[Operator]:
     context = Context()
     rclpy.init(context=context)
     node = rclpy.create_node("inril_operator", context=context, enable_rosout=False, start_parameter_services=False)
-    executor = SingleThreadedExecutor(context=context)
+    executor = NodeExecutor(context=context)
     executor.add_node(node)
     try:
         yield Operator(node, executor)
@@ -191,14 +185,6 @@ def unpin() -> str:
     with operator() as person:
         answer = person.call(RollBack, "/policy/roll_back", RollBack.Request(unpin=True))
     return answer.message or "new versions are accepted again"
-
-
-def label(episode_id: str, word: str, by: str) -> str:
-    """Say how an episode went; `word` is one of `LABELS`. Raises `Refused`."""
-    request = LabelEpisode.Request(episode_id=episode_id, label=LABELS[word], by=by)
-    with operator() as person:
-        answer = person.call(LabelEpisode, "/session/label_episode", request)
-    return answer.message or f"{episode_id} is labelled {word}"
 
 
 def person_name() -> str:

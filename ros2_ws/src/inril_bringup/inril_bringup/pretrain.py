@@ -12,8 +12,8 @@ def pretrain(arguments: argparse.Namespace) -> int:
     """Clone a policy and write it with the facts of how it was made. Returns the exit code."""
     from inril_core.finetune.config import load_config
     from inril_core.finetune.demos import read_demos
-    from inril_core.finetune.machine import use_one_thread
     from inril_core.finetune.pretrain import pretrain as clone
+    from inril_core.networks.compute import use_one_thread
     from inril_core.policies.files import save_policy
 
     use_one_thread()

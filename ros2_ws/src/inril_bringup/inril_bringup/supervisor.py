@@ -25,6 +25,7 @@ from inril_bringup.programs import Program, die_with_parent, programs_of
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir, write_json
 from inril_core.errors import ConfigError
 from inril_core.run import RunPaths, open_run
+from inril_core.session.states import ExitCode
 
 STATUS_FILE = "supervisor.json"
 _SELF = "supervisor"
@@ -167,6 +168,10 @@ class Supervisor:
         if child.program.ends_graph and code == 0:
             child.state = "done"
             self.request_stop(f"{name} has finished")
+            return None
+        if child.program.ends_graph and code == ExitCode.NOBODY_CAME:
+            child.state = "done"
+            self.request_stop(f"{name} waited for a person in vain; see {self._log_of(name)}", exit_code=code)
             return None
         wait_s = child.backoff.after_death(lived_s) if child.backoff else None
         if wait_s is not None:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
 from inril_common.convert import array_to_pose, ns_to_stamp, stamp_to_ns
+from inril_common.diagnostics import Health, control_health
 from inril_common.node import InrilNode, run_node
-from inril_common.qos import EVENT, LATCHED, TICK
+from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
     ExecutedAction,
@@ -26,14 +27,14 @@ from inril_msgs.msg import (
     TeleopAction,
 )
 from inril_msgs.srv import Arm
-from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 
 from inril_control.second_publisher import SecondPublishers
 from inril_core.safety.arbiter import Arbiter
-from inril_core.safety.faults import Blocks
+from inril_core.safety.faults import Blocks, Fault
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
 
+TICK_TOPICS = ("observation", "policy_action", "teleop_action", "executed_action", "target")
 TIMER_S = 0.02
 STATUS_PERIOD_NS = 100_000_000
 PUBLISHERS_PERIOD_S = 1.0
@@ -77,7 +78,10 @@ class ArbiterNode(InrilNode):
         self._executed = self.create_publisher(ExecutedAction, "executed_action", TICK)
         self._target = self.create_publisher(Target, "target", TICK)
         self._status = self.create_publisher(ArbiterStatus, "arbiter_status", LATCHED)
-        self._observations = self.link("observation", self._config.observation_timeout_ns * 1e-9)
+        self.diagnose("control", self._health)
+        self._observations = self.link(
+            "observation", self._config.observation_timeout_ns * 1e-9, lambda: not self._arbiter.in_episode
+        )
         heard = {
             self.create_subscription(Observation, "observation", self._on_observation, TICK): "observation_node",
             self.create_subscription(TeleopAction, "teleop_action", self._on_teleop_action, TICK): "teleop_node",
@@ -87,7 +91,7 @@ class ArbiterNode(InrilNode):
             heard[actions] = "policy_node"
             self.create_subscription(PolicyStatus, "policy_status", self._on_policy_status, LATCHED)
         if not self._config.lockstep:
-            self.create_subscription(RobotState, "robot_state", self._on_robot_state, TICK)
+            self.create_subscription(RobotState, "robot_state", self._on_robot_state, SENSOR)
         if self._config.expects_recorder:
             self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         if self._config.expects_session:
@@ -98,9 +102,8 @@ class ArbiterNode(InrilNode):
             heard={subscription.topic_name: name for subscription, name in heard.items()},
         )
         self.create_service(Arm, "arbiter/arm", self._on_arm)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(TIMER_S, self._on_timer, clock=steady)
-        self.create_timer(PUBLISHERS_PERIOD_S, self._on_publishers_timer, clock=steady)
+        self.steady_timer(TIMER_S, self._on_timer)
+        self.steady_timer(PUBLISHERS_PERIOD_S, self._on_publishers_timer)
 
     def _read_config(self) -> ArbiterConfig:
         contract, staleness = self.contract, self.contract.staleness
@@ -234,6 +237,8 @@ class ArbiterNode(InrilNode):
             return self._arbiter.disarm()
         if not self.active:
             return False, "arbiter_node is not active; see `inril status`"
+        if unfit := self.diagnostics.incompatible(TICK_TOPICS):
+            return False, f"not armed: {Fault.INCOMPATIBLE_QOS}: {unfit}"
         self._look_for_publishers()
         return self._arbiter.arm(request.operator_name, self.ros_ns(), self.mono_ns())
 
@@ -259,6 +264,15 @@ class ArbiterNode(InrilNode):
         arbiter = self._arbiter
         if (arbiter.armed, arbiter.in_control, arbiter.faults.count) != self._shown:
             self._publish_status()
+
+    def _health(self) -> Health:
+        arbiter = self._arbiter
+        return control_health(arbiter.armed, arbiter.in_control.name.lower(), arbiter.faults.named())
+
+    def on_incompatible_qos(self, topic: str, text: str) -> None:
+        """Part of a tick is not heard: nothing moves until it is set right and a person arms."""
+        if topic in TICK_TOPICS:
+            self._arbiter.faults.latch(Fault.INCOMPATIBLE_QOS, text, Blocks.MOTION)
 
     def _publish_status(self) -> None:
         arbiter = self._arbiter

@@ -11,7 +11,7 @@ from inril_common.calls import Calls
 from inril_msgs.srv import ReadBlob
 
 from inril_core.data.blobs import BlobCorrupt, BlobPull, BlobRefused
-from inril_core.weights.pack import MAX_PACK_BYTES
+from inril_core.weights.signed_pack import MAX_PACK_BYTES
 
 SERVICE = "learner/read_blob"
 ATTEMPTS = 3

@@ -26,7 +26,8 @@ class EpisodePull:
 
     Args:
         wanted: whether an announced episode shall be pulled.
-        on_episode: gets each pulled file and its announcement; the file is its to remove.
+        on_episode: gets each pulled file and its announcement; the file is its to remove. False: it is pulled and given
+            again later, before any that follow.
         on_trouble: gets the reason when a request fails; the next `step` tries again.
     """
 
@@ -36,7 +37,7 @@ class EpisodePull:
         folder: Path,
         timeout_s: float,
         wanted: Callable[[EpisodeReady], bool],
-        on_episode: Callable[[Path, EpisodeReady], None],
+        on_episode: Callable[[Path, EpisodeReady], bool],
         on_trouble: Callable[[str], None],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ class EpisodePull:
                 self._pull = BlobPull(sha256, ready.size_bytes, self._folder / f"{sha256[:32]}.mcap")
             asked = self._pull.next_request()
             if asked is None:
-                self._finish()
+                self._finish(now_ns)
                 return
         except (BlobRefused, BlobCorrupt, OSError) as error:
             self._pull = None
@@ -102,15 +103,18 @@ class EpisodePull:
         try:
             self._pull.accept(offset, reply.size_bytes, bytes(reply.data))
             if self._pull.next_request() is None:
-                self._finish()
+                self._finish(now_ns)
         except (BlobCorrupt, OSError) as error:
             self._pull = None
             self._troubled(str(error), now_ns)
 
-    def _finish(self) -> None:
+    def _finish(self, now_ns: int) -> None:
         assert self._pull is not None
         path, self._pull = self._pull.finish(), None
-        self._on_episode(path, self._queue.popleft())
+        if self._on_episode(path, self._queue[0]):
+            self._queue.popleft()
+        else:
+            self._not_before_ns = now_ns + RETRY_NS
 
     def _troubled(self, reason: str, now_ns: int) -> None:
         self._not_before_ns = now_ns + RETRY_NS
