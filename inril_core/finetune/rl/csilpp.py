@@ -24,7 +24,10 @@ from inril_core.policies import Policy, SquashedGaussian
 
 
 class Config(csil.Config):
-    """Settings of CSIL++, besides those of CSIL; XQC's values are given where the defaults are smaller. For ``hidden`` they are 4 x 512."""
+    """Settings of CSIL++, besides those of CSIL; XQC's values are given where the defaults are smaller.
+
+    For ``hidden`` they are 4 x 512.
+    """
 
     method: Literal["csilpp"]  # type: ignore[assignment]
     critics: int = Field(2, ge=1, le=100)
