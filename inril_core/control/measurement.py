@@ -14,6 +14,8 @@ MAX_TWIST = 1000.0
 UNIT_NORM_TOLERANCE = 0.01
 """Of a quaternion; averaging filters leave some 0.001, single precision 1e-7."""
 
+_NEVER_FILLED = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
 
 class BadMeasurement(InrilError):
     """A measurement that must not reach a policy; the message names the field, its value and what is allowed."""
@@ -55,6 +57,8 @@ def check_tool(tool_pose: Sequence[float], tool_twist: Sequence[float], gripper_
         BadMeasurement: a value that no arm can have.
     """
     check_pose("tool_pose", tool_pose)
+    if tuple(tool_pose) == _NEVER_FILLED:
+        raise BadMeasurement("tool_pose: exactly zero without rotation, as in a message that nobody filled")
     if not all(-MAX_TWIST <= value <= MAX_TWIST for value in tool_twist):
         raise BadMeasurement(f"tool_twist: {_text(tool_twist)} must be finite and within {MAX_TWIST:g} m/s and rad/s")
     if not -1.0 <= gripper_width_m <= 1.0:

@@ -11,7 +11,7 @@ from inril_core.contract import Contract, ImageField, ImageShape
 from inril_core.contract.definitions import Features
 from inril_core.control.measurement import BadMeasurement, check_pose, check_tool
 
-_SOMEWHERE = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+_SOMEWHERE = np.array([0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0])
 
 
 class PartMissing(BadMeasurement):

@@ -14,10 +14,11 @@ class EpisodeRefused(InrilError):
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """An episode to number. `purpose` is demo, train or eval."""
+    """An episode to number."""
 
     episode_id: str
     purpose: str
+    """demo, train or eval."""
     seed: int
     explore: bool
     max_steps: int

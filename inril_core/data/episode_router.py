@@ -45,19 +45,18 @@ REMEMBERED_EPISODES = 4096
 
 @dataclass(frozen=True)
 class RouterSettings:
-    """How an episode is closed and when none is begun. Times are monotonic.
-
-    purposes: what is recorded. linger_s: after all that an episode promised is there, wait this long for
-    answers that are still on their way. close_timeout_s: after its last observation, its END or the next
-    BEGIN, wait this long for the rest. idle_timeout_s: without any message for this long an episode is over.
-    min_free_bytes: kept free besides what an episode needs.
-    """
+    """How an episode is closed and when none is begun. Times are monotonic."""
 
     purposes: tuple[str, ...] = PURPOSES
+    """What is recorded."""
     linger_s: float = 0.05
+    """After all that an episode promised is there, the wait for answers that are still on their way."""
     close_timeout_s: float = 2.0
+    """After its last observation, its END or the next BEGIN, the wait for the rest."""
     idle_timeout_s: float = 30.0
+    """Without any message for this long an episode is over."""
     min_free_bytes: int = 256 << 20
+    """Kept free besides what an episode needs."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,15 @@ class _Waiting:
 class _Open:
     writer: EpisodeWriter
     heard_ns: int
-    last_step: int | None = None  # of the closing observation
+    last_step: int | None = None
+    """Of the closing observation."""
     ended: bool = False
-    closing_ns: int | None = None  # since when the rest is awaited
-    whole_ns: int | None = None  # since when no step is missing
-    answers: Counter[str] = field(default_factory=Counter)  # messages that come with a step without making it
+    closing_ns: int | None = None
+    """Since when the rest is awaited."""
+    whole_ns: int | None = None
+    """Since when no step is missing."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """Messages that come with a step without making it."""
 
     @property
     def whole(self) -> bool:

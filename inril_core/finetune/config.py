@@ -161,8 +161,8 @@ class FineTuneConfig(Settings):
         if moves and both and self.rl.collection == "off_policy":
             raise ConfigError(
                 f"policy.base.kind = {policy.base.kind!r} learns by imitation under rl.method = {self.rl.method!r}, "
-                "whose replay would go on showing the residual what the base did before; set policy.freeze_base to true "
-                "and combine.method to 'rl_only', or choose rl.method 'ppo' or a base of kind 'gaussian'"
+                "whose replay would go on showing the residual what the base did before; set policy.freeze_base to "
+                "true and combine.method to 'rl_only', or choose rl.method 'ppo' or a base of kind 'gaussian'"
             )
 
     @model_serializer(mode="wrap")

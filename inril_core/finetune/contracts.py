@@ -111,7 +111,7 @@ class RlConfig(MethodConfig):
 
     @abstractmethod
     def build(
-        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
     ) -> RlMethod:
         """The method on ``policy``, whose trained parameters are ``actor``.
 

@@ -1,6 +1,6 @@
 """A module's parameters as one flat vector, and Adam on it.
 
-Surgery, the target network and the optimizer all act on whole vectors: one flat buffer makes each of them a
+Projections, the target network and the optimizer all act on whole vectors: one flat buffer makes each of them a
 handful of operations, which is most of what a small network's update costs.
 """
 

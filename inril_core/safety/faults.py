@@ -22,7 +22,14 @@ class Fault(StrEnum):
     NON_FINITE_ACTION = "non_finite_action"
     MALFORMED_ACTION = "malformed_action"
     NON_FINITE_STATE = "non_finite_state"
+    MALFORMED_STATE = "malformed_state"
+    UNREACHABLE_STATE = "unreachable_state"
+    WRONG_FRAME = "wrong_frame"
+    FOLLOWING_ERROR = "following_error"
     LIMIT_STOP = "limit_stop"
+    LAST_CHECK = "last_check"
+    SECOND_PUBLISHER = "second_publisher"
+    INTERNAL_ERROR = "internal_error"
 
 
 class Blocks(IntEnum):
@@ -36,7 +43,7 @@ class Blocks(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Latched:
-    """A fault that happened: what, the mend, and what it forbids."""
+    """A fault that happened: what, the fix, and what it forbids."""
 
     detail: str
     blocks: Blocks

@@ -89,6 +89,12 @@ def test_a_part_that_nobody_uses_may_be_lost() -> None:
         vector.usable_parts({"lag": PARTS["leg"], "hole": PARTS["hole"]})
 
 
+def test_a_state_that_was_never_filled_is_refused() -> None:
+    """ROS fills a quaternion with w = 1, so it is a unit one."""
+    with pytest.raises(BadMeasurement, match="nobody filled"):
+        VECTORS["insert_leg"](np.array([0.0, 0, 0, 0, 0, 0, 1]), np.zeros(6), 0.03, PARTS)
+
+
 def test_quaternions_that_a_filter_shortened_a_little_are_taken() -> None:
     check_pose("leg", with_numbers(TOOL, qx=0.9999))
 
@@ -106,7 +112,7 @@ def encoded(pixels: np.ndarray, encoding: str, padding: int, big_endian: bool) -
     letters = "r" if encoding.startswith("mono") else encoding.rstrip("0123456789")
     values = np.stack([columns[letter] for letter in letters], axis=-1)
     if encoding.endswith("16"):
-        rows = (values.astype(np.uint32) * 257).astype(">u2" if big_endian else "<u2")
+        rows = (values.astype(np.uint32) * 256 + (values + 91) % 256).astype(">u2" if big_endian else "<u2")
     else:
         rows = values.astype(np.uint8)
     return b"".join(row.tobytes() + bytes([7] * padding) for row in rows)

@@ -54,7 +54,8 @@ def stamped(message, second: int, frame_id: str = "base", **fields):
 BAD_ROBOTS = {
     "NaN position": {"tool_pose": posed(x=math.nan)},
     "1e150 m": {"tool_pose": posed(x=1e150)},
-    "never filled": {"tool_pose": Pose(orientation=posed(qx=0.0, qw=0.0).orientation)},
+    "never filled": {"tool_pose": Pose()},
+    "zero quaternion": {"tool_pose": Pose(orientation=posed(qx=0.0, qw=0.0).orientation)},
     "infinite quaternion": {"tool_pose": posed(qx=math.inf)},
     "NaN gripper": {"gripper_width_m": math.nan},
     "no frame": {"frame_id": ""},

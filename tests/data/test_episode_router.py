@@ -56,18 +56,21 @@ def kinds(path):
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_order_between_topics_gives_the_same_episode(tmp_path_factory, data):
-    made, folder = Synthetic(steps=3), tmp_path_factory.mktemp("order")
+    made, folder = Synthetic(steps=3, measured=True), tmp_path_factory.mktemp("order")
     recording = recorder(folder)
     feed(recording, interleaved(data, made.messages()))
     (path,) = recording.poll(LONG)
-    episode = read_episode(path)
+    episode = read_episode(path, measured=True)
     assert episode.complete and episode.succeeded
     for name in ("observations", "actions", "raw", "qpos"):
         np.testing.assert_array_equal(getattr(episode, name), made.arrays[name])
+    np.testing.assert_array_equal(episode.measured.joint_torque_nm, made.arrays["joint_torque_nm"])
     assert kinds(path) == {
         "/episode_event": 2,
         "/observation": 4,
         "/cell_truth": 4,
+        "/robot_state": 4,
+        "/part_poses": 4,
         "/policy_action": 3,
         "/teleop_action": 3,
         "/executed_action": 3,
@@ -158,11 +161,17 @@ def test_an_id_that_was_used_before_is_refused(tmp_path):
     assert recording.refusal == "" and recording.recording
 
 
-@pytest.mark.parametrize("episode_id", ["", "../escape", "a/b", ".hidden", "x" * 129])
-def test_an_id_that_is_no_file_name_is_refused(tmp_path, episode_id):
-    recording = recorder(tmp_path)
-    feed(recording, [("/episode_event", Synthetic(episode_id=episode_id).begin())])
-    assert "episode_id" in recording.refusal and list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("episode_id", ["", "../escape", "a/b", ".hidden", "x" * 129, "my demos", "läuft", "_old"])
+def test_an_id_that_is_no_file_name_is_refused_until_another_comes(tmp_path, episode_id):
+    """The next attempt would have such an id too: who waits for the recorder waits, and tries no more."""
+    recording, made = recorder(tmp_path, idle_timeout_s=30.0), Synthetic(episode_id=episode_id)
+    feed(recording, [("/episode_event", made.begin())])
+    assert "episode_id" in recording.refusal and "run_dir" in recording.refusal and list(tmp_path.iterdir()) == []
+    feed(recording, [("/episode_event", made.end())])
+    recording.poll(100 * SECOND)
+    assert recording.refusal, "the end of the episode, and time, change nothing"
+    feed(recording, [("/episode_event", Synthetic().begin())])
+    assert not recording.refusal and recording.recording
 
 
 def test_an_idle_cell_fills_no_memory(tmp_path):

@@ -78,7 +78,7 @@ def test_ppo_corrects_a_clone_that_misses_to_one_side(tmp_path, preset: str) -> 
 
 def test_the_point_reaches_the_origin_when_rl_is_projected(tmp_path) -> None:
     """Pins: a projection that takes the RL step away altogether."""
-    assert run(tmp_path, "interleave", **{"combine.projected": "rl"})[0] >= 0.9
+    assert run(tmp_path, "interleave", **{"combine.projection.target": "rl"})[0] >= 0.9
 
 
 def test_the_point_reaches_the_origin_on_takeovers_alone(tmp_path) -> None:

@@ -13,7 +13,7 @@ from inril_core.finetune.config import load_config, preset_names
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
 from inril_core.finetune.memory.replay import Batch, Replay
-from inril_core.finetune.methods import known_methods, method_config
+from inril_core.finetune.methods import KINDS, method_config
 from inril_core.finetune.pretrain import pretrain
 from inril_core.networks.encoder import ImageEncoder, PixelColumns
 from inril_core.networks.flat import FlatParameters
@@ -109,7 +109,7 @@ def test_samples_are_shifted_and_the_measuring_set_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", policy_kinds())
-@pytest.mark.parametrize("name", known_methods("rl"))
+@pytest.mark.parametrize("name", KINDS["rl"].known())
 def test_no_network_is_fed_raw_pixels(name: str, kind: str) -> None:
     """Pins: a policy or a critic that forgot its encoder: millions of weights, and nothing is learned."""
     image = ImageShape("eye", 64, 64)
@@ -213,7 +213,7 @@ def test_every_preset_runs_from_pixels(tmp_path, preset: str) -> None:
     encoders = [m for m in policy.modules() if isinstance(m, ImageEncoder) and m.weights[0].requires_grad]
     before = [image_encoder.weights[0].detach().clone() for image_encoder in encoders]
     for seed in range(60):
-        asked = TASK.expert() if config.il.asks_expert else None
+        asked = TASK.expert() if "answers" in config.il.lives_on() else None
         learner.ingest(run_episode(TASK, policy_actor(policy, seed, True), seed, "train", True, "x", 0, asked))
         if learner.updates_due >= 6:
             break

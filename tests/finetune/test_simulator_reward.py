@@ -46,7 +46,7 @@ def test_the_range_of_one_success_is_refused() -> None:
     base.changed(rewards={"method": "simulator"}, **{"rl.target_range": [-5.0, 20.0]})
 
 
-def test_an_episode_without_rewards_is_refused_with_the_mend() -> None:
+def test_an_episode_without_rewards_is_refused_with_the_remedy() -> None:
     with pytest.raises(ConfigError, match="holds no rewards; use rewards: {method: task}"):
         label(True, True, None)
 

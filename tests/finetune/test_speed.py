@@ -30,10 +30,10 @@ def test_flops_are_counted_and_failures_named(measured) -> None:
     assert done["small"].flops > 4 * 3 * critic  # 4 members forward and backward, and the rest
     assert len(done["small"].seconds) == 2 and all(len(peak.rates) == 2 for peak in peaks)
     compiling = dict.fromkeys(("eager", "compiled"), done["small"])
-    page = speed.report(measured, dict.fromkeys(speed.SURGERY, done["small"]), compiling, 2)
+    page = speed.report(measured, dict.fromkeys(speed.PROJECTIONS, done["small"]), compiling, 2)
     assert "paired by round: 1.000 (1.000 to 1.000)" in page
     assert "| `broken` | failed: ConfigError" in page and "| `small` | " in page
-    assert "| surgery `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
+    assert "| projection `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
 
 
 def test_a_preset_that_asks_an_expert_is_measured_too(tmp_path) -> None:

@@ -201,6 +201,7 @@ def test_whatever_happens_each_episode_is_begun_once_and_ended_once(facts: list,
         folder = Path(name)
         bench = SessionBench(folder, plan="demo:2:episodes,eval:1:episodes", reset_by_hand=by_hand)
         bench.arm.on_ask = lambda reset_id, now_ns: None
+        bench.served = not by_hand
         laid_out: set[str] = set()
         everything: list[ask.Request] = []
         for kind, fact in facts:
@@ -240,7 +241,7 @@ def test_whatever_happens_each_episode_is_begun_once_and_ended_once(facts: list,
                     everything += [*bench.done, *bench.session.requests]
                     news = bench.news
                     bench = SessionBench(folder, plan="demo:2:episodes,eval:1:episodes", reset_by_hand=by_hand)
-                    bench.news = news
+                    bench.news, bench.served = news, not by_hand
                     bench.arm.on_ask = lambda reset_id, now_ns: None
             if bench.state in (State.BEGINNING, State.RUNNING):
                 assert bench.session.attempt is not None

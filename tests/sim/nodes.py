@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import rclpy
-from inril_common.node import InrilNode
+from inril_common.node import InrilNode, InrilPlainNode
 from inril_common.qos import RECORD
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -20,7 +20,7 @@ from tests.graph.harness import own_domain
 class Bench:
     """A node under test, active, and a client with what it heard."""
 
-    def __init__(self, node: InrilNode) -> None:
+    def __init__(self, node: InrilNode | InrilPlainNode) -> None:
         self.node = node
         self.client = Node("bench")
         self.heard: dict[str, list[Any]] = {}

@@ -87,7 +87,7 @@ class Config(OffPolicyConfig):
             )
 
     def build(
-        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
     ) -> "Csil":
         """See `RlConfig.build`."""
         assert isinstance(policy, SquashedGaussian)  # required, see `requires`

@@ -51,7 +51,7 @@ class Config(csil.Config):
         return self
 
     def build(
-        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
     ) -> "Csilpp":
         """See `RlConfig.build`."""
         assert isinstance(policy, SquashedGaussian)  # required, see `requires`

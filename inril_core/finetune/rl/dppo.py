@@ -56,7 +56,7 @@ class Config(SurrogateConfig):
         return self
 
     def build(
-        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
     ) -> "Dppo":
         """See `RlConfig.build`."""
         assert isinstance(policy, DiffusionPolicy)  # required, see `requires`

@@ -65,7 +65,7 @@ class Config(OffPolicyConfig):
         return self.target_range
 
     def build(
-        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
     ) -> "Idql":
         """See `RlConfig.build`."""
         assert isinstance(policy, SelectedDiffusionPolicy)  # required, see `requires`

@@ -55,7 +55,7 @@ class Config(SurrogateConfig):
     entropy_weight: float = Field(0.0, ge=0.0)
 
     def build(
-        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
     ) -> "Ppo":
         """See `RlConfig.build`."""
         assert isinstance(policy, SquashedGaussian)  # required, see `requires`

@@ -93,7 +93,7 @@ class Config(OffPolicyConfig):
         return self.target_range
 
     def build(
-        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
     ) -> "Rlpd":
         """See `RlConfig.build`."""
         assert isinstance(policy, SquashedGaussian)  # required, see `requires`

@@ -72,13 +72,13 @@ class CellEnv:
         if self._ended:
             raise ValueError("the episode is over (or never began); call reset")
         limited = self._limiter.apply(np.asarray(action, np.float64), self.cell.state.tool_pose)
-        pose = limited.target_pose
+        pose = np.array(limited.target_pose)
         state = self.cell.step(pose[:3], pose[3:], self._limiter.gripper_width_m)
         report = CellReport(state.success, state.failed, state.reason)
         outcome = judge(state.step, self.contract.episode_length_steps, report)
         self._ended = outcome.ended
         reason = outcome.source if outcome.truncated else outcome.reason
-        executed = limited.executed.astype(np.float32)
+        executed = np.asarray(limited.executed, np.float32)
         reward = 1.0 if outcome.success else 0.0
         return self._vector(state), TaskStep(
             executed, limited.limits, outcome.success, outcome.terminated, outcome.truncated, reason, reward

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,16 +116,24 @@ class GymnasiumTask:
 
         Raises:
             ValueError: unknown purpose or negative seed.
+            ConfigError: the environment does not answer as Gymnasium defines.
         """
         state = np.random.SeedSequence((seed, Purpose.of(purpose) - Purpose.DEMO)).generate_state(1)
-        observation, info = self._env.reset(seed=int(state[0]))
+        observation, info = _answer(
+            lambda: self._env.reset(seed=int(state[0])), self.name, "reset", ("observation", "info")
+        )
         self._ended, self._steps, self._return, self._succeeded = False, 0, 0.0, False
-        self._start_m, self._farthest_m, self._marks = float(info.get("x_position", 0.0)), 0.0, 0
+        start_m = _number(info.get("x_position", 0.0), self.name, "info['x_position']")
+        self._start_m, self._farthest_m, self._marks = start_m, 0.0, 0
         self._observation = self._flat(observation)
         return self._observation.copy()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
-        """See `Task`. An environment whose state is no longer finite terminates, at its last finite observation."""
+        """See `Task`. An environment whose state is no longer finite terminates, at its last finite observation.
+
+        Raises:
+            ConfigError: the environment does not answer as Gymnasium defines.
+        """
         wanted = np.asarray(action, np.float64)
         if wanted.shape != (self._interface.action_size,) or not np.isfinite(wanted).all():
             raise ValueError(f"action {wanted}: must be {self._interface.action_size} finite numbers")
@@ -134,15 +143,21 @@ class GymnasiumTask:
         limits = (RANGE_LIMIT,) if (executed != wanted).any() else ()
         scaled = self._low + 0.5 * (executed + 1.0) * (self._high - self._low)
         native = scaled.clip(self._low, self._high).reshape(self._action_shape).astype(self._action_type)
-        observation, native_reward, terminated, cut, info = self._env.step(native)
+        parts = ("observation", "reward", "terminated", "truncated", "info")
+        observation, given_reward, terminated, cut, info = _answer(
+            lambda: self._env.step(native), self.name, "step", parts
+        )
+        native_reward = _number(given_reward, self.name, "reward")
+        ended = bool(_number(terminated, self.name, "terminated"))
+        cut = bool(_number(cut, self.name, "truncated"))
         self._steps += 1
         flat = self._flat(observation)
-        finite = bool(np.isfinite(flat).all()) and math.isfinite(float(native_reward))
-        reward = self._account(float(native_reward), info) if finite else 0.0
+        finite = bool(np.isfinite(flat).all()) and math.isfinite(native_reward)
+        reward = self._account(native_reward, info) if finite else 0.0
         if finite:
             self._observation = flat
-        terminated = bool(terminated) or not finite
-        truncated = not terminated and (bool(cut) or self._steps >= self._length_steps)
+        terminated = ended or not finite
+        truncated = not terminated and (cut or self._steps >= self._length_steps)
         self._ended = terminated or truncated
         reason = "" if not self._ended else "episode_length" if truncated else "terminated" if finite else "not_finite"
         outcome = TaskStep(
@@ -168,15 +183,60 @@ class GymnasiumTask:
         if self._locomotion is None:
             told = info.get("success", info.get("is_success"))
             enough = self._threshold is not None and self._return >= self._threshold
-            self._succeeded = bool(told) if told is not None else enough
+            self._succeeded = enough if told is None else bool(_number(told, self.name, "success in info"))
             return native_reward
-        self._farthest_m = max(self._farthest_m, float(info["x_position"]) - self._start_m)
+        ahead_m = _number(info.get("x_position"), self.name, "info['x_position']") - self._start_m
+        self._farthest_m = max(self._farthest_m, ahead_m)
         self._succeeded = self._farthest_m >= self._locomotion.goal_m
         passed, self._marks = self._marks, int(self._farthest_m / self._locomotion.mark_m)
         return float(self._marks - passed) if self.sparse else native_reward
 
     def _flat(self, observation: Any) -> np.ndarray:
-        return np.asarray(observation, np.float32).reshape(-1)
+        try:
+            flat = np.asarray(observation, np.float32).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"task gym:{self.name}: an observation is no array of numbers ({error})") from error
+        if len(flat) != self._interface.observation_size:
+            raise ConfigError(
+                f"task gym:{self.name}: an observation of {len(flat)} numbers, its observation space has "
+                f"{self._interface.observation_size}; correct the environment's observation_space"
+            )
+        return flat
+
+
+def _answer(ask: Callable[[], Any], name: str, call: str, parts: tuple[str, ...]) -> tuple[Any, ...]:
+    """What ``reset`` or ``step`` gives, if it has the parts that Gymnasium defines.
+
+    Raises:
+        ConfigError: it has others, as environments of the older gym have, or the environment stumbles over them itself.
+    """
+    try:
+        given = ask()
+    except (TypeError, ValueError, AssertionError) as error:  # its wrappers take the answer apart before us
+        found = f"fails ({type(error).__name__}: {error})"
+    else:
+        if isinstance(given, tuple) and len(given) == len(parts) and isinstance(given[-1], Mapping):
+            return given
+        found = f"gives {len(given)} values" if isinstance(given, tuple) else f"gives a {type(given).__name__}"
+    raise ConfigError(
+        f"task gym:{name}: {call} {found}; it must give ({', '.join(parts)}): bring the environment to Gymnasium's "
+        "interface, for one of the older gym with the package shimmy"
+    )
+
+
+def _number(value: Any, name: str, what: str) -> float:
+    """One number, or one truth value.
+
+    Raises:
+        ConfigError: it is an array of several, or none at all.
+    """
+    try:
+        if np.ndim(value) == 0 and not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    shown = f"an array {list(np.shape(value))}" if np.ndim(value) else repr(value)
+    raise ConfigError(f"task gym:{name}: {what} is {shown:.80}: must be one number; have the environment give one")
 
 
 def _make_environment(name: str) -> gymnasium.Env[Any, Any]:

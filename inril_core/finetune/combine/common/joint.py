@@ -25,7 +25,7 @@ def refuse_separated(method: str, whole: Any) -> None:
         raise ConfigError(
             f"combine.method = {method!r} with policy.kind = {whole.policy.kind!r}: imitation and RL train different "
             "parameters, so that their gradients have no angle and no common step; set combine to {method: "
-            "interleave, separation: network, surgery: none}"
+            "interleave, separation: network, projection: {kind: none}}"
         )
 
 

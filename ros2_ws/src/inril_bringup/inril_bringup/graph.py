@@ -28,6 +28,9 @@ ParameterValue = Value | list[str]
 
 MANAGED_NODES = "managed_nodes"
 """`${managed_nodes}` stands for the names of the graph's lifecycle nodes, in starting order."""
+SIMULATED_TIME = "simulated_time"
+"""`${simulated_time}`: stamps are those of the cell's /clock: it is simulated, and not at real time."""
+SIMULATED_CELL = "sim_cell"
 
 _REFERENCE = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 _NAME = r"^[a-z][a-z0-9_]*$"
@@ -140,7 +143,10 @@ class NodeSpec(_Frozen):
     def references(self) -> set[str]:
         """Names of the arguments that it stands on: parameters, remappings and needs."""
         texts = [value for value in [*self.parameters.values(), *self.remappings.values()] if isinstance(value, str)]
-        return {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs) - {MANAGED_NODES}
+        return {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs) - {
+            MANAGED_NODES,
+            SIMULATED_TIME,
+        }
 
 
 class Catalogue(_Frozen):
@@ -217,6 +223,8 @@ class Graph(_Frozen):
         for name, argument in self.arguments.items():
             if argument.required and values[name] is None:
                 raise ConfigError(f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}")
+        simulated = any(node.executable == SIMULATED_CELL for node in self.nodes.values())
+        values[SIMULATED_TIME] = simulated and values.get("real_time_factor") != 1.0
         nodes = {name: _fill_node(node, values) for name, node in self.nodes.items()}
         arguments = {name: value for name, value in values.items() if name in self.arguments}
         return ResolvedGraph(name=self.name, arguments=arguments, nodes=nodes)

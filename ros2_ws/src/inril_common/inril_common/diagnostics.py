@@ -62,6 +62,19 @@ class _Caught:
     fresh: bool = False
 
 
+class _Event:
+    """A QoS event callback, one of each publisher and subscription."""
+
+    may_come_late = True
+    """The executor looks at it five times a second and not at every message."""
+
+    def __init__(self, report: Callable[..., None], topic: str, publishes: bool, profile: QoSProfile) -> None:
+        self._report, self._arguments = report, (topic, publishes, profile)
+
+    def __call__(self, event: Any) -> None:
+        self._report(*self._arguments, event)
+
+
 class Diagnostics:
     """A node's lines of /diagnostics. It publishes as soon as there is a line.
 
@@ -126,13 +139,11 @@ class Diagnostics:
 
     def subscription_events(self, topic: str, requested: QoSProfile) -> SubscriptionEventCallbacks:
         """Events that report publishers which offer less than `requested`."""
-        return SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: self._incompatible(topic, False, requested, event)
-        )
+        return SubscriptionEventCallbacks(incompatible_qos=_Event(self._incompatible, topic, False, requested))
 
     def publisher_events(self, topic: str, offered: QoSProfile) -> PublisherEventCallbacks:
         """Events that report subscriptions which request more than `offered`."""
-        return PublisherEventCallbacks(incompatible_qos=lambda event: self._incompatible(topic, True, offered, event))
+        return PublisherEventCallbacks(incompatible_qos=_Event(self._incompatible, topic, True, offered))
 
     def incompatible(self, topics: Collection[str]) -> str:
         """What cannot be connected to now, of `topics`; empty where all is well, or whoever did not fit has gone."""

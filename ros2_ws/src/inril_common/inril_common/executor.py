@@ -45,7 +45,8 @@ class NodeExecutor(Executor):
       nor a slow timer can starve the other.
     * Tasks run in the order of their creation.
     * An entity that was destroyed is left out: it never raises `InvalidHandle` out of the executor.
-    * rclpy's own QoS event callbacks, which log a warning, come up to 0.2 s late; those that a user gives do not.
+    * QoS event callbacks of rclpy's own, which log a warning, and those with an attribute `may_come_late` come up to
+      0.2 s late; others that a user gives do not.
     """
 
     def __init__(self, *, context: Context | None = None) -> None:
@@ -163,8 +164,6 @@ class NodeExecutor(Executor):
 
     def _wait(self, timeout_ns: int) -> None:
         """Begin a round: wait until there is something to serve, at most `timeout_ns`."""
-        if not self._context.ok():
-            raise ExternalShutdownException()
         main, log_events = self._main, self._log_events
         if main is None:  # another thread shuts the executor down
             return
@@ -281,8 +280,8 @@ def _works_of(node: Node) -> Iterator[Work]:
 
 
 def _only_logs(work: Work) -> bool:
-    """Whether it is one of the QoS event callbacks that rclpy adds by itself."""
-    return (
-        isinstance(work.entity, EventHandler)
-        and getattr(work.entity.callback, "__module__", "") == EventHandler.__module__
-    )
+    """Whether it is a QoS event callback that rclpy adds by itself, or one that says that it may come late."""
+    if not isinstance(work.entity, EventHandler):
+        return False
+    callback = work.entity.callback
+    return getattr(callback, "__module__", "") == EventHandler.__module__ or getattr(callback, "may_come_late", False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import call
 from typing import Any
 
 from rclpy.context import Context
@@ -81,18 +82,16 @@ class WaitSet:
         Raises:
             EntityDestroyed: an entity does not exist any more.
         """
-        entered = 0
+        entered: list[Any] = []
         try:
-            for enter in self._enters:
-                enter()
-                entered += 1
+            entered.extend(map(call, self._enters))  # loops in C; keeps what came before an exception
             waitables = self._fill(may_run)
             self._set.wait(timeout_ns)
             return self._ready(waitables)
         except InvalidHandle as error:
             raise EntityDestroyed from error
         finally:
-            for leave in self._exits[:entered]:
+            for leave in self._exits[: len(entered)]:
                 leave(None, None, None)
 
     def _fill(self, may_run: Callable[[Any], bool] | None) -> Sequence[Work]:
@@ -108,7 +107,7 @@ class WaitSet:
             self._make_room(waitables)
         self._set.clear_entities()
         for kind, add in self._adders.items():
-            deque(map(add, handles[kind]), maxlen=0)  # a loop in C: a third faster than one in Python
+            deque(map(add, handles[kind]), maxlen=0)
         for work in waitables:
             work.entity.add_to_wait_set(self._set)
         return waitables
@@ -152,7 +151,7 @@ class WaitSet:
         return ready, [work for work in self._works["timer"] if work not in timers]
 
     def _ready_of(self, kind: str) -> list[Work]:
-        if not self._handles[kind]:
+        if not self._works[kind]:
             return []
         found = map(self._by_pointer.get, self._set.get_ready_entities(kind))
         return [work for work in found if work is not None]

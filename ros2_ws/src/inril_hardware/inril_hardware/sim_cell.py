@@ -34,6 +34,8 @@ REOPEN_NS = 1_000_000_000
 """Between two attempts to reach an arm or a camera that was lost."""
 SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
+IDLE_PERIOD_S = 0.2
+"""Between states in lockstep before the first reset: who joins late must hear one."""
 
 
 @dataclass
@@ -101,6 +103,7 @@ class SimCell(InrilNode):
         self._publish(self._driver.hardware.measure())
         if self._lockstep:
             self._timers_of_cell.append(self.steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer))
+            self._timers_of_cell.append(self.steady_timer(IDLE_PERIOD_S, self._on_idle_timer))
             return
         period_s = 1.0 / self.contract.control_rate_hz / self._factor
         self._timers_of_cell.append(self.steady_timer(period_s, self._on_period))
@@ -174,6 +177,10 @@ class SimCell(InrilNode):
     def _on_lockstep_timer(self) -> None:
         if self.mono_ns() - self._published_mono_ns >= self._lockstep_timeout_ns:
             self._publish(self._driver.hold_period())
+
+    def _on_idle_timer(self) -> None:
+        if not self._driver.reset_id:
+            self._publish(self._driver.cell.state)
 
     def _on_period(self) -> None:
         held = self._driver.needs_rearm

@@ -48,7 +48,6 @@ POLL_PERIOD_S = 0.02
 CALL_TIMEOUT_S = 10.0
 STATUS_PERIOD_S = 0.5
 PROGRESS_PERIOD_S = 2.0
-UNATTENDED_WAIT_S = 60.0
 
 N = TypeVar("N", bound=News)
 
@@ -73,6 +72,7 @@ class SessionNode(InrilPlainNode):
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
         arm_at_start = self.param("arm_at_start", False, "simulation only: arm once when the graph is started")
         unattended = self.param("unattended", False, "nobody comes: a wait for a person ends the run with exit code 3")
+        unattended_wait_s = self.param("unattended_wait_s", 60.0, "longest such wait", 0.1, 86400.0)
         times = ResetTimes(
             self.param("reset_timeout_s", ResetTimes.timeout_s, "longest reset of the cell", 1.0, 86400.0),
             self.param("reset_heartbeat_s", ResetTimes.heartbeat_s, "silence that ends a reset", 0.5, 60.0),
@@ -96,7 +96,7 @@ class SessionNode(InrilPlainNode):
                 seed,
                 by_hand,
                 times,
-                UNATTENDED_WAIT_S if unattended else None,
+                unattended_wait_s if unattended else None,
             ),
             plan,
             ledger,
@@ -106,7 +106,7 @@ class SessionNode(InrilPlainNode):
         )
         self._run_id, self._reset_timeout_s = run.run_id, times.timeout_s
         self._long_wait = LongWait(self.get_logger().warning)
-        self._began_ns, self._shown_results = self.mono_ns(), len(ledger.results)
+        self._began_ns, self._shown_results = self.mono_ns(), len(ledger)
         self._next_status_ns = self._next_progress_ns = 0
         self._shown: tuple[Any, ...] = ()
         self._events = self.create_publisher(EpisodeEvent, "episode_event", EVENT)
@@ -181,16 +181,18 @@ class SessionNode(InrilPlainNode):
         assert session is not None
         while session.requests:
             self._do(session, session.requests.popleft())
-        if len(session.ledger.results) > self._shown_results and self.mono_ns() >= self._next_progress_ns:
-            self._shown_results = len(session.ledger.results)
+        if len(session.ledger) > self._shown_results and self.mono_ns() >= self._next_progress_ns:
+            self._shown_results = len(session.ledger)
             self._next_progress_ns = self.mono_ns() + round(PROGRESS_PERIOD_S * 1e9)
             self._progress(session)
 
     def _do(self, session: Session, request: ask.Request) -> None:
         arm = Arm.Request(arm=True, operator_name="arm_at_start")
         match request:
-            case ask.Tell(text, warning):
-                (self.get_logger().warning if warning else self.get_logger().info)(text)
+            case ask.Tell(text, warning=True):
+                self.get_logger().warning(text)
+            case ask.Tell(text):
+                self.get_logger().info(text)  # rclpy refuses another severity from the same line
             case ask.ArmRobot():
                 self._ask_to_arm("robot/arm", arm, session.arming.on_robot_armed)
             case ask.ArmArbiter():
