@@ -13,7 +13,6 @@ from inril_core.teleop import HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
 
-BASE_FRAME = "base"
 TEND_HZ = 10.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
 
@@ -106,7 +105,7 @@ class TeleopNode(InrilNode):
             self._readings.saw(mono_ns)
         answer = self._message(said)
         answer.header.stamp = self.get_clock().now().to_msg()
-        answer.header.frame_id = BASE_FRAME
+        answer.header.frame_id = self.contract.base_frame
         self._publisher.publish(answer)
 
     def _view(self, mono_ns: int) -> TickView | None:
@@ -122,7 +121,7 @@ class TeleopNode(InrilNode):
             synchronous=self._device.synchronous,
             grab=said.grab,
             released=said.released,
-            frame=BASE_FRAME,
+            frame=self.contract.base_frame,
         )
         answer.action = float32_array(said.action)
         return answer
