@@ -7,9 +7,9 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from inril_core.errors import ConfigError
+from inril_core.files import create_once
 
 
 @dataclass(frozen=True)
@@ -77,24 +77,17 @@ def open_run(run_dir: str | Path) -> Run:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not identity.exists():
-            _create_once(identity, {"run_id": f"{root.name}-{uuid.uuid4().hex[:8]}"})
-        content = json.loads(identity.read_text())
-        run_id = content["run_id"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            content = {"run_id": f"{root.name}-{uuid.uuid4().hex[:8]}"}
+            create_once(identity, json.dumps(content).encode() + b"\n")
+        run_id = json.loads(identity.read_text())["run_id"]
+    except OSError as error:
         raise ConfigError(
-            f"run_dir = {root}: {error}; give a writable folder that is new or of an earlier run"
+            f"run_dir = {root}: {error.strerror} ({error.filename}); make it writable for you, or give another folder"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{identity}: not the identity of a run ({error}); restore the file, or give a new folder"
         ) from error
     if not isinstance(run_id, str) or not run_id:
         raise ConfigError(f"{identity}: run_id = {run_id!r} is not a name; restore the file or use a new folder")
     return Run(run_id, RunPaths(root))
-
-
-def _create_once(path: Path, content: dict[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    draft.write_text(json.dumps(content) + "\n")
-    try:
-        os.link(draft, path)  # fails where another process was first, whose id then counts
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

@@ -94,6 +94,13 @@ def quat_difference(a: Floats, b: Floats) -> Vector3:
     return rotvec_from_quat(quat_multiply(a, quat_conjugate(b)))
 
 
+def within_turn(a: Floats, b: Floats, most_rad: float) -> bool:
+    """Whether at most `most_rad` lie between the unit quaternions `a` and `b`; for bounds well above 1e-6 rad."""
+    ax, ay, az, aw = a
+    bx, by, bz, bw = b
+    return most_rad >= math.pi or abs(ax * bx + ay * by + az * bz + aw * bw) >= math.cos(0.5 * most_rad)
+
+
 def rotation6_from_quat(q: Floats) -> Rotation6:
     """First two columns of the rotation matrix of the unit quaternion `q`, column by column.
 

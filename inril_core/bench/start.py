@@ -58,21 +58,22 @@ def start_digest(job: Job, config: FineTuneConfig, task: Meter) -> str:
     values = config.model_dump(mode="json")
     parts = [values[part] for part in ("policy", "pretrain", "il")]
     facts = [job.task, task_digest(task.interface), job.seed, job.demos, job.start_episodes, code_digest(), parts]
-    facts += [] if job.demo_sha256 is None else [job.demo_sha256]
+    facts += [] if job.demo_sha256 is None else [job.demo_sha256, job.unlabelled_demos_succeed]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def demonstrations(job: Job, task: Meter) -> list[Episode]:
-    """Those of a job's seed: shown by the task's demonstrator, or drawn from the job's file, each at most once.
+    """Those of a job's seed: shown by the task's expert, or drawn from the job's file, each at most once.
 
     Raises:
         ConfigError: nobody can demonstrate the task; the file cannot be read, or holds too few.
     """
     if job.demo_file is None:
-        return collect_demos(task, task.demonstrator(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
+        return collect_demos(task, task.expert(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
     from inril_core.tasks.robomimic import read_robomimic
 
-    found = read_robomimic(Path(job.demo_file).expanduser(), job.task.removeprefix("robosuite:"))
+    name = job.task.removeprefix("robosuite:")
+    found = read_robomimic(Path(job.demo_file).expanduser(), name, unlabelled_succeed=job.unlabelled_demos_succeed)
     if len(found) < job.demos:
         raise ConfigError(f"{job.demo_file}: holds {len(found)} demonstrations, demos = {job.demos} are asked for")
     return [found[i] for i in np.random.default_rng([job.seed, _DRAW]).permutation(len(found))[: job.demos]]

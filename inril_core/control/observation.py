@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image as PillowImage
 
 from inril_core.contract import Contract, ImageField, ImageShape
+from inril_core.contract.definitions import Features
 from inril_core.control.measurement import BadMeasurement, check_pose, check_tool
-from inril_core.errors import ConfigError
-
-Features = Callable[[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
-
 
 _SOMEWHERE = np.array([0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0])
 
@@ -24,21 +21,11 @@ class PartMissing(BadMeasurement):
 class StateVector:
     """Builds the state vector of a contract.
 
-    features: maps (tool_pose float64[7], tool_twist float64[6], gripper_width_m, parts {name:
-    float64[7]}) to the contract's observation fields; default: the task's own.
+    features: what gives the contract's observation fields; default: those of the task's definition.
     """
 
     def __init__(self, contract: Contract, features: Features | None = None) -> None:
-        if features is None:
-            from inril_core.control.features import FEATURES
-
-            if contract.task not in FEATURES:
-                raise ConfigError(
-                    f"task = {contract.task!r}: no features are defined for it (known: {sorted(FEATURES)}); "
-                    "add them to inril_core/control/features.py"
-                )
-            features = FEATURES[contract.task]
-        self._features = features
+        self._features = contract.task_definition.features if features is None else features
         self._sufficient: frozenset[str] | None = None  # names of parts that were enough for the features
         self._fields = [(field.name, field.size) for field in contract.observation]
         self._size = contract.state_size

@@ -1,10 +1,11 @@
-"""Numbering the ticks of an episode and closing it: the bookkeeping of the observation clock."""
+"""Numbering the ticks of an episode and closing it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from inril_core.errors import InrilError
+from inril_core.outcome import CellReport, EndRequest, Outcome, judge
 
 
 class EpisodeRefused(InrilError):
@@ -24,66 +25,28 @@ class EpisodeSpec:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of the action before an observation."""
-
-    episode_id: str
-    step: int
-    """Of that action."""
-    success: bool = False
-    terminated: bool = False
-    """The task ended: there is no value beyond."""
-    truncated: bool = False
-    """Something else ended the episode: the value function still bootstraps."""
-    source: str = ""
-    reason: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """The episode is over."""
-        return self.terminated or self.truncated
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the cell itself says of the task at this state."""
-
-    success: bool
-    failed: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A numbered tick."""
+class EpisodeTick:
+    """A numbered tick of an episode."""
 
     k: int
+    """Counts all ticks."""
     spec: EpisodeSpec
     step: int
+    """Counts the episode's ticks: the number of actions before this one."""
     last: bool
     """No action follows."""
     outcome: Outcome | None
-    """None at step 0."""
-
-
-@dataclass(frozen=True)
-class _EndRequest:
-    success: bool | None
-    by: str
-    reason: str
+    """What came of the action of step ``step - 1``; None at step 0."""
 
 
 class EpisodeTicker:
-    """Counts ticks and steps; ends an episode on the cell's verdict, a request, or its length.
-
-    A time limit truncates, it does not terminate (Pardo et al. 2018, arXiv 1712.00378).
-    """
+    """Counts ticks and steps; ends an episode where `judge` says so."""
 
     def __init__(self) -> None:
         self.k = 0
         self.spec: EpisodeSpec | None = None
         self._step = 0
-        self._end: _EndRequest | None = None
+        self._end: EndRequest | None = None
 
     def begin(self, spec: EpisodeSpec) -> None:
         """Number the coming ticks as this episode.
@@ -107,37 +70,18 @@ class EpisodeTicker:
         running = None if self.spec is None else self.spec.episode_id
         if running != episode_id:
             raise EpisodeRefused(f"episode {episode_id} is not running (running: {running}); nothing to end")
-        self._end = _EndRequest(success, by, reason)
+        self._end = EndRequest(success, by, reason)
 
-    def tick(self, verdict: Verdict | None) -> Tick | None:
+    def tick(self, report: CellReport | None) -> EpisodeTick | None:
         """The next tick of the running episode; None while there is none."""
         spec = self.spec
         if spec is None:
             return None
-        outcome = None if self._step == 0 else self._judge(spec, verdict)
+        outcome = None if self._step == 0 else judge(self._step, spec.max_steps, report, self._end)
         last = outcome is not None and outcome.ended
-        tick = Tick(self.k, spec, self._step, last, outcome)
+        tick = EpisodeTick(self.k, spec, self._step, last, outcome)
         self.k += 1
         self._step += 1
         if last:
             self.spec = None
         return tick
-
-    def _judge(self, spec: EpisodeSpec, verdict: Verdict | None) -> Outcome:
-        step = self._step - 1
-        if verdict is not None and (verdict.success or verdict.failed):
-            return Outcome(spec.episode_id, step, verdict.success, True, False, "cell", verdict.reason)
-        if self._end is not None:
-            labelled = self._end.success is not None
-            return Outcome(
-                spec.episode_id,
-                step,
-                bool(self._end.success),
-                labelled,
-                not labelled,
-                self._end.by,
-                self._end.reason,
-            )
-        if self._step >= spec.max_steps:
-            return Outcome(spec.episode_id, step, False, False, True, "episode_length", f"{spec.max_steps} steps")
-        return Outcome(spec.episode_id, step)

@@ -21,7 +21,7 @@ from mcap.writer import CompressionType, Writer
 
 from inril_core.data.container import EpisodeUnreadable, Recording, read_recording
 from inril_core.data.episode_writer import IDENTITY
-from inril_core.data.index import EpisodeIndex, IndexEntry, sync_folder
+from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.reader import (
     MAX_EPISODE_BYTES,
     EpisodeEmpty,
@@ -33,6 +33,7 @@ from inril_core.data.reader import (
 )
 from inril_core.data.schemas import IMAGE_TOPIC, IMAGE_TYPE, OBSERVATION
 from inril_core.errors import InrilError
+from inril_core.files import sync_folder
 
 RESULT = "inril.result"
 """Name of the MCAP metadata record that says what became of the episode."""

@@ -13,7 +13,7 @@ import numpy as np
 from mcap.records import Message
 
 from inril_core.data.container import MAX_SCHEMA_BYTES, EpisodeUnreadable, Recording, read_recording
-from inril_core.data.episode import PURPOSES, Episode, InvalidEpisode, check_episode_id, stack_aux
+from inril_core.data.episode import Episode, InvalidEpisode, check_episode_id, stack_aux
 from inril_core.data.episode_writer import IDENTITY
 from inril_core.data.measured import Measured, measured_at
 from inril_core.data.schemas import (
@@ -22,7 +22,6 @@ from inril_core.data.schemas import (
     EVENT_END,
     EVENT_LABEL,
     EXECUTED_ACTION,
-    LABELS,
     OBSERVATION,
     PART_POSES,
     POLICY_ACTION,
@@ -33,6 +32,8 @@ from inril_core.data.schemas import (
     MessageSchema,
     decoder_for,
 )
+from inril_core.outcome import Said, success_of
+from inril_core.vocabulary import PURPOSES, Label
 
 MAX_EPISODE_BYTES = 2 << 30
 _JOINED = (OBSERVATION, EXECUTED_ACTION, POLICY_ACTION, CELL_TRUTH, EPISODE_EVENT)
@@ -108,13 +109,6 @@ class _Joined:
     events: list[Any] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    success: bool | None
-    source: str
-    reason: str
-
-
 def _assemble(recording: Recording, sha256: str, images: bool, measured: bool) -> Episode:
     identity = identity_of(recording)
     joined = _join(recording, identity["episode_id"])
@@ -126,7 +120,7 @@ def _assemble(recording: Recording, sha256: str, images: bool, measured: bool) -
     actions = _rows([e.executed for e in executed], np.float32, "ExecutedAction.executed")
     stamps = np.array([stamp_ns(o.header) for o in observations], np.int64)
     qpos, cell_success = _truth_at(joined.truths, stamps)
-    verdict = _judge(joined.events, outcome, cell_success)
+    said = success_of(outcome, _labels(joined.events), cell_success)
     pixels, image_steps = _images(observations, _names(identity["images"])) if images else ({}, {})
     return Episode(
         episode_id=identity["episode_id"],
@@ -152,11 +146,11 @@ def _assemble(recording: Recording, sha256: str, images: bool, measured: bool) -
         stamps_ns=stamps,
         tool_pose=np.array([_pose(o.tool_pose) for o in observations], np.float64),
         link_age_s=_rows([o.link_age_s for o in observations], np.float32, "Observation.link_age_s"),
-        success=verdict.success,
+        success=said.success,
         terminated=bool(outcome.terminated),
         truncated=bool(outcome.truncated),
-        outcome_source=verdict.source,
-        outcome_reason=verdict.reason,
+        outcome_source=said.by,
+        outcome_reason=said.reason,
         complete=whole and bool(observations[-1].last),
         qpos=qpos,
         measured=_measured(recording, stamps) if measured else None,
@@ -266,16 +260,14 @@ def _whole_steps(joined: _Joined) -> tuple[list[tuple[str, int]], bool]:
     return ticks, len(ticks) == len(by_step)
 
 
-def _judge(events: Sequence[Any], outcome: Any, cell_success: bool | None) -> _Verdict:
-    """The newest label counts; then the outcome that ended the task; then what the simulator knows."""
-    for event in reversed(events):
-        if event.event in (EVENT_END, EVENT_LABEL) and LABELS.get(event.label) is not None:
-            return _Verdict(LABELS[event.label], event.by or outcome.source, event.reason or outcome.reason)
-    if outcome.terminated:
-        return _Verdict(bool(outcome.success), outcome.source, outcome.reason)
-    if outcome.truncated and outcome.source == "episode_length" and cell_success is not None:
-        return _Verdict(cell_success, outcome.source, outcome.reason)
-    return _Verdict(None, outcome.source, outcome.reason)
+def _labels(events: Sequence[Any]) -> list[Said]:
+    """What was said of the episode's success, oldest first."""
+    labels = set(Label)
+    return [
+        Said(Label(event.label).success, event.by, event.reason)
+        for event in events
+        if event.event in (EVENT_END, EVENT_LABEL) and event.label in labels
+    ]
 
 
 def _truth_at(truths: Sequence[Any], stamps: np.ndarray) -> tuple[np.ndarray | None, bool | None]:

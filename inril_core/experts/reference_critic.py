@@ -8,55 +8,30 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
+from inril_core.experts.base import Expert
+from inril_core.experts.intervener import CriticConfig
 from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
 from inril_core.networks.critics import CriticEnsemble, views_like
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies.gaussian import GaussianPolicy
-from inril_core.settings import Settings
-from inril_core.tasks.base import Demonstrator
 
 Array = npt.NDArray[np.float32]
 
 
-class CriticConfig(Settings):
-    """How a reference critic is fitted.
-
-    Attributes:
-        file: see `load_reference_critic`; None: it is fitted before the run, with the rest of these settings.
-        episodes: of the reference, in which its actions get noise rising from 0 to ``noise``, so that worse actions
-            are known too.
-        members: of the ensemble; their mean judges.
-    """
-
-    file: str | None = None
-    episodes: int = Field(40, ge=2)
-    noise: float = Field(0.6, ge=0.0, le=2.0)
-    updates: int = Field(3000, ge=1)
-    batch: int = Field(256, ge=1)
-    lr: float = Field(1e-3, gt=0.0)
-    gamma: float = Field(0.97, gt=0.0, lt=1.0)
-    tau: float = Field(0.01, gt=0.0, le=1.0)
-    members: int = Field(2, ge=1)
-    hidden: tuple[int, ...] = (128, 128)
-
-
 @dataclass(frozen=True)
 class ReferenceCritic:
-    """Q of a reference policy.
-
-    Attributes:
-        low, high: range of the returns it was fitted on; values are clipped to it.
-    """
+    """Q of a reference policy."""
 
     critics: CriticEnsemble
     normaliser: GaussianPolicy
     low: float
+    """Least return it was fitted on; values are clipped to it."""
     high: float
+    """Largest return it was fitted on; values are clipped to it."""
 
     @torch.no_grad()
     def value(self, observation: Array, action: Array) -> float:
@@ -117,7 +92,7 @@ def load_reference_critic(path: Path) -> ReferenceCritic:
 
 def fit_reference_critic(
     episodes: Sequence[Episode],
-    reference: Demonstrator,
+    reference: Expert,
     label: Callable[[Episode], tuple[Array, Array]],
     config: CriticConfig,
     seed: int,

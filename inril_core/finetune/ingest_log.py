@@ -31,7 +31,7 @@ def read_ingest_log(run_dir: Path) -> list[IngestRecord]:
     Raises:
         ConfigError: it cannot be read.
     """
-    return [IngestRecord(**line) for line in read_lines(Path(run_dir) / INGEST_LOG_NAME)]
+    return read_lines(Path(run_dir) / INGEST_LOG_NAME, IngestRecord)
 
 
 def replay_run(learner: "Learner", log: Sequence[IngestRecord], episodes: dict[str, Episode], updates: int) -> None:

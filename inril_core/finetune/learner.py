@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inril_core import distributed
+from inril_core.contract import Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError, InrilError
 from inril_core.files import append_line, write_lines
@@ -24,7 +25,6 @@ from inril_core.finetune.parts import build_parts
 from inril_core.finetune.published import PublishedStates
 from inril_core.networks.compute import precision
 from inril_core.policies import Policy
-from inril_core.tasks.base import Interface
 
 _STREAM, _MEASURING_STREAM = 2, 3
 

@@ -15,19 +15,15 @@ import numpy.typing as npt
 from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.errors import ConfigError
-from inril_core.experts.intervener import Intervener, InterventionConfig, RandomJudge, ValueJudge
-from inril_core.experts.quality import WorseExpert, make_expert
-from inril_core.experts.reference_critic import (
-    CriticConfig,
-    ReferenceCritic,
-    fit_reference_critic,
-    load_reference_critic,
-)
+from inril_core.experts import Expert, make_expert
+from inril_core.experts.intervener import CriticConfig, Intervener, InterventionConfig, RandomJudge, ValueJudge
+from inril_core.experts.quality import WorseExpert
+from inril_core.experts.reference_critic import ReferenceCritic, fit_reference_critic, load_reference_critic
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.learner import Learner, UpdateObserver
 from inril_core.finetune.rewards import task as task_reward
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
-from inril_core.tasks.base import Demonstrator, Outcome, Task
+from inril_core.tasks.base import Task, TaskStep
 
 Act = Callable[[npt.NDArray[np.float32], int], Decision]
 """The answer to (observation ``[D]``, step)."""
@@ -56,8 +52,8 @@ def policy_actor(policy: Policy, seed: int, explore: bool, intervener: Intervene
     return act
 
 
-def expert_actor(expert: Demonstrator, seed: int, action_size: int) -> Act:
-    """A demonstrator for one episode."""
+def expert_actor(expert: Expert, seed: int, action_size: int) -> Act:
+    """An expert for one episode."""
     expert.reset(seed)
     return lambda observation, step: _of_human(expert.act(observation), action_size)
 
@@ -74,7 +70,7 @@ def run_episode(
     explore: bool = False,
     run_id: str = "local",
     n: int = -1,
-    asked: Demonstrator | None = None,
+    asked: Expert | None = None,
 ) -> Episode:
     """One episode of a task.
 
@@ -90,7 +86,7 @@ def run_episode(
         asked.reset(seed)
     answers: list[Decision] = []
     told: list[npt.NDArray[np.float32]] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[TaskStep] = []
     while not outcomes or not (outcomes[-1].terminated or outcomes[-1].truncated):
         if asked is not None:  # before the step: an expert that looks at the cell sees it as it is now
             told.append(asked.act(observations[-1]))
@@ -142,10 +138,10 @@ def run_episode(
     )
 
 
-def collect_demos(task: Task, demonstrator: Demonstrator, seeds: Sequence[int]) -> list[Episode]:
+def collect_demos(task: Task, expert: Expert, seeds: Sequence[int]) -> list[Episode]:
     """One demonstration per seed, successful or not."""
     size = task.interface.action_size
-    return [run_episode(task, expert_actor(demonstrator, seed, size), seed, "demo", run_id="demos") for seed in seeds]
+    return [run_episode(task, expert_actor(expert, seed, size), seed, "demo", run_id="demos") for seed in seeds]
 
 
 def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Intervener | None:
@@ -167,7 +163,7 @@ def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Inter
         )
     if config.kind == "random":
         return Intervener(RandomJudge(config.probability), expert, config.duration, config.free_steps)
-    judge = ValueJudge(config, _reference_critic(config.critic, task, seed), task.demonstrator())
+    judge = ValueJudge(config, _reference_critic(config.critic, task, seed), task.expert())
     return Intervener(judge, expert, config.duration, config.free_steps)
 
 
@@ -176,9 +172,9 @@ def _reference_critic(config: CriticConfig, task: Task, seed: int) -> ReferenceC
         return load_reference_critic(Path(config.file).expanduser())
     episodes, size = [], task.interface.action_size
     for i, noise in enumerate(np.linspace(0.0, config.noise, config.episodes)):
-        acting = expert_actor(WorseExpert(task.demonstrator(), float(noise), 0.0), seed + i, size)
+        acting = expert_actor(WorseExpert(task.expert(), float(noise), 0.0), seed + i, size)
         episodes.append(run_episode(task, acting, seed + i, "train", run_id="reference"))
-    return fit_reference_critic(episodes, task.demonstrator(), task_reward.Config(method="task").label, config, seed)
+    return fit_reference_critic(episodes, task.expert(), task_reward.Config(method="task").label, config, seed)
 
 
 def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:

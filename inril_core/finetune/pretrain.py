@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from inril_core.contract import Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import refuse_empty
@@ -13,7 +14,6 @@ from inril_core.finetune.memory.transitions import transitions
 from inril_core.networks.compute import usable_device
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
-from inril_core.tasks.base import Interface
 
 _STREAM = 1
 

@@ -61,8 +61,8 @@ class WeightsLoop:
             return f"{news}; " * bool(news) + f"learning goes on from version {acting}, which acts"
         before = self.problem
         self.problem = (
-            f"version {acting} acts, which this learner does not have: on-policy learning cannot use its steps; roll back "
-            f"to version {self._learner.version}, or begin a new run"
+            f"version {acting} acts, which this learner does not have: on-policy learning cannot use its steps; roll "
+            f"back to version {self._learner.version}, or begin a new run"
         )
         return self.problem if self.problem != before else ""
 

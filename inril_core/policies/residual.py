@@ -46,7 +46,7 @@ class Config(PolicyConfig):
         scale: largest correction per action component, contract units (ResiP: 0.1); of ``residual`` only.
         freeze_base: no imitation of the base after pre-training; of ``learned``, then, if there is one.
         log_std_init: of the correction before squashing and scaling (ResiP: -1, fixed).
-        explore_base: the base samples too when exploring; otherwise it acts by its mode.
+        explore_base: the base samples too when exploring; otherwise it acts deterministically.
     """
 
     kind: Literal["residual"] = "residual"
@@ -109,7 +109,7 @@ class ResidualPolicy(SquashedGaussian):
 
     The base's action enters the inputs as it was when the robot acted: it is recorded (`Decision.aux`), because a base
     that samples, or that has moved since, would answer otherwise. Where it was not recorded (demonstrations), the base
-    is asked again, by its mode.
+    is asked again, without exploration.
     """
 
     kind = "residual"
@@ -267,6 +267,6 @@ class ResidualPolicy(SquashedGaussian):
     ) -> Decision:
         """See `Policy.act`; the base plans in ``memory``, the residual corrects every step."""
         row = self.normalise(self.checked(observation))
-        # the base's plan needs noise also when the residual acts by its mode (a diffusion base samples)
+        # the base's plan needs noise also when the residual acts deterministically (a diffusion base samples)
         base = self.base.act(observation, explore and self.config.explore_base, rng, memory).action
         return self.decide(torch.cat((row, torch.from_numpy(base).to(row.device))), explore, rng, base)

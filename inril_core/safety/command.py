@@ -9,7 +9,7 @@ from inril_core.contract import Contract
 from inril_core.safety.last_check import TargetLimits, violation
 from inril_core.safety.limits import ActionLimiter, Limited
 from inril_core.safety.measured import MeasuredPose
-from inril_core.transforms import quat_difference
+from inril_core.transforms import within_turn
 
 FOLLOWING_ERROR = 3.0
 """Nothing moves while the arm is further than this many wind-ups from its last Target: something else moved it."""
@@ -84,9 +84,8 @@ class Command:
         measured = self.measured.pose
         if self._pose is None or measured is None or self.measured.refused_n:
             return None
-        if math.dist(self._pose[:3], measured[:3]) > self._far_m or (
-            math.hypot(*quat_difference(self._pose[3:], measured[3:])) > self._far_rad
-        ):
+        near = math.dist(self._pose[:3], measured[:3]) <= self._far_m
+        if not (near and within_turn(self._pose[3:], measured[3:], self._far_rad)):
             self.far_n += 1
             return None
         self.far_n = 0

@@ -34,7 +34,7 @@ class Human:
         """It came before its Observation."""
         self._early = answer
         if not self.synchronous:
-            self.drop_action()  # that of another device, which is no longer the one that lives
+            self.drop_action()  # as in `hear_late`
 
     def take_early(self, tick: Tick) -> HumanAnswer | None:
         """The answer that came before this tick opened, if it is for it."""
@@ -48,8 +48,8 @@ class Human:
 
     def hear_late(self, answer: HumanAnswer) -> None:
         """The tick that a synchronous device answers has closed: what it says of control still counts."""
-        if self._answer is None:
-            self._answer = answer._replace(action=())
+        if not self.synchronous:
+            self._answer = answer._replace(action=())  # the one before is of another device, which need not live
         self._hear_of_control(answer)
 
     def _hear_of_control(self, answer: HumanAnswer) -> None:

@@ -55,18 +55,19 @@ def violation(
     """
     if len(pose) != 7 or not all(map(math.isfinite, pose)):
         return f"pose {tuple(pose)} must be 7 finite numbers"
-    quat, old_quat = pose[3:], previous[3:]
-    norm = math.sqrt(sum(part * part for part in quat))
+    x, y, z, *quat = pose
+    old_x, old_y, old_z, *old_quat = previous
+    qx, qy, qz, qw = quat
+    norm = math.sqrt(qx * qx + qy * qy + qz * qz + qw * qw)
     if abs(norm - 1.0) > ROUNDING_NORM:
         return f"quaternion xyzw = {tuple(quat)} has norm {norm}: must be 1"
-    square_m2 = 0.0
     for axis, value, old, low, high in zip(
-        "xyz", pose, previous, limits.position_min_m, limits.position_max_m, strict=False
+        "xyz", (x, y, z), (old_x, old_y, old_z), limits.position_min_m, limits.position_max_m, strict=True
     ):
-        if not min(low, old) - ROUNDING_M <= value <= max(high, old) + ROUNDING_M:
+        if not (low if low < old else old) - ROUNDING_M <= value <= (high if high > old else old) + ROUNDING_M:
             return f"position {axis} = {value} m leaves the box [{low}, {high}]"
-        square_m2 += (value - old) * (value - old)
-    step_m = math.sqrt(square_m2)
+    x, y, z = x - old_x, y - old_y, z - old_z
+    step_m = math.sqrt(x * x + y * y + z * z)
     if not step_m <= limits.max_translation_step_m + ROUNDING_M:
         return f"translation step {step_m:.6f} m is above {limits.max_translation_step_m}"
     x, y, z, w = quat_multiply(quat, quat_conjugate(old_quat))

@@ -217,6 +217,11 @@ class ActionLimiter:
         return quat_multiply(quat_from_rotvec((s * turn[0], s * turn[1], s * turn[2])), measured_quat)
 
     def _into_box(self, position: Vector3, start: Vector3, hits: list[str]) -> Vector3:
+        for value, (low, high) in zip(position, self._box_m, strict=True):
+            if not low <= value <= high:
+                break
+        else:
+            return position
         inside = tuple(
             min(max(value, min(low, origin)), max(high, origin))
             for value, origin, (low, high) in zip(position, start, self._box_m, strict=True)
@@ -263,9 +268,9 @@ def _finite(values: Floats, size: int, name: str) -> list[float]:
     numbers: list[float] = values.tolist() if isinstance(values, np.ndarray) else list(map(float, values))
     if len(numbers) != size:
         raise ValueError(f"{name} has {len(numbers)} numbers: must have {size}")
-    for index, number in enumerate(numbers):
-        if not math.isfinite(number):
-            raise NonFiniteInput(f"{name}[{index}] = {number}: must be finite")
+    if not all(map(math.isfinite, numbers)):
+        index = next(index for index, number in enumerate(numbers) if not math.isfinite(number))
+        raise NonFiniteInput(f"{name}[{index}] = {numbers[index]}: must be finite")
     return numbers
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from inril_core.contract import Contract
-from inril_core.transforms import quat_difference, quat_normalise
+from inril_core.transforms import quat_normalise, within_turn
 
 Pose = tuple[float, float, float, float, float, float, float]
 
@@ -30,7 +30,7 @@ def malformed(pose: Sequence[float]) -> str | None:
     """Why a finite pose (7, m and xyzw) is none at all, with what to do; None: it may be one."""
     if len(pose) != 7:
         return f"it has {len(pose)} numbers instead of 7"
-    if tuple(pose) == _NEVER_FILLED:
+    if pose[6] == 1.0 and tuple(pose) == _NEVER_FILLED:
         return "it is exactly zero with no rotation, as in a message that nobody filled"
     x, y, z, w = pose[3:]
     norm = math.sqrt(x * x + y * y + z * z + w * w)
@@ -112,5 +112,4 @@ class MeasuredPose:
         x, y, z = new[0] - old[0], new[1] - old[1], new[2] - old[2]
         if not math.sqrt(x * x + y * y + z * z) <= self._speed_mps * time_s + self._lag_m:
             return False
-        x, y, z = quat_difference(new[3:], old[3:])
-        return math.sqrt(x * x + y * y + z * z) <= self._speed_radps * time_s + self._lag_rad
+        return within_turn(new[3:], old[3:], self._speed_radps * time_s + self._lag_rad)

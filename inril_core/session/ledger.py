@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints, with_config
 
 from inril_core.errors import ConfigError
+from inril_core.files import Lines, append_line, read_sound_lines
 from inril_core.session.plan import PURPOSES, Segment, parse_plan
 
-MAX_NUMBER = 2.0**64
-"""Beyond any seed, step or Unix time: a larger number is damage."""
+
+def _planned(segment: str) -> str:
+    try:
+        parse_plan(segment)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return segment
 
 
+_Count = Annotated[int, Field(ge=0, le=2**64)]
+_Seconds = Annotated[float, Field(ge=0.0, le=2.0**64)]
+
+
+@with_config(extra="forbid", allow_inf_nan=False)
 @dataclass(frozen=True)
 class EpisodeResult:
     """One finished episode."""
 
-    segment_index: int
+    segment_index: _Count
     """Position of its segment in the plan, from 0."""
-    segment: str
+    segment: Annotated[str, AfterValidator(_planned)]
     """PURPOSE:AMOUNT:UNIT of that segment when the episode ended."""
-    index: int
+    index: _Count
     """Number of the episode within its segment, from 0, counting those that count."""
-    episode_id: str
-    purpose: str
-    seed: int
-    steps: int
+    episode_id: Annotated[str, Field(min_length=1)]
+    purpose: Annotated[str, StringConstraints(pattern=f"^({'|'.join(PURPOSES)})$")]
+    seed: _Count
+    steps: _Count
     success: bool
     terminated: bool
     source: str
     """Who ended it: cell, episode_length, session, fault, or a person's name."""
     reason: str
-    version_n: int
+    version_n: Annotated[int, Field(ge=-1, le=2**64)]
     """Policy version that acted at its end; -1: none."""
-    late_ticks: int
+    late_ticks: _Count
     """Ticks that closed at their deadline instead of by an answer."""
-    duration_s: float
-    ended_unix_s: float
+    duration_s: _Seconds
+    ended_unix_s: _Seconds
     valid: bool
     """False where a fault, a crash or a person took it out; it is done again."""
 
@@ -69,8 +81,9 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        results, self.problems = read_ledger(path)
-        self._results = {result.episode_id: result for result in results}
+        found = read_ledger(path)
+        self.problems = found.problems
+        self._results = {result.episode_id: result for result in found.values}
         self._progress: dict[int, Progress] = {}
 
     @property
@@ -92,13 +105,7 @@ class Ledger:
         Raises:
             OSError: the disk is full or broken; nothing was counted.
         """
-        line = (json.dumps(asdict(result)) + "\n").encode()
-        with self._path.open("ab") as file:
-            if file.tell() > 0 and not _ends_with_newline(self._path):
-                file.write(b"\n")  # a line torn by a crash stays alone, unreadable and uncounted
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, asdict(result))
         self._results[result.episode_id] = result
         self._progress.pop(result.segment_index, None)
 
@@ -127,8 +134,11 @@ class Ledger:
         return max(segment.amount - reached, 0) / (reached / elapsed_s)
 
     def attempts(self, segment_index: int) -> int:
-        """Episodes of a segment that were begun and ended, valid or not: makes new ids unique."""
-        return sum(r.segment_index == segment_index for r in self._results.values())
+        """Episodes of a segment that were begun and ended, valid or not: makes new ids unique.
+
+        A line that cannot be read may have been one of them, and counts.
+        """
+        return sum(r.segment_index == segment_index for r in self._results.values()) + len(self.problems)
 
     def check_plan(self, plan: Sequence[Segment]) -> None:
         """What is on disk must be of this plan. It may have more segments, and the newest segment that was begun may
@@ -161,54 +171,7 @@ def _amount_was(results: Iterable[EpisodeResult], index: int, amount: int) -> bo
     return parse_plan(newest.segment)[0].amount == amount
 
 
-def read_ledger(path: Path) -> tuple[list[EpisodeResult], list[str]]:
-    """The newest word on each episode in the order in which they ended, and what is wrong with the lines left out.
-
-    A line with an unknown, missing or mistyped field, a number beyond `MAX_NUMBER` or NaN is left out.
-    """
-    if not path.exists():
-        return [], []
-    results: dict[str, EpisodeResult] = {}
-    problems = []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            result = _sound(EpisodeResult(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError) as error:
-            problems.append(f"{path}, line {number} is left out: {error}")
-        else:
-            results[result.episode_id] = result
-    return list(results.values()), problems
-
-
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-
-
-def _sound(result: EpisodeResult) -> EpisodeResult:
-    """A JSON line may put anything into a field; only what it promises is taken."""
-    for declared in fields(result):
-        value = getattr(result, declared.name)
-        kinds = _KINDS[str(declared.type)]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ValueError(f"{declared.name} = {value!r}: give a {declared.type}")
-        if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # false for NaN too
-            raise ValueError(f"{declared.name} = {value!r}: give a number of at most {MAX_NUMBER:g}")
-    for name in ("segment_index", "index", "seed", "steps", "late_ticks", "duration_s"):
-        if getattr(result, name) < 0:
-            raise ValueError(f"{name} = {getattr(result, name)}: give 0 or more")
-    if not result.episode_id or result.purpose not in PURPOSES:
-        raise ValueError(
-            f"episode_id = {result.episode_id!r}, purpose = {result.purpose!r}: give an id and one of {PURPOSES}"
-        )
-    try:
-        parse_plan(result.segment)
-    except ConfigError as error:
-        raise ValueError(f"segment: {error}") from error
-    return result
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def read_ledger(path: Path) -> Lines[EpisodeResult]:
+    """The newest word on each episode in the order in which they ended, and what is wrong with the lines left out."""
+    found = read_sound_lines(path, EpisodeResult)
+    return Lines(list({result.episode_id: result for result in found.values}.values()), found.problems)

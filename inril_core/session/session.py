@@ -67,14 +67,12 @@ class Session:
         self._settings = settings
         self._unix_s = unix_s
         self._state = State.WAITING
-        self._laid_out = False
         self._deadline_ns = self._began_ns = 0
         self._retry_ns = self._failures = 0
         self._failure = ""
         self._asked_attempts: dict[int, int] = {}
         self._alone_since_ns: int | None = None
         self._reset_unserved = self._begin_unserved = ""
-        self._note_trained()
 
     @property
     def state(self) -> State:
@@ -159,7 +157,7 @@ class Session:
 
     def _ask_reset(self, index: int, now_ns: int) -> None:
         attempt = self.attempt = self._next_attempt(index)
-        self._state, self._laid_out = State.RESETTING, False
+        self._state = State.RESETTING
         self.reset = Reset(attempt.episode_id, self._settings.reset_times, now_ns)
         if not self._settings.reset_by_hand:
             self.requests.append(ResetCell(attempt))
@@ -181,7 +179,7 @@ class Session:
         reset, attempt = self.reset, self.attempt
         if self._state is not State.RESETTING or reset is None or attempt is None:
             return
-        if self._settings.reset_by_hand and not self._laid_out:
+        if self._settings.reset_by_hand and not reset.done:
             self.waiting = Wait(
                 f"a person to lay out the cell for {attempt.purpose} episode {attempt.index} (start {attempt.seed}); "
                 "then `inril episode ready`",
@@ -192,7 +190,7 @@ class Session:
         if reset.lost:
             self.requests.append(CancelReset(reset.reset_id))
             self._failed(reset.lost, now_ns)
-        elif not reset.done and not self._laid_out:
+        elif not reset.done:
             self.waiting = Wait(reset.waiting_for(now_ns))
         else:
             self._laid_out_now(now_ns)
@@ -200,7 +198,6 @@ class Session:
     def _laid_out_now(self, now_ns: int) -> None:
         """The cell is ready; what came up meanwhile is waited for without laying it out again."""
         assert self.attempt is not None
-        self._laid_out = True
         if self._reset_unserved:  # the arm's node has gone, and what it laid out with it
             self._failed(self._reset_unserved, now_ns)
             return
@@ -349,9 +346,10 @@ class Session:
         """A person says that the cell is laid out; why that is not to be said now, or empty."""
         if not self._settings.reset_by_hand:
             return "the arm's node lays the cell out (reset: service); there is nothing to confirm"
-        if self._state is not State.RESETTING or self._laid_out:
+        if self._state is not State.RESETTING or self.reset is None or self.reset.done:
             return f"no reset waits for it: the session is {self.state}"
-        self._laid_out_now(now_ns)
+        self.reset.done = True
+        self._watch_reset(now_ns)
         return ""
 
     def _watch_patience(self, now_ns: int) -> None:

@@ -80,7 +80,7 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
         ({"nodes": ["store_node", "store_node"]}, "stands there twice"),
         ({"nodes": ["arbiter_node"]}, "nobody activates ['arbiter_node']; add lifecycle_manager"),
         ({"nodes": []}, "nodes: "),
-        ({"node": ["x"]}, "node: remove it or mend its name"),
+        ({"node": ["x"]}, "node: remove it or fix its name"),
         (defining(required="yes"), "define.nodes.robot.required"),
         (defining(respawn={"initial_s": 0}), "define.nodes.robot.respawn.initial_s"),
         (defining(nice=-5), "define.nodes.robot.nice"),

@@ -70,6 +70,7 @@ class Synthetic:
     first_k: int = 40
     human_from: int | None = None
     succeeds: bool = True
+    policy_n: int = 7
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,7 +137,7 @@ class Synthetic:
                 PolicyAction(),
                 stamp,
                 run_id="run",
-                n=7,
+                n=self.policy_n,
                 raw=a["raw"][step],
                 log_prob=float(a["log_prob"][step]),
                 **common,

@@ -77,7 +77,7 @@ def small(name: str) -> FineTuneConfig:
 def run(name: str) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Everything that training changed, by name; and its summary."""
     config, task = small(name), PlannedPoint()
-    demos = collect_demos(task, task.demonstrator(), range(20_000, 20_006))
+    demos = collect_demos(task, task.expert(), range(20_000, 20_006))
     policy = pretrain(config, task.interface, demos)
     with TemporaryDirectory() as folder:
         learner, curve = fine_tune(config, task, policy, demos, Path(folder), 1000)

@@ -173,7 +173,7 @@ def config(**changes):
 def test_a_cloned_policy_gets_better(tmp_path) -> None:
     """Pins: any broken link between chain, plan, reward and update."""
     task, settings = PlannedPoint(), config()
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_012))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_012))
     policy = pretrain(settings, task.interface, demos)
     seeds = range(50_000, 50_040)
     before = sum(evaluate(task, policy, seeds))
@@ -189,7 +189,7 @@ def test_resume_equals_never_having_stopped(tmp_path, in_training) -> None:
     task = PlannedPoint()
     small = {"rl.rollout_steps": 30, "rl.epochs": 1, "pretrain.updates": 5, "metrics_every_updates": 1}
     settings = config(**small, **{"schedule.rewards_before_actor": 0})
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_003))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_003))
 
     def make_learner(name: str) -> Learner:
         return Learner(settings, task.interface, new_policy(settings, task.interface, demos), demos, tmp_path / name)

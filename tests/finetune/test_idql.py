@@ -257,7 +257,7 @@ def config(**changes):
 def test_a_cloned_policy_gets_better(tmp_path) -> None:
     """Pins: any broken link between plan, replay, critic and selection."""
     task, settings = PlannedPoint(), config()
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_012))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_012))
     policy = pretrain(settings, task.interface, demos)
     seeds = range(50_000, 50_040)
     before = sum(evaluate(task, policy, seeds))
@@ -278,7 +278,7 @@ def test_resume_equals_never_having_stopped(tmp_path) -> None:
             "metrics_every_updates": 7,
         }
     )
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_003))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_003))
 
     def make_learner(name: str) -> Learner:
         return Learner(settings, task.interface, new_policy(settings, task.interface, demos), demos, tmp_path / name)

@@ -265,7 +265,7 @@ def test_settings_that_contradict_are_refused(changes, word: str) -> None:
         method_config("combine", {"method": "interleave", **changes})
 
 
-def test_pairs_that_cannot_work_are_refused_with_the_mend() -> None:
+def test_pairs_that_cannot_work_are_refused_with_the_remedy() -> None:
     """Pins: stale log-probabilities, a separation without two networks, imitation of a frozen base."""
     base = load_config("interleave")
     with pytest.raises(ConfigError, match="needs 'separated' from policy"):

@@ -136,7 +136,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LearnerBench]:
     for number in range(2):
         made = Synthetic(steps=8, episode_id=f"demo-{number}", purpose="demo", seed=number, human_from=0)
         record(root / "demos", made)
-    policy = pretrain(load_config(root / "small.yaml"), CONTRACT, read_demos(root / "demos", CONTRACT))
+    policy = pretrain(load_config(root / "small.yaml"), CONTRACT, read_demos(root / "demos", CONTRACT, print))
     facts = {"interface_digest": CONTRACT.interface_digest, "contract_text": CONTRACT.text}
     save_policy(root / "initial.inril", policy, facts)
     with LearnerBench(root) as bench:

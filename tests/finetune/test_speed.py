@@ -61,6 +61,6 @@ def test_the_noise_task_repeats() -> None:
     """Pins: two learners that are compared on different data."""
     first, second = NoiseTask(), NoiseTask()
     assert (first.reset(3) == second.reset(3)).all()
-    actions = [task.demonstrator().act(np.zeros(27)) for task in (first, second)]
+    actions = [task.expert().act(np.zeros(27)) for task in (first, second)]
     assert (actions[0] == actions[1]).all()
     assert (first.step(actions[0])[0] == second.step(actions[1])[0]).all()

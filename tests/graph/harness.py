@@ -260,7 +260,7 @@ class GraphRun:
 
     def results(self) -> list[EpisodeResult]:
         """The session's ledger."""
-        return read_ledger(self.paths.session)[0]
+        return read_ledger(self.paths.session).values
 
     def episode(self, episode_id: str) -> Episode:
         """An episode, once it is in the store."""

@@ -50,7 +50,7 @@ def test_the_graph_is_the_in_process_run_bit_for_bit(name: str, start: Start, tm
     preset, weights, run_dir = tmp_path / "preset.yaml", tmp_path / "initial.safetensors", tmp_path / "run"
     preset.write_text(f"name: small\n{PRESETS[name]}")
     config, contract = load_config(preset), load_contract("insert_leg")
-    demos = read_demos(start.demos, contract)
+    demos = read_demos(start.demos, contract, print)
     facts = {"interface_digest": contract.interface_digest, "contract_text": contract.text}
     save_policy(weights, pretrain(config, contract, demos), facts)
     arguments = {**start.arguments(), "preset": preset, "initial_weights": weights}

@@ -151,6 +151,22 @@ def test_a_person_lays_out_by_hand_and_says_so(tmp_path: Path) -> None:
     assert not bench.say(Command.READY)[0], "the next layout needs a word of its own"
 
 
+def test_what_a_person_laid_out_waits_for_the_arming(tmp_path: Path) -> None:
+    bench = SessionBench(tmp_path, reset_by_hand=True)
+    bench.served = False
+    bench.until(State.RESETTING)
+    armed = bench.news["arbiter"]
+    bench.news["arbiter"] = ArbiterNews("a", armed=False, recorder_boot_id="r")
+    bench.step(3600.0)
+    assert bench.say(Command.READY)[0]
+    for _ in range(100):
+        bench.step(60.0)
+    assert bench.state is State.RESETTING and "not armed" in bench.session.waiting.text
+    bench.news["arbiter"] = armed
+    bench.step()
+    assert bench.state is State.RUNNING and len(begun(bench)) == 1
+
+
 def test_nobody_confirms_what_a_node_does(bench: SessionBench) -> None:
     bench.arm.on_ask = lambda reset_id, now_ns: None
     bench.until(State.RESETTING)

@@ -21,7 +21,7 @@ from inril_session.session_node import SessionNode
 from inril_core.session.ledger import Ledger
 from inril_core.session.states import ExitCode
 from tests.graph.harness import own_domain
-from tests.sim.nodes import Bench, arguments
+from tests.sim.nodes import Bench, ros_arguments
 
 NAMED = {"by": "anna"}
 
@@ -107,14 +107,16 @@ def session(run_dir: Path, armed: bool = True, **parameters: Any) -> Iterator[Gr
     """A session_node of demonstrations, without a recorder, in this process."""
     given = {"run_dir": str(run_dir), "plan": "demo:2:episodes", "expects_policy": False, "expects_learner": False}
     with own_domain() as domain:
-        rclpy.init(domain_id=domain, args=arguments({**given, "expects_recorder": False, **parameters}))
+        rclpy.init(domain_id=domain, args=ros_arguments({**given, "expects_recorder": False, **parameters}))
         node = SessionNode()
+        bench = Bench(node)
         try:
             node.setup()
-            yield Graph(Bench(node), armed, parameters.get("reset") == "by_hand")
+            yield Graph(bench, armed, parameters.get("reset") == "by_hand")
         finally:
             node.end()
             node.destroy_node()
+            bench.client.destroy_node()  # else its latched statuses are heard in the next test
             rclpy.shutdown()
 
 

@@ -57,7 +57,7 @@ class Bench:
 def bench(node_class: type[InrilNode], **parameters: Any) -> Iterator[Bench]:
     """Configure and activate a node, and take everything down again."""
     with own_domain() as domain:
-        rclpy.init(domain_id=domain, args=arguments(parameters))
+        rclpy.init(domain_id=domain, args=ros_arguments(parameters))
         yield from _active(node_class)
 
 
@@ -74,7 +74,8 @@ def _active(node_class: type[InrilNode]) -> Iterator[Bench]:
         rclpy.shutdown()
 
 
-def arguments(parameters: dict[str, Any]) -> list[str]:
+def ros_arguments(parameters: dict[str, Any]) -> list[str]:
+    """The parameters as a command line gives them."""
     arguments = ["--ros-args"]
     for name, value in parameters.items():
         text = Parameter(name, value=value).get_parameter_value()

@@ -10,7 +10,7 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.sim.driver import CellDriver, ResetRefused, TargetCommand
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 
 TIMEOUT_NS = 300_000_000
 FOREVER_NS = 10**18

@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from inril_core import distributed
-from inril_core.contract import ImageShape
+from inril_core.contract import ImageShape, Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
@@ -31,7 +31,6 @@ from inril_core.finetune.config import FineTuneConfig, config_from_values
 from inril_core.finetune.contracts import OffPolicyConfig, OnPolicyConfig
 from inril_core.finetune.learner import Learner
 from inril_core.policies import Policy, policy_from_manifest
-from inril_core.tasks.base import Interface
 
 _TRAIN, _IDLE, _STOP = -1, -2, -3
 _HEARTBEAT_S = 5.0

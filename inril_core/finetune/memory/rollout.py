@@ -32,11 +32,11 @@ class Segment:
 
     def check(self) -> None:
         """Raises:
-        ValueError: a number is not finite (in float32).
+        ValueError: a number or its square is not finite in float32.
         """
         for name in ("inputs", "raw", "log_prob", "aux", "rewards"):
-            if not torch.isfinite(getattr(self, name)).all():
-                raise ValueError(f"{name} contains NaN or infinity, or a number beyond the range of float32")
+            if not torch.isfinite(getattr(self, name).square()).all():  # losses square them
+                raise ValueError(f"{name} contains NaN, infinity, or a number whose square is beyond float32")
 
     def __len__(self) -> int:
         return len(self.raw)

@@ -7,10 +7,11 @@ from inril_bringup.graph import ResolvedGraph
 from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
 from inril_core.session.plan import parse_plan
+from inril_core.teleop import device_config
 
 
 def check(graph: ResolvedGraph) -> None:
-    """Read what the nodes will read: contract, plan, preset, and the files and programs that must be there.
+    """Read what the nodes will read: contract, device, plan, preset, and the files and programs that must be there.
 
     Raises:
         ConfigError: one of them is wrong; the nodes would say so too, one by one, in their logs.
@@ -25,6 +26,8 @@ def check(graph: ResolvedGraph) -> None:
             )
     if given.get("contract") is not None:
         load_contract(str(given["contract"]))
+    if "teleop_node" in graph.nodes:
+        device_config(str(given.get("device", "scripted")), str(given.get("device_settings") or ""))
     if given.get("plan") is not None:
         parse_plan(str(given["plan"]))
     for name in ("demos", "initial_weights"):

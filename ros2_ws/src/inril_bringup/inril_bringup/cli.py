@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from inril_bringup import demo, episode_commands
+from inril_bringup import data_command, demo, episode_commands
 from inril_bringup.check import check
 from inril_bringup.environment import leave_foreign_ros
 from inril_bringup.graph import Graph, Value, load_graph, packaged_graphs, parse_values
@@ -128,6 +128,8 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_operating(commands: argparse._SubParsersAction) -> None:
+    data_command.add_arguments(_add(commands, "data", data_command.run, data_command.SUMMARY, *data_command.EXAMPLES))
+
     check = _add(
         commands,
         "preflight",

@@ -19,7 +19,7 @@ def pretrain(arguments: argparse.Namespace) -> int:
     use_one_thread()
     contract = load_contract(arguments.contract)
     config = load_config(arguments.preset).changed(seed=arguments.seed)
-    demos = read_demos(arguments.demos, contract)
+    demos = read_demos(arguments.demos, contract, lambda problem: print(f"pretrain: {problem}", flush=True))
     successes = sum(bool(demo.success) for demo in demos)
     steps = sum(demo.steps for demo in demos)
     print(f"pretrain: {len(demos)} demonstrations ({successes} successful), {steps} steps", flush=True)

@@ -26,7 +26,8 @@ from sensor_msgs.msg import Image
 
 from inril_core.control.measurement import BadMeasurement, check_frame, check_tool
 from inril_core.control.observation import StateVector, check_crop, prepare_image
-from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTicker, Outcome, Tick, Verdict
+from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTick, EpisodeTicker
+from inril_core.outcome import CellReport, Outcome
 
 PURPOSES = {
     "demo": Observation.PURPOSE_DEMO,
@@ -239,16 +240,16 @@ class ObservationNode(InrilNode):
         except BadMeasurement as error:
             self.diagnostics.complain("observation", f"no Observation: {error}")
             return
-        verdict = None
+        report = None
         if self._truth is not None:
-            verdict = Verdict(self._truth.success, self._truth.failed, self._truth.reason)
-        tick = self._ticker.tick(verdict)
+            report = CellReport(self._truth.success, self._truth.failed, self._truth.reason)
+        tick = self._ticker.tick(report)
         if tick is None:
             return
         self._ticked_ns = now_ns
         self._publish(tick, now_ns, state)
 
-    def _publish(self, tick: Tick, now_ns: int, state: np.ndarray) -> None:
+    def _publish(self, tick: EpisodeTick, now_ns: int, state: np.ndarray) -> None:
         assert self._robot is not None
         message = Observation(
             boot_id=self.boot_id,
@@ -268,12 +269,12 @@ class ObservationNode(InrilNode):
         message.images = self._due_images(tick, now_ns)
         message.link_age_s = float32_array(self._ages(now_ns))
         if tick.outcome is not None:
-            message.outcome = _outcome_message(tick.outcome)
+            message.outcome = _outcome_message(tick, tick.outcome)
         self._publisher.publish(message)
         if tick.last:
             self._outcomes.publish(message.outcome)
 
-    def _due_images(self, tick: Tick, now_ns: int) -> list[Image]:
+    def _due_images(self, tick: EpisodeTick, now_ns: int) -> list[Image]:
         images = []
         for field in self.contract.images:
             image = self._images.get(field.camera)
@@ -312,10 +313,10 @@ class ObservationNode(InrilNode):
         return max(by_stamp_s, (link.age_s(self.mono_ns()) or 0.0) * self._factor)
 
 
-def _outcome_message(outcome: Outcome) -> StepOutcome:
+def _outcome_message(tick: EpisodeTick, outcome: Outcome) -> StepOutcome:
     return StepOutcome(
-        episode_id=outcome.episode_id,
-        step=outcome.step,
+        episode_id=tick.spec.episode_id,
+        step=tick.step - 1,
         success=outcome.success,
         terminated=outcome.terminated,
         truncated=outcome.truncated,

@@ -116,7 +116,13 @@ class LearnerNode(InrilPlainNode):
                 f"config = {preset}: its interventions are a simulated helper's, of in-process runs; here the "
                 "teleop node's device takes over: leave the section out (il.method 'dagger' works in-process only)"
             )
-        learner = make_learner(config, self.contract, policy, read_demos(Path(demos), self.contract), self._folder)
+        learner = make_learner(
+            config,
+            self.contract,
+            policy,
+            read_demos(Path(demos), self.contract, self.get_logger().warning),
+            self._folder,
+        )
         if (self._folder / CHECKPOINT_NAME).exists():
             learner.resume()
             self.get_logger().info(f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes")
