@@ -80,7 +80,8 @@ class SimCell(InrilNode):
         self._make_publishers()
         self._make_cameras()
         self.create_subscription(Target, "target", self._on_target, TICK)
-        self._target_link = self.link("target", timeout_s)
+        # in lockstep the cell waits for a Target; in real time none comes before the first arming
+        self._target_link = self.link("target", timeout_s, lambda: self._lockstep or self._target_link.total == 0)
         self.create_service(ResetCell, "cell/reset", self._on_reset)
         self.create_service(Arm, "robot/arm", self._on_arm)
         self._timers_of_cell: list[Any] = []

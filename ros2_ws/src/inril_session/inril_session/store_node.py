@@ -10,13 +10,11 @@ from inril_msgs.msg import EpisodeReady
 from inril_msgs.srv import ListEpisodes, ReadBlob
 
 from inril_core.data.blobs import BlobRefused
-from inril_core.data.episode import PURPOSES
-from inril_core.data.schemas import LABELS
 from inril_core.data.store import Announcement, EpisodeStore
 from inril_core.run import open_run
+from inril_core.vocabulary import Label, Purpose
 
 MAX_LISTED = 1000
-LABEL_CODES = {success: code for code, success in LABELS.items()}
 
 
 class StoreNode(InrilPlainNode):
@@ -67,10 +65,10 @@ def _message(announcement: Announcement) -> EpisodeReady:
         index=entry.index,
         episode_id=entry.episode_id,
         run_id=entry.run_id,
-        purpose=PURPOSES.index(entry.purpose) + 1,
+        purpose=Purpose.of(entry.purpose),
         steps=entry.steps,
         complete=entry.complete,
-        label=LABEL_CODES[announcement.success],
+        label=Label.of(announcement.success),
         sha256=np.frombuffer(bytes.fromhex(entry.sha256), np.uint8),
         size_bytes=entry.size_bytes,
     )
