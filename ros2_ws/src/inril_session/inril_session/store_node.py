@@ -33,6 +33,7 @@ class StoreNode(InrilPlainNode):
         rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
         self._store = EpisodeStore(run.paths.episodes, timeout_s)
+        self._told_problems = 0
         self._publisher = self.create_publisher(EpisodeReady, "episode_ready", LATCHED)
         self._poll()
         self.create_service(ListEpisodes, "store/list_episodes", self.guarded(self._list))
@@ -42,6 +43,9 @@ class StoreNode(InrilPlainNode):
     def _poll(self) -> None:
         for announcement in self._store.poll(self.mono_ns()):
             self._publisher.publish(_message(announcement))
+        for problem in self._store.problems[self._told_problems :]:
+            self.get_logger().error(f"{problem}; its episode is not served (`inril data list` names the file)")
+        self._told_problems = len(self._store.problems)
 
     def _list(self, request: ListEpisodes.Request, response: ListEpisodes.Response) -> ListEpisodes.Response:
         listed = self._store.listed(request.first_index, min(request.limit, MAX_LISTED))
