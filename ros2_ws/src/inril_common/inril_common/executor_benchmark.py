@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float64MultiArray
 
@@ -39,8 +40,9 @@ class Member(LifecycleNode):
         self.create_subscription(Float64MultiArray, f"ring_{index}", self._hear, TICK)
         for topic in range(topics):
             self.create_subscription(Float64MultiArray, f"other_{topic}", lambda message: None, TICK)
-        self.create_timer(0.02, lambda: None)
-        self.create_timer(1.0, self.begin)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.02, lambda: None, clock=steady)
+        self.create_timer(1.0, self.begin, clock=steady)
 
     def begin(self) -> None:
         """Send the first message; again while none has come round, since not all may be connected yet."""
