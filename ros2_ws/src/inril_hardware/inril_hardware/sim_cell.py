@@ -14,7 +14,7 @@ from inril_common.convert import (
 )
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import CLOCK, TICK
-from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, Target
+from inril_msgs.msg import CellTruth, PartPoses, RobotState, Target
 from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
@@ -22,12 +22,8 @@ from sensor_msgs.msg import Image
 from inril_core.errors import InrilError
 from inril_core.sim.cell import Cell, CellState
 from inril_core.sim.driver import CellDriver, TargetCommand
+from inril_core.vocabulary import Purpose
 
-PURPOSE_NAMES = {
-    Observation.PURPOSE_DEMO: "demo",
-    Observation.PURPOSE_TRAIN: "train",
-    Observation.PURPOSE_EVAL: "eval",
-}
 SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
 IDLE_PERIOD_S = 0.2
@@ -161,10 +157,8 @@ class SimCell(InrilNode):
         try:
             if not self.active:
                 raise InrilError("sim_cell is not active; see `inril status`")
-            if request.purpose not in PURPOSE_NAMES:
-                raise InrilError(f"purpose = {request.purpose}: give one of {PURPOSE_NAMES}")
-            state = self._driver.reset(request.seed, request.reset_id, PURPOSE_NAMES[request.purpose])
-        except InrilError as error:
+            state = self._driver.reset(request.seed, request.reset_id, Purpose.of(request.purpose).word)
+        except (InrilError, ValueError) as error:
             response.success, response.message = False, str(error)
             return response
         self._publish(state)
