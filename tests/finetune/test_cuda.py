@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from inril_core.finetune.machine import use_one_thread
+from inril_core.machine import use_one_thread
 from torch import Tensor
 
 from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
