@@ -173,7 +173,7 @@ def test_an_import_that_is_turned_round_is_found(tmp_path: Path) -> None:
 def test_robot_side_modules_do_not_load_torch() -> None:
     code = (
         "import sys, inril_core.contract, inril_core.control.observation, inril_core.safety.arbiter, "
-        "inril_core.data.reader, inril_core.session.ledger, inril_core.teleop.scripted, inril_core.sim.driver; "
+        "inril_core.data.reader, inril_core.session.ledger, inril_core.teleop.scripted, inril_core.hardware.driver; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -27,7 +27,7 @@ class IndexEntry:
     episode_id: _Id
     run_id: str
     purpose: Annotated[str, StringConstraints(pattern=f"^({'|'.join(PURPOSES)})$")]
-    steps: _Count
+    steps: Annotated[int, Field(ge=0, lt=2**31)]
     """0: no step was whole."""
     complete: bool
     success: bool | None

@@ -10,6 +10,7 @@ import numpy as np
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError, InrilError
+from inril_core.hardware.arms.base import ArmState
 from inril_core.sim.kinematics import ArmKinematics
 from inril_core.sim.render import CellRenderer
 from inril_core.sim.scenes.base import TIMESTEP_S, drawn_state, make_scene
@@ -26,28 +27,19 @@ class CellError(InrilError):
 
 
 @dataclass(frozen=True)
-class CellState:
-    """What the cell measures after a control period, base frame, SI units, quaternions xyzw.
+class CellState(ArmState):
+    """What the cell measures after a control period, and what the simulator knows besides."""
 
-    tool_pose float64[7]; tool_twist float64[6] (linear, angular); joint_position_rad,
-    joint_velocity_radps and joint_torque_nm float64[7].
-    parts: poses float64[7] as perceived: `leg`, `hole` (insert_leg's with the contract's error) and others.
-    qpos: float64[nq + 7 nmocap], for rendering again: joint positions, then the poses of mocap bodies.
-    success, failed, reason: the simulator's own knowledge. step: control periods since the reset.
-    """
-
-    tool_pose: np.ndarray
-    tool_twist: np.ndarray
-    joint_position_rad: np.ndarray
-    joint_velocity_radps: np.ndarray
-    joint_torque_nm: np.ndarray
-    gripper_width_m: float
     parts: Mapping[str, np.ndarray]
+    """Poses float64[7] as perceived: `leg`, `hole` (insert_leg's with the contract's error) and others."""
     qpos: np.ndarray
+    """float64[nq + 7 nmocap], for rendering again: joint positions, then the poses of mocap bodies."""
     success: bool
     failed: bool
     reason: str
+    """Of either."""
     step: int
+    """Control periods since the reset."""
 
 
 class Cell:

@@ -17,15 +17,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from inril_core.contract import Contract
-from inril_core.contract.load import describe
-from inril_core.errors import ConfigError, InrilError
+from inril_core.errors import InrilError
 from inril_core.plugins import Kind
-from inril_core.settings import Settings
-from inril_core.yaml_text import read_yaml
+from inril_core.settings import Settings, read_settings
 
 
 class DeviceLost(InrilError):
@@ -127,16 +124,4 @@ def device_config(name: str, settings: Mapping[str, Any] | str = "") -> DeviceCo
         ConfigError: no such device; or a setting is unknown, missing or out of its range.
     """
     found: type[DeviceConfig] = KIND.find(name, "device")
-    values: Any = settings
-    if isinstance(settings, str):
-        try:
-            values = read_yaml(settings) if settings.strip() else {}
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"device_settings = {settings!r}: not YAML ({error}); e.g. {{poll_hz: 50}}") from error
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"device_settings = {settings!r}: must be a mapping, e.g. {{poll_hz: 50}}")
-    try:
-        return found.model_validate(dict(values))
-    except ValidationError as error:
-        known = ", ".join(found.model_fields)
-        raise ConfigError(f"device_settings of device {name}:\n{describe(error)}\n  there are: {known}") from error
+    return read_settings(found, settings, "device_settings")

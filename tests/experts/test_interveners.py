@@ -85,7 +85,7 @@ def reference_critic():
         run_episode(task, expert_actor(WorseExpert(PointExpert(), i / 40, 0.0), i, size), i, "train")
         for i in range(config.episodes)
     ]
-    return fit_reference_critic(episodes, PointExpert(), task_reward.Config(method="task"), config, 0)
+    return fit_reference_critic(episodes, PointExpert(), task_reward.Config(method="task").label, config, 0)
 
 
 def test_the_reference_critic_knows_the_way_and_is_saved(tmp_path) -> None:

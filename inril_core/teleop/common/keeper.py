@@ -8,9 +8,10 @@ from enum import Enum
 
 import numpy as np
 
+from inril_core.backoff import wait_s
 from inril_core.teleop.base import Device, HumanInput, TickView
 
-FIRST_WAIT_NS, LONGEST_WAIT_NS = 500_000_000, 8_000_000_000
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
 """Between a failure and the next attempt to open: doubled with each failure in a row."""
 STABLE_NS = 5_000_000_000
 """A device that has worked for so long begins with the first wait again."""
@@ -132,11 +133,11 @@ class DeviceKeeper:
 
     def _failed(self, what: str, mono_ns: int) -> HumanInput | None:
         had_control, self._had_control = self._had_control, False
-        wait_ns = min(FIRST_WAIT_NS << min(self._in_a_row, 16), LONGEST_WAIT_NS)
+        again_s = wait_s(self._in_a_row, FIRST_WAIT_S, LONGEST_WAIT_S)
         self._in_a_row += 1
         self.failures += 1
-        self._state, self._next_open_ns = _State.CLOSED, mono_ns + wait_ns
-        self.trouble = f"device {self.device.name} is lost ({what}); tried again in {wait_ns / 1e9:g} s"
+        self._state, self._next_open_ns = _State.CLOSED, mono_ns + round(again_s * 1e9)
+        self.trouble = f"device {self.device.name} is lost ({what}); tried again in {again_s:g} s"
         if not had_control or self.device.synchronous:
             return None
         return HumanInput(np.zeros(self._size, np.float32), True, False)

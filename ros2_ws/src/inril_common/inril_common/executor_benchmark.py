@@ -1,7 +1,8 @@
 """`python -m inril_common.executor_benchmark`: rclpy's single-threaded executor and ours on one ring of nodes.
 
-A message goes round through lifecycle nodes, one a process, over UDP; each node has further topics and timers, as a
-node of the graph has. Both executors run in turn, several times, so that a change of the machine's load meets both.
+A message goes round through lifecycle nodes, one a process, with the DDS settings of the graph; each node has further
+topics and timers, as a node of the graph has. Both executors run in turn, several times, so that a change of the
+machine's load meets both.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ def run_ring(executor_name: str, members: int, topics: int, seconds: float) -> R
     environment = {
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_DOMAIN_ID": "101",
-        **os.environ,
         "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
+        **os.environ,
     }
     shape = ["--members", str(members), "--topics", str(topics), "--seconds", str(seconds)]
     command = [sys.executable, "-m", __spec__.name, *shape, "--executor", executor_name, "--member"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from inril_common.convert import (
     array_to_image,
     array_to_pose,
@@ -19,15 +21,32 @@ from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 
-from inril_core.errors import InrilError
-from inril_core.sim.cell import Cell, CellState
-from inril_core.sim.driver import CellDriver, TargetCommand
+from inril_core.errors import ConfigError, InrilError
+from inril_core.hardware.arms import base as arms
+from inril_core.hardware.arms.base import ArmLost, ArmState
+from inril_core.hardware.cameras import base as cameras
+from inril_core.hardware.driver import ArmDriver, TargetCommand
+from inril_core.settings import read_mapping, read_settings
+from inril_core.sim.cell import CellState
 from inril_core.vocabulary import Purpose
 
+REOPEN_NS = 1_000_000_000
+"""Between two attempts to reach an arm or a camera that was lost."""
 SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
 IDLE_PERIOD_S = 0.2
 """Between states in lockstep before the first reset: who joins late must hear one."""
+
+
+@dataclass
+class _Camera:
+    """A camera of the contract and what gives its images."""
+
+    name: str
+    source: cameras.CameraSource
+    publisher: Any
+    reopen_ns: int | None = None
+    """When to try again to open it; None: it is open."""
 
 
 class SimCell(InrilNode):
@@ -36,6 +55,9 @@ class SimCell(InrilNode):
     In lockstep (`real_time_factor` 0) a Target moves the cell by one period; where none comes for
     `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a
     steady timer paces it and stamps are the ROS clock's; at any other factor, lockstep too, it publishes /clock.
+
+    Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`); such an arm runs in
+    real time, and then somebody else publishes /part_poses.
     """
 
     def __init__(self) -> None:
@@ -45,36 +67,41 @@ class SimCell(InrilNode):
         """Build the cell, draw one picture where pictures will be due, and offer the services."""
         self.contract = self.contract_param()
         self._factor = self.param("real_time_factor", 0.0, "0: lockstep; N: N times real time", 0.0, 100.0)
-        self.param("run_dir", "runs/run", "folder of this run")
-        timeout_s = self.param(
-            "target_timeout_s",
-            self.contract.staleness.target_s,
-            "s of silence before the arm holds",
-            0.01,
-            60.0,
-        )
+        timeout_s = self.contract.staleness.target_s
         lockstep_timeout_s = self.param(
             "lockstep_timeout_s", 5.0, "s without a Target before a period passes in hold", 0.05, 60.0
         )
-        delay_steps = self.param("action_delay_steps", 0, "control periods by which targets act later", 0, 100)
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
-        self._driver = CellDriver(Cell(self.contract), self._lockstep, round(timeout_s * 1e9), delay_steps)
+        self._driver = self._make_driver(round(timeout_s * 1e9))
+        self._arm_reopen_ns: int | None = None
         self._seq, self._published_mono_ns = 0, 0
         self._stamp_ns = SIMULATED_START_NS - self.contract.period_ns
         self._make_publishers()
-        self._try_cameras()
+        self._make_cameras()
         self.create_subscription(Target, "target", self._on_target, TICK)
-        self._target_link = self.link("target", timeout_s)
+        # in lockstep the cell waits for a Target; in real time none comes before the first arming
+        self._target_link = self.link("target", timeout_s, lambda: self._lockstep or self._target_link.total == 0)
         self.create_service(ResetCell, "cell/reset", self._on_reset)
         self.create_service(Arm, "robot/arm", self._on_arm)
         self._timers_of_cell: list[Any] = []
 
+    def _make_driver(self, timeout_ns: int) -> ArmDriver:
+        name = self.param("arm", "simulated", "arm: its name, or MODULE:CLASS of one of your own")
+        settings = self.param("arm_settings", "", "settings of the arm, a YAML mapping")
+        config = read_settings(arms.KIND.find(name, "arm"), settings, "arm_settings")
+        arm = config.build(self.contract)
+        if not arm.simulated and self._factor != 1.0:
+            raise ConfigError(f"arm = {name!r} is not simulated: it runs in real time; set real_time_factor to 1")
+        driver = ArmDriver(arm, self._lockstep, timeout_ns, config.delay_steps)
+        arm.open()
+        return driver
+
     def start(self) -> None:
-        """Lay the cell out once, so that a measured state exists, and begin to publish."""
+        """Make the cell ready once, so that a measured state exists, and begin to publish."""
         if not self._driver.reset_id:
             self._driver.reset(0, "", "train")
-        self._publish(self._driver.cell.state)
+        self._publish(self._driver.hardware.measure())
         if self._lockstep:
             self._timers_of_cell.append(self.steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer))
             self._timers_of_cell.append(self.steady_timer(IDLE_PERIOD_S, self._on_idle_timer))
@@ -91,29 +118,43 @@ class SimCell(InrilNode):
         self._timers_of_cell = []
 
     def teardown(self) -> None:
-        """Give back the renderer."""
+        """Give back cameras, renderer and arm."""
+        for camera in getattr(self, "_cameras", ()):
+            camera.source.close()
         driver = getattr(self, "_driver", None)
         if driver is not None:
-            driver.cell.close()
+            driver.hardware.close()
 
     def _make_publishers(self) -> None:
         self._robot = self.create_publisher(RobotState, "robot_state", TICK)
         self._parts = self.create_publisher(PartPoses, "part_poses", TICK)
         self._truth = self.create_publisher(CellTruth, "cell_truth", TICK)
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", CLOCK) if self._factor != 1.0 else None
-        self._cameras: dict[str, tuple[int, int, Any]] = {}
+        self._cameras: list[_Camera] = []
+
+    def _make_cameras(self) -> None:
+        """Make the sources and read each once: a machine without OpenGL says so now, not in mid-episode."""
+        sizes: dict[str, tuple[int, int]] = {}
         for field in self.contract.images:
             left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
-            known = self._cameras.get(field.camera, (0, 0, None))
-            publisher = known[2] or self.create_publisher(Image, f"camera/{field.camera}/image", TICK)
-            size = max(known[0], left + width_px), max(known[1], top + height_px)
-            self._cameras[field.camera] = (*size, publisher)
-
-    def _try_cameras(self) -> None:
-        """Draw with every camera once: a machine without OpenGL says so now, not in mid-episode."""
-        for camera, (width_px, height_px, _) in self._cameras.items():
-            self._driver.cell.reset(0)
-            self._driver.cell.render(camera, width_px, height_px)
+            known = sizes.get(field.camera, (0, 0))
+            sizes[field.camera] = max(known[0], left + width_px), max(known[1], top + height_px)
+        chosen = self.param("cameras", "", "sources of cameras, a YAML mapping {CAMERA: {source: NAME, ...}}")
+        sources = read_mapping(chosen, "cameras")
+        unknown = sorted(set(sources) - set(sizes))
+        if unknown:
+            raise ConfigError(f"cameras: {unknown} are not in the contract; it has {sorted(sizes)}")
+        for name, (width_px, height_px) in sizes.items():
+            settings = dict(read_mapping(sources.get(name, {}), f"cameras.{name}"))
+            kind = cameras.KIND.find(settings.pop("source", "rendered"), f"cameras.{name}.source")
+            config = read_settings(kind, settings, f"cameras.{name}")
+            source = config.build(name, width_px, height_px, self._driver.hardware)
+            publisher = self.create_publisher(Image, f"camera/{name}/image", TICK)
+            self._cameras.append(_Camera(name, source, publisher))
+            if self._driver.hardware.simulated:
+                self._driver.hardware.reset(0, "train")
+            source.open()
+            source.read()
 
     def _on_target(self, message: Target) -> None:
         mono_ns = self.mono_ns()
@@ -140,11 +181,16 @@ class SimCell(InrilNode):
 
     def _on_idle_timer(self) -> None:
         if not self._driver.reset_id:
-            self._publish(self._driver.cell.state)
+            self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
         held = self._driver.needs_rearm
-        state = self._driver.run_period(self.mono_ns())
+        try:
+            self._find_arm()
+            state = self._driver.run_period(self.mono_ns())
+        except ArmLost as error:
+            self._lose_arm(error)
+            return
         if self._driver.needs_rearm and not held:
             self.get_logger().error("no Target in time: the arm holds; look at it, then `inril arm`")
         self._publish(state)
@@ -177,12 +223,12 @@ class SimCell(InrilNode):
         if self._lockstep:
             self._publish(self._driver.hold_period())
         else:
-            self._publish(self._driver.cell.state, self._between_states_ns())
+            self._publish(self._driver.hardware.measure(), self._between_states_ns())
 
     def _now_ns(self) -> int:
         return self.ros_ns() if self._factor == 1.0 else self._stamp_ns
 
-    def _publish(self, state: CellState, stamp_ns: int | None = None) -> None:
+    def _publish(self, state: ArmState, stamp_ns: int | None = None) -> None:
         """Publish one state, of a new period unless a stamp is given: later than any before, also over resets."""
         if stamp_ns is None:
             self._stamp_ns = self.ros_ns() if self._factor == 1.0 else self._stamp_ns + self.contract.period_ns
@@ -191,24 +237,67 @@ class SimCell(InrilNode):
         if self._clock_publisher is not None:
             self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(stamp_ns)))
         stamp = ns_to_stamp(stamp_ns)
-        for camera, (width_px, height_px, publisher) in self._cameras.items():
-            if self._is_due(camera):
-                pixels = self._driver.cell.render(camera, width_px, height_px)
-                publisher.publish(array_to_image(pixels, stamp, frame_id=f"camera_{camera}"))
-        parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
-        truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
-        truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
+        self._publish_images(stamp_ns)
+        if isinstance(state, CellState):
+            self._publish_cell(state, stamp)
         robot = RobotState(boot_id=self.boot_id, seq=self._seq, gripper_width_m=state.gripper_width_m)
         robot.tool_pose, robot.tool_twist = array_to_pose(state.tool_pose), array_to_twist(state.tool_twist)
         robot.joint_position_rad = state.joint_position_rad
         robot.joint_velocity_radps = state.joint_velocity_radps
         robot.joint_torque_nm = state.joint_torque_nm
         robot.holding, robot.needs_rearm = self._driver.holding, self._driver.needs_rearm
-        robot.simulated = True
+        robot.simulated = self._driver.hardware.simulated
         self._seq += 1
-        for message, publisher in ((truth, self._truth), (parts, self._parts), (robot, self._robot)):
+        robot.header.stamp, robot.header.frame_id = stamp, self.contract.base_frame
+        self._robot.publish(robot)
+
+    def _publish_cell(self, state: CellState, stamp: Time) -> None:
+        """What only a simulated cell knows."""
+        parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
+        truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
+        truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
+        for message, publisher in ((truth, self._truth), (parts, self._parts)):
             message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
             publisher.publish(message)
+
+    def _publish_images(self, state_stamp_ns: int) -> None:
+        for camera in self._cameras:
+            if not self._is_due(camera.name):
+                continue
+            mono_ns = self.mono_ns()
+            try:
+                if camera.reopen_ns is not None:
+                    if mono_ns < camera.reopen_ns:
+                        continue
+                    camera.source.close()
+                    camera.source.open()
+                    camera.reopen_ns = None
+                frame = camera.source.read()
+                if frame is None:
+                    continue
+                stamp = ns_to_stamp(state_stamp_ns if frame.stamp_ns is None else frame.stamp_ns)
+                image = array_to_image(frame.pixels, stamp, frame_id=f"camera_{camera.name}")
+            except Exception as error:  # code of somebody else: whatever it raises, the arm's state goes on
+                camera.reopen_ns = mono_ns + REOPEN_NS
+                self.get_logger().error(f"camera {camera.name} is lost ({type(error).__name__}: {error}); tried again")
+                continue
+            camera.publisher.publish(image)
+
+    def _find_arm(self) -> None:
+        """Connect again to an arm that was lost."""
+        if self._arm_reopen_ns is not None:
+            if self.mono_ns() < self._arm_reopen_ns:
+                raise ArmLost("it is tried again in a moment")
+            self._driver.hardware.close()
+            self._driver.hardware.open()
+            self._arm_reopen_ns = None
+
+    def _lose_arm(self, error: ArmLost) -> None:
+        """Silence is what the arbiter's watchdog hears; a person arms the arm again once it is back."""
+        self._driver.needs_rearm = True
+        if self._arm_reopen_ns is None or self.mono_ns() >= self._arm_reopen_ns:
+            self._arm_reopen_ns = self.mono_ns() + REOPEN_NS
+            self.get_logger().error(f"the arm is lost: {error}")
 
     def _is_due(self, camera: str) -> bool:
         purpose = self._driver.purpose

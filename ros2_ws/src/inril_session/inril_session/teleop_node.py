@@ -7,13 +7,11 @@ from inril_common.convert import float32_array, pose_to_array
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, TeleopAction
-from rclpy.clock import Clock, ClockType
 
 from inril_core.teleop import HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
 
-BASE_FRAME = "base"
 TEND_HZ = 10.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
 
@@ -44,12 +42,12 @@ class TeleopNode(InrilNode):
         self._publisher = self.create_publisher(TeleopAction, "teleop_action", TICK)
         timeout_s = self.contract.staleness.teleop_s
         self._view_timeout_ns = round(timeout_s * 1e9)
-        self._observations = self.link("observation", timeout_s)
+        self._observations = self.link("observation", timeout_s, lambda: self._newest is None)
         self.create_subscription(Observation, "observation", self._on_observation, TICK)
         hz = TEND_HZ if self._device.synchronous else config.poll_hz
         if not self._device.synchronous:
             self._readings = self.link(f"device {self._device.name}", timeout_s)
-        self.create_timer(1.0 / hz, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.steady_timer(1.0 / hz, self._on_timer)
 
     def start(self) -> None:
         """Begin to open the device."""
@@ -106,7 +104,7 @@ class TeleopNode(InrilNode):
             self._readings.saw(mono_ns)
         answer = self._message(said)
         answer.header.stamp = self.get_clock().now().to_msg()
-        answer.header.frame_id = BASE_FRAME
+        answer.header.frame_id = self.contract.base_frame
         self._publisher.publish(answer)
 
     def _view(self, mono_ns: int) -> TickView | None:
@@ -122,7 +120,7 @@ class TeleopNode(InrilNode):
             synchronous=self._device.synchronous,
             grab=said.grab,
             released=said.released,
-            frame=BASE_FRAME,
+            frame=self.contract.base_frame,
         )
         answer.action = float32_array(said.action)
         return answer

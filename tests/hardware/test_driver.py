@@ -9,32 +9,33 @@ import numpy as np
 import pytest
 
 from inril_core.errors import ConfigError
-from inril_core.sim.driver import CellDriver, ResetRefused, TargetCommand
+from inril_core.hardware.arms.simulated import SimulatedArm
+from inril_core.hardware.driver import ArmDriver, ResetRefused, TargetCommand
 from inril_core.tasks.families.cell import CellEnv
 
 TIMEOUT_NS = 300_000_000
 FOREVER_NS = 10**18
 
 
-def ready(env: CellEnv, lockstep: bool, delay_steps: int = 0) -> CellDriver:
-    driver = CellDriver(env.cell, lockstep, TIMEOUT_NS, delay_steps)
+def ready(env: CellEnv, lockstep: bool, delay_steps: int = 0) -> ArmDriver:
+    driver = ArmDriver(SimulatedArm(env.cell), lockstep, TIMEOUT_NS, delay_steps)
     driver.reset(3, "a", "train")
     return driver
 
 
-def target(driver: CellDriver, k: int = 0, up_m: float = 0.008, **changes: object) -> TargetCommand:
-    pose = (driver.cell.state.tool_pose + np.array([0, 0, up_m, 0, 0, 0, 0])).tolist()
+def target(driver: ArmDriver, k: int = 0, up_m: float = 0.008, **changes: object) -> TargetCommand:
+    pose = (driver.hardware.measure().tool_pose + np.array([0, 0, up_m, 0, 0, 0, 0])).tolist()
     command = TargetCommand("boot", k, "a", pose, 0.0, False, FOREVER_NS)
     return replace(command, **changes)  # type: ignore[arg-type]
 
 
-def height_m(driver: CellDriver) -> float:
-    return float(driver.cell.state.tool_pose[2])
+def height_m(driver: ArmDriver) -> float:
+    return float(driver.hardware.measure().tool_pose[2])
 
 
 def test_physics_waits_for_the_first_target_of_its_episode(env: CellEnv) -> None:
     driver = ready(env, lockstep=False)
-    start = driver.cell.state
+    start = driver.hardware.measure()
     for mono_ns in range(0, 2 * TIMEOUT_NS, TIMEOUT_NS // 3):
         assert driver.run_period(mono_ns) is start
     assert not driver.needs_rearm
@@ -116,7 +117,7 @@ def test_repeated_and_reordered_targets_are_refused(env: CellEnv) -> None:
 
 def test_lockstep_targets_move_and_silence_holds(env: CellEnv) -> None:
     driver = ready(env, lockstep=True)
-    start = driver.cell.state
+    start = driver.hardware.measure()
     assert driver.hold_period() is start
     driver.offer(target(driver), 0, 0)
     moved = driver.lockstep_period()
@@ -129,7 +130,7 @@ def test_delay_makes_each_target_act_later(env: CellEnv) -> None:
     heights = [height_m(driver)]
     for k in range(4):
         up_m = 0.02 if k == 0 else -0.01
-        pose = (driver.cell.state.tool_pose + np.array([0, 0, up_m, 0, 0, 0, 0])).tolist()
+        pose = (driver.hardware.measure().tool_pose + np.array([0, 0, up_m, 0, 0, 0, 0])).tolist()
         assert driver.offer(target(driver, k=k, pose=pose), 0, 0)
         driver.lockstep_period()
         heights.append(height_m(driver))
@@ -144,4 +145,4 @@ def test_delay_makes_each_target_act_later(env: CellEnv) -> None:
 def test_bad_settings_are_refused(env: CellEnv, change: dict[str, int]) -> None:
     settings = {"target_timeout_ns": 1, "delay_steps": 0, **change}
     with pytest.raises(ConfigError):
-        CellDriver(env.cell, True, **settings)
+        ArmDriver(SimulatedArm(env.cell), True, **settings)

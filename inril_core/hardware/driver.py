@@ -1,4 +1,4 @@
-"""What an arm's node does around the simulated cell: whose targets it follows, and when it holds."""
+"""What an arm's node does around the arm: whose targets it follows, and when it holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inril_core.errors import ConfigError, InrilError
-from inril_core.sim.cell import Cell, CellState
+from inril_core.hardware.arms.base import Arm, ArmLost, ArmState
 
 
 class ResetRefused(InrilError):
@@ -34,11 +34,11 @@ class TargetCommand:
     valid_until_ns: int
 
 
-class CellDriver:
-    """Follows Targets with a cell, as an arm's driver would. Nothing re-arms itself.
+class ArmDriver:
+    """Follows Targets with an arm. Nothing re-arms itself.
 
     After a reset physics waits for the first Target of the episode, so that an episode's start depends on
-    its seed alone. In lockstep each Target moves the cell by one period, and `hold_period` does so where
+    its seed alone. In lockstep each Target moves the arm by one period, and `hold_period` does so where
     none comes. In real time `run_period` is called once per period; it holds, and asks for `arm`, when the
     newest Target is older than `target_timeout_ns` on the monotonic clock.
 
@@ -48,12 +48,12 @@ class CellDriver:
         ConfigError: a negative delay, or a time-out that is not positive.
     """
 
-    def __init__(self, cell: Cell, lockstep: bool, target_timeout_ns: int, delay_steps: int = 0) -> None:
+    def __init__(self, arm: Arm, lockstep: bool, target_timeout_ns: int, delay_steps: int = 0) -> None:
         if not 0 <= delay_steps <= 100:
             raise ConfigError(f"action_delay_steps = {delay_steps}: must be in [0, 100]")
         if not target_timeout_ns > 0:
             raise ConfigError(f"target_timeout_s = {target_timeout_ns / 1e9}: must be above 0")
-        self.cell = cell
+        self.hardware = arm
         self.needs_rearm = False
         self.refused_targets = 0
         self.reset_id = ""
@@ -76,7 +76,7 @@ class CellDriver:
         """Laid out, and waiting for the episode's first Target."""
         return self._paused
 
-    def reset(self, seed: int, reset_id: str, purpose: str) -> CellState:
+    def reset(self, seed: int, reset_id: str, purpose: str) -> ArmState:
         """Lay the cell out and wait for the first Target of episode `reset_id`.
 
         Raises:
@@ -84,11 +84,11 @@ class CellDriver:
         """
         if self.needs_rearm:
             raise ResetRefused("the arm's own watchdog holds it; look at the arm, then `inril arm`")
-        state = self.cell.reset(seed, purpose)
+        self.hardware.reset(seed, purpose)
         self.reset_id, self.purpose = reset_id, purpose
         self._queue.clear()
         self._newest, self._paused = None, True
-        return state
+        return self.hardware.measure()
 
     def arm(self, arm: bool, operator: str) -> tuple[bool, str]:
         """A named person arms the arm, or disarms it. Returns success and a message."""
@@ -97,6 +97,10 @@ class CellDriver:
             return True, "disarmed: no Target is followed until `inril arm`"
         if not operator.strip():
             return False, "operator_name is empty: only a named person arms"
+        try:
+            self.hardware.recover()
+        except ArmLost as error:
+            return False, f"not armed: {error}"
         self.needs_rearm = False
         self._target_mono_ns = self._newest = None
         self._queue.clear()
@@ -122,23 +126,23 @@ class CellDriver:
             self._queue.append(target)
         return True
 
-    def lockstep_period(self) -> CellState:
+    def lockstep_period(self) -> ArmState:
         """Advance one period with the Target just taken, or with the one taken `delay_steps` before."""
-        return self._follow() if len(self._queue) > self._delay_steps else self.cell.hold()
+        return self._follow() if len(self._queue) > self._delay_steps else self._hold()
 
-    def hold_period(self) -> CellState:
+    def hold_period(self) -> ArmState:
         """Advance one period in hold; nothing moves while paused."""
-        return self.cell.state if self._paused else self.cell.hold()
+        return self.hardware.measure() if self._paused else self._hold()
 
-    def run_period(self, mono_ns: int) -> CellState:
+    def run_period(self, mono_ns: int) -> ArmState:
         """Real time: advance one period with the newest Target, or hold."""
         self._watch(mono_ns)
         if self._paused:
-            return self.cell.state
+            return self.hardware.measure()
         if self.needs_rearm or self._newest is None:
-            return self.cell.hold()
+            return self._hold()
         self._queue.append(self._newest)
-        return self._follow() if len(self._queue) > self._delay_steps else self.cell.hold()
+        return self._follow() if len(self._queue) > self._delay_steps else self._hold()
 
     def _watch(self, mono_ns: int) -> None:
         heard_ns = self._target_mono_ns
@@ -147,11 +151,16 @@ class CellDriver:
             self._newest = None
             self._queue.clear()
 
-    def _follow(self) -> CellState:
+    def _follow(self) -> ArmState:
         target = self._queue.popleft()
         pose = np.asarray(target.pose, np.float64)
         width_m = None if math.isnan(target.gripper_width_m) else target.gripper_width_m
-        return self.cell.step(pose[:3], pose[3:], width_m)
+        self.hardware.follow(pose, width_m)
+        return self.hardware.measure()
+
+    def _hold(self) -> ArmState:
+        self.hardware.hold()
+        return self.hardware.measure()
 
 
 def _is_sound(target: TargetCommand) -> bool:

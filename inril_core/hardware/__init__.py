@@ -1,0 +1,1 @@
+"""Arms and cameras, found by name: the simulated ones, and those of an outside package."""

@@ -1,0 +1,1 @@
+"""Sources of camera images, one file each."""

@@ -1,0 +1,74 @@
+"""What a source of camera images is to the node that publishes them.
+
+A source is one file here, an entry point ``inril.cameras`` or ``module:class``: a settings class `CameraConfig`, called
+``Config`` in a file of this package, that makes the `CameraSource` of one camera of the contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from inril_core.errors import InrilError
+from inril_core.hardware.arms.base import Arm
+from inril_core.plugins import Kind
+from inril_core.settings import Settings
+
+
+class CameraLost(InrilError):
+    """The camera is not there or gives no images. The message names why and what to do."""
+
+
+class Frame(NamedTuple):
+    """One image."""
+
+    pixels: np.ndarray
+    """uint8[H, W, 3], red, green, blue; at least as large as the contract's crop of it."""
+    stamp_ns: int | None
+    """When it was exposed, on the ROS clock; None: at the arm's newest state."""
+
+
+class CameraSource(ABC):
+    """One camera. One thread calls it, one call at a time."""
+
+    def open(self) -> None:  # noqa: B027 a rendered camera has nothing to connect to
+        """Connect. Called again, after `close`, where the camera was lost.
+
+        Raises:
+            CameraLost: the message says what is missing; any other exception is treated alike.
+        """
+
+    @abstractmethod
+    def read(self) -> Frame | None:
+        """The newest image; None: none since the last call.
+
+        MUST return at once, within a few milliseconds: a camera that has to be waited for owns a thread.
+
+        Raises:
+            CameraLost: it gives no images any more; any other exception is treated alike.
+        """
+
+    def close(self) -> None:  # noqa: B027 as `open`
+        """Disconnect. MUST be idempotent, also after an `open` that failed half-way."""
+
+
+class CameraConfig(Settings):
+    """Settings of a camera; a subclass adds its own and makes the source."""
+
+    def build(self, camera: str, width_px: int, height_px: int, arm: Arm) -> CameraSource:
+        """The source of one camera; not yet opened.
+
+        Args:
+            camera: its name in the contract.
+            width_px, height_px: least size of its images.
+            arm: whose cell it looks at; a camera of hardware has no use for it.
+
+        Raises:
+            ConfigError: these settings do not fit, or a package is missing.
+        """
+        raise NotImplementedError
+
+
+KIND = Kind("cameras", "inril_core.hardware.cameras", "Config", CameraConfig)
