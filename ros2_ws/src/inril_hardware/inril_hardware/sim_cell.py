@@ -215,7 +215,11 @@ class SimCell(InrilNode):
         before = self._driver.needs_rearm
         response.success, response.message = self._driver.arm(request.arm, request.operator_name)
         if self.active and self._driver.needs_rearm != before:
-            self._publish_at_once()
+            try:
+                self._publish_at_once()
+            except ArmLost as error:
+                self._lose_arm(error)
+                response.success, response.message = not request.arm, f"the arm is lost: {error}"
         return response
 
     def _publish_at_once(self) -> None:
