@@ -181,7 +181,7 @@ class SimCell(InrilNode):
 
     def _on_idle_timer(self) -> None:
         if not self._driver.reset_id:
-            self._publish(self._driver.cell.state)
+            self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
         held = self._driver.needs_rearm
@@ -215,7 +215,11 @@ class SimCell(InrilNode):
         before = self._driver.needs_rearm
         response.success, response.message = self._driver.arm(request.arm, request.operator_name)
         if self.active and self._driver.needs_rearm != before:
-            self._publish_at_once()
+            try:
+                self._publish_at_once()
+            except ArmLost as error:
+                self._lose_arm(error)
+                response.success, response.message = not request.arm, f"the arm is lost: {error}"
         return response
 
     def _publish_at_once(self) -> None:
