@@ -68,8 +68,10 @@ class Command:
 
         Without a measurement, or while one is doubted, commanding does not begin.
         """
-        measured = self.measured
-        if self._has_left or measured.pose is None or measured.refused_n:
+        if self._has_left:
+            return None
+        measured, self._pose = self.measured, None
+        if measured.pose is None or measured.refused_n:
             return None
         reason = measured.too_far_to_start()
         if reason is None:

@@ -207,6 +207,17 @@ def test_commanding_begins_where_the_arm_is_when_the_first_target_leaves(bench):
     assert tick(b, (0.0,) * 6).target.pose == b.pose
 
 
+def test_a_measurement_that_is_doubted_right_after_the_arming_begins_nothing(bench):
+    b = bench(lockstep=False)
+    b.advance_s(0.1)
+    b.pose = (0.65, 0.1, 0.3, *DOWN)
+    b.robot()
+    assert b.timer() is None
+    b.advance_s(0.1)
+    b.robot()
+    assert b.timer().target.pose == b.pose
+
+
 def test_reach_grows_with_time_up_to_a_bound_and_no_clock_widens_it():
     contract = load_contract("insert_leg")
     for gap_ns, reach_m in ((S // 10, 0.1), (S // 2, 0.26), (3600 * S, 0.26), (-3600 * S, 0.26), (2**62, 0.26)):

