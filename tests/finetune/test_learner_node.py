@@ -181,5 +181,5 @@ def test_the_learner_pulls_trains_pushes_and_goes_on_after_its_death(bench: Lear
 def test_a_learner_without_demonstrations_says_so(bench: LearnerBench, tmp_path: Path) -> None:
     """Pins: a stack trace, or a wait for ever, where a path is missing."""
     command = [sys.executable, "-m", "inril_learner.learner_node", "--ros-args", "-p", f"run_dir:={tmp_path}"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode == 1 and "demos is empty" in ended.stderr

@@ -96,8 +96,7 @@ class Replay:
         """The rows that `add` would store, without pixels; what passes here can be added.
 
         Raises:
-            ValueError: a shape does not fit, a value or its square is not finite in float32, an action is far out of
-                range, or a pixel is no byte.
+            ValueError: a shape does not fit, a value or its square is not finite in float32, or a pixel is no byte.
         """
         parts = (
             batch.observations,
@@ -114,8 +113,6 @@ class Replay:
         rows = torch.cat([part.to(self._rows.device) for part in kept], 1)
         if not torch.isfinite(rows.square()).all():  # losses square them
             raise ValueError("a transition contains NaN, infinity, or a number whose square is beyond float32")
-        if (parts[1].abs() >= NO_ACTION).any():
-            raise ValueError(f"an action contains a number of {NO_ACTION} or more: they are in [-1, 1]")
         if self._frames is not None:
             p = self._frames.pixels
             for part in (batch.observations, batch.next_observations):
