@@ -10,10 +10,10 @@ EXPERIMENT ?= bench/insert_leg.yaml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras demo test lint bench clean
+.PHONY: help setup extras demo test lint bench bench-graph clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(BUILT)  ## install everything into .venv and build the ROS packages (a second time: nothing to do)
 
@@ -36,6 +36,10 @@ bench: $(BUILT)  ## the slow evidence: simulator speed, experiments (resumes; EX
 	@$(BIN)/python -m inril_core.bench.cell_speed
 	@for file in $(EXPERIMENT); do $(BIN)/inril bench $$file || exit 1; done
 	@$(BIN)/python -m inril_core.bench.speed --compile
+
+bench-graph: $(BUILT)  ## what a message costs a node, and a control step each node of the graph
+	@$(BIN)/python -m inril_common.executor_benchmark
+	@$(BIN)/python -m inril_bringup.graph_benchmark
 
 clean:  ## remove the virtual environment and everything built (runs/ stays)
 	rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log

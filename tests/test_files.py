@@ -1,6 +1,7 @@
 """Pins: files are whole or absent, one process wins a race, and no JSON line is lost or believed that should not be."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -89,6 +90,25 @@ def test_a_killed_writer_leaves_the_old_file_and_does_not_block_the_next(tmp_pat
     assert path.read_bytes() == b"old" and names(tmp_path) == ["state.json", "state.json.tmp"]
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new" and names(tmp_path) == ["state.json"]
+
+
+def test_a_draft_that_another_writer_has_just_put_in_place_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock, calls = tmp_path / "state.json", fcntl.flock, []
+    (tmp_path / "state.json.tmp").write_bytes(b"another")
+
+    def late(fd: int, how: int) -> None:
+        if not calls:
+            os.replace(tmp_path / "state.json.tmp", path)  # between our opening and our lock
+        calls.append(fd)
+        lock(fd, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with AtomicFile(path) as file:
+        assert path.read_bytes() == b"another"
+        file.commit(b"ours")
+    assert path.read_bytes() == b"ours" and names(tmp_path) == ["state.json"]
 
 
 def make_id(path: str, value: int) -> tuple[bool, bytes]:

@@ -27,16 +27,13 @@ class CurveSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """What differs for one task; None: the experiment's.
-
-    Attributes:
-        demo_file: robomimic HDF5 file that a robosuite task's demonstrations are drawn from, instead of the scripted
-            expert's; its content, not its path, belongs to the settings of a run.
-        unlabelled_demos_succeed: see `read_robomimic`.
-    """
+    """What differs for one task; None: the experiment's."""
 
     demo_file: str | None = None
+    """Robomimic HDF5 file that a robosuite task's demonstrations are drawn from, instead of the scripted expert's; its
+    content, not its path, belongs to the settings of a run."""
     unlabelled_demos_succeed: bool = False
+    """See `read_robomimic`."""
     budget_steps: int | None = Field(None, ge=1)
     demos: int | None = Field(None, ge=1)
     curve: CurveSettings | None = None
@@ -44,42 +41,40 @@ class TaskSettings(Settings):
 
 
 class Experiment(Settings):
-    """Tasks x methods x seeds.
-
-    Attributes:
-        name: of the files of lines, tables and plots: small letters, digits and ``_``.
-        title: of the page.
-        about: what the question is, in Markdown; goes to the top of the page.
-        tasks: names for `inril_core.tasks.make_task`, as a list or with what differs per task.
-        methods: what is compared: a preset, or settings over one (``{base: PRESET, combine: {rl_per_il: 4}}``).
-        baseline: the method that the others are compared with on the page.
-        seeds: their number, counted from 0, or a list.
-        demos: demonstrations per seed; every seed draws its own.
-        budget_steps: environment steps instead of the preset's.
-        method_budget_steps: the same for single methods; the page says so, because it is then no equal comparison.
-        start_episodes, final_episodes: evaluation before and after, on starts that no other part uses.
-        curve: see `CurveSettings`.
-        cap_s: wall time after which a run is stopped and measured as it is (checked at the points of its curve).
-        overrides: settings written over every method's.
-        also_read: other experiments whose lines count here too where the settings are the same.
-    """
+    """Tasks x methods x seeds."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Of the files of lines, tables and plots: small letters, digits and ``_``."""
     title: str = ""
+    """Of the page."""
     about: str = ""
+    """What the question is, in Markdown; goes to the top of the page."""
     tasks: dict[str, TaskSettings] = Field(min_length=1)
+    """Names for `inril_core.tasks.make_task`, as a list or with what differs per task."""
     methods: dict[str, str | dict[str, Any]] = Field(min_length=1)
+    """What is compared: a preset, or settings over one (``{base: PRESET, combine: {rl_per_il: 4}}``)."""
     baseline: str | None = None
+    """The method that the others are compared with on the page."""
     seeds: tuple[int, ...] = Field(min_length=1)
+    """Their number, counted from 0, or a list."""
     demos: int = Field(12, ge=1)
+    """Demonstrations per seed; every seed draws its own."""
     budget_steps: int | None = Field(None, ge=1)
+    """Environment steps instead of the preset's."""
     method_budget_steps: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """The same for single methods; the page says so, because it is then no equal comparison."""
     start_episodes: int = Field(100, ge=1)
+    """Evaluation before, on starts that no other part uses."""
     final_episodes: int = Field(100, ge=1)
+    """Evaluation after, on starts that no other part uses."""
     curve: CurveSettings = CurveSettings()
+    """See `CurveSettings`."""
     cap_s: float | None = Field(None, gt=0.0)
+    """Wall time after which a run is stopped and measured as it is (checked at the points of its curve)."""
     overrides: _Overrides = {}
+    """Settings written over every method's."""
     also_read: tuple[str, ...] = ()
+    """Other experiments whose lines count here too where the settings are the same."""
 
     @field_validator("seeds", mode="before")
     @classmethod

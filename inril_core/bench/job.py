@@ -21,11 +21,6 @@ _SILENT = ("name", "push_every_updates", "checkpoint_every_updates")
 class Job:
     """A run to be done.
 
-    Attributes:
-        config: a whole `FineTuneConfig` as JSON values.
-        demo_file, demo_sha256: recorded demonstrations, and their content; None: the expert's.
-        task_digest: see `task_digest`; None: the task cannot be made here, so whatever was run under its name counts.
-
     For the rest see `inril_core.bench.experiment.Experiment`.
     """
 
@@ -33,6 +28,8 @@ class Job:
     method: str
     seed: int
     config: Mapping[str, Any]
+    """A whole `FineTuneConfig` as JSON values. demo_file, demo_sha256: recorded demonstrations, and their content;
+    None: the demonstrator's."""
     demos: int
     start_episodes: int
     final_episodes: int
@@ -40,6 +37,7 @@ class Job:
     curve_every_steps: int
     cap_s: float | None = None
     task_digest: str | None = None
+    """See `task_digest`; None: the task cannot be made here, so whatever was run under its name counts."""
     demo_file: str | None = None
     demo_sha256: str | None = None
     unlabelled_demos_succeed: bool = False

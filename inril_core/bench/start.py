@@ -33,18 +33,17 @@ _DRAW = 13  # keeps the draw apart from whatever else the seed decides
 
 @dataclass(frozen=True)
 class Start:
-    """Attributes:
-    weights: see `weights_digest`.
-    successes: of the cloned policy on the first evaluation's starts.
-    mean_return: in the same episodes.
-    demos: demonstrations, successful or not.
-    """
+    """What a run begins from."""
 
     policy: Policy
     weights: str
+    """See `weights_digest`."""
     successes: int
+    """Of the cloned policy on the first evaluation's starts."""
     mean_return: float
+    """In the same episodes."""
     demos: Sequence[Episode]
+    """Demonstrations, successful or not."""
 
 
 def starts_folder() -> Path:

@@ -18,17 +18,14 @@ def runs(lines: Sequence[Line], method: str) -> dict[tuple[str, int], Line]:
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison: what was measured, how large it is, and what may be concluded.
-
-    Attributes:
-        winner: name of the better method; None: cannot be told.
-        reason: why not, otherwise empty.
-    """
+    """One comparison: what was measured, how large it is, and what may be concluded."""
 
     what: str
     estimate: Estimate | None
     winner: str | None
+    """Name of the better method; None: cannot be told."""
     reason: str
+    """Why not, otherwise empty."""
 
 
 def steps_ratio(names: tuple[str, str], a: Runs, b: Runs, rate: float = 0.9, for_good: bool = True) -> Finding:

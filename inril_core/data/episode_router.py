@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inril_core.data.episode import PURPOSES, InvalidEpisode, check_episode_id
+from inril_core.data.episode import InvalidEpisode, check_episode_id
 from inril_core.data.episode_writer import EpisodeWriter, RecordingFailed
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.reader import stamp_ns
@@ -25,7 +25,6 @@ from inril_core.data.schemas import (
     EVENT_BEGIN,
     EVENT_END,
     EVENT_LABEL,
-    LABELS,
     OBSERVATION,
     POLICY_ACTION,
     SENSOR_TOPICS,
@@ -37,6 +36,7 @@ from inril_core.data.schemas import (
     decoder_for,
 )
 from inril_core.data.sensor_track import Sample, SensorTrack, header_stamp_ns
+from inril_core.vocabulary import PURPOSES, Label, Purpose
 
 WAITING_MESSAGES = 2000
 REMEMBERED_TICKS = 4096
@@ -60,7 +60,7 @@ class RouterSettings:
 
 
 @dataclass(frozen=True)
-class Label:
+class LateLabel:
     """A label for an episode that is no longer open."""
 
     episode_id: str
@@ -135,7 +135,7 @@ class EpisodeRouter:
         self.episode_id = ""
         self.last_step_on_disk = -1
         self.unrecorded = 0
-        self.labels: deque[Label] = deque()
+        self.labels: deque[LateLabel] = deque()
         self._folder = folder
         self._schemas = schemas
         self._describe, self._needed_bytes, self._known, self._free_bytes = (
@@ -232,7 +232,10 @@ class EpisodeRouter:
             return
         for other in self._open.values():  # a new episode ends the one before
             other.closing_ns = now_ns if other.closing_ns is None else other.closing_ns
-        purpose = PURPOSES[event.purpose - 1] if 1 <= event.purpose <= len(PURPOSES) else ""
+        try:
+            purpose = Purpose.of(event.purpose).word
+        except ValueError:
+            purpose = ""
         if purpose not in self.settings.purposes:
             self._forget(episode_id)
             return
@@ -356,8 +359,9 @@ class EpisodeRouter:
         message = waiting.message
         if waiting.topic != EPISODE_EVENT:
             self.unrecorded += 1
-        elif message.event == EVENT_LABEL and message.label in LABELS:
-            self.labels.append(Label(message.episode_id, LABELS[message.label], message.by, stamp_ns(message.header)))
+        elif message.event == EVENT_LABEL and message.label in set(Label):
+            success = Label(message.label).success
+            self.labels.append(LateLabel(message.episode_id, success, message.by, stamp_ns(message.header)))
         elif self._refusal is not None and self._refusal.episode_id == message.episode_id:
             self._refusal = None  # the episode that was not recorded is over
 

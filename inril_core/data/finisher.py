@@ -6,7 +6,7 @@ import queue
 import threading
 from pathlib import Path
 
-from inril_core.data.episode_router import Label
+from inril_core.data.episode_router import LateLabel
 from inril_core.data.finalise import Recovery, raw_files, recover_one, remove_drafts
 from inril_core.data.index import Annotation, EpisodeIndex
 
@@ -23,7 +23,7 @@ class Finisher:
 
     def __init__(self, raw: Path, episodes: Path, index: EpisodeIndex) -> None:
         self._episodes, self._index = episodes, index
-        self._work: queue.Queue[Path | Label | None] = queue.Queue()
+        self._work: queue.Queue[Path | LateLabel | None] = queue.Queue()
         self._again: list[Path] = []
         self._done: queue.SimpleQueue[Recovery | Annotation | str] = queue.SimpleQueue()
         remove_drafts(episodes)
@@ -42,7 +42,7 @@ class Finisher:
         """Whether another episode may be added to the backlog."""
         return self.backlog < MAX_BACKLOG
 
-    def submit(self, work: Path | Label) -> None:
+    def submit(self, work: Path | LateLabel) -> None:
         """Finish a raw file, which its writer has closed, or append a label."""
         self._work.put(work)
 
@@ -72,7 +72,7 @@ class Finisher:
             if work is None:
                 self._work.task_done()
                 return
-            if isinstance(work, Label):
+            if isinstance(work, LateLabel):
                 self._annotate(work)
                 self._work.task_done()
             else:
@@ -86,7 +86,7 @@ class Finisher:
         else:
             self._work.task_done()
 
-    def _annotate(self, label: Label) -> None:
+    def _annotate(self, label: LateLabel) -> None:
         try:
             self._done.put(self._index.annotate(label.episode_id, label.success, label.by, label.stamp_ns))
         except (KeyError, OSError) as error:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, with_config
 
-from inril_core.data.episode import EPISODE_ID, PURPOSES
+from inril_core.data.episode import EPISODE_ID
 from inril_core.files import append_line, parse_line
+from inril_core.vocabulary import PURPOSES
 
 INDEX_NAME = "episodes.jsonl"
 
@@ -27,7 +28,7 @@ class IndexEntry:
     episode_id: _Id
     run_id: str
     purpose: Annotated[str, StringConstraints(pattern=f"^({'|'.join(PURPOSES)})$")]
-    steps: _Count
+    steps: Annotated[int, Field(ge=0, lt=2**31)]
     """0: no step was whole."""
     complete: bool
     success: bool | None

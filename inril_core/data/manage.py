@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from inril_core.data.episode import Episode
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.outliers import Outlier, find_outliers, observation_names
-from inril_core.data.reader import read_episode
+from inril_core.data.reader import load_file, parse_episode, read_episode
 from inril_core.errors import ConfigError, InrilError
 from inril_core.files import write_atomically
 from inril_core.run import RunPaths
@@ -103,10 +102,8 @@ def add_episode(run_dir: Path, file: Path) -> IndexEntry:
     """
     index = _open(run_dir)
     try:
-        data = file.read_bytes()
-        episode = read_episode(file, images=False)
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror or error}") from error
+        data = load_file(file)
+        episode = parse_episode(data, str(file), images=False)
     except InrilError as error:
         raise ConfigError(f"{error}; only an episode that inril recorded can be listed") from error
     if index.find(episode.episode_id) is not None:
@@ -125,7 +122,7 @@ def add_episode(run_dir: Path, file: Path) -> IndexEntry:
             complete=episode.complete,
             success=episode.success,
             by=episode.outcome_source,
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=episode.sha256,
             size_bytes=len(data),
         )
     except OSError as error:

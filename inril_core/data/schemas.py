@@ -50,8 +50,6 @@ IMAGE_TOPIC = "/observation/image/"
 """A finished recording also carries each Observation image on this prefix + name."""
 
 EVENT_BEGIN, EVENT_END, EVENT_LABEL = range(3)
-LABELS: dict[int, bool | None] = {0: None, 1: True, 2: False}
-"""EpisodeEvent.label to success."""
 
 _PRIMITIVE = re.compile(r"bool|byte|char|w?string|float(32|64)|u?int(8|16|32|64)")
 _FIELD = re.compile(r"^\s*([A-Za-z][A-Za-z0-9_/]*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[A-Za-z]")

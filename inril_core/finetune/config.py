@@ -35,36 +35,33 @@ class PretrainConfig(Settings):
 
 
 class ScheduleConfig(Settings):
-    """When to train on what.
-
-    Attributes:
-        utd: RL updates per ingested environment step, counted from the end of the warm-up. It and the two warm-ups
-            are of off-policy methods; on-policy a full rollout calls for its epochs, see `OnPolicyConfig`.
-        warmup_steps: environment steps collected by the pre-trained policy before the first update.
-        critic_warmup_updates: critic-only updates at the end of the warm-up, on top of ``utd``.
-        rewards_before_actor: steps that tell good from bad (successes, or what else the reward method calls
-            informative) that critics must have been given, off-policy in replay, on-policy in full rollouts, before the
-            actor is trained. Critics that never saw one give values without meaning, and an actor that follows them
-            forgets what it was shown. Not asked where the reward is learned, and of imitation alone.
-        budget_steps: environment steps after which the run is over.
-        actor_lr_end: share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall
-            linearly from the first actor update, so that the policy settles.
-        replay_capacity: steps of replay, and as many of demonstrations; the oldest are forgotten.
-        demos_in_replay: whether replay begins with the demonstrations, which off-policy critics then learn from like
-            anything else, under the run's own rewards (RLIF). ``rl.demo_share`` gives them a share of each batch.
-        demo_growth: what else becomes a demonstration: ``corrections`` (steps with a human in control, as in
-            HIL-SERL), ``successes`` (successful training episodes).
-    """
+    """When to train on what."""
 
     utd: float = Field(1.0, gt=0.0, le=100.0)
+    """RL updates per ingested environment step, counted from the end of the warm-up. It and the two warm-ups are of
+    off-policy methods; on-policy a full rollout calls for its epochs, see `OnPolicyConfig`."""
     warmup_steps: int = Field(2000, ge=0)
+    """Environment steps collected by the pre-trained policy before the first update."""
     critic_warmup_updates: int = Field(2000, ge=0)
+    """Critic-only updates at the end of the warm-up, on top of ``utd``."""
     rewards_before_actor: int = Field(3, ge=0)
+    """Steps that tell good from bad (successes, or what else the reward method calls informative) that critics must
+    have been given, off-policy in replay, on-policy in full rollouts, before the actor is trained. Critics that never
+    saw one give values without meaning, and an actor that follows them forgets what it was shown. Not asked where the
+    reward is learned, and of imitation alone."""
     budget_steps: int = Field(10000, ge=1)
+    """Environment steps after which the run is over."""
     actor_lr_end: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall linearly from
+    the first actor update, so that the policy settles."""
     replay_capacity: int = Field(100_000, ge=1)
+    """Steps of replay, and as many of demonstrations; the oldest are forgotten."""
     demos_in_replay: bool = False
+    """Whether replay begins with the demonstrations, which off-policy critics then learn from like anything else,
+    under the run's own rewards (RLIF). ``rl.demo_share`` gives them a share of each batch."""
     demo_growth: tuple[Literal["corrections", "successes"], ...] = ("corrections",)
+    """What else becomes a demonstration: ``corrections`` (steps with a human in control, as in HIL-SERL),
+    ``successes`` (successful training episodes)."""
 
 
 class FineTuneConfig(Settings):

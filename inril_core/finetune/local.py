@@ -184,17 +184,14 @@ def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:
 
 @dataclass
 class Curve:
-    """What a run did, in environment steps.
-
-    Attributes:
-        episodes: (step at its end, success) per training episode.
-        evaluations: (step, successes, episodes).
-        metrics: (update, metrics) per group.
-    """
+    """What a run did, in environment steps."""
 
     episodes: list[tuple[int, bool]] = field(default_factory=list)
+    """(step at its end, success) per training episode."""
     evaluations: list[tuple[int, int, int]] = field(default_factory=list)
+    """(step, successes, episodes)."""
     metrics: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """(update, metrics) per group."""
 
 
 def fine_tune(

@@ -1,12 +1,11 @@
 """Training metrics on disk: JSON lines, and TensorBoard scalars."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inril_core.files import read_lines, write_lines
+from inril_core.files import append_line, read_lines, write_lines
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -34,8 +33,7 @@ class MetricsLog:
     def write(self, updates: int, facts: Mapping[str, float], metrics: Mapping[str, float]) -> None:
         """One group: ``facts`` (steps, times) and ``metrics``. A number that is not finite is left out."""
         values = {k: v for k, v in {**facts, **metrics}.items() if math.isfinite(v)}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"updates": updates, **values}) + "\n")
+        append_line(self._path, {"updates": updates, **values})
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(f"learner/{name}", value, updates)

@@ -19,19 +19,17 @@ from inril_core.errors import ConfigError
 
 
 class EncoderConfig(BaseModel):
-    """Settings of an image encoder; each image has its own.
-
-    Attributes:
-        channels, strides: of the 3 x 3 convolutions. The last channels are the image points.
-        temperature: of the spatial softmax; low: the brightest place alone, high: the mean over the image.
-        shift_px: largest random shift of replayed images; 0: none.
-    """
+    """Settings of an image encoder; each image has its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     channels: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((16, 32, 32), min_length=1, max_length=8)
+    """Of the 3 x 3 convolutions. The last are the image points."""
     strides: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field((3, 2, 1), min_length=1, max_length=8)
+    """Of the 3 x 3 convolutions."""
     temperature: float = Field(0.1, gt=0.0)
+    """Of the spatial softmax; low: the brightest place alone, high: the mean over the image."""
     shift_px: int = Field(4, ge=0, le=32)
+    """Largest random shift of replayed images; 0: none."""
 
     @model_validator(mode="after")
     def _layers(self) -> "EncoderConfig":

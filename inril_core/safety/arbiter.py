@@ -74,6 +74,7 @@ class Arbiter:
         self._early_policy: PolicyAnswer | None = None
         self._human = Human(awaited=config.expects_teleop or not config.expects_policy)
         self._keeper_is_lost = False
+        self._resetting = False
 
     @property
     def in_control(self) -> Source:
@@ -172,9 +173,15 @@ class Arbiter:
         self._watch.saw_recorder(boot_id, mono_ns, self.armed)
         self._notice_lost_keeper()
 
-    def on_session_alive(self, mono_ns: int) -> None:
-        """A sign of life of the session."""
+    def on_session_alive(self, mono_ns: int, resetting: bool = False) -> None:
+        """A sign of life of the session. resetting: the cell is being laid out, and moves the arm as it must.
+
+        Outside ticks nobody else moves it meanwhile, and afterwards commanding begins where the arm is then.
+        """
         self._watch.session_mono_ns = mono_ns
+        if self._resetting and not resetting and not self._watch.episode_is_running:
+            self._mover.command.end()
+        self._resetting = resetting
 
     def on_publishers(self, detail: str | None, blocks: Blocks) -> None:
         """Who else publishes what this graph alone may, and what that forbids; None: nobody."""
@@ -361,7 +368,8 @@ class Arbiter:
             return []
         self._next_target_mono_ns = mono_ns + self._config.period_ns
         newest = _NO_TICK if self._newest is None else self._newest
-        closed = self._act(newest._replace(episode_id="", phase=Phase.IDLE), now_ns, mono_ns, in_tick=False)
+        phase = Phase.RESET if self._resetting else Phase.IDLE
+        closed = self._act(newest._replace(episode_id="", phase=phase), now_ns, mono_ns, in_tick=False)
         return [] if closed.target is None else [closed._replace(source=None)]
 
     def _act(self, tick: Tick, now_ns: int, mono_ns: int, in_tick: bool) -> Closed:

@@ -34,6 +34,7 @@ class Command:
         self.far_n = 0
         """Actions in a row that could not move because the arm is far from its last Target."""
         self._pose: tuple[float, ...] | None = None
+        self._has_left = False  # as a Target
 
     @property
     def pose(self) -> tuple[float, ...] | None:
@@ -54,6 +55,7 @@ class Command:
         """Commanding ends; the next Target waits for `begin`."""
         self._limiter.forget()
         self._pose = None
+        self._has_left = False
         self.far_n = 0
 
     def end_episode(self) -> None:
@@ -62,12 +64,12 @@ class Command:
         self._limiter.begin()
 
     def begin(self) -> str | None:
-        """Command the measured pose where none is commanded yet. Why that cannot be; None: nothing speaks against it.
+        """Command the measured pose as long as no Target has left. Why that cannot be; None: nothing speaks against it.
 
-        Without a measurement, or while one is doubted, nothing is commanded.
+        Without a measurement, or while one is doubted, commanding does not begin.
         """
         measured = self.measured
-        if self._pose is not None or measured.pose is None or measured.refused_n:
+        if self._has_left or measured.pose is None or measured.refused_n:
             return None
         reason = measured.too_far_to_start()
         if reason is None:
@@ -96,7 +98,7 @@ class Command:
         assert self._pose is not None
         wrong = violation(self._limits, self._pose, pose, self._limiter.gripper_width_m)
         if wrong is None:
-            self._pose = tuple(pose)
+            self._pose, self._has_left = tuple(pose), True
         else:
             self._limiter.reference(self._pose)
         return wrong

@@ -96,7 +96,7 @@ def _take_back(session: Session, episode_id: str, by: str) -> tuple[bool, str]:
     return True, f"{last.episode_id} does not count and is done again from the same start"
 
 
-def label(session: Session, episode_id: str, success: bool | None, by: str) -> tuple[bool, str]:
+def label_earlier(session: Session, episode_id: str, success: bool | None, by: str) -> tuple[bool, str]:
     """A person's label of an episode that has ended; None: nobody says any more."""
     if not by.strip():
         return False, "by is empty: say who you are"

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field, StringConstraints, with_config
 
 from inril_core.errors import ConfigError
 from inril_core.files import Lines, append_line, read_sound_lines
-from inril_core.session.plan import PURPOSES, Segment, parse_plan
+from inril_core.session.plan import Segment, parse_plan
+from inril_core.vocabulary import PURPOSES
 
 
 def _planned(segment: str) -> str:

@@ -13,6 +13,7 @@ from inril_core.data.index import EpisodeIndex
 from inril_core.errors import ConfigError, InrilError
 from inril_core.run import RunPaths, open_run
 from inril_core.session.ledger import Ledger
+from inril_core.vocabulary import Label
 
 
 class GraphIsUp(InrilError):
@@ -49,8 +50,7 @@ def label_offline(run_dir: Path, episode_id: str, success: bool | None, by: str,
             index.annotate(episode_id, success, by, stamp_ns)
         except OSError as error:
             raise ConfigError(f"{paths.root}: the label is not written: {error}") from error
-    word = {True: "success", False: "failure", None: "unknown"}[success]
-    return f"{episode_id} is labelled {word} by {by}"
+    return f"{episode_id} is labelled {Label.of(success).name.lower()} by {by}"
 
 
 def _unknown(paths: RunPaths, index: EpisodeIndex, episode_id: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inril_core.errors import ConfigError
+from inril_core.vocabulary import PURPOSES
 
-PURPOSES = ("demo", "train", "eval")
 UNITS = ("episodes", "steps", "seconds")
 SEED_BASE = {"eval": 500_000, "demo": 1_000_000, "train": 2_000_000}
 SEEDS_PER_RUN_SEED = 10_000

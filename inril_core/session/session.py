@@ -67,6 +67,8 @@ class Session:
         self._settings = settings
         self._unix_s = unix_s
         self._state = State.WAITING
+        self._by_hand = False
+        """A person, and nobody else, works on the reset."""
         self._deadline_ns = self._began_ns = 0
         self._retry_ns = self._failures = 0
         self._failure = ""
@@ -93,13 +95,7 @@ class Session:
 
     def hear_services(self, reset_unserved: str, begin_unserved: str) -> None:
         """Why cell/reset and observation/begin_episode could not be called; empty: they can."""
-        if self._settings.reset_by_hand:
-            served = (
-                "cell/reset is served: give reset:=service, or leave that node out where a person lays the cell out"
-            )
-            self._reset_unserved = "" if reset_unserved else served
-        else:
-            self._reset_unserved = reset_unserved
+        self._reset_unserved = reset_unserved
         self._begin_unserved = begin_unserved
 
     def poll(self, now_ns: int) -> None:
@@ -130,7 +126,7 @@ class Session:
         else:
             self.waiting = (
                 self.readiness.blocked_by(self.plan[index].purpose, now_ns)
-                or Wait(self._reset_unserved)
+                or Wait("" if self._settings.reset_by_hand else self._reset_unserved)
                 or Wait(self._begin_unserved)
                 or Wait(self._failure if now_ns < self._retry_ns else "")
             )
@@ -157,9 +153,9 @@ class Session:
 
     def _ask_reset(self, index: int, now_ns: int) -> None:
         attempt = self.attempt = self._next_attempt(index)
-        self._state = State.RESETTING
+        self._state, self._by_hand = State.RESETTING, self._settings.reset_by_hand
         self.reset = Reset(attempt.episode_id, self._settings.reset_times, now_ns)
-        if not self._settings.reset_by_hand:
+        if not self._by_hand:
             self.requests.append(ResetCell(attempt))
         self._watch_reset(now_ns)
 
@@ -179,10 +175,10 @@ class Session:
         reset, attempt = self.reset, self.attempt
         if self._state is not State.RESETTING or reset is None or attempt is None:
             return
-        if self._settings.reset_by_hand and not reset.done:
+        if self._by_hand and not reset.done:
             self.waiting = Wait(
                 f"a person to lay out the cell for {attempt.purpose} episode {attempt.index} (start {attempt.seed}); "
-                "then `inril episode ready`",
+                "then, with nobody in it, `inril episode ready`",
                 person=True,
             )
             return
@@ -198,7 +194,7 @@ class Session:
     def _laid_out_now(self, now_ns: int) -> None:
         """The cell is ready; what came up meanwhile is waited for without laying it out again."""
         assert self.attempt is not None
-        if self._reset_unserved:  # the arm's node has gone, and what it laid out with it
+        if self._reset_unserved and not self._by_hand:  # the arm's node has gone, and what it laid out with it
             self._failed(self._reset_unserved, now_ns)
             return
         self.waiting = self.readiness.blocked_by(self.attempt.purpose, now_ns, laid_out=True) or Wait(
@@ -338,17 +334,27 @@ class Session:
         """Stop a reset that is no longer wanted."""
         if self._state is State.RESETTING:
             assert self.reset is not None
-            if not self._settings.reset_by_hand:
+            if not self._by_hand:
                 self.requests.append(CancelReset(self.reset.reset_id))
             self._state, self.reset, self.attempt = State.WAITING, None, None
 
     def confirm_reset(self, now_ns: int) -> str:
-        """A person says that the cell is laid out; why that is not to be said now, or empty."""
+        """A person says that the cell is laid out; why that is not to be said now, or empty.
+
+        Where cell/reset is served too, the arm does its part from here on.
+        """
         if not self._settings.reset_by_hand:
             return "the arm's node lays the cell out (reset: service); there is nothing to confirm"
-        if self._state is not State.RESETTING or self.reset is None or self.reset.done:
+        if self._state is not State.RESETTING or self.attempt is None or self.reset is None:
             return f"no reset waits for it: the session is {self.state}"
-        self.reset.done = True
+        if not self._by_hand or self.reset.done:
+            return f"it was said already: the session waits for {self.waiting.text}"
+        if self._reset_unserved:
+            self.reset.done = True
+        else:
+            self._by_hand = False
+            self.reset = Reset(self.attempt.episode_id, self._settings.reset_times, now_ns)
+            self.requests.append(ResetCell(self.attempt))
         self._watch_reset(now_ns)
         return ""
 

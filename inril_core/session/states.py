@@ -44,7 +44,7 @@ class SessionSettings:
     episode_length_steps: int
     seed: int = 0
     reset_by_hand: bool = False
-    """A person lays the cell out and says so; nobody serves cell/reset."""
+    """A person lays the cell out and says so; only then is cell/reset asked, where somebody serves it."""
     reset_times: ResetTimes = field(default_factory=ResetTimes)
     unattended_wait_s: float | None = None
     """Longest wait for a person before the session ends; None: people come."""

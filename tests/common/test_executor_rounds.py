@@ -62,22 +62,31 @@ def test_a_timer_that_becomes_due_runs_before_the_next_message_of_a_flood(bench:
 
 
 def test_a_timer_that_is_always_due_does_not_starve_messages(bench: ExecutorBench) -> None:
+    """It becomes due while the first message is handled, and again while its own callback runs."""
     node, hand = bench.node("n"), Hand()
 
     def late() -> None:
         bench.log.append("timer")
-        hand.turn(1)  # its callback takes a whole period
+        hand.turn(1)
+        if bench.log.count("timer") == 100:
+            timer.cancel()
+
+    def hear(message: Any) -> None:
+        bench.log.append(message.data)
+        if message.data == 0:
+            hand.turn(1)
 
     timer = node.create_timer(1.0, late, clock=hand.clock)
-    node.create_subscription(Int64, "x", lambda message: bench.log.append(message.data), DEEP)
-    publisher = bench.connected(node.create_publisher(Int64, "x", DEEP))
-    for value in range(10):
-        publisher.publish(Int64(data=value))
-    hand.turn(1)
-    bench.until(lambda: 9 in bench.log, "the last message")
+    publishers = []
+    for topic in range(5):
+        node.create_subscription(Int64, f"x{topic}", hear, DEEP)
+        publishers.append(bench.connected(node.create_publisher(Int64, f"x{topic}", DEEP)))
+    for value in range(20):
+        publishers[value % 5].publish(Int64(data=value))
+    bench.until(lambda: sum(item != "timer" for item in bench.log) == 20, "all messages")
     timer.cancel()
-    between = "".join("t" if item == "timer" else "m" for item in bench.log)
-    assert "ttt" not in between[: between.rindex("m")]
+    last = max(index for index, item in enumerate(bench.log) if item != "timer")
+    assert bench.log[:last].count("timer") <= 20, "once a round, and each round brought a message"
 
 
 def test_a_flood_on_one_topic_leaves_others_their_turn(bench: ExecutorBench) -> None:
@@ -137,6 +146,29 @@ def test_entities_destroyed_behind_the_executors_back_never_end_the_spin(bench: 
         entity.destroy()
         bench.until(lambda value=value: value in bench.log, "message")
     assert bench.log == [0, 1, 2, 3]
+
+
+def test_a_callback_that_destroys_what_is_ready_in_the_same_round(bench: ExecutorBench) -> None:
+    """Also behind the executor's back, so that it finds out only when it takes the message."""
+    node = bench.node("n")
+    subscriptions: list[Any] = []
+
+    def hear(message: Any) -> None:
+        bench.log.append(message.data)
+        for other in subscriptions[1:]:
+            other.destroy()
+
+    publishers = []
+    for topic in range(3):
+        subscriptions.append(node.create_subscription(Int64, f"x{topic}", hear, DEEP))
+        publishers.append(bench.connected(node.create_publisher(Int64, f"x{topic}", DEEP)))
+    for topic, publisher in enumerate(publishers):
+        publisher.publish(Int64(data=topic))
+    guard = node.create_guard_condition(lambda: bench.log.append("end"))
+    bench.until(lambda: 0 in bench.log, "the first message")
+    guard.trigger()
+    bench.until(lambda: "end" in bench.log, "the end")
+    assert bench.log == [0, "end"]
 
 
 def test_a_service_destroyed_while_it_answers_does_not_end_the_spin(bench: ExecutorBench) -> None:

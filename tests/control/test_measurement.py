@@ -112,7 +112,8 @@ def encoded(pixels: np.ndarray, encoding: str, padding: int, big_endian: bool) -
     letters = "r" if encoding.startswith("mono") else encoding.rstrip("0123456789")
     values = np.stack([columns[letter] for letter in letters], axis=-1)
     if encoding.endswith("16"):
-        rows = (values.astype(np.uint32) * 256 + (values + 91) % 256).astype(">u2" if big_endian else "<u2")
+        upper = values.astype(np.uint32)
+        rows = (upper * 256 + (upper + 91) % 256).astype(">u2" if big_endian else "<u2")
     else:
         rows = values.astype(np.uint8)
     return b"".join(row.tobytes() + bytes([7] * padding) for row in rows)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from inril_core.data import EpisodeIndex, finisher
-from inril_core.data.episode_router import Label
+from inril_core.data.episode_router import LateLabel
 from inril_core.data.finisher import MAX_BACKLOG, Finisher
 from tests.data.synthetic import Synthetic
 
@@ -38,8 +38,8 @@ def test_what_an_earlier_process_left_comes_first_and_labels_follow_their_episod
     Synthetic(episode_id="left").record(root / "raw")
     working, index = start(root)
     working.submit(Synthetic(episode_id="new").record(root))
-    working.submit(Label("new", False, "ada", 1))
-    working.submit(Label("nobody", False, "ada", 1))
+    working.submit(LateLabel("new", False, "ada", 1))
+    working.submit(LateLabel("nobody", False, "ada", 1))
     assert working.stop(20.0)
     assert [entry.episode_id for entry in index.entries] == ["left", "new"]
     assert index.label(index.entries[1]) == (False, "ada")

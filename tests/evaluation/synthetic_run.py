@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inril_core.experts.insert_leg import ScriptedExpert
 from inril_msgs.msg import EpisodeEvent, Observation
 
 from inril_core.data.finalise import finalise
 from inril_core.data.index import EpisodeIndex
+from inril_core.experts.scripted.insert_leg import InsertLegExpert
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult
 from inril_core.tasks.families.cell import CellEnv
@@ -156,7 +156,7 @@ class RunBuilder:
 
 def rollout(seed: int, noise: float, bias: float, max_steps: int = 100) -> tuple[np.ndarray, bool]:
     """Simulator states float64[T+1, nq] of the scripted expert on a start, and whether it succeeded."""
-    env, expert = CellEnv(CONTRACT), ScriptedExpert(CONTRACT, noise=noise, bias=bias, seed=seed)
+    env, expert = CellEnv(CONTRACT), InsertLegExpert(CONTRACT, noise=noise, bias=bias, seed=seed)
     observation = env.reset(seed, "eval")
     states = [env.state.qpos]
     while len(states) <= max_steps:

@@ -21,10 +21,9 @@ def make(reward: dict | None = None, policy: dict | None = None, **changes):
         for p in made.parameters():
             p.add_(0.3 * torch.randn_like(p))
     values = {"method": "csil", "hidden": (8, 8), "gamma": 0.9, "sarsa_updates": 0, "batch": B, **changes}
-    method = method_config("rl", values).build(
-        made, FlatParameters(made.parameters()), torch.Generator().manual_seed(1)
-    )
-    method.reward = RewardConfig(**{"method": "csil", **(reward or {})}).model(made)
+    actor, generator = FlatParameters(made.parameters()), torch.Generator().manual_seed(1)
+    learned = RewardConfig(**{"method": "csil", **(reward or {})}).model(made)
+    method = method_config("rl", values).build(made, actor, generator, learned)
     return method, made
 
 

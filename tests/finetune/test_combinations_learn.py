@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tests.finetune.test_interveners import reference_critic
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import new_policy
 from inril_core.finetune.local import collect_demos, fine_tune
 from inril_core.finetune.pretrain import pretrain
+from tests.experts.test_interveners import reference_critic
 from tests.finetune.point_task import PointExpert, PointTask, contract, demos, small_config, success_rate
 
 SHORT = {"schedule.budget_steps": 450, "schedule.warmup_steps": 100, "schedule.critic_warmup_updates": 100}

@@ -33,7 +33,7 @@ def run(values, updates=12, conflict=-1.0):
         g_rl, g_il = gradients(conflict, update)
         before = flat.value.clone()
         rl, il = (g_rl, {"rl_loss": 0.0}), (g_il, {"il_loss": 0.0})
-        metrics.append(combiner.step(lambda x=rl: (x[0].clone(), x[1]), lambda x=il: (x[0].clone(), x[1])))
+        metrics.append(combiner.step(lambda x=rl: (x[0].clone(), x[1]), lambda x=il: (x[0].clone(), x[1])).metrics)
         changes.append(flat.value - before)
     return changes, metrics, combiner
 
@@ -60,7 +60,7 @@ def test_the_step_really_taken_does_not_undo_rl(kind: str, preconditioner: str) 
             at.append(flat.value.clone())
             return g.clone(), {}
 
-        metrics = combiner.step(rl, lambda g=g_il: (g.clone(), {}))
+        metrics = combiner.step(rl, lambda g=g_il: (g.clone(), {})).metrics
         il_change = flat.value - at[1]  # the second RL gradient is computed between the two steps
         reached = cosine(-il_change, g_rl)
         assert reached >= -1e-4

@@ -64,8 +64,8 @@ def test_pre_training_values_what_was_shown_above_anything_else(method: str, sho
 
     def prepared(**changes):
         config = small(method, **{"rl.sarsa_updates": 200, **changes})
-        rl = config.rl.build(policy, FlatParameters(policy.parameters()), torch.Generator().manual_seed(0))
-        rl.reward = config.rewards.model(policy)
+        actor = FlatParameters(policy.parameters())
+        rl = config.rl.build(policy, actor, torch.Generator().manual_seed(0), config.rewards.model(policy))
         memory = replay_of(shown, config, policy)
         rl.prepare(memory)
         return rl, memory.first(1000)
@@ -93,8 +93,8 @@ def test_standing_still_is_an_action_that_pre_training_goes_on_with(monkeypatch)
     """Pins: an all-zero next action (an untouched device) taken for a missing one."""
     config = small(**{"rewards.ending": "bootstrap", "rl.sarsa_updates": 1})
     policy = policy_config(HETSTAT).build(4, 6)
-    rl = config.rl.build(policy, FlatParameters(policy.parameters()), torch.Generator().manual_seed(0))
-    rl.reward = config.rewards.model(policy)
+    actor = FlatParameters(policy.parameters())
+    rl = config.rl.build(policy, actor, torch.Generator().manual_seed(0), config.rewards.model(policy))
     seen = []
     monkeypatch.setattr(rl, "_fit", lambda batch, count, following, *_: seen.append((batch, following)))
     rl.prepare(replay_of([make_episode(np.full((4, 4), 1.0), np.zeros((3, 6)), True)], config, policy))
@@ -211,5 +211,5 @@ def test_a_learned_temperature_follows_the_kl() -> None:
     method, _ = make(learn_temperature=True, temperature=0.01)
     for kl, rises in ((5.0, True), (0.0, False)):
         before, method._kl = method.temperature, kl
-        method.actor_stepped(0.0)
+        method.actor_stepped({})
         assert (method.temperature > before) == rises

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from inril_core.finetune.machine import use_one_thread
 from torch import Tensor
 
 from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.learner import Learner
+from inril_core.networks.compute import use_one_thread
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 

@@ -74,7 +74,7 @@ def test_projected_rl_steps_do_not_undo_imitation(kind: str) -> None:
     combiner, s = interleave(projection={"kind": kind, "target": "rl"}, rl_per_il=100)
     for _ in range(6):
         before = combiner.flat.value.clone()
-        metrics = combiner.step(s.rl, s.il)
+        metrics = combiner.step(s.rl, s.il).metrics
         assert s.calls[-2:] == ["rl", "il"]
         reached = cosine(before - combiner.flat.value, s.given[-1])
         assert reached >= -1e-4 and metrics["rl_step_cosine"] == pytest.approx(reached, abs=1e-3)
@@ -88,7 +88,7 @@ def test_projected_rl_steps_do_not_undo_imitation(kind: str) -> None:
 def test_projected_rl_leaves_the_il_step_whole() -> None:
     """Pins: a projection of both, which neither option is."""
     both = [interleave(projection={"kind": "orthogonal", "target": p}, rl_per_il=1) for p in ("rl", "il")]
-    cosines = [combiner.step(s.rl, s.il)["step_cosine"] for combiner, s in both]
+    cosines = [combiner.step(s.rl, s.il).metrics["step_cosine"] for combiner, s in both]
     assert abs(cosines[0]) > 0.05 and abs(cosines[1]) < 1e-3
 
 
@@ -180,7 +180,7 @@ def mean_ratio(alignment: float, noise: float) -> float:
         return lambda: (g + noise * torch.randn(size, generator=generator) / size**0.5, {})
 
     for _ in range(updates):
-        metrics = combiner.step(given(g_rl), given(g_il))
+        metrics = combiner.step(given(g_rl), given(g_il)).metrics
         if "rl_per_il" in metrics:
             logged.append(metrics["rl_per_il"])
     return float(np.mean(logged[len(logged) // 2 :]))

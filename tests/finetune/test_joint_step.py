@@ -19,7 +19,7 @@ def pair(alignment: float, seed: int = 0, il_scale: float = 1.0):
 def first(values, g_rl, g_il):
     """The joint gradient of the first step (Adam's first moment is a tenth of it) and the metrics."""
     combiner, _ = build(values)
-    metrics = combiner.step(lambda: (g_rl.clone(), {}), lambda: (g_il.clone(), {}))
+    metrics = combiner.step(lambda: (g_rl.clone(), {}), lambda: (g_il.clone(), {})).metrics
     return 10.0 * combiner.adams["joint"].first, metrics
 
 
@@ -70,7 +70,7 @@ def cair(alignment, steps: int, **values):
     path = []
     for step in range(steps):
         g_rl, g_il = pair(alignment if isinstance(alignment, float) else alignment(step), step)
-        metrics = combiner.step(lambda g=g_rl: (g.clone(), {}), lambda g=g_il: (g.clone(), {}))
+        metrics = combiner.step(lambda g=g_rl: (g.clone(), {}), lambda g=g_il: (g.clone(), {})).metrics
         path.append(metrics["rl_weight"])
     return path
 

@@ -120,9 +120,8 @@ def test_no_network_is_fed_raw_pixels(name: str, kind: str) -> None:
         pytest.skip(f"{name} does not go with {kind}")
     policy = settings.build(5 + image.size, 2)
     flat = FlatParameters(policy.parameters())
-    made = rl.build(policy, flat, torch.Generator().manual_seed(0))
-    if name.startswith("csil"):
-        made.reward = method_config("rewards", {"method": "csil"}).model(policy)
+    reward = method_config("rewards", {"method": "csil"}).model(policy) if name.startswith("csil") else None
+    made = rl.build(policy, flat, torch.Generator().manual_seed(0), reward)
     assert max(tensor.numel() for tensor in (flat.value, *made.state().values())) < 100 * image.size
 
 

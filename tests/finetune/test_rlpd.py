@@ -134,7 +134,7 @@ def test_the_pull_towards_replayed_actions_is_td3_bcs_and_fades() -> None:
         assert rl.behaviour_weight == pytest.approx(weight)
         generator.set_state(rl._generator.get_state())
         gradient = rl.actor_gradient(data)[0].clone()
-        rl.actor_stepped(0.0)
+        rl.actor_stepped({"entropy": 0.0})
         noise = torch.randn((B, A), generator=generator)
         mean, log_std = policy(data.observations)
         q = rl.critics(data.observations, torch.tanh(mean + log_std.exp() * noise)).mean(0)
@@ -147,10 +147,10 @@ def test_the_pull_towards_replayed_actions_is_td3_bcs_and_fades() -> None:
 def test_learned_temperature_moves_towards_the_target_entropy() -> None:
     """Pins: a temperature that grows when there is too much entropy."""
     rl, _ = make(learn_temperature=True, temperature=0.1, target_entropy=-1.0)
-    rl.actor_stepped(entropy=3.0)
+    rl.actor_stepped({"entropy": 3.0})
     assert rl.temperature < 0.1
     rl, _ = make(learn_temperature=True, temperature=0.1, target_entropy=-1.0)
-    rl.actor_stepped(entropy=-5.0)
+    rl.actor_stepped({"entropy": -5.0})
     assert rl.temperature > 0.1
 
 

@@ -268,6 +268,26 @@ def test_in_a_reset_nobody_moves_but_the_cell(bench):
     assert closed.source is Source.RESET and closed.target.hold
 
 
+def test_while_the_cell_is_laid_out_nobody_moves_the_arm_and_afterwards_a_hold_is_where_it_is(bench):
+    """Pins: a hold from before the reset that pulls the arm back once the reset has moved it."""
+    b = bench(lockstep=False)
+    tick(b)
+    b.advance_s(0.1)
+    b.robot()
+    b.observe(last=True)
+    b.arbiter.on_session_alive(b.mono_ns, resetting=True)
+    b.human((0, 1.0, 0, 0, 0, 0))
+    for x_m in (0.52, 0.56, 0.60):
+        moved(b, x_m)
+        b.human((0, 1.0, 0, 0, 0, 0))
+        assert all(target.hold and target.pose[0] == pytest.approx(0.51) for target in outside_ticks(b, 0.1))
+    b.human(grab=False, released=True)
+    b.arbiter.on_session_alive(b.mono_ns, resetting=False)
+    held = outside_ticks(b, 0.3)
+    assert held and all(target.hold and target.pose == b.pose for target in held)
+    assert b.faults() == []
+
+
 def test_demonstrations_never_ask_the_policy(bench):
     b = bench()
     b.human(grab=False, released=True)

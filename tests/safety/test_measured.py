@@ -195,6 +195,18 @@ def test_an_arm_far_from_its_last_target_is_not_moved_and_named(bench):
     assert b.timer().target.pose[2] == pytest.approx(0.31)
 
 
+def test_commanding_begins_where_the_arm_is_when_the_first_target_leaves(bench):
+    """Pins: an arm that was moved by hand between the arming and the first Target, and is pulled back."""
+    b = bench(arm=False)
+    b.observe()
+    assert b.arm()[0]
+    for x_m in (0.54, 0.58, 0.62):
+        b.advance_s(0.1)
+        b.pose = (x_m, *POSE[1:])
+        b.observe(last=True)
+    assert tick(b, (0.0,) * 6).target.pose == b.pose
+
+
 def test_reach_grows_with_time_up_to_a_bound_and_no_clock_widens_it():
     contract = load_contract("insert_leg")
     for gap_ns, reach_m in ((S // 10, 0.1), (S // 2, 0.26), (3600 * S, 0.26), (-3600 * S, 0.26), (2**62, 0.26)):

@@ -73,7 +73,7 @@ def commanding_begins_in_each_tick(monkeypatch):
     begin = command.Command.begin
 
     def anew(self):
-        self._pose = None
+        self._has_left = False
         return begin(self)
 
     monkeypatch.setattr(command.Command, "begin", anew)

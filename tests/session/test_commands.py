@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inril_core.session import requests as ask
-from inril_core.session.commands import Command, label
+from inril_core.session.commands import Command, label_earlier
 from inril_core.session.ledger import Ledger
 from inril_core.session.states import State
 from inril_core.session.statuses import RecorderNews
@@ -55,7 +55,7 @@ def test_a_person_who_comes_just_after_the_end_is_believed(bench: SessionBench) 
     bench.news["recorder"] = RecorderNews("r", state=1, episode_id=episode_id, last_step_on_disk=5)
     # counted already: the label of an earlier episode
     assert not bench.say(Command.SUCCESS)[0]
-    assert label(bench.session, episode_id, True, "anna")[0]
+    assert label_earlier(bench.session, episode_id, True, "anna")[0]
     assert bench.session.ledger.results[0].success
 
 
@@ -151,13 +151,13 @@ def test_an_unknown_command_is_refused(bench: SessionBench, code: int) -> None:
 
 def test_labels_of_earlier_episodes(bench: SessionBench) -> None:
     episode_id = bench.end_by_cell(success=False)
-    assert label(bench.session, episode_id, True, "anna")[0]
-    assert label(bench.session, episode_id, None, "anna")[0]
-    assert not label(bench.session, "another", True, "anna")[0]
-    assert not label(bench.session, episode_id, True, "")[0]
+    assert label_earlier(bench.session, episode_id, True, "anna")[0]
+    assert label_earlier(bench.session, episode_id, None, "anna")[0]
+    assert not label_earlier(bench.session, "another", True, "anna")[0]
+    assert not label_earlier(bench.session, episode_id, True, "")[0]
     bench.until(State.RUNNING)
     assert bench.session.attempt is not None
-    assert not label(bench.session, bench.session.attempt.episode_id, True, "anna")[0]
+    assert not label_earlier(bench.session, bench.session.attempt.episode_id, True, "anna")[0]
 
 
 def test_a_full_disk_costs_no_result(bench: SessionBench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,15 +33,15 @@ def run(tmp_path: Path) -> RunBuilder:
 
 def test_a_label_on_disk_is_the_word_that_pretraining_and_report_read(run: RunBuilder) -> None:
     root, size = run.paths.root, run.paths.session.stat().st_size
-    assert not read_demos(root, CONTRACT)[1].success
+    assert not read_demos(root, CONTRACT, print)[1].success
     assert EPISODE in label_offline(root, EPISODE, True, "anna", 5)
-    demo = read_demos(root, CONTRACT)[1]
+    demo = read_demos(root, CONTRACT, print)[1]
     assert demo.success and demo.outcome_source == "anna"
     result = Ledger(run.paths.session).find(EPISODE)
     assert result is not None and result.success and result.source == "anna"
     assert run.paths.session.stat().st_size > size, "nothing written is changed, only added to"
     label_offline(root, EPISODE, None, "bert", 6)
-    assert read_demos(root, CONTRACT)[1].success is None
+    assert read_demos(root, CONTRACT, print)[1].success is None
     annotations = EpisodeIndex(run.paths.episodes).annotations[EPISODE]
     assert [(a.number, a.success, a.by) for a in annotations] == [(1, True, "anna"), (2, None, "bert")]
 
@@ -50,7 +50,7 @@ def test_the_command_needs_no_graph(run: RunBuilder, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as ended:
         cli.main(["label", str(run.paths.root), EPISODE, "success"])
     assert not ended.value.code and "labelled success" in capsys.readouterr().out
-    assert read_demos(run.paths.root, CONTRACT)[1].success
+    assert read_demos(run.paths.root, CONTRACT, print)[1].success
 
 
 def test_an_unknown_episode_is_named_with_those_there_are(run: RunBuilder) -> None:

@@ -139,16 +139,29 @@ def test_what_comes_up_while_a_person_lays_out_does_not_cost_the_layout(bench: S
 
 def test_a_person_lays_out_by_hand_and_says_so(tmp_path: Path) -> None:
     bench = SessionBench(tmp_path, reset_by_hand=True)
-    assert not bench.say(Command.READY)[0]
-    bench.step(10.0)
-    assert "reset:=service" in bench.session.waiting.text, "else a simulated cell would never be laid out"
     bench.served = False
+    assert not bench.say(Command.READY)[0]
     bench.until(State.RESETTING)
     bench.step(3600.0)
     assert bench.state is State.RESETTING and "inril episode ready" in bench.session.waiting.text
     assert bench.say(Command.READY)[0]
     assert bench.state is State.RUNNING and not bench.arm.asked
     assert not bench.say(Command.READY)[0], "the next layout needs a word of its own"
+
+
+def test_the_arm_does_its_part_after_the_person(tmp_path: Path) -> None:
+    bench = SessionBench(tmp_path, reset_by_hand=True)
+    bench.arm.on_ask = lambda reset_id, now_ns: bench.session.on_reset_answer(reset_id, True, True, "", now_ns)
+    bench.until(State.RESETTING)
+    bench.step(3600.0)
+    assert not bench.arm.asked, "it does not move while somebody may be in the cell"
+    assert bench.say(Command.READY)[0]
+    assert not bench.say(Command.READY)[0]
+    works(bench, 10)
+    assert bench.state is State.RESETTING and not begun(bench)
+    bench.arm.say(bench.arm.asked[-1], ResetState.DONE, "", bench.now_ns)
+    bench.act()
+    assert begun(bench) == bench.arm.asked and len(bench.arm.asked) == 1
 
 
 def test_what_a_person_laid_out_waits_for_the_arming(tmp_path: Path) -> None:

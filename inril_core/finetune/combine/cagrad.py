@@ -13,25 +13,22 @@ from inril_core.networks.flat import FlatParameters
 
 
 class Config(CombineConfig):
-    """Settings of CAGrad.
-
-    Attributes:
-        c: radius, as a share of the average's norm (the paper's RL experiments: 0.9 and 0.5). 0: a weighted sum.
-        scaling: see `inril_core.finetune.combine.common.gradients.cagrad`.
-        rl_weight: lambda, weight of the RL loss; the IL loss has 1 - lambda.
-        weighted: where lambda enters: ``gradients``: they are scaled, so that it also decides who counts as the worst
-            off; ``average``: it sets the point g0 that is searched around, alone.
-        normalise: of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`.
-    """
+    """Settings of CAGrad."""
 
     method: Literal["cagrad"]
     provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     c: float = Field(0.5, ge=0.0, lt=1.0)
+    """Radius, as a share of the average's norm (the paper's RL experiments: 0.9 and 0.5). 0: a weighted sum."""
     scaling: Scaling = "none"
+    """See `inril_core.finetune.combine.common.gradients.cagrad`."""
     rl_weight: float = Field(0.5, ge=0.0, le=1.0)
+    """Lambda, weight of the RL loss; the IL loss has 1 - lambda."""
     weighted: Literal["gradients", "average"] = "gradients"
+    """Where lambda enters: ``gradients``: they are scaled, so that it also decides who counts as the worst off;
+    ``average``: it sets the point g0 that is searched around, alone."""
     normalise: Normalise = "loss"
+    """Of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`."""
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""

@@ -18,25 +18,22 @@ from inril_core.networks.flat import FlatParameters
 
 
 class Config(cagrad.Config):
-    """Settings of CAIR, beside those of CAGrad.
-
-    Attributes:
-        rl_weight: lambda at the start: near 0, because the policy was just cloned.
-        rate: of lambda: lambda <- clip(lambda + rate * cosine) to its range at every actor step.
-        rule: ``cosine``: the running mean of the cosine; ``sign``: its sign alone.
-        decay: of that mean; the angle between two minibatch gradients is mostly noise.
-        monotone: lambda never falls.
-        least_rl_weight: lower bound of lambda. At 0 the rule can end in imitation for good: near the optimum of the IL
-            loss its gradient is noise, and no alignment is left to rise on.
-    """
+    """Settings of CAIR, beside those of CAGrad."""
 
     method: Literal["cair"]  # type: ignore[assignment]
     rl_weight: float = Field(0.05, ge=0.0, le=1.0)
+    """Lambda at the start: near 0, because the policy was just cloned."""
     rate: float = Field(2e-3, ge=0.0, le=1.0)
+    """Of lambda: lambda <- clip(lambda + rate * cosine) to its range at every actor step."""
     rule: Literal["cosine", "sign"] = "cosine"
+    """``cosine``: the running mean of the cosine; ``sign``: its sign alone."""
     decay: float = Field(0.99, ge=0.0, lt=1.0)
+    """Of that mean; the angle between two minibatch gradients is mostly noise."""
     monotone: bool = False
+    """Lambda never falls."""
     least_rl_weight: float = Field(0.05, ge=0.0, le=1.0)
+    """Lower bound of lambda. At 0 the rule can end in imitation for good: near the optimum of the IL loss its
+    gradient is noise, and no alignment is left to rise on."""
 
     @model_validator(mode="after")
     def _starts_in_range(self) -> "Config":

@@ -14,21 +14,17 @@ from inril_core.policies import ImitationSettings, Policy
 
 
 class Config(IlConfig):
-    """Settings of behaviour cloning.
-
-    Attributes:
-        loss: ``nll``: -log pi(a|s). ``mse``: squared error of the mode tanh(mean). ``faithful``: ``mse`` plus the
-            negative log-likelihood of the log-std alone, so that the spread cannot spoil the fit of the mean
-            (Stirn et al., "Faithful Heteroscedastic Regression", AISTATS 2023). A diffusion policy has its denoising
-            error instead.
-        action_limit: demonstrated actions are clipped to +- this, because +-1 is at infinity before squashing.
-    """
+    """Settings of behaviour cloning."""
 
     method: Literal["bc"]
     distributed = True
     loss: Literal["nll", "mse", "faithful"] = "faithful"
+    """``nll``: -log pi(a|s). ``mse``: squared error of the mode tanh(mean). ``faithful``: ``mse`` plus the negative
+    log-likelihood of the log-std alone, so that the spread cannot spoil the fit of the mean (Stirn et al., "Faithful
+    Heteroscedastic Regression", AISTATS 2023). A diffusion policy has its denoising error instead."""
     batch: int = Field(128, ge=1)
     action_limit: float = Field(0.99, gt=0.5, lt=1.0)
+    """Demonstrated actions are clipped to +- this, because +-1 is at infinity before squashing."""
 
     def build(self, policy: Policy, actor: FlatParameters, generator: torch.Generator) -> "Bc":
         """See `IlConfig.build`."""

@@ -13,15 +13,12 @@ from inril_core.finetune.il import bc
 
 
 class Config(bc.Config):
-    """Settings of HG-DAgger, beside those of behaviour cloning.
-
-    Attributes:
-        clone: ``expert_steps``: those of the human alone, as the method says; ``all_steps``: the policy's own actions
-            too, as the code published with RLIF (arXiv 2311.12996) does - a flaw that makes it a weaker rival.
-    """
+    """Settings of HG-DAgger, beside those of behaviour cloning."""
 
     method: Literal["hg_dagger"]  # type: ignore[assignment]
     clone: Literal["expert_steps", "all_steps"] = "expert_steps"
+    """``expert_steps``: those of the human alone, as the method says; ``all_steps``: the policy's own actions too, as
+    the code published with RLIF (arXiv 2311.12996) does - a flaw that makes it a weaker rival."""
 
     def lives_on(self) -> frozenset[Signal]:
         """See `MethodConfig.lives_on`."""

@@ -30,28 +30,7 @@ ENDED_WELL, ENDED_BADLY = 1.0, -1.0
 
 
 class Config(RewardConfig):
-    """Settings of the coherent reward.
-
-    Attributes:
-        scaling: alpha * A (authors: 1, "do not change").
-        variant: ``positive``: r. ``negative``: r - R_max, nominally never above 0, so that reaching the goal early
-            pays (the authors' variant for goal-reaching).
-        ending: what the value is beyond the end of a task. With ``terminate``, 0: right for neither variant by
-            itself, since the positive one then gains by not finishing, and the negative one by failing soon.
-            ``bootstrap``: as if it went on, without telling success from failure; the last state's value is
-            extrapolated. ``absorbing`` (our choice): for ever the mean reward of a demonstration after success (0 in
-            the negative variant), and that of an unknown state after failure; which of the two it was is the only
-            thing that is used of the task. A time limit always bootstraps.
-        floor: lower clip of r in the Bellman target, so that one action far out in the tail of a narrow q does not
-            decide the critic's scale; None: as in the authors' code. Our choice is where their estimator clips, too.
-        refine: keep learning the reward.
-        lr: of its plain SGD.
-        kl_weight: of the term that pushes the reward of the robot's actions down.
-        refine_kl: ``sampled``: the authors' estimator E[exp(-r) - 1 + r]. ``exact``: alpha KL(q || N(0, 0.75)) before
-            squashing, the Gaussian nearest to uniform: how CSIL++'s "exact Gaussian KL" applies here is our choice.
-        grad_clip: largest norm of the refinement's gradient: that of a narrow Gaussian's likelihood is steep.
-        action_limit: actions are clipped to +- this before the inverse of tanh; MUST be that of the cloning loss.
-    """
+    """Settings of the coherent reward."""
 
     method: Literal["csil"]
     provides = frozenset({"coherent"})
@@ -62,15 +41,33 @@ class Config(RewardConfig):
         "refine; choose rl.method: csil or csilpp",
     }
     scaling: float = Field(1.0, gt=0.0)
+    """Alpha * A (authors: 1, "do not change")."""
     variant: Literal["positive", "negative"] = "positive"
+    """``positive``: r. ``negative``: r - R_max, nominally never above 0, so that reaching the goal early pays (the
+    authors' variant for goal-reaching)."""
     ending: Literal["absorbing", "bootstrap", "terminate"] = "absorbing"
+    """What the value is beyond the end of a task. With ``terminate``, 0: right for neither variant by itself, since
+    the positive one then gains by not finishing, and the negative one by failing soon. ``bootstrap``: as if it went
+    on, without telling success from failure; the last state's value is extrapolated. ``absorbing`` (our choice): for
+    ever the mean reward of a demonstration after success (0 in the negative variant), and that of an unknown state
+    after failure; which of the two it was is the only thing that is used of the task. A time limit always
+    bootstraps."""
     floor: float | None = Field(-5.0, le=0.0)
+    """Lower clip of r in the Bellman target, so that one action far out in the tail of a narrow q does not decide the
+    critic's scale; None: as in the authors' code. Our choice is where their estimator clips, too."""
     refine: bool = True
+    """Keep learning the reward."""
     lr: float = Field(1e-3, gt=0.0)
+    """Of its plain SGD."""
     kl_weight: float = Field(1.0, ge=0.0)
+    """Of the term that pushes the reward of the robot's actions down."""
     refine_kl: Literal["sampled", "exact"] = "sampled"
+    """``sampled``: the authors' estimator E[exp(-r) - 1 + r]. ``exact``: alpha KL(q || N(0, 0.75)) before squashing,
+    the Gaussian nearest to uniform: how CSIL++'s "exact Gaussian KL" applies here is our choice."""
     grad_clip: float | None = Field(10.0, gt=0.0)
+    """Largest norm of the refinement's gradient: that of a narrow Gaussian's likelihood is steep."""
     action_limit: float = Field(0.99, gt=0.5, lt=1.0)
+    """Actions are clipped to +- this before the inverse of tanh; MUST be that of the cloning loss."""
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""

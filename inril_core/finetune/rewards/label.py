@@ -14,19 +14,16 @@ _MACHINES = ("cell", "episode_length", "session", "fault")
 
 
 class Config(RewardConfig):
-    """Settings of the label's reward.
-
-    Attributes:
-        by: whose label counts: ``anyone``, or a ``person`` alone, where the cell's own judgement is not to be trusted.
-        failure_reward: of the last action of an episode labelled a failure.
-        failure_ends: there is no value beyond such an episode, also where it just ran out of time.
-    """
+    """Settings of the label's reward."""
 
     method: Literal["label"]
     provides = frozenset({"last_step"})
     by: Literal["anyone", "person"] = "anyone"
+    """Whose label counts: ``anyone``, or a ``person`` alone, where the cell's own judgement is not to be trusted."""
     failure_reward: float = Field(0.0, ge=-1.0, le=0.0)
+    """Of the last action of an episode labelled a failure."""
     failure_ends: bool = False
+    """There is no value beyond such an episode, also where it just ran out of time."""
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""

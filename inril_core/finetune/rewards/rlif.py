@@ -41,25 +41,21 @@ def intervention_rewards(source: npt.ArrayLike) -> Array:
 
 
 class Config(RewardConfig):
-    """Settings of RLIF's reward.
-
-    Attributes:
-        form: ``minus_one``: -1 before a takeover, else 0 (the paper's practical form); ``zero_one``: 0 and 1 (its
-            theory). They differ by a constant, and so in what an early end is worth.
-        terminate: which end of an episode has no value beyond it. ``success``: with ``minus_one``, since nobody
-            intervenes any more; ``failure``: with ``zero_one``, since no more rewards come; ``never``. The other two
-            pairs would pay for dying early, or for not succeeding, and are refused. Time limits always bootstrap.
-        store_expert_steps: which human steps of training episodes enter replay, with reward 0 (or 1): ``all`` (the
-            paper), ``last`` of each takeover (what the authors' code comes to), ``none``. Demonstrations do with
-            ``schedule.demos_in_replay``.
-    """
+    """Settings of RLIF's reward."""
 
     method: Literal["rlif"]
     requires = (("combine", "rl_step"),)
     reasons = {"rl_step": "only RL looks at this reward; choose a combine method with RL, e.g. rl_only"}
     form: Literal["minus_one", "zero_one"] = "minus_one"
+    """``minus_one``: -1 before a takeover, else 0 (the paper's practical form); ``zero_one``: 0 and 1 (its theory).
+    They differ by a constant, and so in what an early end is worth."""
     terminate: Literal["success", "failure", "never"] = "success"
+    """Which end of an episode has no value beyond it. ``success``: with ``minus_one``, since nobody intervenes any
+    more; ``failure``: with ``zero_one``, since no more rewards come; ``never``. The other two pairs would pay for
+    dying early, or for not succeeding, and are refused. Time limits always bootstrap."""
     store_expert_steps: Literal["all", "last", "none"] = "all"
+    """Which human steps of training episodes enter replay, with reward 0 (or 1): ``all`` (the paper), ``last`` of
+    each takeover (what the authors' code comes to), ``none``. Demonstrations do with ``schedule.demos_in_replay``."""
 
     def lives_on(self) -> frozenset[Signal]:
         """See `MethodConfig.lives_on`."""

@@ -12,16 +12,13 @@ from inril_core.finetune.contracts import Array, RewardConfig
 
 
 class Config(RewardConfig):
-    """Settings of the simulator's reward.
-
-    Attributes:
-        scale: the rewards are multiplied by it, so that values stay near 1 (our choice: returns of thousands make the
-            critics' first thousands of updates a search for the right size). `rl.target_range` MUST hold what such
-            rewards add up to; the range of one success, 0 to 1, is refused.
-    """
+    """Settings of the simulator's reward."""
 
     method: Literal["simulator"]
     scale: float = Field(1.0, gt=0.0)
+    """The rewards are multiplied by it, so that values stay near 1 (our choice: returns of thousands make the
+    critics' first thousands of updates a search for the right size). `rl.target_range` MUST hold what such rewards
+    add up to; the range of one success, 0 to 1, is refused."""
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""

@@ -27,19 +27,7 @@ _LOG_2 = math.log(2.0)
 
 
 class Config(OffPolicyConfig):
-    """Settings of CSIL; the authors' values are the defaults where nothing else is said.
-
-    Attributes:
-        critics: their minimum is used (1).
-        hidden: widths of each critic (256, 256).
-        temperature: beta, weight of the KL term; where learned, its start.
-        learn_temperature: SGD on beta so that the KL approaches ``kl_target``; None: A/2, the authors' bound.
-        prior: of the KL term. ``cloned``: the frozen cloned policy (the authors' code). ``uniform``: the theory's; with
-            temperature = scaling / A the cloned policy is then exactly optimal, and stays.
-        kl: ``sampled`` at one action, or ``exact`` between the two Gaussians; a uniform prior is sampled.
-        slope_weight: of sqrt(E_demos sum_a (dQ/da)^2).
-        sarsa_updates, sarsa_lr: critic pre-training on the demonstrations, before the first update.
-    """
+    """Settings of CSIL; the authors' values are the defaults where nothing else is said."""
 
     method: Literal["csil"]
     provides = frozenset({"actor_gradient", "learned_reward"})
@@ -51,7 +39,9 @@ class Config(OffPolicyConfig):
         "or for a residual set policy.learned: {kind: hetstat} and policy.freeze_base: true",
     }
     critics: int = Field(1, ge=1, le=100)
+    """Their minimum is used (1)."""
     hidden: tuple[int, ...] = (128, 128)
+    """Widths of each critic (256, 256)."""
     batch: int = Field(256, ge=2)
     demo_share: float = Field(0.5, gt=0.0, lt=1.0)
     critic_lr: float = Field(3e-4, gt=0.0)
@@ -59,14 +49,22 @@ class Config(OffPolicyConfig):
     gamma: float = Field(0.99, gt=0.0, lt=1.0)
     tau: float = Field(0.005, gt=0.0, le=1.0)
     temperature: float = Field(0.01, ge=0.0)
+    """Beta, weight of the KL term; where learned, its start."""
     learn_temperature: bool = False
+    """SGD on beta so that the KL approaches ``kl_target``; None: A/2, the authors' bound."""
     temperature_lr: float = Field(1e-2, gt=0.0)
     kl_target: float | None = Field(None, gt=0.0)
     prior: Literal["cloned", "uniform"] = "cloned"
+    """Of the KL term. ``cloned``: the frozen cloned policy (the authors' code). ``uniform``: the theory's; with
+    temperature = scaling / A the cloned policy is then exactly optimal, and stays."""
     kl: Literal["sampled", "exact"] = "sampled"
+    """``sampled`` at one action, or ``exact`` between the two Gaussians; a uniform prior is sampled."""
     slope_weight: float = Field(1.0, ge=0.0)
+    """Of sqrt(E_demos sum_a (dQ/da)^2)."""
     sarsa_updates: int = Field(5000, ge=0)
+    """Critic pre-training on the demonstrations, before the first update."""
     sarsa_lr: float = Field(1e-4, gt=0.0)
+    """Learning rate of the pre-training."""
 
     @model_validator(mode="after")
     def _combination(self) -> "Config":

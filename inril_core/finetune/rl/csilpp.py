@@ -26,23 +26,22 @@ from inril_core.policies import Policy, SquashedGaussian
 class Config(csil.Config):
     """Settings of CSIL++, besides those of CSIL; XQC's values are given where the defaults are smaller.
 
-    Attributes:
-        hidden: widths of each critic (4 x 512).
-        atoms: of each value distribution.
-        support: lowest and highest value; None: from the demonstrations, see `Csilpp`.
-        critic_steps: actor every third step (XQC: with 2 critic steps per environment step, utd 2/3).
-        critic_lr_end, critic_decay_steps: share of the critic's learning rate that is left after so many steps, to
-            which it falls linearly (3e-4 to 3e-5).
+    For ``hidden`` they are 4 x 512.
     """
 
     method: Literal["csilpp"]  # type: ignore[assignment]
     critics: int = Field(2, ge=1, le=100)
     kl: Literal["sampled", "exact"] = "exact"
     critic_steps: int = Field(3, ge=1)
+    """Actor every third step (XQC: with 2 critic steps per environment step, utd 2/3)."""
     atoms: int = Field(101, ge=2, le=1001)
+    """Of each value distribution."""
     support: tuple[float, float] | None = None
+    """Lowest and highest value; None: from the demonstrations, see `Csilpp`."""
     critic_lr_end: float = Field(0.1, gt=0.0, le=1.0)
+    """Share of the critic's learning rate that is left in the end (XQC: 3e-4 to 3e-5)."""
     critic_decay_steps: int = Field(20_000, ge=1)
+    """Critic steps over which it falls linearly."""
 
     @model_validator(mode="after")
     def _support(self) -> "Config":

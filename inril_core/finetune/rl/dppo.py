@@ -32,20 +32,18 @@ from inril_core.policies.diffusion import LOG_DENSITY_RANGE, DiffusionPolicy
 
 
 class Config(SurrogateConfig):
-    """Settings of DPPO; K' is the policy's ``finetuned_steps``.
-
-    Attributes:
-        clip, clip_base: of the probability ratio at the last denoising step, and at the noisiest fine-tuned one.
-        gamma: discount per plan, not per step.
-        gamma_denoising: discount per denoising step towards the noise (DPPO: 0.99; 0.9 for assembly).
-    """
+    """Settings of DPPO; K' is the policy's ``finetuned_steps``."""
 
     method: Literal["dppo"]
     requires = (("policy", "chain"),)
     clip: float = Field(0.01, gt=0.0, lt=1.0)
+    """Of the probability ratio at the last denoising step."""
     clip_base: float = Field(0.001, gt=0.0, lt=1.0)
+    """Of the probability ratio at the noisiest fine-tuned denoising step."""
     gamma: float = Field(0.99, gt=0.0, lt=1.0)
+    """Discount per plan, not per step."""
     gamma_denoising: float = Field(0.99, gt=0.0, le=1.0)
+    """Discount per denoising step towards the noise (DPPO: 0.99; 0.9 for assembly)."""
     kl_stop: float | None = Field(1.0, gt=0.0)
     actor_lr: float = Field(1e-4, gt=0.0)
 

@@ -26,28 +26,25 @@ from inril_core.policies.selected_diffusion import SelectedDiffusionPolicy, new_
 
 
 class Config(OffPolicyConfig):
-    """Settings of IDQL. DPPO's version is meant by "theirs".
-
-    Attributes:
-        expectile: of V (0.7 to 0.9; theirs 0.8).
-        demo_share: IDQL's online phase has 0.5, theirs 0.
-        gamma: discount per environment step. tau: the target network's step size (theirs 0.001).
-        actor_weights: ``uniform``: every replayed plan is cloned alike (IDQL, theirs); ``expectile``: with weight
-            ``expectile`` where Q > V, else 1 - ``expectile``, so that failures are cloned less (our choice; the weight
-            that IDQL's eq. 9 gives the policy it stands for).
-        target_range: clip of the values; only true bounds may be given.
-    """
+    """Settings of IDQL. DPPO's version is meant by "theirs"."""
 
     method: Literal["idql"]
     requires = (("policy", "selection"),)
     distributed = True
     batch: int = Field(256, ge=2)
     demo_share: float = Field(0.5, ge=0.0, lt=1.0)
+    """IDQL's online phase has 0.5, theirs 0."""
     critic_lr: float = Field(3e-4, gt=0.0)
     tau: float = Field(0.005, gt=0.0, le=1.0)
+    """The target network's step size (theirs 0.001)."""
     expectile: float = Field(0.8, ge=0.5, lt=1.0)
+    """Of V (0.7 to 0.9; theirs 0.8)."""
     actor_weights: Literal["uniform", "expectile"] = "uniform"
+    """``uniform``: every replayed plan is cloned alike (IDQL, theirs); ``expectile``: with weight ``expectile`` where
+    Q > V, else 1 - ``expectile``, so that failures are cloned less (our choice; the weight that IDQL's eq. 9 gives
+    the policy it stands for)."""
     target_range: tuple[float, float] | None = (0.0, 1.0)
+    """Clip of the values; only true bounds may be given."""
 
     @model_validator(mode="after")
     def _range(self) -> "Config":

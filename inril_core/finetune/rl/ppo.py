@@ -22,37 +22,31 @@ from inril_core.policies.squashed import log_density
 
 
 class SurrogateConfig(OnPolicyConfig):
-    """Settings of what PPO and DPPO share.
-
-    Attributes:
-        epochs: passes over a rollout.
-        kl_stop: mean KL estimate at which the rest of the iteration is skipped.
-        gae_lambda: see `generalised_advantages`; per decision.
-        grad_clip: largest norm of a gradient.
-    """
+    """Settings of what PPO and DPPO share."""
 
     distributed = True
     epochs: int = Field(10, ge=1)
+    """Passes over a rollout."""
     kl_stop: float | None = Field(0.1, gt=0.0)
+    """Mean KL estimate at which the rest of the iteration is skipped."""
     gae_lambda: float = Field(0.95, ge=0.0, le=1.0)
+    """See `generalised_advantages`; per decision."""
     actor_lr: float = Field(3e-4, gt=0.0)
     critic_lr: float = Field(1e-3, gt=0.0)
     hidden: tuple[int, ...] = (128, 128)
     grad_clip: float = Field(1.0, gt=0.0)
+    """Largest norm of a gradient."""
 
 
 class Config(SurrogateConfig):
-    """Settings of PPO.
-
-    Attributes:
-        clip: of the probability ratio.
-        entropy_weight: of an entropy bonus (of the Gaussian before squashing).
-    """
+    """Settings of PPO."""
 
     method: Literal["ppo"]
     requires = (("policy", "density"),)
     clip: float = Field(0.2, gt=0.0, lt=1.0)
+    """Of the probability ratio."""
     entropy_weight: float = Field(0.0, ge=0.0)
+    """Of an entropy bonus (of the Gaussian before squashing)."""
 
     def build(
         self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None

@@ -21,44 +21,39 @@ from inril_core.policies import Policy, SquashedGaussian
 
 
 class Config(OffPolicyConfig):
-    """Settings of RLPD.
-
-    Attributes:
-        target_subset: critics drawn for each target, without replacement; their minimum is used.
-        demo_share: RLPD has 0.5.
-        tau: the target network's step size at every critic step.
-        n_steps: length of the return before bootstrapping.
-        temperature: weight of the entropy; where learned, its start.
-        target_entropy: of the learned temperature, nats; None: -A/2 as in RLPD.
-        target_range: clip of the target value; only true bounds may be given.
-        actor_q: ``mean`` of all critics (RLPD) or ``min``, which is more careful.
-        behaviour_weight: of a squared distance between the policy's mode and the replayed action, beside
-            Q / mean |Q| (TD3+BC, arXiv 2106.06860, eq. 5; its lambda of 2.5 is a weight of 0.4). It keeps the actor
-            where the critics have seen actions: without it a cloned policy collapses at its first updates.
-            0: plain RLPD.
-        behaviour_weight_end, behaviour_decay_steps: the weight falls linearly to this end over so many updates of
-            the actor, as the critics come to know what the policy does.
-    """
+    """Settings of RLPD, whose own ``demo_share`` is 0.5."""
 
     method: Literal["rlpd"]
     requires = (("policy", "density"),)
     distributed = True
     critics: int = Field(2, ge=1, le=100)
     target_subset: int = Field(2, ge=1)
+    """Critics drawn for each target, without replacement; their minimum is used."""
     hidden: tuple[int, ...] = (128, 128)
     critic_lr: float = Field(3e-4, gt=0.0)
     tau: float = Field(0.005, gt=0.0, le=1.0)
+    """The target network's step size at every critic step."""
     n_steps: int = Field(1, ge=1, le=50)
+    """Length of the return before bootstrapping."""
     learn_temperature: bool = False
     temperature: float = Field(0.002, ge=0.0)
+    """Weight of the entropy; where learned, its start."""
     temperature_lr: float = Field(3e-4, gt=0.0)
     target_entropy: float | None = None
+    """Of the learned temperature, nats; None: -A/2 as in RLPD."""
     entropy_in_target: bool = False
     target_range: tuple[float, float] | None = (0.0, 1.0)
+    """Clip of the target value; only true bounds may be given."""
     actor_q: Literal["mean", "min"] = "mean"
+    """``mean`` of all critics (RLPD) or ``min``, which is more careful."""
     behaviour_weight: float = Field(0.0, ge=0.0)
+    """Of a squared distance between the policy's mode and the replayed action, beside Q / mean |Q| (TD3+BC, arXiv
+    2106.06860, eq. 5; its lambda of 2.5 is a weight of 0.4). It keeps the actor where the critics have seen actions:
+    without it a cloned policy collapses at its first updates. 0: plain RLPD."""
     behaviour_weight_end: float = Field(0.0, ge=0.0)
+    """The weight falls linearly to this end, as the critics come to know what the policy does."""
     behaviour_decay_steps: int = Field(6000, ge=1)
+    """Updates of the actor over which it falls."""
 
     @model_validator(mode="after")
     def _combination(self) -> "Config":

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from inril_core.vocabulary import Label
+
 WORDS = {
     "success": "end the running episode as a success",
     "failure": "end the running episode as a failure",
@@ -16,7 +18,7 @@ WORDS = {
     "resume": "go on after a pause",
     "ready": "the cell is laid out (reset:=by_hand)",
 }
-LABELS = {"success": True, "failure": False, "unknown": None}
+LABELS = {label.name.lower(): label for label in Label}
 
 # Modules that import ROS are imported where they are used: `inril --help` must not wait for them.
 
@@ -63,15 +65,17 @@ def label(arguments: argparse.Namespace) -> int:
     by = operate.person_name()
     if arguments.run_dir is not None:
         try:
-            print(label_offline(arguments.run_dir, arguments.episode_id, LABELS[arguments.label], by, time.time_ns()))
+            print(
+                label_offline(
+                    arguments.run_dir, arguments.episode_id, LABELS[arguments.label].success, by, time.time_ns()
+                )
+            )
             return 0
         except GraphIsUp:
             pass
-    from inril_msgs.msg import EpisodeEvent
     from inril_msgs.srv import LabelEpisode
 
-    code = getattr(EpisodeEvent, f"LABEL_{arguments.label.upper()}")
-    request = LabelEpisode.Request(episode_id=arguments.episode_id, label=code, by=by)
+    request = LabelEpisode.Request(episode_id=arguments.episode_id, label=LABELS[arguments.label], by=by)
     with operate.operator() as person:
         answer = person.call(LabelEpisode, "session/label_episode", request)
     print(answer.message or f"{arguments.episode_id} is labelled {arguments.label}")

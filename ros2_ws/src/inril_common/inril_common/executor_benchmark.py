@@ -1,7 +1,8 @@
 """`python -m inril_common.executor_benchmark`: rclpy's single-threaded executor and ours on one ring of nodes.
 
-A message goes round through lifecycle nodes, one a process, over UDP; each node has further topics and timers, as a
-node of the graph has. Both executors run in turn, several times, so that a change of the machine's load meets both.
+A message goes round through lifecycle nodes, one a process, with the DDS settings of the graph; each node has further
+topics and timers, as a node of the graph has. Both executors run in turn, several times, so that a change of the
+machine's load meets both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float64MultiArray
 
@@ -39,8 +41,9 @@ class Member(LifecycleNode):
         self.create_subscription(Float64MultiArray, f"ring_{index}", self._hear, TICK)
         for topic in range(topics):
             self.create_subscription(Float64MultiArray, f"other_{topic}", lambda message: None, TICK)
-        self.create_timer(0.02, lambda: None)
-        self.create_timer(1.0, self.begin)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.02, lambda: None, clock=steady)
+        self.create_timer(1.0, self.begin, clock=steady)
 
     def begin(self) -> None:
         """Send the first message; again while none has come round, since not all may be connected yet."""
@@ -97,8 +100,8 @@ def run_ring(executor_name: str, members: int, topics: int, seconds: float) -> R
     environment = {
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_DOMAIN_ID": "101",
-        **os.environ,
         "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
+        **os.environ,
     }
     shape = ["--members", str(members), "--topics", str(topics), "--seconds", str(seconds)]
     command = [sys.executable, "-m", __spec__.name, *shape, "--executor", executor_name, "--member"]

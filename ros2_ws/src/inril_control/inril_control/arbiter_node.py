@@ -33,6 +33,7 @@ from inril_control.second_publisher import SecondPublishers
 from inril_core.safety.arbiter import Arbiter
 from inril_core.safety.faults import Blocks, Fault
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
+from inril_core.session.states import State
 
 TICK_TOPICS = ("observation", "policy_action", "teleop_action", "executed_action", "target")
 TIMER_S = 0.02
@@ -200,7 +201,7 @@ class ArbiterNode(InrilNode):
 
     @boundary
     def _on_session_status(self, message: SessionStatus) -> None:
-        self._arbiter.on_session_alive(self.mono_ns())
+        self._arbiter.on_session_alive(self.mono_ns(), resetting=message.state == State.RESETTING)
 
     @boundary
     def _on_timer(self) -> None:

@@ -19,7 +19,7 @@ from inril_common.convert import (
 from inril_common.links import LinkMonitor
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import EVENT, TICK, sensor_qos
-from inril_msgs.msg import CellTruth, EpisodeEvent, Observation, PartPoses, RobotState, StepOutcome
+from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, StepOutcome
 from inril_msgs.srv import BeginEpisode, EndEpisode
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
@@ -28,13 +28,8 @@ from inril_core.control.measurement import BadMeasurement, check_frame, check_to
 from inril_core.control.observation import StateVector, check_crop, prepare_image
 from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTick, EpisodeTicker
 from inril_core.outcome import CellReport, Outcome
+from inril_core.vocabulary import Label, Phase, Purpose
 
-PURPOSES = {
-    "demo": Observation.PURPOSE_DEMO,
-    "train": Observation.PURPOSE_TRAIN,
-    "eval": Observation.PURPOSE_EVAL,
-}
-PURPOSE_NAMES = {code: name for name, code in PURPOSES.items()}
 MAX_AHEAD_S = 0.1
 """Of a stamp, in real time: clocks of machines that are synchronised differ by less."""
 
@@ -175,18 +170,16 @@ class ObservationNode(InrilNode):
         try:
             if not self.active:
                 raise EpisodeRefused("observation_node is not active; see `inril status`")
-            if request.purpose not in PURPOSE_NAMES:
-                raise EpisodeRefused(f"purpose = {request.purpose}: give one of {PURPOSES}")
             self._ticker.begin(
                 EpisodeSpec(
                     request.episode_id,
-                    PURPOSE_NAMES[request.purpose],
+                    Purpose.of(request.purpose).word,
                     request.seed,
                     request.explore,
                     request.max_steps,
                 )
             )
-        except EpisodeRefused as error:
+        except (EpisodeRefused, ValueError) as error:
             response.success, response.message = False, str(error)
             return response
         response.success = True
@@ -194,11 +187,11 @@ class ObservationNode(InrilNode):
         return response
 
     def _end_episode(self, request: EndEpisode.Request, response: EndEpisode.Response) -> EndEpisode.Response:
-        labels = {EpisodeEvent.LABEL_SUCCESS: True, EpisodeEvent.LABEL_FAILURE: False}
         try:
-            self._ticker.request_end(request.episode_id, labels.get(request.label), request.by, request.reason)
+            success = Label(request.label).success
+            self._ticker.request_end(request.episode_id, success, request.by, request.reason)
             response.success = True
-        except EpisodeRefused as error:
+        except (EpisodeRefused, ValueError) as error:
             response.success, response.message = False, str(error)
         return response
 
@@ -256,8 +249,8 @@ class ObservationNode(InrilNode):
             k=tick.k,
             episode_id=tick.spec.episode_id,
             step=tick.step,
-            phase=Observation.PHASE_RUN,
-            purpose=PURPOSES[tick.spec.purpose],
+            phase=Phase.RUN,
+            purpose=Purpose.of(tick.spec.purpose),
             seed=tick.spec.seed,
             explore=tick.spec.explore,
             last=tick.last,

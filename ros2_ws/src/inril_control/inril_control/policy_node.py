@@ -145,7 +145,7 @@ class PolicyNode(InrilNode):
             follows = self._follows(message) is not False
             answer = self._acting.act(observation, message.explore, message.seed, message.step, follows)
         except (ValueError, InrilError) as error:
-            self.get_logger().error(f"no action for tick {message.k}: {error}", throttle_duration_sec=1.0)
+            self.diagnostics.complain("action", f"no action for tick {message.k}: {error}")
             return
         if answer is None:
             return

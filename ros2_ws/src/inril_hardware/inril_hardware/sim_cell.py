@@ -80,7 +80,8 @@ class SimCell(InrilNode):
         self._make_publishers()
         self._make_cameras()
         self.create_subscription(Target, "target", self._on_target, TICK)
-        self._target_link = self.link("target", timeout_s)
+        # in lockstep the cell waits for a Target; in real time none comes before the first arming
+        self._target_link = self.link("target", timeout_s, lambda: self._lockstep or self._target_link.total == 0)
         self.create_service(ResetCell, "cell/reset", self._on_reset)
         self.create_service(Arm, "robot/arm", self._on_arm)
         self._timers_of_cell: list[Any] = []
@@ -180,7 +181,7 @@ class SimCell(InrilNode):
 
     def _on_idle_timer(self) -> None:
         if not self._driver.reset_id:
-            self._publish(self._driver.cell.state)
+            self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
         held = self._driver.needs_rearm
@@ -214,7 +215,11 @@ class SimCell(InrilNode):
         before = self._driver.needs_rearm
         response.success, response.message = self._driver.arm(request.arm, request.operator_name)
         if self.active and self._driver.needs_rearm != before:
-            self._publish_at_once()
+            try:
+                self._publish_at_once()
+            except ArmLost as error:
+                self._lose_arm(error)
+                response.success, response.message = not request.arm, f"the arm is lost: {error}"
         return response
 
     def _publish_at_once(self) -> None:

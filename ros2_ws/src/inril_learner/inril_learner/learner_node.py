@@ -81,7 +81,7 @@ class LearnerNode(InrilPlainNode):
         self._pushed_updates = 0
         self._checkpointed_updates = self._learner.updates
         self._newest_stamp_ns = 0
-        self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, math.nan
+        self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, 0.0
         self._refused: dict[str, int] = {}  # episode_id to its steps
         self._next_status_ns = self._next_look_ns = 0
         self._status = self.create_publisher(LearnerStatus, "learner_status", LATCHED)

@@ -18,7 +18,6 @@ from inril_msgs import msg as messages
 from inril_msgs.msg import RecorderStatus
 
 from inril_core.contract import Contract
-from inril_core.data.episode import PURPOSES
 from inril_core.data.episode_router import EpisodeRouter, RouterSettings
 from inril_core.data.episode_writer import episode_metadata, estimate_episode_bytes
 from inril_core.data.finalise import Recovery
@@ -27,6 +26,7 @@ from inril_core.data.index import Annotation, EpisodeIndex
 from inril_core.data.schemas import OBSERVATION, SENSOR_TOPICS, TOPICS, recorded_schemas
 from inril_core.errors import ConfigError
 from inril_core.run import open_run
+from inril_core.vocabulary import PURPOSES
 
 POLL_PERIOD_S = 0.02
 STATUS_PERIOD_S = 0.5

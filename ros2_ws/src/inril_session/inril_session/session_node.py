@@ -14,7 +14,6 @@ from inril_msgs.msg import (
     ArbiterStatus,
     EpisodeEvent,
     LearnerStatus,
-    Observation,
     PolicyStatus,
     RecorderStatus,
     ResetStatus,
@@ -26,7 +25,7 @@ from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCel
 
 from inril_core.run import open_run
 from inril_core.session import requests as ask
-from inril_core.session.commands import label, obey
+from inril_core.session.commands import label_earlier, obey
 from inril_core.session.ledger import Ledger
 from inril_core.session.long_wait import LongWait
 from inril_core.session.plan import parse_plan
@@ -36,14 +35,9 @@ from inril_core.session.reset import ResetTimes
 from inril_core.session.session import END_GRACE_S, Session
 from inril_core.session.states import ExitCode, Outcome, SessionSettings, State
 from inril_core.session.statuses import ArbiterNews, LearnerNews, News, PolicyNews, RecorderNews
+from inril_core.vocabulary import Label, Purpose
 from inril_session.arm_marker import armed_by_this_launch, note_armed
 
-PURPOSE_CODES = {
-    "demo": Observation.PURPOSE_DEMO,
-    "train": Observation.PURPOSE_TRAIN,
-    "eval": Observation.PURPOSE_EVAL,
-}
-LABELS = {True: EpisodeEvent.LABEL_SUCCESS, False: EpisodeEvent.LABEL_FAILURE, None: EpisodeEvent.LABEL_UNKNOWN}
 POLL_PERIOD_S = 0.02
 CALL_TIMEOUT_S = 10.0
 STATUS_PERIOD_S = 0.5
@@ -224,9 +218,7 @@ class SessionNode(InrilPlainNode):
         self._call(Arm, service, request, CALL_TIMEOUT_S, answered, lambda why: failed(why, self.mono_ns()))
 
     def _reset(self, session: Session, attempt: ask.Attempt) -> None:
-        request = ResetCell.Request(
-            reset_id=attempt.episode_id, seed=attempt.seed, purpose=PURPOSE_CODES[attempt.purpose]
-        )
+        request = ResetCell.Request(reset_id=attempt.episode_id, seed=attempt.seed, purpose=Purpose.of(attempt.purpose))
 
         def answered(reply: ResetCell.Response) -> None:
             session.on_reset_answer(attempt.episode_id, reply.success, reply.working, reply.message, self.mono_ns())
@@ -238,7 +230,7 @@ class SessionNode(InrilPlainNode):
     def _begin(self, session: Session, attempt: ask.Attempt) -> None:
         request = BeginEpisode.Request(
             episode_id=attempt.episode_id,
-            purpose=PURPOSE_CODES[attempt.purpose],
+            purpose=Purpose.of(attempt.purpose),
             seed=attempt.seed,
             explore=attempt.explore,
             max_steps=self.contract.episode_length_steps,
@@ -258,7 +250,7 @@ class SessionNode(InrilPlainNode):
         )
 
     def _end(self, session: Session, episode_id: str, success: bool | None, by: str, reason: str) -> None:
-        request = EndEpisode.Request(episode_id=episode_id, label=LABELS[success], by=by, reason=reason)
+        request = EndEpisode.Request(episode_id=episode_id, label=Label.of(success), by=by, reason=reason)
 
         def answered(reply: EndEpisode.Response) -> None:
             if not reply.success:
@@ -272,12 +264,12 @@ class SessionNode(InrilPlainNode):
             event=int(news.kind),
             run_id=self._run_id,
             episode_id=news.episode_id,
-            label=LABELS[news.success],
+            label=Label.of(news.success),
             by=news.by,
             reason=news.reason,
         )
         if news.attempt is not None:
-            event.purpose, event.seed = PURPOSE_CODES[news.attempt.purpose], news.attempt.seed
+            event.purpose, event.seed = Purpose.of(news.attempt.purpose), news.attempt.seed
             event.explore, event.max_steps = news.attempt.explore, self.contract.episode_length_steps
         event.header.stamp = self.get_clock().now().to_msg()
         self._events.publish(event)
@@ -311,11 +303,12 @@ class SessionNode(InrilPlainNode):
 
     def _on_label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
         assert self._session is not None
-        said = {code: success for success, code in LABELS.items()}
-        if request.label not in said:
-            response.message = f"label = {request.label}: give one of {sorted(said)}"
+        if request.label not in [label.value for label in Label]:
+            response.message = f"label = {request.label}: give one of {[f'{one.value} ({one.name})' for one in Label]}"
             return response
-        response.success, response.message = label(self._session, request.episode_id, said[request.label], request.by)
+        response.success, response.message = label_earlier(
+            self._session, request.episode_id, Label(request.label).success, request.by
+        )
         self._act()
         return response
 

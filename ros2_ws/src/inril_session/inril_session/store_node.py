@@ -10,13 +10,11 @@ from inril_msgs.msg import EpisodeReady
 from inril_msgs.srv import ListEpisodes, ReadBlob
 
 from inril_core.data.blobs import BlobRefused
-from inril_core.data.episode import PURPOSES
-from inril_core.data.schemas import LABELS
 from inril_core.data.store import Announcement, EpisodeStore
 from inril_core.run import open_run
+from inril_core.vocabulary import Label, Purpose
 
 MAX_LISTED = 1000
-LABEL_CODES = {success: code for code, success in LABELS.items()}
 
 
 class StoreNode(InrilPlainNode):
@@ -35,6 +33,7 @@ class StoreNode(InrilPlainNode):
         rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
         self._store = EpisodeStore(run.paths.episodes, timeout_s)
+        self._told_problems = 0
         self._publisher = self.create_publisher(EpisodeReady, "episode_ready", LATCHED)
         self._poll()
         self.create_service(ListEpisodes, "store/list_episodes", self.guarded(self._list))
@@ -44,6 +43,9 @@ class StoreNode(InrilPlainNode):
     def _poll(self) -> None:
         for announcement in self._store.poll(self.mono_ns()):
             self._publisher.publish(_message(announcement))
+        for problem in self._store.problems[self._told_problems :]:
+            self.get_logger().error(f"{problem}; its episode is not served (`inril data list` names the file)")
+        self._told_problems = len(self._store.problems)
 
     def _list(self, request: ListEpisodes.Request, response: ListEpisodes.Response) -> ListEpisodes.Response:
         listed = self._store.listed(request.first_index, min(request.limit, MAX_LISTED))
@@ -67,10 +69,10 @@ def _message(announcement: Announcement) -> EpisodeReady:
         index=entry.index,
         episode_id=entry.episode_id,
         run_id=entry.run_id,
-        purpose=PURPOSES.index(entry.purpose) + 1,
+        purpose=Purpose.of(entry.purpose),
         steps=entry.steps,
         complete=entry.complete,
-        label=LABEL_CODES[announcement.success],
+        label=Label.of(announcement.success),
         sha256=np.frombuffer(bytes.fromhex(entry.sha256), np.uint8),
         size_bytes=entry.size_bytes,
     )

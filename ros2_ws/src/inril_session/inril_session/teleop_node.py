@@ -7,7 +7,6 @@ from inril_common.convert import float32_array, pose_to_array
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, TeleopAction
-from rclpy.clock import Clock, ClockType
 
 from inril_core.teleop import HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import DeviceKeeper
@@ -43,12 +42,12 @@ class TeleopNode(InrilNode):
         self._publisher = self.create_publisher(TeleopAction, "teleop_action", TICK)
         timeout_s = self.contract.staleness.teleop_s
         self._view_timeout_ns = round(timeout_s * 1e9)
-        self._observations = self.link("observation", timeout_s)
+        self._observations = self.link("observation", timeout_s, lambda: self._newest is None)
         self.create_subscription(Observation, "observation", self._on_observation, TICK)
         hz = TEND_HZ if self._device.synchronous else config.poll_hz
         if not self._device.synchronous:
             self._readings = self.link(f"device {self._device.name}", timeout_s)
-        self.create_timer(1.0 / hz, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.steady_timer(1.0 / hz, self._on_timer)
 
     def start(self) -> None:
         """Begin to open the device."""
