@@ -11,9 +11,9 @@ import numpy as np
 
 from inril_core.data.measured import Measured
 from inril_core.errors import InrilError
+from inril_core.vocabulary import PURPOSES, Source
 
-PURPOSES = ("demo", "train", "eval")
-SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD, SOURCE_RESET = range(4)
+SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD, SOURCE_RESET = (int(source) for source in Source)
 MAX_NUMBER = 1e15
 """Larger numbers are damage: sums of their squares overflow float32, after part of the episode was learned from."""
 EPISODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, with_config
 
-from inril_core.data.episode import EPISODE_ID, PURPOSES
+from inril_core.data.episode import EPISODE_ID
 from inril_core.files import append_line, parse_line
+from inril_core.vocabulary import PURPOSES
 
 INDEX_NAME = "episodes.jsonl"
 
