@@ -161,13 +161,13 @@ class Session:
 
     def on_reset_answer(self, reset_id: str, success: bool, working: bool, message: str, now_ns: int) -> None:
         """The answer of cell/reset."""
-        if self.reset is not None:
+        if self.reset is not None and not self._by_hand:
             self.reset.on_answer(reset_id, success, working, message, now_ns)
             self._watch_reset(now_ns)
 
     def on_reset_status(self, reset_id: str, state: int, text: str, now_ns: int) -> None:
         """The heartbeat of a reset."""
-        if self.reset is not None:
+        if self.reset is not None and not self._by_hand:
             self.reset.on_status(reset_id, state, text, now_ns)
             self._watch_reset(now_ns)
 

@@ -211,12 +211,12 @@ def test_whatever_happens_each_episode_is_begun_once_and_ended_once(facts: list,
                     bench.step(fact)
                 case "answer":
                     reset_id = ids[fact[0] % len(ids)]
-                    if fact[1] and not fact[2]:
+                    if fact[1] and not fact[2] and not by_hand:
                         laid_out.add(reset_id)
                     bench.session.on_reset_answer(reset_id, fact[1], fact[2], "", bench.now_ns)
                 case "heartbeat":
                     reset_id = ids[fact[0] % len(ids)]
-                    if fact[1] is ResetState.DONE:
+                    if fact[1] is ResetState.DONE and not by_hand:
                         laid_out.add(reset_id)
                     bench.arm.say(reset_id, fact[1], "", bench.now_ns)
                 case "outcome":
