@@ -108,6 +108,8 @@ class ObservationNode(InrilNode):
 
     def _begin(self, request: BeginEpisode.Request, response: BeginEpisode.Response) -> BeginEpisode.Response:
         try:
+            if other := self.meant_for_another(request.graph_id):
+                raise EpisodeRefused(other)
             if not self.active:
                 raise EpisodeRefused("observation_node is not active; see `inril status`")
             if request.purpose not in PURPOSE_NAMES:
@@ -131,6 +133,8 @@ class ObservationNode(InrilNode):
     def _end_episode(self, request: EndEpisode.Request, response: EndEpisode.Response) -> EndEpisode.Response:
         labels = {EpisodeEvent.LABEL_SUCCESS: True, EpisodeEvent.LABEL_FAILURE: False}
         try:
+            if other := self.meant_for_another(request.graph_id):
+                raise EpisodeRefused(other)
             self._ticker.request_end(request.episode_id, labels.get(request.label), request.by, request.reason)
             response.success = True
         except EpisodeRefused as error:

@@ -157,6 +157,8 @@ class SimCell(InrilNode):
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
         try:
+            if other := self.meant_for_another(request.graph_id):
+                raise InrilError(other)
             if not self.active:
                 raise InrilError("sim_cell is not active; see `inril status`")
             if request.purpose not in PURPOSE_NAMES:
@@ -170,7 +172,9 @@ class SimCell(InrilNode):
         return response
 
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
-        response.success, response.message = self._driver.arm(request.arm, request.operator_name)
+        response.message = self.meant_for_another(request.graph_id)
+        if not response.message:
+            response.success, response.message = self._driver.arm(request.arm, request.operator_name)
         return response
 
     def _now_ns(self) -> int:

@@ -73,7 +73,7 @@ class RecorderNode(InrilNode):
         self._link = self.link("observation", self.contract.staleness.session_s)
         for topic, type_name in TOPICS.items():
             kind = getattr(messages, type_name.rsplit("/", 1)[1])
-            heard = self.create_subscription(kind, topic, self._hear(topic), RECORD, raw=True)
+            heard = self.create_subscription(kind, topic.removeprefix("/"), self._hear(topic), RECORD, raw=True)
             self._heard.append(heard)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._look_at_disk()

@@ -165,7 +165,7 @@ class SessionNode(InrilPlainNode):
             self._call(Arm, "arbiter/arm", request, armed)
 
         # the arm's own watchdog first: the arbiter refuses while it holds
-        request = Arm.Request(arm=True, operator_name="arm_at_start")
+        request = Arm.Request(graph_id=self.graph_id, arm=True, operator_name="arm_at_start")
         self._state = State.RESETTING
         self._call(Arm, "robot/arm", request, robot_armed)
 
@@ -186,6 +186,7 @@ class SessionNode(InrilPlainNode):
             "explore": segment.purpose == "train",
         }
         request = ResetCell.Request(
+            graph_id=self.graph_id,
             seed=self._episode["seed"],
             reset_id=self._episode["episode_id"],
             purpose=PURPOSE_CODES[segment.purpose],
@@ -201,6 +202,7 @@ class SessionNode(InrilPlainNode):
         self._ready.note_begin()
         self._publish_event(EpisodeEvent.BEGIN)
         request = BeginEpisode.Request(
+            graph_id=self.graph_id,
             episode_id=self._episode["episode_id"],
             purpose=PURPOSE_CODES[self._episode["segment"].purpose],
             seed=self._episode["seed"],
@@ -232,6 +234,7 @@ class SessionNode(InrilPlainNode):
         self._state = State.ENDING
         self._deadline_ns = self.mono_ns() + round(END_GRACE_S * 1e9)
         request = EndEpisode.Request(
+            graph_id=self.graph_id,
             episode_id=self._episode["episode_id"],
             label=EpisodeEvent.LABEL_UNKNOWN,
             by="session",
@@ -334,6 +337,9 @@ class SessionNode(InrilPlainNode):
         self._calls.call(service_type, service, request, self.mono_ns(), CALL_TIMEOUT_S, on_reply, self._give_up)
 
     def _label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
+        response.message = self.meant_for_another(request.graph_id)
+        if response.message:
+            return response
         known = any(r.episode_id == request.episode_id for r in self._ledger.results)
         if not known or request.label not in (EpisodeEvent.LABEL_SUCCESS, EpisodeEvent.LABEL_FAILURE):
             response.message = f"episode {request.episode_id!r} or label {request.label} is unknown; see session.jsonl"
