@@ -20,14 +20,15 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutd
 from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 
-from inril_bringup.environment import child_environment
+from inril_bringup.environment import CALLER, child_environment, remembered_paths
+from inril_bringup.place import Place, hold_place
 from inril_bringup.run_dir import lock_run_dir
 from launch import LaunchContext, LaunchDescription
 
-DESCRIBE_TIMEOUT_S = 60.0
+DESCRIBE_TIMEOUT_S = 120.0
 
 _held_locks: list[Any] = []
-"""Run folders held until this process ends."""
+"""The place and the run folder, held until this process ends."""
 
 
 def generate_launch_description(graph: str) -> LaunchDescription:
@@ -37,7 +38,7 @@ def generate_launch_description(graph: str) -> LaunchDescription:
     (`initial_s`), where the supervisor backs off; the number of restarts is bounded in both.
 
     Raises:
-        RuntimeError: the description cannot be had; the message says why and the mend.
+        RuntimeError: the description cannot be had; the message says why and the fix.
     """
     arguments = _describe(graph, "--arguments")
     declared = [
@@ -68,7 +69,7 @@ def _describe(graph: str, *words: str) -> Any:
     try:
         done = subprocess.run(
             command,
-            env=_environment(),
+            env=_environment() | {CALLER: remembered_paths(os.environ)},
             capture_output=True,
             text=True,
             timeout=DESCRIBE_TIMEOUT_S,
@@ -85,6 +86,8 @@ def _start(context: LaunchContext, graph: str, names: list[str]) -> list[Any]:
     remarks = _check_names(graph, names, list(getattr(context, "argv", None) or []))
     texts = {name: context.launch_configurations.get(name, "") for name in names}
     description = _describe(graph, *(f"{name}:={text}" for name, text in texts.items() if text))
+    if description["place"] is not None:
+        _held_locks.append(hold_place(Place(**description["place"]), description["facts"]))
     _held_locks.append(lock_run_dir(Path(description["run_dir"])))
     return [*remarks, *(node_action(name, node) for name, node in description["nodes"].items())]
 
@@ -103,7 +106,7 @@ def _check_names(graph: str, names: list[str], argv: list[str]) -> list[LogInfo]
 
 
 def node_action(name: str, node: dict[str, Any]) -> Node:
-    """One node as a launch action; `node` has the fields of `graph.NodeSpec`."""
+    """One node as a launch action; `node` has the fields that `inril_bringup.describe` gives it."""
     settings: dict[str, Any] = {}
     if node["respawn"] is not None:
         settings["respawn"] = True
@@ -111,11 +114,13 @@ def node_action(name: str, node: dict[str, Any]) -> Node:
         settings["respawn_max_retries"] = node["respawn"]["max_restarts"]
     if node["nice"]:
         settings["prefix"] = f"nice -n {node['nice']}"
-    changed = {key: value for key, value in _environment().items() if os.environ.get(key) != value}
+    environment = node["environment"] or _environment()
+    changed = {key: value for key, value in environment.items() if os.environ.get(key) != value}
     return Node(
-        executable=str(inril_python()),
-        arguments=["-m", f"{node['package']}.{node['executable']}"],
+        executable=node["program"],
+        arguments=node["words"],
         name=name,
+        namespace=node["namespace"] or None,
         exec_name=name,
         parameters=[node["parameters"]] if node["parameters"] else None,
         remappings=list(node["remappings"].items()),
@@ -134,6 +139,8 @@ def on_exit(name: str, node: dict[str, Any]) -> Callable[[ProcessExited, LaunchC
         nonlocal restarts_left
         if node["ends_graph"] and event.returncode == 0:
             return Shutdown(reason=f"{name} has finished")
+        if event.returncode == os.EX_CONFIG and node["required"]:
+            raise RuntimeError(f"{name} cannot work as it is configured; its last lines say why")
         restarts_left -= 1
         if restarts_left < 0 and node["required"]:
             # Not a Shutdown: launch stops everything in both cases, but only an error fails `ros2 launch`.

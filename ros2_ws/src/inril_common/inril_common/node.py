@@ -112,9 +112,12 @@ class _Shared:
             self._diagnostics_timer = node.create_timer(1.0, self._publish_diagnostics)
         return monitor
 
-    def meant_for_another(self, graph_id: str) -> str:
-        """Why a request that names this graph must be refused here; empty if it may be done."""
-        if not self.graph_id or graph_id == self.graph_id:
+    def meant_for_another(self, graph_id: str, stop: bool = False) -> str:
+        """Why a request that names this graph must be refused here; empty if it may be done.
+
+        stop: it asks for less motion, and is obeyed from somebody who does not know the graph's id, too.
+        """
+        if not self.graph_id or graph_id == self.graph_id or (stop and not graph_id):
             return ""
         asked = f"the request is for graph {graph_id!r:.100}" if graph_id else "the request names no graph"
         return f"{asked}, this is {self.graph_id!r}; use the commands of one inril version, with the --namespace meant"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from inril_common.convert import array_to_pose, ns_to_stamp, pose_to_array, stamp_to_ns
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import EVENT, LATCHED, TICK
@@ -21,6 +23,7 @@ from inril_msgs.srv import Arm
 from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 
+from inril_control.arm_desk import ArmDesk
 from inril_core.safety.arbiter import Arbiter
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
 
@@ -62,6 +65,7 @@ class ArbiterNode(InrilNode):
         if self._config.expects_session:
             self.create_subscription(SessionStatus, "session_status", self._on_session_status, LATCHED)
         self.create_service(Arm, "arbiter/arm", self._on_arm)
+        self._desk = ArmDesk(self, self._set_armed, self._describe)
         self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _read_config(self) -> ArbiterConfig:
@@ -102,6 +106,12 @@ class ArbiterNode(InrilNode):
         """Disarm: no target follows."""
         self._arbiter.disarm()
         self._publish_status()
+
+    def teardown(self) -> None:
+        """Stop listening to the people at this machine."""
+        if hasattr(self, "_desk"):
+            self._desk.close()
+            del self._desk
 
     def _on_observation(self, message: Observation) -> None:
         mono_ns = self.mono_ns()
@@ -156,15 +166,24 @@ class ArbiterNode(InrilNode):
             self._publish_status()
 
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
-        if not request.arm:
-            response.success, response.message = self._arbiter.disarm()
-        elif not self.active:
-            response.success, response.message = False, "arbiter_node is not active; see `inril status`"
-        else:
-            response.success, response.message = self._arbiter.arm(request.operator_name, self.ros_ns(), self.mono_ns())
-        self.get_logger().info(f"{request.operator_name!r}: {response.message}")
-        self._show_changes()
+        response.message = self.meant_for_another(request.graph_id, stop=not request.arm)
+        if not response.message:
+            response.success, response.message = self._set_armed(request.arm, request.operator_name)
         return response
+
+    def _set_armed(self, armed: bool, operator_name: str) -> tuple[bool, str]:
+        if not armed:
+            success, message = self._arbiter.disarm()
+        elif not self.active:
+            success, message = False, "arbiter_node is not active; see `inril status`"
+        else:
+            success, message = self._arbiter.arm(operator_name, self.ros_ns(), self.mono_ns())
+        self.get_logger().info(f"{operator_name!r}: {message}")
+        self._show_changes()
+        return success, message
+
+    def _describe(self) -> dict[str, Any]:
+        return {"graph_id": self.graph_id, "armed": self._arbiter.armed, "faults": self._arbiter.faults.named()}
 
     def _say(self, closed_ticks: list[Closed]) -> None:
         """Publish what the arbiter says: first the record, then the command."""

@@ -172,7 +172,7 @@ class SimCell(InrilNode):
         return response
 
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
-        response.message = self.meant_for_another(request.graph_id)
+        response.message = self.meant_for_another(request.graph_id, stop=not request.arm)
         if not response.message:
             response.success, response.message = self._driver.arm(request.arm, request.operator_name)
         return response
