@@ -128,7 +128,7 @@ def _cause(error: OSError, root: Path) -> str:
 
 
 def _create_once(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole, unless it is there. Without hard links, which some shared folders of virtual machines lack."""
+    """Write a file whole, unless it is there; also where there are no hard links, as in a virtual machine's shares."""
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when its holder dies
         if path.exists():

@@ -53,9 +53,9 @@ def _check_programs(graph: ResolvedGraph) -> None:
                 raise ConfigError(f"graph {graph.name}: nodes.{name}: {error}") from error
         elif not _exists(f"{node.package}.{node.executable}"):
             raise ConfigError(
-                f"graph {graph.name}: nodes.{name}: there is no Python module {node.package}.{node.executable} in inril's "
-                f"environment; install the package there, or start it from a sourced workspace: command: [ros2, run, "
-                f"{node.package}, {node.executable}] and environment: inherit instead of package and executable"
+                f"graph {graph.name}: nodes.{name}: there is no Python module {node.package}.{node.executable} in "
+                "inril's environment; install the package there, or start it from a sourced workspace, with "
+                f"`command: [ros2, run, {node.package}, {node.executable}]` and `environment: inherit` instead"
             )
 
 
@@ -124,7 +124,7 @@ def _check_device(config: object, preset: str) -> None:
         if not torch.cuda.is_available():
             raise ConfigError(
                 f"preset = {preset}: compute.device = 'cuda', and torch {torch.__version__} finds no GPU (nvidia-smi "
-                "lists those that the driver sees); install a CUDA build of the same version, or set compute.device: cpu"
+                "lists what the driver sees); install a CUDA build of the same version, or set compute.device: cpu"
             )
 
 

@@ -274,7 +274,9 @@ def _preflight(arguments: argparse.Namespace) -> int:
 
     quiet = arguments.json
     checks = preflight.run_checks(
-        arguments.run_dir, lambda check: None if quiet else print(preflight.line(check), flush=True)
+        arguments.run_dir,
+        lambda check: None if quiet else print(preflight.line(check), flush=True),
+        arguments.namespace,
     )
     if quiet:
         print(json.dumps(preflight.as_dict(checks)))

@@ -108,7 +108,7 @@ def down(namespace: str, run_dir: Path | None) -> str:
     graph = here(namespace, run_dir)
     if graph is None or graph.launcher <= 0:
         raise Refused(
-            f"no graph of yours runs at {place_of(os.environ, namespace)} on this machine; on another one: inril down there"
+            f"no graph of yours runs at {place_of(os.environ, namespace)} on this machine; each host stops its own"
         )
     os.kill(graph.launcher, signal.SIGINT)
     deadline_s = time.monotonic() + DOWN_TIMEOUT_S

@@ -78,7 +78,7 @@ def caller_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_program(command: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The command with its program's path. `ros2 run PACKAGE EXECUTABLE` is looked up in the prefixes of AMENT_PREFIX_PATH.
+    """The command with its program's path; `ros2 run PACKAGE EXECUTABLE` is looked up along AMENT_PREFIX_PATH.
 
     Raises:
         FileNotFoundError: there is no such program in this environment; the message names the places.

@@ -271,20 +271,14 @@ class Graph(_Frozen):
         self, values: Mapping[str, ParameterValue | None], nodes: Mapping[str, NodeSpec]
     ) -> None:
         """Whether as an argument or as a parameter in the graph file: what is for simulation is not for an arm."""
-        for name in self.simulation_only:
-            argument = self.simulation_only[name]
-            set_to = {
-                f"{node}.{name}": spec.parameters[name] for node, spec in nodes.items() if name in spec.parameters
-            }
-            set_to |= {name: values[name]} if values.get(name) is not None else {}
-            for where, value in set_to.items():
-                if value != argument.elsewhere:
-                    only = (
-                        "cannot be set" if argument.elsewhere is None else f"can only be {_as_text(argument.elsewhere)}"
-                    )
+        for name, argument in self.simulation_only.items():
+            given = {f"{node}.{name}": spec.parameters.get(name) for node, spec in nodes.items()}
+            for where, value in {name: values.get(name), **given}.items():
+                if value is not None and value != argument.elsewhere:
+                    only = "cannot be set" if argument.elsewhere is None else f"must be {_as_text(argument.elsewhere)}"
                     raise ConfigError(
-                        f"graph {self.name}: {where} = {_as_text(value)}: for a simulated cell only, and no node of this "
-                        f"graph says `simulated: true`; here it {only}"
+                        f"graph {self.name}: {where} = {_as_text(value)}: for a simulated cell only, and no node of "
+                        f"this graph says `simulated: true`; here it {only}"
                     )
 
 

@@ -35,7 +35,7 @@ def listen(namespace: str = "") -> Neighbours:
     """Let two processes exchange a message, and list who else is heard.
 
     Raises:
-        ConfigError: the middleware cannot be loaded, or the two do not hear each other; with the cause where it is known.
+        ConfigError: the middleware cannot be loaded, or the two do not hear each other; names the likeliest cause.
     """
     command = [sys.executable, "-m", "inril_bringup.probe", uuid.uuid4().hex[:8], f"/{namespace}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -295,7 +295,8 @@ def describe(states: dict[str, dict[str, Any] | None]) -> list[str]:
     """One line per part, for people."""
     if not any(states.values()):
         return [
-            f"no part was heard within {STATUS_TIMEOUT_S:g} s: is a graph up (inril up), under the same ROS_DOMAIN_ID and namespace?"
+            f"no part was heard within {STATUS_TIMEOUT_S:g} s: is a graph up (inril up), with the same "
+            "ROS_DOMAIN_ID and namespace?"
         ]
     lines = []
     for name, values in states.items():
