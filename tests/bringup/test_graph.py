@@ -52,7 +52,7 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
     node = defining(parameters={"speed": "${speed}", "address": "${speed}/x", "left_out": "${plan}"})
     node["define"]["arguments"] = {"speed": {"type": "float", "description": "m/s", "default": 0.5}}
     graph = load_graph(write(tmp_path, **node))
-    assert sorted(graph.arguments) == ["plan", "run_dir", "speed"]
+    assert sorted(graph.arguments) == ["namespace", "plan", "run_dir", "run_id", "speed"]
     resolved = graph.resolve({"run_dir": "x", "speed": "1"})
     assert resolved.nodes["robot"].parameters == {"speed": 1.0, "address": "1.0/x"}
 

@@ -34,12 +34,12 @@ def check(graph: ResolvedGraph) -> None:
         session = RunPaths(graph.run_dir).session
         if session.exists():
             Ledger(session).check_plan(plan)
-    _check_input(graph, "demos", lambda path: _check_demos(path, contract))
-    _check_input(graph, "initial_weights", lambda path: _check_weights(path, contract))
     if given.get("preset") is not None:
         from inril_core.finetune.config import load_config
 
         _check_device(load_config(str(given["preset"])), str(given["preset"]))
+    _check_input(graph, "demos", lambda path: _check_demos(path, contract))
+    _check_input(graph, "initial_weights", lambda path: _check_weights(path, contract))
     if any(node.executable in _SIGNERS for node in graph.nodes.values()):
         _check_key(graph.run_dir)
 

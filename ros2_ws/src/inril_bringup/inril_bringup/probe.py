@@ -7,22 +7,29 @@ because loading a middleware can end the process that tries it.
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import time
 from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
-from inril_common.qos import LATCHED
 from rcl_interfaces.srv import GetParameters
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 PREFIX = "inril_probe"
 EXCHANGE_TIMEOUT_S = 10.0
 LISTEN_S = 1.0
 """After the other probe was heard: who announces itself at the same rate is heard by then."""
 ASK_TIMEOUT_S = 3.0
+ACKNOWLEDGE_S = 5.0
+_HELLO, _HEARD = 0, 1
+_QOS = QoSProfile(
+    depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)  # of two probes, with two messages each
 
 
 def main(words: list[str]) -> None:
@@ -34,11 +41,14 @@ def main(words: list[str]) -> None:
     )
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    me = secrets.randbits(29)
+    said: dict[int, int] = {}  # probe to HELLO or HEARD
     topic = f"/{PREFIX}_{token}"
-    heard: list[Time] = []
-    node.create_subscription(Time, topic, heard.append, LATCHED)
-    publisher = node.create_publisher(Time, topic, LATCHED)
-    publisher.publish(Time())
+    node.create_subscription(Time, topic, lambda m: said.update({m.nanosec: m.sec}), _QOS)
+    publisher = node.create_publisher(Time, topic, _QOS)
+
+    def say(sec: int) -> None:
+        publisher.publish(Time(sec=sec, nanosec=me))
 
     def wait(condition: Any, timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
@@ -46,8 +56,11 @@ def main(words: list[str]) -> None:
             executor.spin_once(timeout_sec=0.05)
         return bool(condition())
 
-    # Its own message comes back too: two are needed, and two must be subscribed before this one goes.
-    exchanged = wait(lambda: len(heard) >= 2 and publisher.get_subscription_count() >= 2, EXCHANGE_TIMEOUT_S)
+    say(_HELLO)
+    exchanged = wait(lambda: said.keys() - {me}, EXCHANGE_TIMEOUT_S)
+    if exchanged:
+        say(_HEARD)
+        exchanged = wait(lambda: any(said[other] == _HEARD for other in said.keys() - {me}), EXCHANGE_TIMEOUT_S)
     if exchanged:
         wait(lambda: False, LISTEN_S)
     others = sorted(_full_names(node))
@@ -62,7 +75,7 @@ def main(words: list[str]) -> None:
         ),
         flush=True,
     )
-    wait(lambda: False, 0.2)  # the other one may still be waiting for this one's message to be acknowledged
+    publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))  # the other one may be slower
     node.destroy_node()
     rclpy.try_shutdown()
 

@@ -72,6 +72,7 @@ class Supervisor:
         run_dir: Path,
         *,
         name: str = "graph",
+        graph_id: str = "",
         out: IO[str] = sys.stdout,
         environment: Mapping[str, str] | None = None,
         stop_times: StopTimes | None = None,
@@ -82,12 +83,13 @@ class Supervisor:
 
         Args:
             programs: in starting order.
+            graph_id: of this launch, for supervisor.json.
             run_dir: gets logs/NAME.log and supervisor.json.
             environment: of the children; None: this process's own, with the defaults of a node.
             clock: monotonic [s], for the life times of processes.
             sleep: waits before a restart.
         """
-        self._run_dir, self._name = run_dir, name
+        self._run_dir, self._name, self._graph_id = run_dir, name, graph_id
         self._environment = child_environment(os.environ) if environment is None else dict(environment)
         self._times = stop_times or StopTimes()
         self._clock, self._sleep = clock, sleep
@@ -291,7 +293,7 @@ class Supervisor:
             for name, child in self._children.items()
         }
         state = state or ("stopping" if self._stop.is_set() else "running")
-        status = {"graph": self._name, "pid": os.getpid(), "state": state, "nodes": nodes}
+        status = {"graph": self._name, "graph_id": self._graph_id, "pid": os.getpid(), "state": state, "nodes": nodes}
         if state == "stopped":
             status |= {"exit_code": self._exit_code, "reason": self._stop_reason}
         try:
@@ -313,7 +315,9 @@ def supervise(start: Start, out: IO[str] = sys.stdout) -> int:
     """
 
     async def run() -> int:
-        return await Supervisor(programs_of(start.graph), start.graph.run_dir, name=start.graph.name, out=out).run()
+        graph = start.graph
+        programs = programs_of(graph)
+        return await Supervisor(programs, graph.run_dir, name=graph.name, graph_id=start.graph_id, out=out).run()
 
     with contextlib.ExitStack() as held:
         try:
