@@ -15,6 +15,13 @@ from inril_bringup.graph import Argument, load_graph, packaged_graphs
 from inril_core.errors import ConfigError
 from inril_core.finetune import DEFAULT_PRESET
 
+COMMAND: dict[str, Any] = {
+    "command": ["ros2", "run", "my_robot", "driver"],
+    "environment": "inherit",
+    "lifecycle": False,
+    "required": True,
+    "parameters": {"id": "${graph_id}"},
+}
 NODE: dict[str, Any] = {"package": "my_robot", "executable": "driver", "lifecycle": False, "required": True}
 
 
@@ -34,8 +41,9 @@ def test_packaged_graphs_are_whole(name: str) -> None:
     graph = load_graph(name)
     resolved = graph.resolve({name: "run" for name, argument in graph.arguments.items() if argument.required})
     assert resolved.run_dir.is_absolute()
-    assert resolved.nodes["lifecycle_manager"].parameters["managed_nodes"] == graph.managed_nodes
-    assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == ["session_node"]
+    if not resolved.joins:
+        assert resolved.nodes["lifecycle_manager"].parameters["managed_nodes"] == graph.managed_nodes
+        assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == ["session_node"]
     assert all(spec.respawn is not None for spec in graph.nodes.values())
 
 
@@ -45,6 +53,37 @@ def test_who_is_in_which_graph() -> None:
     assert not {"learner_node", "policy_node"} & set(load_graph("collect_demos").nodes)
     assert load_graph("collect_demos").nodes["arbiter_node"].parameters["expects_policy"] is False
     assert {"learner_node", "policy_node"} < set(load_graph("finetune").nodes)
+
+
+def test_what_is_for_simulation_is_refused_without_a_simulated_cell(tmp_path: Path) -> None:
+    """Pins a real arm that arms with nobody there, or that runs at the rate of its state stream."""
+    nodes = ["robot", "observation_node", "session_node", "teleop_node", "lifecycle_manager"]
+    path = write(tmp_path, nodes=nodes, **defining())
+    plain = load_graph(path)
+    resolved = plain.resolve({"run_dir": "x"})
+    for name in ("observation_node", "session_node"):
+        assert resolved.nodes[name].parameters["real_time_factor"] == 1.0
+    assert resolved.nodes["observation_node"].parameters["simulated_cell"] is False
+    assert load_graph("deploy").resolve({"run_dir": "x"}).nodes["observation_node"].parameters["simulated_cell"] is True
+    for name, value in (("arm_at_start", "true"), ("real_time_factor", "0.0"), ("expert_noise", "0.1")):
+        with pytest.raises(ConfigError, match=f"{name} = {value}.*simulated"):
+            plain.resolve({"run_dir": "x", name: value})
+        for content in ({"defaults": {name: yaml.safe_load(value)}}, {"parameters": {"session_node": {name: 0.5}}}):
+            other = write(tmp_path, nodes=nodes, **defining(), **content)
+            with pytest.raises(ConfigError, match=f"{name} = .*simulated"):
+                load_graph(other).resolve({"run_dir": "x"})
+    assert load_graph(write(tmp_path, nodes=nodes, **defining(simulated=True))).resolve(
+        {"run_dir": "x", "arm_at_start": "true"}
+    )
+
+
+def test_every_node_learns_whose_it_is(tmp_path: Path) -> None:
+    """Pins a node that obeys every graph."""
+    path = write(tmp_path, nodes=["arbiter_node", "robot", "lifecycle_manager"], define={"nodes": {"robot": COMMAND}})
+    started = load_graph(path).resolve({"run_dir": "x"}).started_as("run.1", "/tmp/socket")
+    assert started.nodes["arbiter_node"].parameters["graph_id"] == "run.1"
+    assert started.nodes["arbiter_node"].parameters["control_socket"] == "/tmp/socket"
+    assert started.nodes["robot"].parameters == {"id": "run.1"}
 
 
 def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
@@ -68,6 +107,8 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
         (defining(required="yes"), "define.nodes.robot.required"),
         (defining(respawn={"initial_s": 0}), "define.nodes.robot.respawn.initial_s"),
         (defining(nice=-5), "define.nodes.robot.nice"),
+        (defining(command=["x"]), "either package and executable, or command"),
+        (defining(environment="inherit"), "environment: inherit needs command"),
         (defining(executable="a b"), "define.nodes.robot.executable"),
         (defining(parameters={"a": "${nothing}"}), "no argument 'nothing' for ${nothing}"),
         (defining(parameters={"a": "$(rm -rf)"}), "a $ that is not ${argument_name}"),

@@ -18,6 +18,15 @@ from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCel
 from tests.graph.harness import START_S, GraphRun
 
 pytestmark = pytest.mark.timeout(400)
+FROM_ELSEWHERE = """
+import sys
+from pathlib import Path
+from inril_bringup import cli, place
+folder = Path(sys.argv.pop(1))
+place._folder = lambda: folder
+cli.main()
+"""
+"""As from another host or user: without the file that says who runs here."""
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +57,9 @@ def test_a_second_graph_in_the_same_place_does_not_start(graph: GraphRun, tmp_pa
     assert not graph.status("arbiter").armed and not graph.events
 
 
-def test_a_graph_that_only_dds_knows_of_is_heard(graph: GraphRun, tmp_path: Path, monkeypatch: Any) -> None:
-    """As from another host or user: without the file that says who runs here."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom inril_bringup import cli, place\n"
-        "place._folder = lambda: Path(sys.argv.pop(1))\ncli.main()"
-    )
-    words = ["-c", code, str(tmp_path / "places"), "up", "collect_demos", f"run_dir:={tmp_path / 'B'}"]
-    done = graph.python(*words)
+def test_a_graph_that_only_dds_knows_of_is_heard(graph: GraphRun, tmp_path: Path) -> None:
+    words = ("up", "collect_demos", f"run_dir:={tmp_path / 'B'}")
+    done = graph.python("-c", FROM_ELSEWHERE, str(tmp_path / "places"), *words)
     assert done.returncode == 1, done.stdout
     assert graph.graph_id() in done.stderr and "lifecycle_manager" in done.stderr
     assert not (tmp_path / "B").exists()
@@ -100,15 +104,10 @@ def test_a_stop_that_names_no_graph_is_obeyed(graph: GraphRun) -> None:
 
 
 def test_over_dds_too_one_call_arms(graph: GraphRun, tmp_path: Path) -> None:
-    """As from another host."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom inril_bringup import cli, place\n"
-        "place._folder = lambda: Path(sys.argv.pop(1))\ncli.main()"
-    )
     graph.until(lambda: graph.status("robot").needs_rearm, "the arm's own hold")
-    armed = graph.python("-c", code, str(tmp_path), "arm")
+    armed = graph.python("-c", FROM_ELSEWHERE, str(tmp_path), "arm")
     assert armed.returncode == 0, armed.stderr
-    disarmed = graph.python("-c", code, str(tmp_path), "disarm")
+    disarmed = graph.python("-c", FROM_ELSEWHERE, str(tmp_path), "disarm")
     assert disarmed.returncode == 0, disarmed.stderr
 
 

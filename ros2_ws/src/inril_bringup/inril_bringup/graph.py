@@ -247,8 +247,6 @@ class Graph(_Frozen):
         }
         for name, argument in self.arguments.items():
             value = given.get(name, argument.default)
-            if argument.simulation_only and not self.simulated and name not in given:
-                value = argument.elsewhere
             if value is None:
                 values[name] = None
                 continue
@@ -434,6 +432,10 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
     for needed in {need for node in nodes.values() for need in node.needs}:
         if arguments[needed].default is None:
             arguments[needed] = arguments[needed].model_copy(update={"required": True})
+    if not any(node.simulated for node in nodes.values()):
+        for name, argument in arguments.items():
+            if argument.simulation_only:
+                arguments[name] = argument.model_copy(update={"default": argument.elsewhere})
     for name, default in file.defaults.items():
         if name not in arguments:
             raise ConfigError(f"{path}: defaults: no argument {name!r} in this graph{suggest(name, arguments)}")

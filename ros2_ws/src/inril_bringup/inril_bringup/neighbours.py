@@ -15,6 +15,7 @@ from inril_bringup.graph import ResolvedGraph, catalogue_nodes
 from inril_bringup.place import Place, taken
 from inril_core.errors import ConfigError
 
+PROBE = ("-m", "inril_bringup.probe")
 PROBE_TIMEOUT_S = 60.0
 """Two interpreters on a busy machine; nothing is judged by it."""
 _IFF_UP = 1
@@ -37,7 +38,7 @@ def listen(namespace: str = "") -> Neighbours:
     Raises:
         ConfigError: the middleware cannot be loaded, or the two do not hear each other; names the likeliest cause.
     """
-    command = [sys.executable, "-m", "inril_bringup.probe", uuid.uuid4().hex[:8], f"/{namespace}"]
+    command = [sys.executable, *PROBE, uuid.uuid4().hex[:8], f"/{namespace}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     probes = [subprocess.Popen(command, env=child_environment(os.environ), **pipes) for _ in range(2)]  # type: ignore[call-overload]
     found = []
