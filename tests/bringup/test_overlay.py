@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -65,8 +66,6 @@ def test_a_driver_of_a_sourced_overlay_is_supervised_in_the_environment_of_the_s
 ) -> None:
     mine = graph(tmp_path, command=["ros2", "run", "my_driver", "robot_node", "--ip", "x"], environment="inherit")
     check(mine)
-    import asyncio
-
     assert asyncio.run(Supervisor(programs_of(mine), tmp_path / "run", out=io.StringIO()).run()) == 0
     name, words, prefixes = json.loads((tmp_path / "run" / "logs" / "arm.log").read_text())
     assert (name, prefixes) == ("vendor", str(overlay))

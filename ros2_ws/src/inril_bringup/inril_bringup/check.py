@@ -130,7 +130,7 @@ def _check_device(config: object, preset: str) -> None:
 
 def _check_key(run_dir: Path) -> None:
     """The key is there or can be made, and is the one that signed what the run has kept."""
-    from inril_core.weights import WeightsRefused, load_or_create_key, unpack
+    from inril_core.weights import Refusal, WeightsRefused, load_or_create_key, unpack
     from inril_core.weights.store import WeightStore
 
     path = default_key_path()
@@ -146,7 +146,7 @@ def _check_key(run_dir: Path) -> None:
             if kept is not None:
                 unpack(store.read(kept), key)
         except WeightsRefused as error:
-            raise ConfigError(
-                f"run_dir = {run_dir}: {kept.file_name if kept else weights} cannot be used with key {path} ({error}); "
-                "set INRIL_KEY to the key that the run was begun with, or give a new run_dir"
-            ) from error
+            fix = "restore the file, or give a new run_dir"
+            if error.reason is Refusal.BAD_SIGNATURE:
+                fix = f"signed with another key than {path}: set INRIL_KEY to the key that the run was begun with"
+            raise ConfigError(f"run_dir = {run_dir}: kept weights: {error}; {fix}") from error
