@@ -33,7 +33,7 @@ lint: $(BUILT)  ## ruff and mypy
 	@$(BIN)/mypy
 
 bench: $(BUILT)  ## the slow evidence: simulator speed, experiments (resumes; EXPERIMENT=bench/smoke.yaml for one)
-	@$(BIN)/python -m inril_core.sim.benchmark
+	@$(BIN)/python -m inril_core.bench.cell_speed
 	@for file in $(EXPERIMENT); do $(BIN)/inril bench $$file || exit 1; done
 	@$(BIN)/python -m inril_core.bench.speed --compile
 

@@ -1,4 +1,4 @@
-"""The errors that a user can mend."""
+"""The errors that a user can fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class InrilError(Exception):
 
 
 class ConfigError(InrilError):
-    """A setting, file or argument that the user can mend.
+    """A setting, file or argument that the user can fix.
 
-    The message names the file or argument, the field, the value, what is allowed and the mend.
+    The message names the file or argument, the field, the value, what is allowed and the fix.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -11,9 +10,9 @@ import unicodedata
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from inril_core.errors import ConfigError
+from inril_core.files import create_once
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ def open_run(run_dir: str | Path, run_id: str | None = None) -> Run:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not identity.exists():
-            _create_once(identity, {"run_id": run_id or f"{_safe(root.name)}-{uuid.uuid4().hex[:8]}"})
+            content = {"run_id": run_id or f"{_safe(root.name)}-{uuid.uuid4().hex[:8]}"}
+            create_once(identity, json.dumps(content).encode() + b"\n")
         text = identity.read_text()
     except OSError as error:
         raise ConfigError(f"run_dir = {root}: {_cause(error, root)}") from error
@@ -125,14 +125,3 @@ def _cause(error: OSError, root: Path) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.strerror} ({error.filename or root}); give a folder that you may write to"
     return f"{error}; give a folder on a local disk"
-
-
-def _create_once(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole, unless it is there; also where there are no hard links, as in a virtual machine's shares."""
-    with (path.parent / f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when its holder dies
-        if path.exists():
-            return  # another process was first, whose id then counts
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        draft.write_text(json.dumps(content) + "\n")
-        draft.replace(path)

@@ -94,6 +94,13 @@ def quat_difference(a: Floats, b: Floats) -> Vector3:
     return rotvec_from_quat(quat_multiply(a, quat_conjugate(b)))
 
 
+def within_turn(a: Floats, b: Floats, most_rad: float) -> bool:
+    """Whether at most `most_rad` lie between the unit quaternions `a` and `b`; for bounds well above 1e-6 rad."""
+    ax, ay, az, aw = a
+    bx, by, bz, bw = b
+    return most_rad >= math.pi or abs(ax * bx + ay * by + az * bz + aw * bw) >= math.cos(0.5 * most_rad)
+
+
 def rotation6_from_quat(q: Floats) -> Rotation6:
     """First two columns of the rotation matrix of the unit quaternion `q`, column by column.
 
@@ -108,3 +115,10 @@ def rotation6_from_quat(q: Floats) -> Rotation6:
         1.0 - 2.0 * (x * x + z * z),
         2.0 * (y * z + x * w),
     )
+
+
+def tilt_rad(q: Floats) -> float:
+    """Angle (rad) between the z axis of the frame turned by the unit quaternion `q` and straight down."""
+    x, y, z, w = q
+    across = math.hypot(2.0 * (x * z + y * w), 2.0 * (y * z - x * w))
+    return math.atan2(across, 2.0 * (x * x + y * y) - 1.0)

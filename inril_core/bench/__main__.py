@@ -8,7 +8,7 @@ from inril_core.errors import InrilError
 
 
 def main() -> int:
-    """Entry point; what a user can mend is told without traceback."""
+    """Entry point; what a user can fix is told without traceback."""
     parser = argparse.ArgumentParser(
         prog="python -m inril_core.bench",
         description=command.SUMMARY,

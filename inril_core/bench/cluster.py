@@ -67,7 +67,7 @@ class Cluster:
 
 def _work(values: dict[str, Any], code: str, starts: str) -> Line:
     from inril_core.bench.one_run import run_one
-    from inril_core.finetune.machine import use_one_thread
+    from inril_core.networks.compute import use_one_thread
 
     use_one_thread()
     return run_one(Job(**values), code, Path(starts))

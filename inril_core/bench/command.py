@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code is 1 if a run failed.
 
     Raises:
-        ConfigError: what the user can mend.
+        ConfigError: what the user can fix.
     """
     from inril_core.bench import runner
     from inril_core.bench.experiment import load_experiment
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         pages = write_report(experiment, everything, arguments.out, command)
     except OSError as error:
         raise ConfigError(
-            f"--out {arguments.out}: the page cannot be written: {error}; mend that, then --report-only makes it"
+            f"--out {arguments.out}: the page cannot be written: {error}; fix that, then --report-only makes it"
         ) from error
     print(f"wrote {', '.join(map(str, pages))}", flush=True)
     return 1 if found.failed else 0

@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from inril_core.bench.job import Job, file_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, config_from_values, layered_values
-from inril_core.finetune.methods import Settings, describe
+from inril_core.finetune.methods import describe
+from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
 # written over a method's settings, in this order: the experiment's, the task's
@@ -30,10 +31,12 @@ class TaskSettings(Settings):
 
     Attributes:
         demo_file: robomimic HDF5 file that a robosuite task's demonstrations are drawn from, instead of the scripted
-            demonstrator's; its content, not its path, belongs to the settings of a run.
+            expert's; its content, not its path, belongs to the settings of a run.
+        unlabelled_demos_succeed: see `read_robomimic`.
     """
 
     demo_file: str | None = None
+    unlabelled_demos_succeed: bool = False
     budget_steps: int | None = Field(None, ge=1)
     demos: int | None = Field(None, ge=1)
     curve: CurveSettings | None = None
@@ -185,6 +188,7 @@ class Experiment(Settings):
             cap_s=self.cap_s,
             demo_file=own.demo_file,
             demo_sha256=demo_sha256,
+            unlabelled_demos_succeed=own.unlabelled_demos_succeed,
         )
 
 
@@ -193,7 +197,7 @@ def load_experiment(path: str | Path) -> Experiment:
 
     Raises:
         ConfigError: missing, not YAML, or a setting of it or of its methods is unknown or out of its range; names file,
-            field and mend.
+            field and remedy.
     """
     try:
         values = read_yaml(Path(path).read_text(encoding="utf-8"))

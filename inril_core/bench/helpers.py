@@ -5,11 +5,11 @@ from contextlib import closing
 from typing import NamedTuple
 
 from inril_core.bench.job import Job
+from inril_core.bench.task_speed import run_expert
 from inril_core.errors import ConfigError
 from inril_core.evaluation.intervals import SuccessRate, success_rate
-from inril_core.experts.quality import ExpertConfig, make_expert
+from inril_core.experts import ExpertConfig, make_expert
 from inril_core.tasks import make_task
-from inril_core.tasks.benchmark import run_demonstrator
 
 FIRST_SEED = 1000  # of starts that no run of the bench uses
 EPISODES = 100
@@ -27,7 +27,7 @@ class Helper(NamedTuple):
     @property
     def row(self) -> str:
         """Of a Markdown table below `HEAD`."""
-        who = "the task's demonstrator" if self.expert.policy is None else self.expert.policy
+        who = "the task's expert" if self.expert.policy is None else self.expert.policy
         dials = self.expert.model_dump(exclude={"policy"}, exclude_defaults=True)
         worse = "".join(f", {name} {value:g}" for name, value in dials.items())
         rate = f"{self.alone.successes} of {self.alone.episodes} | {self.alone.low:.0%} to {self.alone.high:.0%}"
@@ -38,7 +38,7 @@ def measure_helpers(jobs: Sequence[Job], episodes: int = EPISODES) -> Iterator[H
     """Every different helper of the runs, one after the other.
 
     Raises:
-        ConfigError: a task cannot be made here or has no demonstrator, or no run has a simulated helper.
+        ConfigError: a task cannot be made here or has no expert, or no run has a simulated helper.
     """
     helped: dict[tuple[str, ExpertConfig], dict[str, None]] = {}
     for job in jobs:
@@ -49,6 +49,6 @@ def measure_helpers(jobs: Sequence[Job], episodes: int = EPISODES) -> Iterator[H
         raise ConfigError("--helpers: none of these methods has a simulated one (interventions); see bench/rlif.yaml")
     for (name, expert), methods in helped.items():
         with closing(make_task(name)) as task:
-            results = run_demonstrator(task, make_expert(expert, task), range(FIRST_SEED, FIRST_SEED + episodes))
+            results = run_expert(task, make_expert(expert, task), range(FIRST_SEED, FIRST_SEED + episodes))
         alone = success_rate(sum(success for success, _, _ in results), episodes)
         yield Helper(name, tuple(methods), expert, alone)

@@ -23,7 +23,7 @@ class Job:
 
     Attributes:
         config: a whole `FineTuneConfig` as JSON values.
-        demo_file, demo_sha256: recorded demonstrations, and their content; None: the demonstrator's.
+        demo_file, demo_sha256: recorded demonstrations, and their content; None: the expert's.
         task_digest: see `task_digest`; None: the task cannot be made here, so whatever was run under its name counts.
 
     For the rest see `inril_core.bench.experiment.Experiment`.
@@ -42,6 +42,7 @@ class Job:
     task_digest: str | None = None
     demo_file: str | None = None
     demo_sha256: str | None = None
+    unlabelled_demos_succeed: bool = False
 
     @property
     def label(self) -> str:
@@ -51,7 +52,8 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """What a line repeats of its job, so that `settings_digest` can be taken of either."""
         names = ("task", "method", "seed", "demos", "start_episodes", "final_episodes", "config", "task_digest")
-        given = {} if self.demo_sha256 is None else {"demo_sha256": self.demo_sha256}
+        given: dict[str, Any] = {} if self.demo_sha256 is None else {"demo_sha256": self.demo_sha256}
+        given |= {"unlabelled_demos_succeed": True} if self.unlabelled_demos_succeed else {}
         return {**{name: getattr(self, name) for name in names}, "curve_settings": self._curve(), **given}
 
     def _curve(self) -> list[int]:
@@ -75,7 +77,7 @@ def settings_digest(facts: Mapping[str, Any]) -> str:
     config = config_from_values(dict(facts["config"]), "line").model_dump(mode="json")
     parts = {name: value for name, value in config.items() if name not in _SILENT}
     names = ("task", "seed", "demos", "start_episodes", "final_episodes", "curve_settings")
-    given = [facts["demo_sha256"]] if "demo_sha256" in facts else []
+    given = [facts[name] for name in ("demo_sha256", "unlabelled_demos_succeed") if name in facts]
     return _sha([parts, *(facts[name] for name in names), *given])
 
 

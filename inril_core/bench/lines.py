@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from inril_core.bench.job import Job, Line, line_digest
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import read_lines
+from inril_core.files import read_lines
 
 RESULTS = frozenset(
     ("start", "start_successes", "final_successes", "curve", "train", "cosines", "updates", "env_steps")
@@ -44,7 +44,7 @@ class LinesFile:
             self._file.close()
             raise ConfigError(f"{path}: another bench is writing to it; wait for it, or give another --out") from error
         self._cut_torn_line()
-        self.lines = read_lines(path)
+        self.lines: list[dict[str, Any]] = read_lines(path, dict)
 
     def __enter__(self) -> "LinesFile":
         return self
@@ -99,7 +99,7 @@ def _rounded(value: Any) -> Any:
 
 def read_all(paths: Sequence[Path]) -> list[Line]:
     """The lines of some files, in order; a file that does not exist (yet) has none."""
-    return [line for path in paths if path.exists() for line in read_lines(path)]
+    return [line for path in paths if path.exists() for line in read_lines(path, dict)]
 
 
 class Known:

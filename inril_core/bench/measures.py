@@ -116,13 +116,13 @@ def steps_to(line: Line, rate: float, for_good: bool = True) -> StepsTo:
 
 
 def steps_to_evaluated(line: Line, rate: float) -> StepsTo:
-    """Steps until an evaluation of the learning curve, which acts by the mode, reaches ``rate`` for the first time."""
+    """Steps until an evaluation (of the deterministic policy) on the learning curve first reaches ``rate``."""
     steps, rates = curve(line)
     above = np.flatnonzero(rates >= rate - 1e-9)
     return StepsTo(float(steps[above[0]]), True) if len(above) else StepsTo(float(line["env_steps"]), False)
 
 
-def failures_until(line: Line, rate: float = 0.9) -> tuple[int, bool]:
+def failures_before_lasting(line: Line, rate: float = 0.9) -> tuple[int, bool]:
     """Failed training episodes after the warm-up until ``rate`` is reached for good, and whether it was; if not, all.
     What a person beside the robot sees."""
     reached = steps_to(line, rate)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from inril_core.tasks.base import Outcome, Task
+from inril_core.tasks.base import Task, TaskStep
 
 
 class Meter:
@@ -30,7 +30,7 @@ class Meter:
         self.returns.setdefault(purpose, []).append(0.0)
         return self._task.reset(seed, purpose)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         """See `Task.step`."""
         observation, outcome = self._task.step(action)
         episodes = self.returns[self._purpose]

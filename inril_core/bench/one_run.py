@@ -3,9 +3,7 @@
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +71,8 @@ def _run(job: Job, starts: Path, on_step: Callable[[int], None] | None) -> dict[
                 raise _TimeIsUp
 
         capped = False
-        with tempfile.TemporaryDirectory() as folder, _watched_learner() as watch:
+        watch = _Watch()
+        with tempfile.TemporaryDirectory() as folder:
             curve_seeds = range(CURVE_FIRST_SEED, CURVE_FIRST_SEED + job.curve_episodes)
             first_seed = episode_seed("train", 0, job.seed)
             try:
@@ -87,6 +86,7 @@ def _run(job: Job, starts: Path, on_step: Callable[[int], None] | None) -> dict[
                     curve_seeds,
                     job.curve_every_steps,
                     on_progress,
+                    observer=watch,
                 )
                 counts = {"updates": learner.updates, "env_steps": learner.ingested_steps}
             except _TimeIsUp:
@@ -142,30 +142,23 @@ def batched(values: Sequence[float], size: int) -> list[Sequence[float]]:
     return [values[i : i + size] for i in range(0, len(values), size)]
 
 
-@dataclass
 class _Watch:
-    """What was seen of a learner: seconds in its training steps, environment steps before the first of them."""
+    """Notes the seconds in a learner's updates, and the environment steps before the first of them.
 
-    learner_s: float = 0.0
-    first_update_step: int | None = None
+    The learner itself reads no clock.
+    """
 
+    def __init__(self) -> None:
+        self.learner_s = 0.0
+        self.first_update_step: int | None = None
+        self._began_s = 0.0
 
-@contextmanager
-def _watched_learner() -> Iterator[_Watch]:
-    """The learner itself reads no clock."""
-    watch, plain = _Watch(), Learner.train_step
+    def update_begins(self, learner: Learner) -> None:
+        """See `UpdateObserver.update_begins`."""
+        if self.first_update_step is None:
+            self.first_update_step = learner.ingested_steps
+        self._began_s = time.perf_counter()
 
-    def timed(self: Learner) -> dict[str, float] | None:
-        if watch.first_update_step is None:
-            watch.first_update_step = self.ingested_steps
-        began_s = time.perf_counter()
-        try:
-            return plain(self)
-        finally:
-            watch.learner_s += time.perf_counter() - began_s
-
-    Learner.train_step = timed  # type: ignore[method-assign]
-    try:
-        yield watch
-    finally:
-        Learner.train_step = plain  # type: ignore[method-assign]
+    def update_ended(self, learner: Learner) -> None:
+        """See `UpdateObserver.update_ended`."""
+        self.learner_s += time.perf_counter() - self._began_s

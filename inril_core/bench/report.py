@@ -64,8 +64,8 @@ def _how(experiment: Experiment, state: State) -> list[str]:
         f"{len(state.lines)} of {total} runs are finished"
         + (f", {len(state.failed)} failed" if state.failed else "")
         + f": {seeds}. Each seed draws its own demonstrations, networks and training starts, the same for every "
-        f"method.{few} Before and after: acting by the mode on starts that no other part of the run uses. The weights "
-        "are the last ones, none are selected."
+        f"method.{few} Before and after: acting deterministically on starts that no other part of the run uses. The "
+        "weights are the last ones, none are selected."
     )
     return [text]
 
@@ -175,7 +175,7 @@ def _way_table(groups: Groups) -> list[str]:
     for method, lines in groups.items():
         drops = [100 * measures.worst_drop(line) for line in lines]
         after = [measures.drop_after_reaching(line) for line in lines]
-        failures = [measures.failures_until(line) for line in lines]
+        failures = [measures.failures_before_lasting(line) for line in lines]
         rows.append(
             [
                 method,

@@ -27,14 +27,14 @@ from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.learner import Learner
-from inril_core.finetune.machine import use_one_thread
+from inril_core.networks.compute import use_one_thread
 
 UPDATES = 20  # per round: two whole cycles of the slowest interleaving measured
-SURGERY: dict[str, dict[str, Any]] = {
+PROJECTIONS: dict[str, dict[str, Any]] = {
     "rl_only": {"combine": {"method": "rl_only"}},
-    "none": {"combine.rl_per_il": 10, "combine.surgery": "none"},
-    "conflicting": {"combine.rl_per_il": 10, "combine.surgery": "conflicting"},
-    "orthogonal": {"combine.rl_per_il": 10, "combine.surgery": "orthogonal"},
+    "none": {"combine.rl_per_il": 10, "combine.projection.kind": "none"},
+    "conflicting": {"combine.rl_per_il": 10, "combine.projection.kind": "conflicting"},
+    "orthogonal": {"combine.rl_per_il": 10, "combine.projection.kind": "orthogonal"},
 }
 
 
@@ -49,7 +49,7 @@ class Measured:
     @property
     def replay_bytes(self) -> int:
         """Memory of replay and demonstrations, allocated at once."""
-        found = self.learner.memories.all()
+        found = self.learner.buffers.all()
         return sum(memory.capacity * memory.row_bytes for memory in found)
 
 
@@ -140,7 +140,7 @@ def ratio(over: Measured, under: Measured) -> tuple[float, float, float]:
 
 def report(
     presets: tuple[dict[str, Measured], dict[str, str], list[Peak]],
-    surgery: dict[str, Measured],
+    projections: dict[str, Measured],
     compiling: dict[str, Measured],
     rounds: int,
 ) -> str:
@@ -177,19 +177,19 @@ def report(
     lines += [
         "\nAn update is a critic step and an actor step (RLPD), or one minibatch (PPO); of `il_only` an imitation "
         "step. Replay memory is that of the full capacity, allocated at the start.\n",
-        "## What surgery costs\n",
+        "## What the projection costs\n",
         "Preset `interleave` with m = 10 RL updates per imitation step, time per update over another's, paired by "
         "round:\n",
         "| | ratio | 95 % interval |",
         "|---|---|---|",
     ]
     for over, under, what in (
-        ("none", "rl_only", "the imitation step itself, no surgery, over RL alone"),
-        ("conflicting", "none", "surgery `conflicting` over none"),
-        ("orthogonal", "none", "surgery `orthogonal` over none"),
-        ("conflicting", "rl_only", "imitation with surgery over RL alone"),
+        ("none", "rl_only", "the imitation step itself, no projection, over RL alone"),
+        ("conflicting", "none", "projection `conflicting` over none"),
+        ("orthogonal", "none", "projection `orthogonal` over none"),
+        ("conflicting", "rl_only", "imitation with a projection over RL alone"),
     ):
-        middle, low, high = ratio(surgery[over], surgery[under])
+        middle, low, high = ratio(projections[over], projections[under])
         lines.append(f"| {what} | {middle:.3f} | {low:.3f} to {high:.3f} |")
     if compiling:
         middle, low, high = ratio(compiling["compiled"], compiling["eager"])
@@ -226,8 +226,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         configs = {name: partial(load_config, name) for name in options.presets.split(",")}
         presets = measure(configs, options.rounds, Path(folder) / "presets")
-        variants = {name: partial(base.changed, **changes) for name, changes in SURGERY.items()}
-        surgery, failed, _ = measure(variants, 2 * options.rounds, Path(folder) / "surgery")
+        variants = {name: partial(base.changed, **changes) for name, changes in PROJECTIONS.items()}
+        projections, failed, _ = measure(variants, 2 * options.rounds, Path(folder) / "projections")
         default = load_config(DEFAULT_PRESET)
         modes = {"eager": False, "compiled": True} if options.compile else {}
         variants = {name: partial(default.changed, **{"compute.compile": on}) for name, on in modes.items()}
@@ -235,7 +235,7 @@ def main() -> None:
     if failed or not_compiled:
         raise SystemExit(f"could not be measured: {failed | not_compiled}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    text = report(presets, surgery, compiling, options.rounds)
+    text = report(presets, projections, compiling, options.rounds)
     options.out.write_text(text, encoding="utf-8")
     print(text)
 

@@ -4,28 +4,30 @@ from pathlib import Path
 
 import numpy as np
 
+from inril_core.contract import SimpleInterface
 from inril_core.data.episode import Episode
+from inril_core.experts import Expert
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, policy_actor, run_episode
-from inril_core.tasks.base import Demonstrator, Outcome, SimpleInterface
+from inril_core.tasks.base import TaskStep
 
 EPISODE_STEPS = 100
 DEMOS = 12
 
 
-class NoiseDemonstrator:
+class NoiseExpert:
     """Actions are noise."""
 
     def __init__(self, action_size: int) -> None:
         self._size, self._rng = action_size, np.random.default_rng(0)
 
     def reset(self, seed: int) -> None:
-        """See `Demonstrator.reset`."""
+        """See `Expert.reset`."""
         self._rng = np.random.default_rng([seed, 1])
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """See `Demonstrator.act`."""
+        """See `Expert.act`."""
         return self._rng.uniform(-0.9, 0.9, self._size).astype(np.float32)
 
 
@@ -47,18 +49,18 @@ class NoiseTask:
         self._rng, self._seed, self._step = np.random.default_rng([seed, len(purpose)]), seed, 0
         return self._observe()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         """See `Task.step`."""
         self._step += 1
         over = self._step == EPISODE_STEPS
         success = over and (self._seed % 2 == 0)
         executed = np.clip(action, -1.0, 1.0).astype(np.float32)
-        outcome = Outcome(executed, (), success, success, over and not success, "", float(success))
+        outcome = TaskStep(executed, (), success, success, over and not success, "", float(success))
         return self._observe(), outcome
 
-    def demonstrator(self) -> Demonstrator:
-        """See `Task.demonstrator`."""
-        return NoiseDemonstrator(self.interface.action_size)
+    def expert(self) -> Expert:
+        """See `Task.expert`."""
+        return NoiseExpert(self.interface.action_size)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -69,7 +71,7 @@ class NoiseTask:
 
 def demonstrations(task: NoiseTask, count: int = DEMOS) -> list[Episode]:
     """Successful ones."""
-    return collect_demos(task, task.demonstrator(), range(0, 2 * count, 2))
+    return collect_demos(task, task.expert(), range(0, 2 * count, 2))
 
 
 def filled_learner(config: FineTuneConfig, run_dir: Path, steps: int = 300) -> Learner:
@@ -94,5 +96,5 @@ def refill(learner: Learner, task: NoiseTask, steps: int = 300) -> None:
     while learner.ingested_steps < end or learner.updates_due <= learner.updates:
         seed = 1000 + learner.ingested_episodes
         acting = policy_actor(learner.policy, seed, True)
-        asked = task.demonstrator() if learner.config.il.asks_expert else None
+        asked = task.expert() if "answers" in learner.config.il.lives_on() else None
         learner.ingest(run_episode(task, acting, seed, "train", True, "speed", learner.version, asked))

@@ -20,7 +20,8 @@ from inril_core.bench.meter import Meter
 from inril_core.bench.origin import code_digest
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import write_atomically
+from inril_core.files import write_atomically
+from inril_core.finetune.checkpoint import weights_digest
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.local import collect_demos, evaluate
 from inril_core.finetune.pretrain import pretrain
@@ -57,21 +58,22 @@ def start_digest(job: Job, config: FineTuneConfig, task: Meter) -> str:
     values = config.model_dump(mode="json")
     parts = [values[part] for part in ("policy", "pretrain", "il")]
     facts = [job.task, task_digest(task.interface), job.seed, job.demos, job.start_episodes, code_digest(), parts]
-    facts += [] if job.demo_sha256 is None else [job.demo_sha256]
+    facts += [] if job.demo_sha256 is None else [job.demo_sha256, job.unlabelled_demos_succeed]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def demonstrations(job: Job, task: Meter) -> list[Episode]:
-    """Those of a job's seed: shown by the task's demonstrator, or drawn from the job's file, each at most once.
+    """Those of a job's seed: shown by the task's expert, or drawn from the job's file, each at most once.
 
     Raises:
         ConfigError: nobody can demonstrate the task; the file cannot be read, or holds too few.
     """
     if job.demo_file is None:
-        return collect_demos(task, task.demonstrator(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
+        return collect_demos(task, task.expert(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
     from inril_core.tasks.robomimic import read_robomimic
 
-    found = read_robomimic(Path(job.demo_file).expanduser(), job.task.removeprefix("robosuite:"))
+    name = job.task.removeprefix("robosuite:")
+    found = read_robomimic(Path(job.demo_file).expanduser(), name, unlabelled_succeed=job.unlabelled_demos_succeed)
     if len(found) < job.demos:
         raise ConfigError(f"{job.demo_file}: holds {len(found)} demonstrations, demos = {job.demos} are asked for")
     return [found[i] for i in np.random.default_rng([job.seed, _DRAW]).permutation(len(found))[: job.demos]]
@@ -106,15 +108,6 @@ def get_start(job: Job, config: FineTuneConfig, task: Meter, folder: Path) -> St
     except ConfigError as error:
         raise ConfigError(f"{error}; a kept start is damaged: delete {file}") from error
     return Start(policy, facts["weights"], facts["successes"], facts["mean_return"], demos)
-
-
-def weights_digest(policy: Policy) -> str:
-    """SHA-256 (16 hex digits) of a policy's parameters and buffers. Not of its file: safetensors orders its metadata
-    as it likes."""
-    whole = hashlib.sha256()
-    for name, tensor in sorted(policy.state_dict().items()):
-        whole.update(name.encode() + b"\0" + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return whole.hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

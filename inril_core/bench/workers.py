@@ -110,7 +110,7 @@ def _child(pipe: Connection, values: dict[str, Any], code: str, starts: str) -> 
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     from inril_core.bench.one_run import run_one
-    from inril_core.finetune.machine import use_one_thread
+    from inril_core.networks.compute import use_one_thread
 
     use_one_thread()
     line = run_one(Job(**values), code, Path(starts), lambda steps: pipe.send(("steps", steps)))

@@ -1,10 +1,9 @@
 """The task contract: what observation, action, limits and timing mean, for every part of the graph."""
 
+from inril_core.contract.interface import Interface, SimpleInterface
 from inril_core.contract.load import contract_from_text, load_contract
 from inril_core.contract.schema import (
     ActionSpec,
-    AssemblyRule,
-    AssemblySim,
     Contract,
     DeltaPose,
     DeltaPoseGripper,
@@ -12,25 +11,21 @@ from inril_core.contract.schema import (
     ImageShape,
     Limits,
     ObservationField,
-    SimSpec,
     Staleness,
-    SuccessRule,
 )
 
 __all__ = [
     "ActionSpec",
-    "AssemblyRule",
-    "AssemblySim",
     "Contract",
     "DeltaPose",
     "DeltaPoseGripper",
     "ImageField",
     "ImageShape",
+    "Interface",
     "Limits",
     "ObservationField",
-    "SimSpec",
+    "SimpleInterface",
     "Staleness",
-    "SuccessRule",
     "contract_from_text",
     "load_contract",
 ]

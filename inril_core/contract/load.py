@@ -27,7 +27,7 @@ def load_contract(name_or_path: str | Path) -> Contract:
     file.
 
     Raises:
-        ConfigError: the file is missing, unreadable or not a valid contract; names file, field and mend.
+        ConfigError: the file is missing, unreadable or not a valid contract; names file, field and fix.
     """
     text_path = Path(name_or_path)
     if text_path.suffix not in (".yaml", ".yml"):
@@ -55,7 +55,7 @@ def contract_from_text(text: str, source: str = "contract text") -> Contract:
     try:
         content: Any = read_yaml(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source}: not valid YAML ({error}); mend the syntax") from error
+        raise ConfigError(f"{source}: not valid YAML ({error}); correct the syntax") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: a contract is a mapping of fields, this is a {type(content).__name__}")
     try:
@@ -69,7 +69,7 @@ def describe(error: ValidationError) -> str:
     lines = []
     for issue in error.errors():
         field = ".".join(str(part) for part in issue["loc"] if part not in UNION_TAGS)
-        mend = "remove it or mend its name" if issue["type"] == "extra_forbidden" else issue["msg"]
+        fix = "remove it or fix its name" if issue["type"] == "extra_forbidden" else issue["msg"]
         given = "" if issue["type"] == "missing" else f" (given: {str(issue['input'])[:80]!r})"
-        lines.append(f"  {field}: {mend}{given}")
+        lines.append(f"  {field}: {fix}{given}")
     return "\n".join(lines)

@@ -8,13 +8,26 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from inril_core.contract.definitions import TaskDefinition, find_definition
+from inril_core.errors import ConfigError
+from inril_core.settings import Settings
 
 PositiveSeconds = Annotated[float, Field(gt=0.0, le=60.0, allow_inf_nan=False)]
 Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
 Violation = Literal["clip", "stop"]
 Purpose = Literal["demo", "train", "eval"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+Frame = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*$", max_length=64)]
 
 
 class ImageShape(NamedTuple):
@@ -156,96 +169,21 @@ class Staleness(_Frozen):
     learner_s: PositiveSeconds
 
 
-class SuccessRule(_Frozen):
-    """When the leg counts as inserted.
-
-    depth_m: tip below the hole's rim; min_up_z: cosine between leg and hole axes; turn_*_rad: turn
-    about the hole's axis made while deeper than turn_depth_m.
-    """
-
-    depth_m: Annotated[float, Field(gt=0.0, le=0.1)]
-    min_up_z: Annotated[float, Field(gt=0.0, le=1.0)]
-    turn_min_rad: Annotated[float, Field(ge=0.0, le=6.3)]
-    turn_max_rad: Annotated[float, Field(ge=0.0, le=6.3)]
-    turn_depth_m: Annotated[float, Field(ge=0.0, le=0.1)]
-
-
-class AssemblyRule(_Frozen):
-    """The furniture's own package decides: its `compute_assemble` counts newly assembled pairs of parts."""
-
-    assembled_by: Literal["furniture_bench"]
-
-
-class StartRange(_Frozen):
-    """Where an episode of the simulated cell may start, relative to straight above the hole."""
-
-    offset_m: Annotated[float, Field(ge=0.0, le=0.2)]
-    height_min_m: Annotated[float, Field(ge=0.0, le=0.3)]
-    height_max_m: Annotated[float, Field(ge=0.0, le=0.3)]
-    tilt_rad: Annotated[float, Field(ge=0.0, le=0.8)]
-    yaw_rad: Annotated[float, Field(ge=0.0, le=3.2)]
-
-
-class SimSpec(_Frozen):
-    """The simulated cell. `demo_start` is where a demonstrator lays out the parts, `start` where life does."""
-
-    clearance_m: Annotated[float, Field(gt=0.0, le=0.01)]
-    start: StartRange
-    demo_start: StartRange
-    hole_pose_error_m: Annotated[float, Field(ge=0.0, le=0.02)] = 0.0
-
-
-class PartsStart(_Frozen):
-    """Where the parts of the simulated one_leg may lie, about their places in furniture-bench's layout.
-
-    leg_offset_m, top_offset_m: largest offset along base x and y. leg_yaw_rad, top_yaw_rad: largest turn.
-    any_face: the leg lies on any of its four sides. tool_offset_m: of the tool along x, y and z.
-    """
-
-    leg_offset_m: tuple[Metres, Metres]
-    leg_yaw_rad: Annotated[float, Field(ge=0.0, le=3.2)]
-    any_face: bool
-    top_offset_m: tuple[Metres, Metres]
-    top_yaw_rad: Annotated[float, Field(ge=0.0, le=3.2)]
-    tool_offset_m: Annotated[float, Field(ge=0.0, le=0.1)]
-
-
-class AssemblySim(_Frozen):
-    """The simulated one_leg. thread_depth_m: tip's depth at which the thread catches; thread_lead_m: per turn."""
-
-    clearance_m: Annotated[float, Field(gt=0.0, le=0.01)]
-    thread_depth_m: Annotated[float, Field(gt=0.0, le=0.025)]
-    thread_lead_m: Annotated[float, Field(gt=0.0, le=0.1)]
-    layout: PartsStart
-
-
-def _either(key: str, where_it_is: str, where_not: str) -> Discriminator:
-    """Tells two kinds of mapping (or model) apart by a key that only one of them has."""
-
-    def kind(given: Any) -> str:
-        has = key in given if isinstance(given, dict) else hasattr(given, key)
-        return where_it_is if has else where_not
-
-    return Discriminator(kind)
-
-
-Success = Annotated[
-    Annotated[SuccessRule, Tag("insert")] | Annotated[AssemblyRule, Tag("assembly")],
-    _either("assembled_by", "assembly", "insert"),
-]
-Simulation = Annotated[
-    Annotated[SimSpec, Tag("insert")] | Annotated[AssemblySim, Tag("assembly")],
-    _either("layout", "assembly", "insert"),
-]
-UNION_TAGS = {"delta_pose", "delta_pose_gripper", "insert", "assembly"}
+UNION_TAGS = {"delta_pose", "delta_pose_gripper"}
 
 
 class Contract(_Frozen):
-    """Everything that demonstrations, policies, weights and the graph must agree on."""
+    """Everything that demonstrations, policies, weights and the graph must agree on.
+
+    definition: name of the `TaskDefinition`, whose settings the sections ``success`` and ``sim`` hold; None: ``task``.
+    """
 
     schema_version: Literal[1]
     task: Name
+    definition: Annotated[str | None, Field(validate_default=True)] = None
     description: str
+    base_frame: Frame = "base"
+    """`frame_id` of every pose in the graph; the arbiter refuses what says another one."""
     control_rate_hz: Annotated[float, Field(gt=0.0, le=100.0)]
     episode_length_steps: Annotated[int, Field(ge=1, le=100_000)]
     observation: Annotated[tuple[ObservationField, ...], Field(min_length=1)]
@@ -253,9 +191,35 @@ class Contract(_Frozen):
     action: ActionSpec
     limits: Limits
     staleness: Staleness
-    success: Success
+    success: Annotated[SerializeAsAny[Settings] | None, Field(validate_default=True)] = None
     calibration: tuple[str, ...] = ()
-    sim: Simulation | None = None
+    sim: SerializeAsAny[Settings] | None = None
+
+    @field_validator("definition")
+    @classmethod
+    def _is_defined(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if "task" in info.data:
+            try:
+                find_definition(name or info.data["task"])
+            except ConfigError as error:
+                raise ValueError(f"{error}. Without a definition a contract's task is its name") from error
+        return name
+
+    @field_validator("success", "sim", mode="wrap")
+    @classmethod
+    def _as_defined(cls, given: Any, handler: Any, info: ValidationInfo) -> Settings | None:
+        if "task" not in info.data or "definition" not in info.data:
+            return None  # they are wrong themselves, and told
+        name = info.data["definition"] or info.data["task"]
+        definition = find_definition(name)
+        settings = definition.success if info.field_name == "success" else definition.sim
+        if given is None:
+            if info.field_name == "success" and settings is not None:
+                raise ValueError(f"is missing: {name} has a success rule; give {sorted(settings.model_fields)}")
+            return None
+        if settings is None:
+            raise ValueError(f"{name} has none; remove it")
+        return settings.model_validate(given)
 
     @model_validator(mode="after")
     def _unique_names(self) -> Contract:
@@ -267,6 +231,11 @@ class Contract(_Frozen):
             if twice:
                 raise ValueError(f"{kind} names {twice} twice; names must be unique")
         return self
+
+    @cached_property
+    def task_definition(self) -> TaskDefinition:
+        """What the task brings besides this contract."""
+        return find_definition(self.definition or self.task)
 
     @property
     def period_ns(self) -> int:

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image as PillowImage
 
 from inril_core.contract import Contract, ImageField, ImageShape
-from inril_core.errors import ConfigError, InrilError
+from inril_core.contract.definitions import Features
+from inril_core.control.measurement import BadMeasurement, check_pose, check_tool
 
-Features = Callable[[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+_SOMEWHERE = np.array([0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0])
 
 
-class BadMeasurement(InrilError):
-    """A measurement that must not reach a policy; the message names the field."""
+class PartMissing(BadMeasurement):
+    """A part that the task uses has no pose."""
 
 
 class StateVector:
     """Builds the state vector of a contract.
 
-    features: maps (tool_pose float64[7], tool_twist float64[6], gripper_width_m, parts {name:
-    float64[7]}) to the contract's observation fields; default: the task's own.
+    features: what gives the contract's observation fields; default: those of the task's definition.
     """
 
     def __init__(self, contract: Contract, features: Features | None = None) -> None:
-        if features is None:
-            from inril_core.control.features import FEATURES
-
-            if contract.task not in FEATURES:
-                raise ConfigError(
-                    f"task = {contract.task!r}: no features are defined for it (known: {sorted(FEATURES)}); "
-                    "add them to inril_core/control/features.py"
-                )
-            features = FEATURES[contract.task]
-        self._features = features
+        self._features = contract.task_definition.features if features is None else features
+        self._sufficient: frozenset[str] | None = None  # names of parts that were enough for the features
         self._fields = [(field.name, field.size) for field in contract.observation]
         self._size = contract.state_size
+
+    def usable_parts(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The parts whose pose (float64[7]) can be. Parts that the task does not use may be bad.
+
+        Raises:
+            PartMissing: one that the task uses is missing or bad.
+        """
+        bad: dict[str, str] = {}
+        for name, pose in parts.items():
+            try:
+                check_pose(f"part {name}", pose.tolist())
+            except BadMeasurement as error:
+                bad[name] = str(error)
+        usable = {name: pose for name, pose in parts.items() if name not in bad}
+        if self._sufficient is None or not self._sufficient <= usable.keys():
+            try:
+                self(_SOMEWHERE, np.zeros(6), 0.0, usable)
+                self._sufficient = frozenset(usable)
+            except PartMissing as error:
+                raise PartMissing("; ".join([*bad.values(), str(error)])) from error
+            except BadMeasurement:
+                pass  # of this tool pose; the tick looks at the measured one
+        return usable
 
     def __call__(
         self,
@@ -48,12 +63,20 @@ class StateVector:
         """float32[D], SI units, fields in the contract's order.
 
         Raises:
-            BadMeasurement: a part is missing, a field has another size, or a value is not finite.
+            BadMeasurement: a value that was measured cannot be, a part is missing, a field has another size or is not
+                finite, or the features cannot be computed.
         """
+        check_tool(tool_pose.tolist(), tool_twist.tolist(), gripper_width_m)
+        for name, pose in parts.items():
+            check_pose(f"part {name}", pose.tolist())
         try:
             values = self._features(tool_pose, tool_twist, gripper_width_m, parts)
         except KeyError as error:
-            raise BadMeasurement(f"part {error} has no pose (known: {sorted(parts)})") from error
+            raise PartMissing(
+                f"part {error} has no pose (named: {sorted(parts)}); let the tracker name its parts as the task does"
+            ) from error
+        except Exception as error:  # features may come from outside inril and raise whatever they stumble over
+            raise BadMeasurement(f"the task's features: {type(error).__name__}: {error}") from error
         vector = np.empty(self._size, np.float32)
         start = 0
         for name, size in self._fields:
@@ -75,15 +98,30 @@ def prepare_image(pixels: np.ndarray, field: ImageField) -> np.ndarray:
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise BadMeasurement(f"image {field.name}: {pixels.dtype}{list(pixels.shape)} is not uint8[H, W, 3]")
+    check_crop(field, *pixels.shape[:2])
     if field.crop_px is not None:
         left, top, width, height = field.crop_px
         pixels = pixels[top : top + height, left : left + width]
-        if pixels.shape[:2] != (height, width):
-            raise BadMeasurement(f"image {field.name}: the crop {field.crop_px} reaches beyond the camera's image")
     if pixels.shape[:2] != (field.height_px, field.width_px):
         scaled = PillowImage.fromarray(pixels).resize((field.width_px, field.height_px), PillowImage.Resampling.BOX)
         pixels = np.asarray(scaled)
     return pixels
+
+
+def check_crop(field: ImageField, height_px: int, width_px: int) -> None:
+    """Check that a camera's image holds what the contract cuts out of it.
+
+    Raises:
+        BadMeasurement: it is smaller than the crop.
+    """
+    if field.crop_px is None:
+        return
+    left, top, width, height = field.crop_px
+    if left < 0 or top < 0 or left + width > width_px or top + height > height_px:
+        raise BadMeasurement(
+            f"image {field.name}: crop_px {field.crop_px} (left, top, width, height) reaches beyond the camera's "
+            f"{width_px}x{height_px} pixels; set the camera's resolution or change the contract"
+        )
 
 
 def observation_vector(shapes: Sequence[ImageShape], state: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Numbering the ticks of an episode and closing it: the metronome's bookkeeping."""
+"""Numbering the ticks of an episode and closing it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from inril_core.errors import InrilError
+from inril_core.outcome import CellReport, EndRequest, Outcome, judge
 
 
 class EpisodeRefused(InrilError):
@@ -13,75 +14,39 @@ class EpisodeRefused(InrilError):
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """An episode to number. `purpose` is demo, train or eval."""
+    """An episode to number."""
 
     episode_id: str
     purpose: str
+    """demo, train or eval."""
     seed: int
     explore: bool
     max_steps: int
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of the action before an observation. `step` is that action's.
-
-    terminated: the task ended, there is no value beyond. truncated: something else ended the
-    episode, the value function still bootstraps.
-    """
-
-    episode_id: str
-    step: int
-    success: bool = False
-    terminated: bool = False
-    truncated: bool = False
-    source: str = ""
-    reason: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """The episode is over."""
-        return self.terminated or self.truncated
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the cell itself says of the task at this state."""
-
-    success: bool
-    failed: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A numbered tick. `outcome` is None at step 0; `last` means that no action follows."""
+class EpisodeTick:
+    """A numbered tick of an episode."""
 
     k: int
+    """Counts all ticks."""
     spec: EpisodeSpec
     step: int
+    """Counts the episode's ticks: the number of actions before this one."""
     last: bool
+    """No action follows."""
     outcome: Outcome | None
-
-
-@dataclass(frozen=True)
-class _EndRequest:
-    success: bool | None
-    by: str
-    reason: str
+    """What came of the action of step ``step - 1``; None at step 0."""
 
 
 class EpisodeTicker:
-    """Counts ticks and steps; ends an episode on the cell's verdict, a request, or its length.
-
-    A time limit truncates, it does not terminate (Pardo et al. 2018, arXiv 1712.00378).
-    """
+    """Counts ticks and steps; ends an episode where `judge` says so."""
 
     def __init__(self) -> None:
         self.k = 0
         self.spec: EpisodeSpec | None = None
         self._step = 0
-        self._end: _EndRequest | None = None
+        self._end: EndRequest | None = None
 
     def begin(self, spec: EpisodeSpec) -> None:
         """Number the coming ticks as this episode.
@@ -105,37 +70,18 @@ class EpisodeTicker:
         running = None if self.spec is None else self.spec.episode_id
         if running != episode_id:
             raise EpisodeRefused(f"episode {episode_id} is not running (running: {running}); nothing to end")
-        self._end = _EndRequest(success, by, reason)
+        self._end = EndRequest(success, by, reason)
 
-    def tick(self, verdict: Verdict | None) -> Tick | None:
+    def tick(self, report: CellReport | None) -> EpisodeTick | None:
         """The next tick of the running episode; None while there is none."""
         spec = self.spec
         if spec is None:
             return None
-        outcome = None if self._step == 0 else self._judge(spec, verdict)
+        outcome = None if self._step == 0 else judge(self._step, spec.max_steps, report, self._end)
         last = outcome is not None and outcome.ended
-        tick = Tick(self.k, spec, self._step, last, outcome)
+        tick = EpisodeTick(self.k, spec, self._step, last, outcome)
         self.k += 1
         self._step += 1
         if last:
             self.spec = None
         return tick
-
-    def _judge(self, spec: EpisodeSpec, verdict: Verdict | None) -> Outcome:
-        step = self._step - 1
-        if verdict is not None and (verdict.success or verdict.failed):
-            return Outcome(spec.episode_id, step, verdict.success, True, False, "cell", verdict.reason)
-        if self._end is not None:
-            labelled = self._end.success is not None
-            return Outcome(
-                spec.episode_id,
-                step,
-                bool(self._end.success),
-                labelled,
-                not labelled,
-                self._end.by,
-                self._end.reason,
-            )
-        if self._step >= spec.max_steps:
-            return Outcome(spec.episode_id, step, False, False, True, "episode_length", f"{spec.max_steps} steps")
-        return Outcome(spec.episode_id, step)

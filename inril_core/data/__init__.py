@@ -4,10 +4,11 @@ reader."""
 from inril_core.data.blobs import BlobCorrupt, BlobPull, BlobRefused, BlobShelf, pull_blob
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.data.episode import Episode, InvalidEpisode
+from inril_core.data.episode_writer import EpisodeWriter, RecordingFailed
 from inril_core.data.finalise import EpisodeConflict, finalise, recover
 from inril_core.data.index import EpisodeIndex, IndexEntry
+from inril_core.data.measured import Measured
 from inril_core.data.reader import EpisodeEmpty, read_episode
-from inril_core.data.recording import EpisodeWriter, RecordingFailed
 from inril_core.data.store import EpisodeStore
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "EpisodeWriter",
     "IndexEntry",
     "InvalidEpisode",
+    "Measured",
     "RecordingFailed",
     "finalise",
     "pull_blob",

@@ -75,11 +75,6 @@ class BlobPull:
         if self._have > size_bytes:
             self._discard()
 
-    @property
-    def received_bytes(self) -> int:
-        """How much has come, in this and earlier attempts."""
-        return self._have
-
     def next_request(self) -> tuple[int, int] | None:
         """(offset, length) to ask for now; None when all has come and `finish` is due."""
         missing = self.size_bytes - self._have

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from inril_core.data.measured import Measured
 from inril_core.errors import InrilError
 
 PURPOSES = ("demo", "train", "eval")
 SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD, SOURCE_RESET = range(4)
+MAX_NUMBER = 1e15
+"""Larger numbers are damage: sums of their squares overflow float32, after part of the episode was learned from."""
 EPISODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -81,6 +84,8 @@ class Episode:
     chunk_index: np.ndarray | None = None
     rewards: np.ndarray | None = None
     expert_actions: np.ndarray | None = None
+    measured: Measured | None = None
+    """What arm and tracker measured; None unless `read_episode` was asked for it, and where it was not recorded."""
 
     def __post_init__(self) -> None:
         """Check everything.
@@ -193,8 +198,10 @@ def _check(name: str, values: np.ndarray, dtype: type, shape: tuple[int, ...], a
     if values.dtype != dtype or values.shape != shape:
         raise InvalidEpisode(f"{name} is {values.dtype}{list(values.shape)}: must be {np.dtype(dtype)}{list(shape)}")
     if allowed:
-        bad = ~np.isfinite(values) if allowed == "finite" else np.isinf(values)
+        bad = ~(np.abs(values) <= MAX_NUMBER)
+        if allowed == "finite or NaN":
+            bad &= ~np.isnan(values)
         if bad.any():
             place = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise InvalidEpisode(f"{name}{list(place)} = {values[place]}: must be {allowed}")
+            raise InvalidEpisode(f"{name}{list(place)} = {values[place]}: must be {allowed}, at most {MAX_NUMBER:g}")
     values.flags.writeable = False

@@ -20,7 +20,8 @@ from mcap.records import Channel
 from mcap.writer import CompressionType, Writer
 
 from inril_core.data.container import EpisodeUnreadable, Recording, read_recording
-from inril_core.data.index import EpisodeIndex, IndexEntry, sync_folder
+from inril_core.data.episode_writer import IDENTITY
+from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.reader import (
     MAX_EPISODE_BYTES,
     EpisodeEmpty,
@@ -30,9 +31,9 @@ from inril_core.data.reader import (
     load_file,
     named_images,
 )
-from inril_core.data.recording import IDENTITY
 from inril_core.data.schemas import IMAGE_TOPIC, IMAGE_TYPE, OBSERVATION
 from inril_core.errors import InrilError
+from inril_core.files import sync_folder
 
 RESULT = "inril.result"
 """Name of the MCAP metadata record that says what became of the episode."""
@@ -48,15 +49,14 @@ class EpisodeConflict(InrilError):
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of one raw file: `entry` if it is listed now, else `problem`.
-
-    refused: trying again will not help, a person must look at it.
-    """
+    """What became of one raw file."""
 
     path: Path
     entry: IndexEntry | None
+    """None: it is not listed, because of `problem`."""
     problem: str = ""
     refused: bool = False
+    """Trying again will not help, a person must look at it."""
 
 
 def finalise(raw_path: Path, episodes: Path, index: EpisodeIndex, on_stage: OnStage = lambda stage: None) -> IndexEntry:

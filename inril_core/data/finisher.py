@@ -6,9 +6,9 @@ import queue
 import threading
 from pathlib import Path
 
+from inril_core.data.episode_router import Label
 from inril_core.data.finalise import Recovery, raw_files, recover_one, remove_drafts
 from inril_core.data.index import Annotation, EpisodeIndex
-from inril_core.data.recorder import Label
 
 RETRY_S = 5.0
 MAX_BACKLOG = 64

@@ -2,54 +2,80 @@
 
 from __future__ import annotations
 
-import json
-import os
+import dataclasses
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from inril_core.errors import InrilError
+from pydantic import Field, StringConstraints, with_config
+
+from inril_core.data.episode import EPISODE_ID, PURPOSES
+from inril_core.files import append_line, parse_line
 
 INDEX_NAME = "episodes.jsonl"
 
+_Id = Annotated[str, StringConstraints(pattern=f"^{EPISODE_ID.pattern}$")]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
-class IndexDamaged(InrilError):
-    """A line of the list that is not the last is no fact; names file and line."""
 
-
+@with_config(extra="forbid")
 @dataclass(frozen=True)
 class IndexEntry:
-    """A finished episode. `index` counts from 0; `steps` 0 means that no step was whole; `success` None:
-    nobody said."""
+    """A finished episode."""
 
-    index: int
-    episode_id: str
+    episode_id: _Id
     run_id: str
-    purpose: str
-    steps: int
+    purpose: Annotated[str, StringConstraints(pattern=f"^({'|'.join(PURPOSES)})$")]
+    steps: _Count
+    """0: no step was whole."""
     complete: bool
     success: bool | None
+    """None: nobody said."""
     by: str
-    sha256: str
-    size_bytes: int
+    """Who said so."""
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    """Of the file, hex."""
+    size_bytes: _Count
+    index: _Count = 0
+    """Its place in the list, from 0, by the lines before it (not stored). A line that cannot be read leaves a gap."""
+    kind: Literal["episode"] = "episode"
 
 
+@with_config(extra="forbid")
 @dataclass(frozen=True)
 class Annotation:
-    """A later label. `number` counts an episode's annotations from 1."""
+    """A later label."""
 
-    episode_id: str
-    number: int
+    episode_id: _Id
+    number: _Count
+    """Counts an episode's annotations from 1."""
     success: bool | None
     by: str
     stamp_ns: int
+    kind: Literal["annotation"] = "annotation"
+
+
+@with_config(extra="forbid")
+@dataclass(frozen=True)
+class Drop:
+    """Somebody left an episode out of all training to come, or (``dropped`` False) took it in again."""
+
+    episode_id: _Id
+    dropped: bool
+    by: str
+    stamp_ns: int
+    kind: Literal["drop"] = "drop"
+
+
+_FACT: Any = Annotated[IndexEntry | Annotation | Drop, Field(discriminator="kind")]
 
 
 class EpisodeIndex:
     """Reads the list, also while another process appends to it, and appends if it is the one that records.
 
-    A last line without its end is one that a dying writer left: it does not count.
+    A last line without its end is one that a dying writer left: it does not count. Another line that is not sound is
+    left out and named in `problems`; the episode it stood for keeps its file, which `unlisted_files` finds.
     Methods may be called from several threads.
     """
 
@@ -57,7 +83,10 @@ class EpisodeIndex:
         self.path = folder / INDEX_NAME
         self.entries: list[IndexEntry] = []
         self.annotations: dict[str, list[Annotation]] = {}
+        self.problems: list[str] = []
+        self._drops: dict[str, Drop] = {}
         self._by_id: dict[str, IndexEntry] = {}
+        self._next_index = 0
         self._read_bytes = 0
         self._line = 0
         self._lock = threading.RLock()
@@ -67,7 +96,7 @@ class EpisodeIndex:
         """Take in what was appended since; return whether anything was.
 
         Raises:
-            IndexDamaged: a finished line is not one of inril's.
+            OSError: the file is there and cannot be read.
         """
         with self._lock:
             try:
@@ -77,9 +106,13 @@ class EpisodeIndex:
             except FileNotFoundError:
                 return False
             whole = added[: added.rfind(b"\n") + 1]
-            for line in whole.splitlines():
+            for line in whole.split(b"\n")[:-1]:
                 self._line += 1
-                self._take(line)
+                try:
+                    self._take(parse_line(line, _FACT))
+                except ValueError as error:
+                    self.problems.append(f"{self.path}, line {self._line}: {error}; the line is left out")
+                    self._next_index += 1  # it may have been an episode, whose index is never used again
             self._read_bytes += len(whole)
             return bool(whole)
 
@@ -94,17 +127,22 @@ class EpisodeIndex:
             annotations = self.annotations.get(entry.episode_id)
             return (annotations[-1].success, annotations[-1].by) if annotations else (entry.success, entry.by)
 
+    def dropped(self, episode_id: str) -> bool:
+        """Whether the newest decision of a person is to leave the episode out."""
+        with self._lock:
+            drop = self._drops.get(episode_id)
+            return drop is not None and drop.dropped
+
     def add(self, **facts: Any) -> IndexEntry:
-        """Append an episode; takes the fields of `IndexEntry` but `index`.
+        """Append an episode; takes the fields of `IndexEntry` but ``index`` and ``kind``.
 
         Raises:
             OSError: the disk is full or broken; nothing was listed.
         """
         with self._lock:
             self.refresh()
-            entry = IndexEntry(index=len(self.entries), **facts)
-            self._append({"kind": "episode", **asdict(entry)})
-            return entry
+            self._append(IndexEntry(**facts))
+            return self.entries[-1]
 
     def annotate(self, episode_id: str, success: bool | None, by: str, stamp_ns: int) -> Annotation:
         """Append a label.
@@ -113,56 +151,47 @@ class EpisodeIndex:
             KeyError: no such episode. OSError: as for `add`.
         """
         with self._lock:
-            self.refresh()
-            if episode_id not in self._by_id:
-                raise KeyError(episode_id)
+            self._must_list(episode_id)
             number = len(self.annotations.get(episode_id, [])) + 1
             annotation = Annotation(episode_id, number, success, by, stamp_ns)
-            self._append({"kind": "annotation", **asdict(annotation)})
+            self._append(annotation)
             return annotation
 
-    def _append(self, fact: dict[str, Any]) -> None:
-        line = json.dumps(fact, separators=(",", ":")).encode() + b"\n"
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.ftruncate(fd, self._read_bytes)  # a torn last line of an earlier writer
-            os.lseek(fd, self._read_bytes, os.SEEK_SET)
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            os.fsync(fd)
-            if self._read_bytes == 0:
-                sync_folder(self.path.parent)
-        except OSError:
-            os.ftruncate(fd, self._read_bytes)
-            raise
-        finally:
-            os.close(fd)
+    def drop(self, episode_id: str, by: str, stamp_ns: int, dropped: bool = True) -> Drop:
+        """Append that an episode is left out of training, or taken in again. Its file stays.
+
+        Raises:
+            KeyError: no such episode. OSError: as for `add`.
+        """
+        with self._lock:
+            self._must_list(episode_id)
+            drop = Drop(episode_id, dropped, by, stamp_ns)
+            self._append(drop)
+            return drop
+
+    def unlisted_files(self, suffix: str) -> list[Path]:
+        """Files with this suffix beside the list that it does not name: copied there, or listed by a damaged line."""
+        with self._lock:
+            return sorted(path for path in self.path.parent.glob(f"*{suffix}") if path.stem not in self._by_id)
+
+    def _must_list(self, episode_id: str) -> None:
+        self.refresh()
+        if episode_id not in self._by_id:
+            raise KeyError(episode_id)
+
+    def _append(self, fact: IndexEntry | Annotation | Drop) -> None:
+        append_line(self.path, {name: value for name, value in asdict(fact).items() if name != "index"})
         self.refresh()
 
-    def _take(self, line: bytes) -> None:
-        try:
-            fact = json.loads(line)
-            kind = fact.pop("kind")
-            if kind == "episode":
-                entry = IndexEntry(**fact)
-                if entry.index != len(self.entries) or entry.episode_id in self._by_id:
-                    raise ValueError(f"index {entry.index} or episode {entry.episode_id} is out of order")
-                self.entries.append(entry)
-                self._by_id[entry.episode_id] = entry
-            elif kind == "annotation":
-                annotation = Annotation(**fact)
-                self.annotations.setdefault(annotation.episode_id, []).append(annotation)
-            else:
-                raise ValueError(f"kind {kind!r}")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise IndexDamaged(f"{self.path}, line {self._line}: {error}; restore the file from a copy") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make creations, renames and removals in a folder last."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    def _take(self, fact: IndexEntry | Annotation | Drop) -> None:
+        if isinstance(fact, Annotation):
+            self.annotations.setdefault(fact.episode_id, []).append(fact)
+        elif isinstance(fact, Drop):
+            self._drops[fact.episode_id] = fact
+        elif fact.episode_id in self._by_id:
+            raise ValueError(f"episode {fact.episode_id} is listed already")
+        else:
+            entry = dataclasses.replace(fact, index=self._next_index)
+            self.entries.append(entry)
+            self._by_id[entry.episode_id] = entry
+            self._next_index += 1

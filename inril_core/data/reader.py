@@ -13,22 +13,27 @@ import numpy as np
 from mcap.records import Message
 
 from inril_core.data.container import MAX_SCHEMA_BYTES, EpisodeUnreadable, Recording, read_recording
-from inril_core.data.episode import PURPOSES, Episode, InvalidEpisode, check_episode_id, stack_aux
-from inril_core.data.recording import IDENTITY
+from inril_core.data.episode import Episode, InvalidEpisode, check_episode_id, stack_aux
+from inril_core.data.episode_writer import IDENTITY
+from inril_core.data.measured import Measured, measured_at
 from inril_core.data.schemas import (
     CELL_TRUTH,
     EPISODE_EVENT,
     EVENT_END,
     EVENT_LABEL,
     EXECUTED_ACTION,
-    LABELS,
     OBSERVATION,
+    PART_POSES,
     POLICY_ACTION,
+    ROBOT_STATE,
+    SENSOR_TOPICS,
     TOPICS,
     Decoder,
     MessageSchema,
     decoder_for,
 )
+from inril_core.outcome import Said, success_of
+from inril_core.vocabulary import PURPOSES, Label
 
 MAX_EPISODE_BYTES = 2 << 30
 _JOINED = (OBSERVATION, EXECUTED_ACTION, POLICY_ACTION, CELL_TRUTH, EPISODE_EVENT)
@@ -38,18 +43,21 @@ class EpisodeEmpty(EpisodeUnreadable):
     """A sound file in which no step is whole."""
 
 
-def read_episode(path: str | Path, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES) -> Episode:
+def read_episode(
+    path: str | Path, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES, measured: bool = False
+) -> Episode:
     """Read an episode file, finished or left by a recorder that died.
 
     Topics are joined by (boot_id, k); repeated messages count once. The episode is cut at the first step that
     is not whole and then marked incomplete.
-    images: decode them too; without, `Episode.images` is empty.
+    images: decode them too; without, `Episode.images` is empty. measured: also what arm and tracker measured, in
+    `Episode.measured`.
 
     Raises:
         EpisodeUnreadable: missing, damaged, of other types, or not finite; the message says where.
         EpisodeEmpty: nothing wrong, but no whole step.
     """
-    return parse_episode(load_file(Path(path), max_bytes), str(path), images, max_bytes)
+    return parse_episode(load_file(Path(path), max_bytes), str(path), images, max_bytes, measured)
 
 
 def load_file(path: Path, max_bytes: int = MAX_EPISODE_BYTES) -> bytes:
@@ -67,19 +75,21 @@ def load_file(path: Path, max_bytes: int = MAX_EPISODE_BYTES) -> bytes:
         raise EpisodeUnreadable(f"{path}: {error.strerror or error}") from error
 
 
-def parse_episode(data: bytes, name: str, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES) -> Episode:
+def parse_episode(
+    data: bytes, name: str, images: bool = True, max_bytes: int = MAX_EPISODE_BYTES, measured: bool = False
+) -> Episode:
     """`read_episode` on bytes; `name` is for messages."""
     try:
         recording = read_recording(data, max_bytes)
     except EpisodeUnreadable as error:
         raise EpisodeUnreadable(f"{name}: {error}") from error
-    return assemble(recording, hashlib.sha256(data).hexdigest(), name, images)
+    return assemble(recording, hashlib.sha256(data).hexdigest(), name, images, measured)
 
 
-def assemble(recording: Recording, sha256: str, name: str, images: bool = True) -> Episode:
+def assemble(recording: Recording, sha256: str, name: str, images: bool = True, measured: bool = False) -> Episode:
     """`read_episode` on the records of a file."""
     try:
-        return _assemble(recording, sha256, images)
+        return _assemble(recording, sha256, images, measured)
     except EpisodeEmpty as error:
         raise EpisodeEmpty(f"{name}: {error}") from error
     except (EpisodeUnreadable, InvalidEpisode) as error:
@@ -99,14 +109,7 @@ class _Joined:
     events: list[Any] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    success: bool | None
-    source: str
-    reason: str
-
-
-def _assemble(recording: Recording, sha256: str, images: bool) -> Episode:
+def _assemble(recording: Recording, sha256: str, images: bool, measured: bool) -> Episode:
     identity = identity_of(recording)
     joined = _join(recording, identity["episode_id"])
     ticks, whole = _whole_steps(joined)
@@ -117,7 +120,7 @@ def _assemble(recording: Recording, sha256: str, images: bool) -> Episode:
     actions = _rows([e.executed for e in executed], np.float32, "ExecutedAction.executed")
     stamps = np.array([stamp_ns(o.header) for o in observations], np.int64)
     qpos, cell_success = _truth_at(joined.truths, stamps)
-    verdict = _judge(joined.events, outcome, cell_success)
+    said = success_of(outcome, _labels(joined.events), cell_success)
     pixels, image_steps = _images(observations, _names(identity["images"])) if images else ({}, {})
     return Episode(
         episode_id=identity["episode_id"],
@@ -143,13 +146,14 @@ def _assemble(recording: Recording, sha256: str, images: bool) -> Episode:
         stamps_ns=stamps,
         tool_pose=np.array([_pose(o.tool_pose) for o in observations], np.float64),
         link_age_s=_rows([o.link_age_s for o in observations], np.float32, "Observation.link_age_s"),
-        success=verdict.success,
+        success=said.success,
         terminated=bool(outcome.terminated),
         truncated=bool(outcome.truncated),
-        outcome_source=verdict.source,
-        outcome_reason=verdict.reason,
+        outcome_source=said.by,
+        outcome_reason=said.reason,
         complete=whole and bool(observations[-1].last),
         qpos=qpos,
+        measured=_measured(recording, stamps) if measured else None,
         images=pixels,
         image_steps=image_steps,
         sha256=sha256,
@@ -256,16 +260,14 @@ def _whole_steps(joined: _Joined) -> tuple[list[tuple[str, int]], bool]:
     return ticks, len(ticks) == len(by_step)
 
 
-def _judge(events: Sequence[Any], outcome: Any, cell_success: bool | None) -> _Verdict:
-    """The newest label counts; then the outcome that ended the task; then what the simulator knows."""
-    for event in reversed(events):
-        if event.event in (EVENT_END, EVENT_LABEL) and LABELS.get(event.label) is not None:
-            return _Verdict(LABELS[event.label], event.by or outcome.source, event.reason or outcome.reason)
-    if outcome.terminated:
-        return _Verdict(bool(outcome.success), outcome.source, outcome.reason)
-    if outcome.truncated and outcome.source == "episode_length" and cell_success is not None:
-        return _Verdict(cell_success, outcome.source, outcome.reason)
-    return _Verdict(None, outcome.source, outcome.reason)
+def _labels(events: Sequence[Any]) -> list[Said]:
+    """What was said of the episode's success, oldest first."""
+    labels = set(Label)
+    return [
+        Said(Label(event.label).success, event.by, event.reason)
+        for event in events
+        if event.event in (EVENT_END, EVENT_LABEL) and event.label in labels
+    ]
 
 
 def _truth_at(truths: Sequence[Any], stamps: np.ndarray) -> tuple[np.ndarray | None, bool | None]:
@@ -278,6 +280,13 @@ def _truth_at(truths: Sequence[Any], stamps: np.ndarray) -> tuple[np.ndarray | N
     found = np.searchsorted(times, stamps, side="right") - 1
     qpos = np.where((found >= 0)[:, None], states[found], np.nan)
     return qpos, bool(ordered[found[-1]].success) if found[-1] >= 0 else None
+
+
+def _measured(recording: Recording, stamps: np.ndarray) -> Measured | None:
+    messages: dict[str, list[Any]] = {topic: [] for topic in SENSOR_TOPICS}
+    for topic, _, message in decode_topics(recording, SENSOR_TOPICS):
+        messages[topic].append(message)
+    return measured_at(stamps, messages[ROBOT_STATE], messages[PART_POSES], lambda message: stamp_ns(message.header))
 
 
 def _aux(answers: Sequence[Any]) -> np.ndarray | None:

@@ -22,9 +22,13 @@ EXECUTED_ACTION = "/executed_action"
 TARGET = "/target"
 CELL_TRUTH = "/cell_truth"
 EPISODE_EVENT = "/episode_event"
+ROBOT_STATE = "/robot_state"
+PART_POSES = "/part_poses"
 
 TOPICS = {
     CELL_TRUTH: "inril_msgs/msg/CellTruth",
+    ROBOT_STATE: "inril_msgs/msg/RobotState",
+    PART_POSES: "inril_msgs/msg/PartPoses",
     OBSERVATION: "inril_msgs/msg/Observation",
     POLICY_ACTION: "inril_msgs/msg/PolicyAction",
     TELEOP_ACTION: "inril_msgs/msg/TeleopAction",
@@ -34,9 +38,12 @@ TOPICS = {
 }
 """Recorded topics and their types, in the order in which they are taken when several have news.
 
-The cell's truth is sent before the Observation that it is part of, and is taken first: the last Observation
+What the cell says is sent before the Observation that it is part of, and is taken first: the last Observation
 closes the recording.
 """
+
+SENSOR_TOPICS = (ROBOT_STATE, PART_POSES)
+"""Of these one message is recorded for each Observation, at whatever rate they come (`sensor_track`)."""
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 IMAGE_TOPIC = "/observation/image/"
@@ -84,7 +91,7 @@ def message_schema(type_name: str, share: Callable[[str], Path] = installed_shar
     share: maps a package name to its share folder, where `msg/Name.msg` lies.
 
     Raises:
-        ConfigError: a definition cannot be read; names the type and the mend.
+        ConfigError: a definition cannot be read; names the type and the fix.
     """
     wanted = [_short(type_name)]
     parts: list[str] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from inril_core.data.blobs import BlobShelf
@@ -38,7 +40,7 @@ class EpisodeStore:
         """What is to be announced now: newly ready episodes, and those whose label has changed.
 
         Raises:
-            IndexDamaged: the list cannot be read.
+            OSError: the list is there and cannot be read.
         """
         self._index.refresh()
         self._seen_ns += [now_ns] * (len(self._index.entries) - len(self._seen_ns))
@@ -50,9 +52,14 @@ class EpisodeStore:
                 break
             self._announced.append(announcement)
             self._shelf.put(announcement.entry.sha256, self.path(announcement.entry.episode_id))
-            if announcement.entry.steps:
+            if self._offered(announcement.entry):
                 news.append(announcement)
         return news
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines of the list that are left out because they are not sound, with file, line and reason."""
+        return self._index.problems
 
     @property
     def total(self) -> int:
@@ -60,15 +67,16 @@ class EpisodeStore:
         return len(self._announced)
 
     def listed(self, first_index: int, limit: int) -> list[Announcement]:
-        """Announced episodes from `first_index` on, at most `limit`; without those that have no whole
-        step."""
-        found = (a for a in self._announced[first_index:] if a.entry.steps)
-        return [announcement for announcement, _ in zip(found, range(limit), strict=False)]
+        """Announced episodes with an index of `first_index` or more, at most `limit`; without those that have no
+        whole step or were dropped."""
+        begin = bisect_left(self._announced, first_index, key=lambda announced: announced.entry.index)
+        found = (a for a in self._announced[begin:] if self._offered(a.entry))
+        return list(islice(found, limit))
 
     def entries(self) -> list[IndexEntry]:
-        """Everything listed that has a whole step, announced or not."""
+        """Everything listed that has a whole step and was not dropped, announced or not."""
         self._index.refresh()
-        return [entry for entry in self._index.entries if entry.steps]
+        return [entry for entry in self._index.entries if self._offered(entry)]
 
     def path(self, episode_id: str) -> Path:
         """The episode's file."""
@@ -77,6 +85,9 @@ class EpisodeStore:
     def read(self, sha256: str, offset: int, length: int) -> tuple[int, bytes]:
         """Bytes of an announced episode; see `BlobShelf.read`."""
         return self._shelf.read(sha256, offset, length)
+
+    def _offered(self, entry: IndexEntry) -> bool:
+        return entry.steps > 0 and not self._index.dropped(entry.episode_id)
 
     def _announcement(self, entry: IndexEntry) -> Announcement:
         success, by = self._index.label(entry)

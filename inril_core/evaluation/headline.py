@@ -21,10 +21,10 @@ REPORT_NAME = "report.html"
 
 @dataclass(frozen=True)
 class Paired:
-    """The same starts before and after: how many kept failing, were mended, were lost, kept succeeding."""
+    """The same starts before and after: how many kept failing, were fixed, were lost, kept succeeding."""
 
     both_failed: int
-    mended: int
+    fixed: int
     lost: int
     both_succeeded: int
 

@@ -84,7 +84,7 @@ def learning_curve(
                 capsize=4,
                 lw=1.8,
                 zorder=5,
-                label="evaluation (acts by its mode)",
+                label="evaluation (deterministic)",
             )
         if real_time_from is not None:
             axes.axvline(real_time_from, color=SOFT, lw=1.0, ls=(0, (4, 3)), label="real time from here")

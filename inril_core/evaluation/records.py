@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inril_core.data.episode import Episode, InvalidEpisode, check_episode_id
 from inril_core.data.reader import read_episode
 from inril_core.errors import InrilError
 from inril_core.evaluation.intervals import SuccessRate, success_rate
+from inril_core.files import Lines, read_sound_lines
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult, read_ledger
-from inril_core.weights.log import LOG_NAME
+from inril_core.session.plan import parse_plan
+from inril_core.weights.log import LOG_NAME, ActingLine, OfferLine, read_weights_log
 
-MAX_LOG_BYTES = 64 << 20
-MAX_VALUE = 2.0**64
-"""Beyond any seed, step or Unix time; larger numbers in a ledger are damage."""
+T = TypeVar("T")
+
 DEMOS_RUN = "demos"
 """Folder below a run that may hold the run in which its demonstrations were recorded."""
-_KINDS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 @dataclass(frozen=True)
@@ -129,30 +130,6 @@ def find_episode(root: Path, episode_id: str, images: bool = False) -> Episode |
     return f"episode {episode_id} is not in episodes/"
 
 
-def read_json_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line. Torn and foreign lines are left out, counted and noted."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_LOG_BYTES + 1)
-    except OSError:
-        return []
-    if len(data) > MAX_LOG_BYTES:
-        notes.append(f"{path.name} is larger than {MAX_LOG_BYTES >> 20} MB: only its beginning was read.")
-    objects, unreadable = [], 0
-    for line in data[:MAX_LOG_BYTES].splitlines():
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
-            objects.append(value)
-        elif line.strip():
-            unreadable += 1
-    if unreadable:
-        notes.append(f"{path.name}: {unreadable} unreadable line(s) left out, as a crash leaves them.")
-    return objects
-
-
 def number(value: Any) -> float | None:
     """A finite number, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -173,63 +150,42 @@ def _run_id(root: Path) -> str:
 
 
 def _segments(path: Path, notes: list[str]) -> list[SegmentRecord]:
-    try:
-        too_large = path.stat().st_size > MAX_LOG_BYTES
-    except OSError:
-        return []
-    if too_large:
-        notes.append(f"{path} is larger than {MAX_LOG_BYTES >> 20} MB: not read.")
-        return []
-    results = [r for r in read_ledger(path) if _sound(r)]
-    lines = sum(bool(line.strip()) for line in path.read_bytes().splitlines())
-    if lines > len(results):
-        notes.append(f"{path.name}: {lines - len(results)} unreadable line(s) left out, as a crash leaves them.")
-    grouped: dict[tuple[int, str], list[EpisodeResult]] = {}
-    for result in results:
-        grouped.setdefault((result.segment_index, result.segment), []).append(result)
+    grouped: dict[tuple[int, str, str], list[EpisodeResult]] = {}
+    for result in _noted(read_ledger(path), path, notes):
+        planned = parse_plan(result.segment)[0]
+        grouped.setdefault((result.segment_index, planned.purpose, planned.unit), []).append(result)
     return [
-        SegmentRecord(name, members[0].purpose, tuple(members))
-        for (_, name), members in sorted(grouped.items(), key=lambda item: item[0])
+        SegmentRecord(members[-1].segment, purpose, tuple(members))
+        for (_, purpose, _), members in sorted(grouped.items(), key=lambda item: item[0])
     ]
 
 
-def _sound(result: EpisodeResult) -> bool:
-    """A JSON line may put anything into a field; only what it promises is used."""
-    for declared in fields(result):
-        value = getattr(result, declared.name)
-        kinds = _KINDS[str(declared.type)]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            return False
-        if isinstance(value, (int, float)) and not abs(value) <= MAX_VALUE:  # false for NaN too
-            return False
-    return result.steps >= 0 and result.duration_s >= 0.0 and result.late_ticks >= 0
+def _noted(lines: Lines[T], path: Path, notes: list[str]) -> list[T]:
+    """The sound lines; the others are counted in a note, which quotes the first."""
+    if lines.problems:
+        first = lines.problems[0].removeprefix(f"{path.parent}{os.sep}")
+        notes.append(f"{path.name}: {len(lines.problems)} unreadable line(s) left out; the first: {first}.")
+    return lines.values
 
 
 def _offers(path: Path, notes: list[str]) -> list[Offer]:
     """Packs in the order they came. A later line says when an accepted one began to act."""
-    offers: list[Offer] = []
+    lines = _noted(read_weights_log(path), path, notes)
     acting: dict[tuple[str, int], float] = {}
-    keys: list[tuple[str, int]] = []
-    for line in read_json_lines(path, notes):
-        n = number(line.get("n"))
-        key = (str(line.get("run_id", "")), -1 if n is None else int(n))
-        delay_ms = number(line.get("push_to_acting_ms"))
-        if delay_ms is not None:
-            acting.setdefault(key, delay_ms)
-        if line.get("event") == "acting" or not isinstance(line.get("accepted"), bool):
-            continue
-        offers.append(Offer(key[1], line["accepted"], str(line.get("reason") or "")))
-        keys.append(key)
+    for line in lines:
+        if isinstance(line, ActingLine):
+            acting.setdefault((line.run_id, line.n), line.push_to_acting_ms)
     return [
-        Offer(o.n, o.accepted, o.reason, acting.get(key) if o.accepted else None)
-        for o, key in zip(offers, keys, strict=True)
+        Offer(line.n, line.accepted, line.reason, acting.get((line.run_id, line.n)) if line.accepted else None)
+        for line in lines
+        if isinstance(line, OfferLine)
     ]
 
 
 def _metrics(path: Path, notes: list[str]) -> list[dict[str, float]]:
     """Groups of updates in order; of a group logged twice, by a learner that resumed, the newer counts."""
     groups: dict[float, dict[str, float]] = {}
-    for line in read_json_lines(path, notes):
+    for line in _noted(read_sound_lines(path, dict[str, Any]), path, notes):
         group = dict(_numbers(line))
         if "updates" in group:
             groups[group["updates"]] = group

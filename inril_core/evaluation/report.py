@@ -34,6 +34,7 @@ from inril_core.evaluation.headline import (
 from inril_core.evaluation.intervals import SuccessRate
 from inril_core.evaluation.records import RunRecord, find_episode, read_run
 from inril_core.evaluation.video import films
+from inril_core.files import write_atomically
 from inril_core.session.ledger import EpisodeResult
 
 __all__ = ["summary", "write_report"]
@@ -81,9 +82,7 @@ def write_report(run_dir: str | Path, wall_s: float | None = None) -> Path:
     record = read_run(root)
     page = _environment().get_template("report_template.html").render(_context(record, wall_s))
     path = root / REPORT_NAME
-    draft = path.with_name(f".{REPORT_NAME}.{os.getpid()}")
-    draft.write_text(page, encoding="utf-8", errors="replace")
-    draft.replace(path)
+    write_atomically(path, page.encode("utf-8", errors="replace"))
     return path
 
 
@@ -199,13 +198,17 @@ def _films(record: RunRecord) -> Films:
 def _film_pair(
     before: list[EpisodeResult], after: list[EpisodeResult]
 ) -> tuple[tuple[EpisodeResult, EpisodeResult] | None, str]:
-    """The first start that was mended; without one, the first that both ran."""
+    """The first start that failed before and succeeded after; without one, the first that both ran."""
     earlier = {result.seed: result for result in before}
     pairs = [(earlier[result.seed], result) for result in after if result.seed in earlier]
     for first, second in pairs:
         if second.success and not first.success:
             return (first, second), "the first start that failed before and succeeded after"
-    return (pairs[0], "the first start of both evaluations; none was mended") if pairs else (None, "")
+    return (
+        (pairs[0], "the first start of both evaluations; none failed before and succeeded after")
+        if pairs
+        else (None, "")
+    )
 
 
 def _film_title(when: str, result: EpisodeResult) -> str:

@@ -10,41 +10,59 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from inril_core.errors import ConfigError
+from inril_core.experts.base import Expert
 from inril_core.experts.quality import ExpertConfig
-from inril_core.experts.reference_critic import CriticConfig, ReferenceCritic
-from inril_core.finetune.methods import Settings
-from inril_core.tasks.base import Demonstrator
+from inril_core.settings import Settings
 
 Array = npt.NDArray[np.float32]
 _TAG = 11
 
 
-class InterventionConfig(Settings):
-    """Who helps during training episodes, in-process; a robot has a person for that.
+class CriticConfig(Settings):
+    """How the critic of a reference is had, see `inril_core.experts.reference_critic`."""
 
-    Attributes:
-        kind: ``random``: at each free step a takeover begins with ``probability``; ``value``: with ``beta`` where the
-            critic finds the policy's action worse than the reference's, with 1 - beta elsewhere; ``none``: nobody takes
-            over, the expert is only asked (DAgger).
-        duration: steps of a takeover. The authors' random script comes to 1, an independent coin per step.
-        free_steps: policy steps after a takeover before the next may begin; >= 1 for ``value``, as in the paper. A
-            coin at every step needs 0 here, too.
-        form: ``relative``: Q(s, a) < alpha Q(s, a_ref), of values >= 0 alone: below zero it turns round;
-            ``additive``: Q(s, a) < Q(s, a_ref) - delta.
-        critic: of the reference, which is the task's demonstrator at its best.
-        expert: who acts.
-    """
+    file: str | None = None
+    """What `load_reference_critic` reads; None: it is fitted before the run, with the rest of these settings."""
+    episodes: int = Field(40, ge=2)
+    """Of the reference, in which its actions get noise rising from 0 to ``noise``, so that worse actions are known."""
+    noise: float = Field(0.6, ge=0.0, le=2.0)
+    updates: int = Field(3000, ge=1)
+    batch: int = Field(256, ge=1)
+    lr: float = Field(1e-3, gt=0.0)
+    gamma: float = Field(0.97, gt=0.0, lt=1.0)
+    tau: float = Field(0.01, gt=0.0, le=1.0)
+    members: int = Field(2, ge=1)
+    """Of the ensemble; their mean judges."""
+    hidden: tuple[int, ...] = (128, 128)
+
+
+class InterventionConfig(Settings):
+    """Who helps during training episodes in one process, and when; on a robot a person does."""
 
     kind: Literal["random", "value", "none"]
+    """``random``: at each free step a takeover begins with ``probability``; ``value``: with ``beta`` where the critic
+    finds the policy's action worse than the reference's, with 1 - beta elsewhere; ``none``: nobody takes over, the
+    expert is only asked (DAgger)."""
     duration: int = Field(4, ge=1)
+    """Steps of a takeover. The authors' random script comes to 1, an independent coin per step."""
     free_steps: int = Field(1, ge=0)
+    """Policy steps after a takeover before the next may begin; >= 1 for ``value``, as in the paper. A coin at every
+    step needs 0 here, too."""
     probability: float = Field(0.3, ge=0.0, le=1.0)
+    """See ``kind``."""
     beta: float = Field(0.95, ge=0.5, le=1.0)
+    """See ``kind``."""
     form: Literal["relative", "additive"] = "relative"
+    """``relative``: Q(s, a) < alpha Q(s, a_ref), of values >= 0 alone: below zero it turns round; ``additive``:
+    Q(s, a) < Q(s, a_ref) - delta."""
     alpha: float = Field(0.97, gt=0.0, le=1.0)
+    """See ``form``."""
     delta: float = Field(0.05, ge=0.0)
+    """See ``form``."""
     critic: CriticConfig = CriticConfig()
+    """Of the reference, which is the task's expert at its best."""
     expert: ExpertConfig = ExpertConfig()
+    """Who acts."""
 
     @model_validator(mode="after")
     def _hands_back(self) -> "InterventionConfig":
@@ -54,6 +72,17 @@ class InterventionConfig(Settings):
                 "after a takeover; set it to 1 or more"
             )
         return self
+
+
+class Critic(Protocol):
+    """Values actions, see `inril_core.experts.reference_critic.ReferenceCritic`."""
+
+    @property
+    def low(self) -> float:
+        """The least value it gives."""
+
+    def value(self, observation: Array, action: Array) -> float:
+        """Of an action ``[A]`` at an observation ``[D]``."""
 
 
 class Judge(Protocol):
@@ -87,7 +116,7 @@ class ValueJudge:
         ConfigError: the relative form, and the critic's values can be negative.
     """
 
-    def __init__(self, config: InterventionConfig, critic: ReferenceCritic, reference: Demonstrator) -> None:
+    def __init__(self, config: InterventionConfig, critic: Critic, reference: Expert) -> None:
         if config.form == "relative" and critic.low < 0.0:
             raise ConfigError(
                 f"interventions.form = 'relative': the reference critic's values go down to {critic.low:.3g}, and "
@@ -114,7 +143,7 @@ class ValueJudge:
 class Intervener:
     """Takes over for ``duration`` steps when ``judge`` says so, then hands back for at least ``free_steps``."""
 
-    def __init__(self, judge: Judge, expert: Demonstrator, duration: int, free_steps: int = 1) -> None:
+    def __init__(self, judge: Judge, expert: Expert, duration: int, free_steps: int = 1) -> None:
         self._judge, self._expert = judge, expert
         self._duration, self._free_steps = duration, free_steps
         self.reset(0)

@@ -1,62 +1,37 @@
 """What a simulated intervener judges by: a critic of a reference policy, fitted on episodes or taken from a run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import read_checkpoint, write_checkpoint
-from inril_core.finetune.critics import CriticEnsemble, views_like
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.methods import RewardConfig, Settings
+from inril_core.experts.base import Expert
+from inril_core.experts.intervener import CriticConfig
+from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies.gaussian import GaussianPolicy
-from inril_core.tasks.base import Demonstrator
 
 Array = npt.NDArray[np.float32]
 
 
-class CriticConfig(Settings):
-    """How a reference critic is fitted.
-
-    Attributes:
-        file: see `load_reference_critic`; None: it is fitted before the run, with the rest of these settings.
-        episodes: of the reference, in which its actions get noise rising from 0 to ``noise``, so that worse actions
-            are known too.
-        members: of the ensemble; their mean judges.
-    """
-
-    file: str | None = None
-    episodes: int = Field(40, ge=2)
-    noise: float = Field(0.6, ge=0.0, le=2.0)
-    updates: int = Field(3000, ge=1)
-    batch: int = Field(256, ge=1)
-    lr: float = Field(1e-3, gt=0.0)
-    gamma: float = Field(0.97, gt=0.0, lt=1.0)
-    tau: float = Field(0.01, gt=0.0, le=1.0)
-    members: int = Field(2, ge=1)
-    hidden: tuple[int, ...] = (128, 128)
-
-
 @dataclass(frozen=True)
 class ReferenceCritic:
-    """Q of a reference policy.
-
-    Attributes:
-        low, high: range of the returns it was fitted on; values are clipped to it.
-    """
+    """Q of a reference policy."""
 
     critics: CriticEnsemble
     normaliser: GaussianPolicy
     low: float
+    """Least return it was fitted on; values are clipped to it."""
     high: float
+    """Largest return it was fitted on; values are clipped to it."""
 
     @torch.no_grad()
     def value(self, observation: Array, action: Array) -> float:
@@ -116,7 +91,11 @@ def load_reference_critic(path: Path) -> ReferenceCritic:
 
 
 def fit_reference_critic(
-    episodes: Sequence[Episode], reference: Demonstrator, rewards: RewardConfig, config: CriticConfig, seed: int
+    episodes: Sequence[Episode],
+    reference: Expert,
+    label: Callable[[Episode], tuple[Array, Array]],
+    config: CriticConfig,
+    seed: int,
 ) -> ReferenceCritic:
     """Q of the ``reference`` by temporal differences: y = r + gamma * mask * Q'(s', a_ref(s')).
 
@@ -125,7 +104,7 @@ def fit_reference_critic(
     Args:
         episodes: recorded, of one task.
         reference: acts in every recorded state once more, for a_ref.
-        rewards: what is valued.
+        label: rewards ``[T]`` and masks ``[T]`` of an episode: what is valued.
         seed: decides the initial weights and the minibatches.
 
     Raises:
@@ -140,7 +119,7 @@ def fit_reference_critic(
     columns: list[list[Tensor]] = [[], [], [], [], [], []]
     returns = [0.0]
     for episode in episodes:
-        reward, mask = rewards.label(episode)
+        reward, mask = label(episode)
         rows = normaliser.normalise(torch.tensor(episode.observations))
         reference.reset(episode.seed)
         answers = torch.tensor(np.stack([reference.act(row) for row in episode.observations]))

@@ -1,4 +1,4 @@
-"""A scripted demonstrator for robosuite's Lift, Can and Square that sees only what a policy sees."""
+"""The scripted expert of robosuite's Lift, Can and Square, which sees only what a policy sees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inril_core.errors import ConfigError
 from inril_core.transforms import quat_rotate
 
 STEP_M, STEP_RAD = 0.05, 0.5  # of an action of 1
@@ -19,24 +18,26 @@ DOWN_M = 0.04  # so far below the carrying height at the goal it goes on down
 
 @dataclass(frozen=True)
 class Script:
-    """How to pick one object and where to put it; world frame, m and rad.
-
-    grasp_m: point to hold, in the object's frame. grasp_symmetry_rad: turns about the vertical after which a grasp is
-    as good; None: the object is round. width_m: of what is between the fingers. clear_m: height of the object while it
-    is carried. goal_m: where it is put; None: it is only lifted. goal_yaws_rad: headings of the object that fit there;
-    empty: any. ready_m: sideways error with which it may go down. low_m: height to which it is put down. release_m:
-    height below which it is let go; None: never.
-    """
+    """How to pick one object and where to put it; world frame."""
 
     grasp_m: tuple[float, float, float]
+    """Point to hold, in the object's frame."""
     grasp_symmetry_rad: float | None
+    """Turns about the vertical after which a grasp is as good; None: the object is round."""
     width_m: float
+    """Of what is between the fingers."""
     clear_m: float
+    """Height of the object while it is carried."""
     goal_m: tuple[float, float] | None = None
+    """Where it is put; None: it is only lifted."""
     goal_yaws_rad: tuple[float, ...] = ()
+    """Headings of the object that fit there; empty: any."""
     ready_m: float = 0.005
+    """Sideways error with which it may go down."""
     low_m: float = 0.0
+    """Height to which it is put down."""
     release_m: float | None = None
+    """Height below which it is let go; None: never."""
 
 
 SCRIPTS = {
@@ -54,24 +55,13 @@ class ScriptedPicker:
     """Over the object, down, close, up, over the goal, down, open: decided by the observation alone.
 
     Being without memory, it can be cloned, and goes back by itself when something slips.
-
-    Args:
-        script: the task's.
-        noise: standard deviation added to each action component but the gripper's, in [0, 2].
-
-    Raises:
-        ConfigError: the noise is out of range.
     """
 
-    def __init__(self, script: Script, noise: float = 0.0) -> None:
-        if not 0.0 <= noise <= 2.0:  # false for NaN too
-            raise ConfigError(f"expert noise = {noise}: must be in [0, 2]")
-        self._script, self._noise = script, noise
-        self.reset(0)
+    def __init__(self, script: Script) -> None:
+        self._script = script
 
     def reset(self, seed: int) -> None:
-        """Begin an episode: restart the noise."""
-        self._rng = np.random.default_rng(seed)
+        """See `Expert.reset`; nothing is random."""
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Action float32[7] in [-1, 1] for an observation of `RobosuiteTask`.
@@ -85,7 +75,6 @@ class ScriptedPicker:
         move_m, turn_rad, close = self._wanted(o[0:3], o[3:7], float(o[7] - o[8]), o[9:12], o[12:16])
         action = np.concatenate([GAIN * move_m / STEP_M, TURN_GAIN * turn_rad / STEP_RAD])
         action /= np.repeat([max(1.0, np.abs(action[:3]).max()), max(1.0, np.abs(action[3:]).max())], 3)
-        action += self._noise * self._rng.standard_normal(6)
         return np.append(action, 1.0 if close else -1.0).clip(-1.0, 1.0).astype(np.float32)
 
     def _wanted(

@@ -26,16 +26,16 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError, InrilError
 from inril_core.experts.trained import expert_path
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.memory.rollout import Segment
 from inril_core.finetune.rl import ppo
+from inril_core.networks.compute import use_one_thread
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import GaussianPolicy, save_policy
 from inril_core.policies import gaussian as architecture
 from inril_core.policies.squashed import log_density
 from inril_core.tasks import make_task
 from inril_core.tasks.base import Task
-from inril_core.tasks.gymnasium_task import GymnasiumTask
+from inril_core.tasks.families.gym import GymnasiumTask
 
 SEEDS_APART = 1_000_000
 SELECT_EPISODES, REPORT_EPISODES = 5, 20
@@ -180,7 +180,7 @@ def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterato
     torch.manual_seed(seed)
     policy = GaussianPolicy(task.interface.observation_size, task.interface.action_size, POLICY)
     flat = FlatParameters(policy.parameters())
-    learner = PPO.build(policy, flat, torch.Generator().manual_seed(seed))
+    learner = PPO.build(policy, flat, torch.Generator().manual_seed(seed), None)
     adam, collector = Adam(flat.value.numel(), PPO.actor_lr), Collector(task_name, policy, seed)
     seen = Moments(policy.observation_size)
     start_s, taken, due = time.process_time(), 0, evaluate_every

@@ -1,84 +1,138 @@
-"""Checkpoints and logs on disk: safetensors and JSON, written so that a crash leaves the old or the new one."""
+"""A learner on disk, and whether a run that goes on is given what it began with."""
 
-import json
-import os
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
-
+from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
+from inril_core.finetune.ingest_log import IngestRecord
+from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
+from inril_core.policies import Policy
+
+if TYPE_CHECKING:
+    from inril_core.finetune.learner import Learner
+
+CHECKPOINT_NAME = "checkpoint.safetensors"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def weights_digest(policy: Policy) -> str:
+    """SHA-256 (16 hex digits) of a policy's parameters and buffers. Not of its file: safetensors orders its metadata
+    as it likes."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(policy.state_dict().items()):
+        whole.update(name.encode() + b"\0" + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()[:16]
 
 
-def write_checkpoint(path: Path, parts: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> None:
-    """One safetensors file: tensors named ``part/name``, and ``facts`` as JSON in its metadata."""
-    tensors = {f"{part}/{name}": t.detach().contiguous() for part, names in parts.items() for name, t in names.items()}
-    write_atomically(path, save(tensors, metadata={"facts": json.dumps(facts)}))
+def demo_digest(demo: Episode) -> str:
+    """Content and outcome of a demonstration."""
+    return f"{demo.sha256}/{demo.success}"
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """What `write_checkpoint` wrote.
-
-    Raises:
-        ConfigError: missing or not readable.
-    """
-    parts: dict[str, dict[str, Tensor]] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            for key in file.keys():  # noqa: SIM118 - not a mapping
-                part, name = key.split("/", 1)
-                parts.setdefault(part, {})[name] = file.get_tensor(key)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: no readable checkpoint ({error}); start a new run or restore the file") from error
-    return parts, facts
-
-
-def append_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON line and flush it to disk."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(values) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Replace a file of JSON lines, atomically."""
-    write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file; a torn last line, left by a crash, is ignored.
+def refuse_empty(demos: Sequence[Episode], rows: int) -> None:
+    """Refuse demonstrations of which nothing can be imitated.
 
     Raises:
-        ConfigError: missing, or a line before the last is not JSON.
+        ConfigError: ``rows`` to imitate, 0, are all that they give; says why.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    values = []
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            values.append(json.loads(line))
-        except ValueError as error:  # nor UTF-8
-            raise ConfigError(f"{path}: line {number} is not JSON: {error}; mend or delete this line") from error
-    return values
+    if rows:
+        return
+    good = [demo for demo in demos if demo.success]
+    if not good:
+        raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
+    told = ", ".join(f"{demo.episode_id} ({demo.steps} steps)" for demo in good[:5])
+    raise ConfigError(
+        f"{len(good)} successful demonstrations, but no step of them can be imitated: {told}; a step counts where a "
+        "person or the policy acted and the outcome is known, and the last one of an incomplete recording does not; "
+        "record longer ones"
+    )
+
+
+def write(learner: "Learner", extra: dict[str, Any]) -> Path:
+    """Write everything `resume` needs into one file, atomically; returns its path."""
+    parts = {
+        "policy": learner.policy.state_dict(),
+        "rl": learner.parts.rl.state(),
+        "combine": learner.parts.combine.state(),
+        **learner.buffers.state(),
+        "loop": learner.loop.tensors(),
+        "published": learner.published_states.state(),
+        "generator": {"state": learner.parts.generator.get_state()},
+    }
+    facts = {
+        **_identity(learner),
+        "initial_weights": learner.initial_weights,
+        "demos": learner.demos,
+        "counts": vars(learner.counts),
+        "loop": learner.loop.facts(),
+        "version": learner.version,
+        "log": [vars(record) for record in learner.log],
+        "window": learner.window,
+        "extra": extra,
+    }
+    path = learner.run_dir / CHECKPOINT_NAME
+    write_checkpoint(path, parts, facts)
+    return path
+
+
+def resume(learner: "Learner") -> dict[str, Any]:
+    """Make a fresh ``learner`` what the one was that wrote the checkpoint of its run; returns its ``extra``.
+
+    Raises:
+        ConfigError: see `Learner.resume`.
+    """
+    path = learner.run_dir / CHECKPOINT_NAME
+    parts, facts = read_checkpoint(path)
+    for name, here in _identity(learner).items():
+        if facts.get(name) != here:
+            raise ConfigError(f"{path}: was made with another {name}; use a new run or the settings of that run")
+    if facts.get("initial_weights") != learner.initial_weights:
+        raise ConfigError(
+            f"{path}: the run began from initial weights {facts.get('initial_weights')}, not from those given "
+            f"({learner.initial_weights}); give the policy file of that run, or use a new run"
+        )
+    added = added_demos(path, facts["demos"], learner.demos)
+    learner.policy.load_state_dict(parts["policy"])
+    learner.parts.rl.load(parts["rl"])
+    learner.parts.combine.load(parts["combine"])
+    learner.buffers.load(parts)
+    learner.loop.load(facts["loop"], parts.get("loop", {}))
+    learner.published_states.load(parts.get("published", {}))
+    learner.parts.generator.set_state(parts["generator"]["state"])
+    for name, value in facts["counts"].items():
+        setattr(learner.counts, name, value)
+    learner.version, learner.window = facts["version"], facts["window"]
+    learner.log = [IngestRecord(**record) for record in facts["log"]]
+    learner.added_demos = added
+    for name in added:
+        learner.show(learner.given[name])
+    extra: dict[str, Any] = facts["extra"]
+    return extra
+
+
+def added_demos(path: Path, before: dict[str, str], given: dict[str, str]) -> list[str]:
+    """Demonstrations that a run did not begin with.
+
+    Raises:
+        ConfigError: one that it began with is missing, or is another one now.
+    """
+    for problem, names in (
+        ("missing", [name for name in before if name not in given]),
+        ("changed, or labelled otherwise", [name for name in before if given.get(name, before[name]) != before[name]]),
+    ):
+        if names:
+            raise ConfigError(
+                f"{path}: the run began with {len(before)} demonstrations, of which {len(names)} are {problem} now: "
+                f"{', '.join(sorted(names)[:5])}; give all that it began with, or use a new run"
+            )
+    return [name for name in given if name not in before]
+
+
+def _identity(learner: "Learner") -> dict[str, Any]:
+    return {
+        "config": learner.config.model_dump(mode="json"),
+        "interface_digest": learner.interface.interface_digest,
+        "policy": learner.policy.manifest(),
+    }

@@ -17,8 +17,11 @@ from pydantic import (
 
 from inril_core.errors import ConfigError
 from inril_core.experts.intervener import InterventionConfig
-from inril_core.finetune.methods import MethodConfig, Settings, describe, method_config
+from inril_core.finetune.contracts import CombineConfig, IlConfig, MethodConfig, RewardConfig, RlConfig
+from inril_core.finetune.methods import describe, method_config
+from inril_core.networks.compute import ComputeConfig
 from inril_core.policies import PolicyConfig, gaussian, policy_config
+from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
 
@@ -39,10 +42,10 @@ class ScheduleConfig(Settings):
             are of off-policy methods; on-policy a full rollout calls for its epochs, see `OnPolicyConfig`.
         warmup_steps: environment steps collected by the pre-trained policy before the first update.
         critic_warmup_updates: critic-only updates at the end of the warm-up, on top of ``utd``.
-        rewards_before_actor: steps with a reward other than 0 that critics must have been given, off-policy those in
-            memory, on-policy those of all full rollouts, before the actor is trained. Critics that never saw a reward
-            say noise, and an actor that follows it forgets what it was shown. Not asked where the reward is learned,
-            and of imitation alone.
+        rewards_before_actor: steps that tell good from bad (successes, or what else the reward method calls
+            informative) that critics must have been given, off-policy in replay, on-policy in full rollouts, before the
+            actor is trained. Critics that never saw one give values without meaning, and an actor that follows them
+            forgets what it was shown. Not asked where the reward is learned, and of imitation alone.
         budget_steps: environment steps after which the run is over.
         actor_lr_end: share of the actor's learning rates (RL and IL) that is left at the end of the budget; they fall
             linearly from the first actor update, so that the policy settles.
@@ -64,20 +67,6 @@ class ScheduleConfig(Settings):
     demo_growth: tuple[Literal["corrections", "successes"], ...] = ("corrections",)
 
 
-class ComputeConfig(Settings):
-    """What the learner computes on; the numbers of two settings differ by rounding.
-
-    Attributes:
-        device: networks, replay and batches live there; random numbers are drawn on the CPU for all.
-        precision: of the matrix products; sums, optimizer and parameters are float32 anyway.
-        compile: run the networks through torch.compile.
-    """
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["float32", "bf16"] = "float32"
-    compile: bool = False
-
-
 class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
@@ -91,10 +80,10 @@ class FineTuneConfig(Settings):
     policy: SerializeAsAny[PolicyConfig] = gaussian.Config()
     pretrain: PretrainConfig = PretrainConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    rl: SerializeAsAny[MethodConfig]
-    il: SerializeAsAny[MethodConfig]
-    rewards: SerializeAsAny[MethodConfig]
-    combine: SerializeAsAny[MethodConfig]
+    rl: SerializeAsAny[RlConfig]
+    il: SerializeAsAny[IlConfig]
+    rewards: SerializeAsAny[RewardConfig]
+    combine: SerializeAsAny[CombineConfig]
     compute: ComputeConfig = ComputeConfig()
     interventions: InterventionConfig | None = None
     metrics_every_updates: int = Field(200, ge=1)
@@ -120,18 +109,18 @@ class FineTuneConfig(Settings):
                 other = getattr(self, part)
                 if capability not in other.offers():
                     name = f"policy.kind = {other.kind!r}" if part == "policy" else f"{part}.method = {other.method!r}"
-                    mend = method.reasons.get(capability, f"choose another {part} or {asking} method")
+                    remedy = method.reasons.get(capability, f"choose another {part} or {asking} method")
                     raise ConfigError(
                         f"{asking}.method = {method.method!r} needs {capability!r} from {part}, which "
-                        f"{name} does not give; {mend}"
+                        f"{name} does not give; {remedy}"
                     )
             method.check(self)
         self._refuse_replay_of_a_planning_base()
-        if self.schedule.demos_in_replay and self.rl.collection == "on_policy":  # type: ignore[attr-defined]
+        if self.schedule.demos_in_replay and self.rl.collection == "on_policy":
             raise ConfigError(
                 f"schedule.demos_in_replay with rl.method = {self.rl.method!r}, which has no replay; set it to false"
             )
-        if self.schedule.warmup_steps and self.rl.collection == "on_policy":  # type: ignore[attr-defined]
+        if self.schedule.warmup_steps and self.rl.collection == "on_policy":
             raise ConfigError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps} with rl.method = {self.rl.method!r}, which "
                 "trains as soon as a rollout is full (rl.rollout_steps); set it to 0"
@@ -166,15 +155,14 @@ class FineTuneConfig(Settings):
             ConfigError: replay, and a base without a density that imitation moves.
         """
         policy: Any = self.policy
-        rl: Any = self.rl
         base = getattr(policy, "base", None)
         moves = base is not None and not policy.freeze_base and "density" not in base.offers()
         both = {("rl", "actor_gradient"), ("il", "actor_gradient")} <= set(self.combine.needs())
-        if moves and both and rl.collection == "off_policy":
+        if moves and both and self.rl.collection == "off_policy":
             raise ConfigError(
-                f"policy.base.kind = {policy.base.kind!r} learns by imitation under rl.method = {rl.method!r}, whose "
-                "replay would go on showing the residual what the base did before; set policy.freeze_base to true and "
-                "combine.method to 'rl_only', or choose rl.method 'ppo' or a base of kind 'gaussian'"
+                f"policy.base.kind = {policy.base.kind!r} learns by imitation under rl.method = {self.rl.method!r}, "
+                "whose replay would go on showing the residual what the base did before; set policy.freeze_base to "
+                "true and combine.method to 'rl_only', or choose rl.method 'ppo' or a base of kind 'gaussian'"
             )
 
     @model_serializer(mode="wrap")
@@ -191,19 +179,26 @@ class FineTuneConfig(Settings):
         Raises:
             ConfigError: the reward or the imitation lives on interventions or labels, and nobody gives any.
         """
-        il, rewards = self.il.method, self.rewards
         helped = self.interventions is not None and self.interventions.kind != "none"
-        if not helped and (il == "hg_dagger" or rewards.method == "rlif"):
-            part = "rewards" if rewards.method == "rlif" else "il"
-            raise ConfigError(
-                f"{part}.method = {getattr(self, part).method!r} learns from takeovers, and nobody takes over here: "
-                "describe a simulated helper in the section interventions (bench/rlif.yaml has some)"
-            )
-        if getattr(rewards, "by", None) == "person":
-            raise ConfigError(
-                "rewards.by = 'person': in one process no person labels an episode, so that nothing would ever be "
-                "rewarded; set it to 'anyone'"
-            )
+        for part in ("rewards", "il", "rl", "combine"):
+            method: MethodConfig = getattr(self, part)
+            needed = method.lives_on()
+            if "takeovers" in needed and not helped:
+                raise ConfigError(
+                    f"{part}.method = {method.method!r} learns from takeovers, and nobody takes over here: describe a "
+                    "simulated helper in the section interventions (bench/rlif.yaml has some)"
+                )
+            if "answers" in needed and self.interventions is None:
+                raise ConfigError(
+                    f"{part}.method = {method.method!r} asks an expert at every step, and there is none here: describe "
+                    "one in the section interventions"
+                )
+            if "labels" in needed:
+                raise ConfigError(
+                    f"{part}.method = {method.method!r} learns from what a person says of an episode (rewards.by = "
+                    "'person'), and in one process no person labels one; choose settings that take the task's own "
+                    "judgement (rewards.by: anyone)"
+                )
 
     def changed(self, **values: Any) -> "FineTuneConfig":
         """A validated copy with dotted settings replaced, e.g. ``changed(**{"combine.rl_per_il": 4})``.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import read_lines
+from inril_core.files import read_lines
 
 if TYPE_CHECKING:
     from inril_core.finetune.learner import Learner
@@ -31,7 +31,7 @@ def read_ingest_log(run_dir: Path) -> list[IngestRecord]:
     Raises:
         ConfigError: it cannot be read.
     """
-    return [IngestRecord(**line) for line in read_lines(Path(run_dir) / INGEST_LOG_NAME)]
+    return read_lines(Path(run_dir) / INGEST_LOG_NAME, IngestRecord)
 
 
 def replay_run(learner: "Learner", log: Sequence[IngestRecord], episodes: dict[str, Episode], updates: int) -> None:

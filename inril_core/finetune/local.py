@@ -1,7 +1,7 @@
 """Fine-tuning in one process, without the graph: the same learner on any task, for tuning and comparison.
 
 As in the graph in lockstep: each training episode acts with exploration on the newest weights, the next one starts
-when the updates it made due are done, and evaluation acts by the mode and feeds nothing.
+when the updates it made due are done, and evaluation acts deterministically and feeds nothing.
 """
 
 import hashlib
@@ -15,19 +15,15 @@ import numpy.typing as npt
 from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.errors import ConfigError
-from inril_core.experts.intervener import Intervener, InterventionConfig, RandomJudge, ValueJudge
-from inril_core.experts.quality import WorseExpert, make_expert
-from inril_core.experts.reference_critic import (
-    CriticConfig,
-    ReferenceCritic,
-    fit_reference_critic,
-    load_reference_critic,
-)
+from inril_core.experts import Expert, make_expert
+from inril_core.experts.intervener import CriticConfig, Intervener, InterventionConfig, RandomJudge, ValueJudge
+from inril_core.experts.quality import WorseExpert
+from inril_core.experts.reference_critic import ReferenceCritic, fit_reference_critic, load_reference_critic
 from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.learner import Learner
+from inril_core.finetune.learner import Learner, UpdateObserver
 from inril_core.finetune.rewards import task as task_reward
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
-from inril_core.tasks.base import Demonstrator, Outcome, Task
+from inril_core.tasks.base import Task, TaskStep
 
 Act = Callable[[npt.NDArray[np.float32], int], Decision]
 """The answer to (observation ``[D]``, step)."""
@@ -56,8 +52,8 @@ def policy_actor(policy: Policy, seed: int, explore: bool, intervener: Intervene
     return act
 
 
-def expert_actor(expert: Demonstrator, seed: int, action_size: int) -> Act:
-    """A demonstrator for one episode."""
+def expert_actor(expert: Expert, seed: int, action_size: int) -> Act:
+    """An expert for one episode."""
     expert.reset(seed)
     return lambda observation, step: _of_human(expert.act(observation), action_size)
 
@@ -74,7 +70,7 @@ def run_episode(
     explore: bool = False,
     run_id: str = "local",
     n: int = -1,
-    asked: Demonstrator | None = None,
+    asked: Expert | None = None,
 ) -> Episode:
     """One episode of a task.
 
@@ -90,7 +86,7 @@ def run_episode(
         asked.reset(seed)
     answers: list[Decision] = []
     told: list[npt.NDArray[np.float32]] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[TaskStep] = []
     while not outcomes or not (outcomes[-1].terminated or outcomes[-1].truncated):
         if asked is not None:  # before the step: an expert that looks at the cell sees it as it is now
             told.append(asked.act(observations[-1]))
@@ -142,10 +138,10 @@ def run_episode(
     )
 
 
-def collect_demos(task: Task, demonstrator: Demonstrator, seeds: Sequence[int]) -> list[Episode]:
+def collect_demos(task: Task, expert: Expert, seeds: Sequence[int]) -> list[Episode]:
     """One demonstration per seed, successful or not."""
     size = task.interface.action_size
-    return [run_episode(task, expert_actor(demonstrator, seed, size), seed, "demo", run_id="demos") for seed in seeds]
+    return [run_episode(task, expert_actor(expert, seed, size), seed, "demo", run_id="demos") for seed in seeds]
 
 
 def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Intervener | None:
@@ -167,7 +163,7 @@ def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Inter
         )
     if config.kind == "random":
         return Intervener(RandomJudge(config.probability), expert, config.duration, config.free_steps)
-    judge = ValueJudge(config, _reference_critic(config.critic, task, seed), task.demonstrator())
+    judge = ValueJudge(config, _reference_critic(config.critic, task, seed), task.expert())
     return Intervener(judge, expert, config.duration, config.free_steps)
 
 
@@ -176,13 +172,13 @@ def _reference_critic(config: CriticConfig, task: Task, seed: int) -> ReferenceC
         return load_reference_critic(Path(config.file).expanduser())
     episodes, size = [], task.interface.action_size
     for i, noise in enumerate(np.linspace(0.0, config.noise, config.episodes)):
-        acting = expert_actor(WorseExpert(task.demonstrator(), float(noise), 0.0), seed + i, size)
+        acting = expert_actor(WorseExpert(task.expert(), float(noise), 0.0), seed + i, size)
         episodes.append(run_episode(task, acting, seed + i, "train", run_id="reference"))
-    return fit_reference_critic(episodes, task.demonstrator(), task_reward.Config(method="task"), config, seed)
+    return fit_reference_critic(episodes, task.expert(), task_reward.Config(method="task").label, config, seed)
 
 
 def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:
-    """Success per seed of the policy acting by its mode."""
+    """Success per seed of the policy acting deterministically."""
     return [bool(run_episode(task, policy_actor(policy, seed, False), seed, "eval").success) for seed in seeds]
 
 
@@ -212,6 +208,7 @@ def fine_tune(
     eval_every_steps: int = 1000,
     on_progress: Callable[[Curve], None] | None = None,
     intervener: Intervener | None = None,
+    observer: UpdateObserver | None = None,
 ) -> tuple[Learner, Curve]:
     """Fine-tune ``policy`` in place until the step budget is spent.
 
@@ -220,13 +217,14 @@ def fine_tune(
         eval_seeds: evaluated on every ``eval_every_steps`` steps, before the first update and at the end.
         on_progress: called after each evaluation.
         intervener: helps in training episodes; None: the one of ``config.interventions``.
+        observer: looks on while the learner trains.
 
     Raises:
         ConfigError: the helper cannot be had, see `build_intervener`; or rewards and task do not fit.
     """
     if intervener is None:
         config.refuse_nobody()
-    if config.rewards.method in ("task", "label") and not getattr(task, "success_ends", True):
+    if "last_step" in config.rewards.offers() and not getattr(task, "success_ends", True):
         raise ConfigError(
             f"rewards.method = {config.rewards.method!r} on task {task.interface.task!r}, which goes on after success: "
             "the last step would be paid for what an earlier one did; use rewards: {method: simulator} with "
@@ -235,8 +233,8 @@ def fine_tune(
     help_from = config.interventions
     if intervener is None and help_from is not None:
         intervener = build_intervener(help_from, task, _REFERENCE_SEED)
-    asked = make_expert(help_from.expert, task) if help_from is not None and config.il.asks_expert else None
-    learner, curve = Learner(config, task.interface, policy, demos, run_dir), Curve()
+    asked = make_expert(help_from.expert, task) if help_from is not None and "answers" in config.il.lives_on() else None
+    learner, curve = Learner(config, task.interface, policy, demos, run_dir, observer), Curve()
     next_eval, seed = config.schedule.warmup_steps, first_seed
 
     def measure() -> None:

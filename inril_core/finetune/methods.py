@@ -1,97 +1,26 @@
-"""How methods are found: the name in a config is the name of a file.
+"""From plain values to a method's settings, and from a wrong value to words that name the setting.
 
 ``combine: {method: interleave, ...}`` means ``inril_core/finetune/combine/interleave.py``, whose ``Config`` class holds
-the settings and builds the method. A new method is one new file and a preset.
+the settings and builds the method. A new method is one new file there, or a ``module:Config`` anywhere.
 """
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.policies import Policy
+from inril_core.finetune.contracts import CombineConfig, IlConfig, MethodConfig, RewardConfig, RlConfig
+from inril_core.plugins import Kind
 
-Array = npt.NDArray[np.float32]
-_SHORT = {part: ", e.g. {method: NAME}" for part in ("rl", "il", "rewards", "combine")} | {
-    "policy": ", e.g. {kind: NAME}"
+KINDS = {
+    part: Kind(part, f"inril_core.finetune.{part}", "Config", base)
+    for part, base in (("rl", RlConfig), ("il", IlConfig), ("rewards", RewardConfig), ("combine", CombineConfig))
 }
+"""How the methods of each part are found."""
+_SHORT = {part: ", e.g. {method: NAME}" for part in KINDS} | {"policy": ", e.g. {kind: NAME}"}
 _BRANCHES = ("int", "float", "str", "bool", "none")  # names that pydantic gives to the kinds of a union
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys and NaN refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-
-
-class MethodConfig(Settings):
-    """Settings of one method, and what it needs from and offers to the others.
-
-    Attributes:
-        method: the file's name.
-        provides: capabilities that others may ask for, e.g. ``actor_gradient`` of an RL or IL method.
-        requires: capabilities a method needs of the other parts, as (part, capability); part is ``policy``, ``rl``,
-            ``il``, ``rewards`` or ``combine``.
-        reasons: why a capability is needed and what to choose instead, told where a combination is refused.
-        asks_expert: an IL method that needs `Episode.expert_actions` at every step.
-    """
-
-    method: str
-    provides: ClassVar[frozenset[str]] = frozenset()
-    requires: ClassVar[tuple[tuple[str, str], ...]] = ()
-    reasons: ClassVar[Mapping[str, str]] = {}
-    asks_expert: ClassVar[bool] = False
-
-    def offers(self) -> frozenset[str]:
-        """What these settings provide; ``provides``, unless a method's settings decide."""
-        return self.provides
-
-    def needs(self) -> tuple[tuple[str, str], ...]:
-        """What these settings require; ``requires``, unless a method's settings decide."""
-        return self.requires
-
-    def check(self, whole: Any) -> None:
-        """Refuse to work with other settings of ``whole``, a `FineTuneConfig`.
-
-        Raises:
-            ConfigError: says why they do not fit, and what to set.
-        """
-
-
-class RewardConfig(MethodConfig):
-    """Settings of a reward method."""
-
-    def label(self, episode: Episode) -> tuple[Array, Array]:
-        """Rewards ``[T]`` and masks ``[T]``; the mask is 1 where the value bootstraps.
-
-        Recordings hold facts only, so this is computed at ingestion and can be changed later.
-        """
-        raise NotImplementedError
-
-    def model(self, policy: Policy) -> Any | None:
-        """A reward learned beside ``policy``, given to the RL method as ``reward``; None: `label` says all."""
-        return None
-
-    def keep(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
-        """Which steps ``[T]`` may enter replay; None: all usable ones."""
-        return None
-
-    def known(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
-        """Of which steps ``[T]`` the reward is known; None: of all. No return may be summed over the others."""
-        return None
-
-
-def known_methods(part: str) -> list[str]:
-    """Names of the methods in ``inril_core.finetune.<part>``."""
-    package = importlib.import_module(f"inril_core.finetune.{part}")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base" and not m.ispkg)
 
 
 def method_config(part: str, values: Mapping[str, Any]) -> MethodConfig:
@@ -101,10 +30,13 @@ def method_config(part: str, values: Mapping[str, Any]) -> MethodConfig:
         ConfigError: unknown method, or a setting is unknown, missing or out of its range.
     """
     name = values.get("method")
-    known = known_methods(part)
-    if name not in known:
-        raise ConfigError(f"{part}.method = {name!r}: must be one of {known}")
-    config: type[MethodConfig] = importlib.import_module(f"inril_core.finetune.{part}.{name}").Config
+    config: type[MethodConfig] = KINDS[part].find(name, f"{part}.method")
+    missing = sorted(getattr(config, "__abstractmethods__", ()))
+    if missing:
+        raise ConfigError(
+            f"{part}.method = {name!r}: {config.__name__} does not define {', '.join(missing)}; "
+            "inril_core.finetune.contracts says what it must do"
+        )
     try:
         return config(**values)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inril_core.finetune.checkpoint import read_lines, write_lines
+from inril_core.files import read_lines, write_lines
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -24,7 +24,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / METRICS_NAME
         if self._path.exists():
-            write_lines(self._path, [line for line in read_lines(self._path) if line["updates"] <= from_update])
+            write_lines(self._path, [line for line in read_lines(self._path, dict) if line["updates"] <= from_update])
         self._writer: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
+from inril_core.contract import Interface
 from inril_core.data.episode import Episode
+from inril_core.errors import ConfigError
+from inril_core.finetune.checkpoint import refuse_empty
 from inril_core.finetune.config import FineTuneConfig
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.il.bc import fit
 from inril_core.finetune.learner import new_policy, seeded
 from inril_core.finetune.memory.replay import Replay
 from inril_core.finetune.memory.transitions import transitions
+from inril_core.networks.compute import usable_device
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
-from inril_core.tasks.base import Interface
 
 _STREAM = 1
 
@@ -29,22 +32,31 @@ def pretrain(
         on_update: told each update's index and loss.
 
     Raises:
-        ConfigError: no successful demonstration, or the ``il`` method cannot pre-train.
+        ConfigError: no successful demonstration, none with a step that can be imitated, one that is not fit to learn
+            from, or this machine lacks the device.
     """
+    device = usable_device(config.compute)
     policy = new_policy(config, interface, demos)
     if not config.policy.imitates:
         return policy
+    policy.to(device)
     flat = FlatParameters(p for p in policy.parameters() if p.requires_grad)
-    il = config.il.build(policy, flat, seeded(config, _STREAM))  # type: ignore[attr-defined]
+    il = config.il.build(policy, flat, seeded(config, _STREAM))
     good = [demo for demo in demos if demo.success]
     p = config.pretrain
     for stage in policy.cloning_stages:
         policy.begin_cloning(stage)
         chunk = policy.imitation_chunk
         size = interface.action_size * chunk
-        replay = Replay(sum(demo.steps for demo in good), policy.input_size, size, pixels=policy.pixels)
+        replay = Replay(sum(demo.steps for demo in good), policy.input_size, size, device, policy.pixels)
         for demo in good:
-            rewards, masks = config.rewards.label(demo)  # type: ignore[attr-defined]
-            replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk))
+            rewards, masks = config.rewards.label(demo)
+            try:
+                replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk))
+            except ValueError as error:
+                raise ConfigError(
+                    f"demonstration {demo.episode_id}: {error}; leave it out, or record it again"
+                ) from error
+        refuse_empty(demos, len(replay))
         fit(il, flat, replay, p.updates, p.batch, p.lr, on_update)
-    return policy
+    return policy.to("cpu")

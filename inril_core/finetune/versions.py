@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import write_atomically
+from inril_core.files import write_atomically
 
 
 class VersionCounter:

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from torch import Tensor, nn
 
 from inril_core.contract import ImageShape
-from inril_core.control.observation import BadMeasurement, observation_vector
+from inril_core.control.measurement import BadMeasurement
+from inril_core.control.observation import observation_vector
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.policies.encoder import EncoderConfig, Front, PixelColumns
+from inril_core.networks.encoder import EncoderConfig, ImageEncoder, PixelColumns
 from inril_core.policies.exploration import exploration_rng
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -37,6 +38,7 @@ class PolicyConfig(BaseModel):
         provides: what methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising
             chain), ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a
             clone of the demonstrations, and nothing that it builds on moves).
+        distributed: whether several processes learn what one learns, see `MethodConfig.distributed`.
         images: whose pixels end the observations; the task's, see `seeing`.
         encoder: what is made of them.
     """
@@ -44,6 +46,7 @@ class PolicyConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: str
     provides: ClassVar[frozenset[str]] = frozenset()
+    distributed: ClassVar[bool] = False
     images: tuple[ImageShape, ...] = ()
     encoder: EncoderConfig = EncoderConfig()
 
@@ -124,7 +127,7 @@ class Policy(nn.Module, ABC):
 
     Where the task has images, an observation is S numbers of state and then their pixels (0 to 255). The normaliser is
     for the state alone; inputs hold the pixels as they are, so that replay can keep them as bytes. Every network MUST
-    be behind a `Front` of its own (`new_front`), and have its ``width(input_size)`` inputs.
+    be behind a `ImageEncoder` of its own (`new_image_encoder`), and have its ``width(input_size)`` inputs.
 
     Attributes:
         observation_size, action_size: D and A.
@@ -156,18 +159,18 @@ class Policy(nn.Module, ABC):
         """Width of what `inputs` gives."""
         return self.observation_size
 
-    def new_front(self, generator: torch.Generator | None = None) -> Front:
+    def new_image_encoder(self, generator: torch.Generator | None = None) -> ImageEncoder:
         """A new encoder of this policy's inputs, for a network of its own; without images it does nothing.
 
         generator: of its weights; None: torch's global one.
         """
-        return Front(self.pixels, self.config.encoder, generator)
+        return ImageEncoder(self.pixels, self.config.encoder, generator)
 
     def place_pixels(self, pixels: PixelColumns) -> None:
         """The inputs hold the pixels elsewhere than the observation does, where this policy is a part of another."""
         self.pixels = pixels
         for module in self.modules():
-            if isinstance(module, Front):
+            if isinstance(module, ImageEncoder):
                 module.pixels = pixels
 
     def manifest(self) -> dict[str, Any]:

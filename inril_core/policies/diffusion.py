@@ -14,11 +14,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import ConfigError
+from inril_core.networks.encoder import ImageEncoder
 from inril_core.policies.base import NOTHING, Array, Decision, ImitationSettings, Memory, Policy, PolicyConfig
 from inril_core.policies.denoising import NoiseSchedule, gaussian_log_density, time_features
-from inril_core.policies.encoder import Front
 
 LOG_DENSITY_RANGE = (-5.0, 2.0)  # DPPO's code clamps each element's to this
 
@@ -66,6 +66,7 @@ class Config(DiffusionSettings):
     """Settings of a diffusion policy."""
 
     kind: Literal["diffusion"] = "diffusion"
+    distributed = True
     provides = frozenset({"chain"})
 
     def build(self, observation_size: int, action_size: int) -> "DiffusionPolicy":
@@ -76,17 +77,17 @@ class Config(DiffusionSettings):
 class EpsilonNetwork(nn.Module):
     """MLP that predicts the noise in plans ``[B, P]`` at levels ``[B]``, given inputs ``[B, D]``."""
 
-    def __init__(self, plan_size: int, input_size: int, config: DiffusionSettings, front: Front) -> None:
+    def __init__(self, plan_size: int, input_size: int, config: DiffusionSettings, image_encoder: ImageEncoder) -> None:
         super().__init__()
-        self.front = front
+        self.image_encoder = image_encoder
         self._features = time_features(config.denoising_steps, config.time_size)
-        sizes = (plan_size + config.time_size + front.width(input_size), *config.hidden, plan_size)
+        sizes = (plan_size + config.time_size + image_encoder.width(input_size), *config.hidden, plan_size)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
 
     def forward(self, plans: Tensor, levels: Tensor, inputs: Tensor) -> Tensor:
         """The predicted noise ``[B, P]``."""
         features = torch.from_numpy(self._features).to(levels.device)[levels]
-        hidden = torch.cat((plans, features, self.front(inputs)), -1)
+        hidden = torch.cat((plans, features, self.image_encoder(inputs)), -1)
         for layer in list(self.layers)[:-1]:
             hidden = functional.mish(layer(hidden))
         predicted: Tensor = self.layers[-1](hidden)
@@ -111,7 +112,7 @@ class DiffusionPolicy(Policy):
         self.schedule = NoiseSchedule(config.denoising_steps)
         self.finetuned_steps = config.finetuned_steps or config.denoising_steps
         self.aux_size = (self.finetuned_steps + 1) * self.plan_size + self.finetuned_steps
-        self.network = EpsilonNetwork(self.plan_size, self.input_size, config, self.new_front())
+        self.network = EpsilonNetwork(self.plan_size, self.input_size, config, self.new_image_encoder())
         # both are there from the beginning and travel with the weights, so that a pack of a fine-tuned policy has the
         # shapes of a cloned one, and whoever acts with it knows which it is
         self.early: EpsilonNetwork | None = None
@@ -142,8 +143,8 @@ class DiffusionPolicy(Policy):
         """
         restricted = self.config.restrict_imitation and bool(self.finetuning.item())
         top = self.finetuned_steps if restricted else self.schedule.steps
-        levels = shards.integers_like(actions, top, generator)
-        noise = shards.normal_like(actions, generator)
+        levels = distributed.integers_like(actions, top, generator)
+        noise = distributed.normal_like(actions, generator)
         predicted = self.network(self.schedule.add_noise(actions, levels, noise), levels, inputs)
         errors: Tensor = (predicted - noise).square().mean(-1)
         return errors

@@ -8,17 +8,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from inril_core.errors import ConfigError
+from inril_core.files import write_atomically
 from inril_core.policies.base import Policy
 from inril_core.policies.manifest import policy_from_manifest
 
 
 def save_policy(path: Path, policy: Policy, facts: dict[str, Any]) -> None:
-    """Write weights, architecture and ``facts`` (JSON values; where the policy came from), atomically."""
+    """Write weights, architecture and ``facts`` (JSON values; where the policy came from), atomically.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
     state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
     metadata = {"policy": json.dumps(policy.manifest()), "facts": json.dumps(facts)}
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(save(state, metadata=metadata))
-    temporary.replace(path)
+    write_atomically(path, save(state, metadata=metadata))
 
 
 def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:

@@ -27,6 +27,7 @@ class Config(PolicyConfig):
     """
 
     kind: Literal["gaussian"] = "gaussian"
+    distributed = True
     provides = frozenset({"density", "cloned"})
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     activation: Literal["relu", "tanh"] = "relu"
@@ -69,8 +70,8 @@ class GaussianPolicy(SquashedGaussian):
         if observation_size < 1 or action_size < 1:
             raise ConfigError(f"policy sizes {observation_size}, {action_size}: must be whole numbers >= 1")
         super().__init__(observation_size, action_size, config)
-        self.front = self.new_front()
-        sizes = (self.front.width(self.input_size), *config.hidden)
+        self.image_encoder = self.new_image_encoder()
+        sizes = (self.image_encoder.width(self.input_size), *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         outputs = action_size * (2 if config.log_std == "state" else 1)
         self.head = nn.Linear(sizes[-1], outputs)
@@ -90,7 +91,7 @@ class GaussianPolicy(SquashedGaussian):
         """Mean and log-std ``[..., A]`` before squashing, from `inputs` ``[..., D]``."""
         c = self.config
         act = _ACTIVATIONS[c.activation]
-        hidden = self.front(inputs)
+        hidden = self.image_encoder(inputs)
         for layer in self.layers:
             hidden = act(layer(hidden))
         out = self.head(hidden)

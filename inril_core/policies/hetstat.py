@@ -43,6 +43,7 @@ class Config(PolicyConfig):
     """
 
     kind: Literal["hetstat"] = "hetstat"
+    distributed = True
     provides = frozenset({"density", "cloned"})
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     bottleneck: int = Field(12, ge=1)
@@ -86,8 +87,8 @@ class HetstatPolicy(SquashedGaussian):
     def __init__(self, observation_size: int, action_size: int, config: Config | None = None) -> None:
         config = config or Config()
         super().__init__(observation_size, action_size, config)
-        self.front = self.new_front()
-        sizes = (self.front.width(self.input_size), *config.hidden, config.bottleneck)
+        self.image_encoder = self.new_image_encoder()
+        sizes = (self.image_encoder.width(self.input_size), *config.hidden, config.bottleneck)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
@@ -110,7 +111,7 @@ class HetstatPolicy(SquashedGaussian):
 
     def trunk(self, inputs: Tensor) -> Tensor:
         """The last hidden layer ``[..., H]``."""
-        hidden = self.front(inputs)
+        hidden = self.image_encoder(inputs)
         for layer in self.layers[:-1]:
             hidden = functional.elu(layer(hidden))
         return hidden

@@ -46,10 +46,11 @@ class Config(PolicyConfig):
         scale: largest correction per action component, contract units (ResiP: 0.1); of ``residual`` only.
         freeze_base: no imitation of the base after pre-training; of ``learned``, then, if there is one.
         log_std_init: of the correction before squashing and scaling (ResiP: -1, fixed).
-        explore_base: the base samples too when exploring; otherwise it acts by its mode.
+        explore_base: the base samples too when exploring; otherwise it acts deterministically.
     """
 
     kind: Literal["residual"] = "residual"
+    distributed = True
     provides = frozenset({"density", "separated"})
     base: SerializeAsAny[PolicyConfig]
     mode: Literal["residual", "average"] = "residual"
@@ -108,7 +109,7 @@ class ResidualPolicy(SquashedGaussian):
 
     The base's action enters the inputs as it was when the robot acted: it is recorded (`Decision.aux`), because a base
     that samples, or that has moved since, would answer otherwise. Where it was not recorded (demonstrations), the base
-    is asked again, by its mode.
+    is asked again, without exploration.
     """
 
     kind = "residual"
@@ -128,8 +129,8 @@ class ResidualPolicy(SquashedGaussian):
             learned.place_pixels(self.pixels)  # the base's action follows them here
             self.learned = learned
             return
-        self.front = self.new_front()
-        sizes = (self.front.width(self.input_size), *config.hidden)
+        self.image_encoder = self.new_image_encoder()
+        sizes = (self.image_encoder.width(self.input_size), *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.head = nn.Linear(sizes[-1], action_size * (2 if config.log_std == "state" else 1))
         nn.init.zeros_(self.head.weight)
@@ -169,7 +170,7 @@ class ResidualPolicy(SquashedGaussian):
             answer: tuple[Tensor, Tensor] = self.learned(inputs.detach())
             return answer
         c = self.config
-        hidden = self.front(inputs.detach()).clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
+        hidden = self.image_encoder(inputs.detach()).clamp(-_INPUT_LIMIT, _INPUT_LIMIT)
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
         out = self.head(hidden)
@@ -266,6 +267,6 @@ class ResidualPolicy(SquashedGaussian):
     ) -> Decision:
         """See `Policy.act`; the base plans in ``memory``, the residual corrects every step."""
         row = self.normalise(self.checked(observation))
-        # the base's plan needs noise also when the residual acts by its mode (a diffusion base samples)
+        # the base's plan needs noise also when the residual acts deterministically (a diffusion base samples)
         base = self.base.act(observation, explore and self.config.explore_base, rng, memory).action
         return self.decide(torch.cat((row, torch.from_numpy(base).to(row.device))), explore, rng, base)

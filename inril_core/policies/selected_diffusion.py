@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import CriticEnsemble
+from inril_core.networks.critics import CriticEnsemble
 from inril_core.policies.base import NOTHING, Array
 from inril_core.policies.diffusion import DiffusionPolicy, DiffusionSettings
 
@@ -31,6 +31,7 @@ class Config(DiffusionSettings):
     """
 
     kind: Literal["selected_diffusion"] = "selected_diffusion"
+    distributed = True
     provides = frozenset({"selection"})
     candidates: int = Field(10, ge=1, le=256)
     explore_weight: float = Field(0.7, ge=0.5, le=1.0)
@@ -104,5 +105,5 @@ def new_critics(
 ) -> tuple[CriticEnsemble, CriticEnsemble]:
     """Two Q(s, plan) and one V(s), which is a critic of no action; drawn from ``generator``."""
     size, hidden = policy.input_size, config.critic_hidden
-    critics = CriticEnsemble(2, size, policy.plan_size, hidden, generator, policy.new_front(generator))
-    return critics, CriticEnsemble(1, size, 0, hidden, generator, policy.new_front(generator))
+    critics = CriticEnsemble(2, size, policy.plan_size, hidden, generator, policy.new_image_encoder(generator))
+    return critics, CriticEnsemble(1, size, 0, hidden, generator, policy.new_image_encoder(generator))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from inril_core.contract import Contract
 from inril_core.safety.faults import Blocks, Fault, FaultLatch
-from inril_core.safety.limits import ActionLimiter, Limited
+from inril_core.safety.human import Human
+from inril_core.safety.mover import Mover
 from inril_core.safety.ticks import (
     ArbiterConfig,
     Closed,
@@ -18,14 +19,14 @@ from inril_core.safety.ticks import (
     Purpose,
     RobotSample,
     Source,
-    TargetPose,
     Tick,
 )
-from inril_core.safety.watch import Watch
-from inril_core.transforms import quat_normalise
+from inril_core.safety.watch import Cause, Watch
 
-BASE_FRAMES = ("", "base")
-_NO_TICK = Tick("", 0, 0, "", 0, Phase.IDLE, Purpose.NONE, True, (math.nan,) * 7, ())
+OLD_BOOT_HEARD_N = 3
+"""So many Observations of a boot that another one has replaced cannot all have been on their way: both publish."""
+
+_NO_TICK = Tick("", 0, 0, "", 0, Phase.IDLE, Purpose.NONE, True, (math.nan,) * 7, (), "")
 
 
 class Arbiter:
@@ -37,16 +38,23 @@ class Arbiter:
     (monotonic clock, for liveness), and return what to publish.
 
     Nothing is commanded before `arm`, and nothing arms itself: faults stay latched until `arm`, which is
-    refused while a cause persists. A hold latches one pose when it begins. Whenever control changes, motion
-    starts from the measured pose, so nothing jumps.
+    refused while a cause persists.
+
+    Commanding begins at the measured pose, after an arming and at the start of an episode, before which the cell was
+    laid out anew. From then on a Target differs from the one before by a limited step at most, whoever is in control
+    and whatever is measured. An action is good for the tick it answers. Outside ticks only a device moves that is
+    asynchronous, has control and was heard just now. Everything else holds: the last Target once more.
+
+    No input raises: what cannot be used is a fault by name.
     """
 
     def __init__(self, contract: Contract, config: ArbiterConfig) -> None:
         self._config = config
-        self._target_ns = round(contract.staleness.target_s * 1e9)
-        self._limiter = ActionLimiter(contract)
+        self._frame = contract.base_frame
+        self._action_size = contract.action.size
         self.faults = FaultLatch()
         self._watch = Watch(contract, config, self.faults)
+        self._mover = Mover(contract, config, self.faults)
         self.armed = False
         self.ticks = 0
         self.late_ticks = 0
@@ -54,27 +62,29 @@ class Arbiter:
 
         self._boot_id = ""
         self._old_boot_ids: deque[str] = deque(maxlen=16)
+        self._old_boot_heard_n = 0
+        self._episode_id: str | None = None  # of the newest episode begun
         self._newest: Tick | None = None  # also when it is closed
         self._open: Tick | None = None
+        self._pose_is_sound = False  # the newest tick's: it can be true
         self._deadline_mono_ns = 0
         self._next_target_mono_ns = 0  # outside ticks
-        self._policy: PolicyAnswer | None = None  # of the newest tick
+        self._policy: PolicyAnswer | None = None  # of the newest tick; its action is empty where it cannot be used
         self._unanswered_since_mono_ns: int | None = None  # first Observation since the policy's last answer
         self._early_policy: PolicyAnswer | None = None
-        self._human: HumanAnswer | None = None  # newest
-        self._early_human: HumanAnswer | None = None
-        self._awaits_human = config.expects_teleop or not config.expects_policy
-        self._human_has_control = False
-        self._grab_is_spent = False
+        self._human = Human(awaited=config.expects_teleop or not config.expects_policy)
         self._keeper_is_lost = False
-        self._mover: Source | None = None
-        self._hold_pose: Sequence[float] | None = None
 
     @property
     def in_control(self) -> Source:
         """Who would act if a tick closed now."""
         newest = self._newest
         return self._controller(_NO_TICK if newest is None or newest.last else newest)
+
+    @property
+    def in_episode(self) -> bool:
+        """Whether Observations have to come."""
+        return self._newest is not None and not self._newest.last
 
     @property
     def recorder_boot_id(self) -> str:
@@ -84,6 +94,7 @@ class Arbiter:
     def on_observation(self, tick: Tick, now_ns: int, mono_ns: int) -> list[Closed]:
         """Open tick k. A tick that is still open is closed first. Repeated and reordered ones are dropped."""
         if tick.boot_id in self._old_boot_ids:
+            self._notice_old_boot(tick)
             return []
         newest = self._newest
         if newest is not None and tick.boot_id == self._boot_id and tick.k <= newest.k:
@@ -95,15 +106,18 @@ class Arbiter:
             if self._boot_id:
                 self._old_boot_ids.append(self._boot_id)
             self._boot_id = tick.boot_id
-        if newest is None or tick.episode_id != newest.episode_id or tick.step == 0:
+        begins = tick.phase == Phase.RUN and tick.episode_id != self._episode_id
+        if begins:
             self._begin_episode(tick)
         self._newest = tick
+        self._pose_is_sound = self._mover.take_pose(tick, self.armed, self._in_motion)
         if tick.last:
+            self._human.end_episode()
             return said
         self._open = tick
         self._deadline_mono_ns = mono_ns + self._config.deadline_ns
         self._take_early_answers(tick)
-        if tick.step == 0:
+        if begins:
             self._unanswered_since_mono_ns = None
         if self._missing_policy(tick) and self._unanswered_since_mono_ns is None:
             self._unanswered_since_mono_ns = mono_ns
@@ -129,20 +143,25 @@ class Arbiter:
     def on_teleop_action(self, answer: HumanAnswer, now_ns: int, mono_ns: int) -> list[Closed]:
         """The human's device speaks. A synchronous one is waited for from now on."""
         self._watch.teleop_mono_ns = mono_ns
-        self._awaits_human = answer.synchronous
-        if answer.synchronous:
-            newest_k = -1 if self._newest is None else self._newest.k
-            if answer.k > newest_k:
-                self._early_human = answer
-                return []
-            if self._open is None or answer.k < newest_k:
-                self.late_answers += 1
-        self._hear_human(answer)
-        return self._close_if_answered(now_ns, mono_ns) if answer.synchronous else []
+        self._human.awaited = answer.synchronous
+        if not answer.synchronous:
+            self._hear_human(answer, None)
+            return []
+        newest_k = -1 if self._newest is None else self._newest.k
+        if answer.k > newest_k:
+            self._human.keep_early(answer)
+            return []
+        if self._open is None or answer.k < newest_k:
+            self.late_answers += 1
+            self._human.hear_late(answer)
+        else:
+            self._hear_human(answer, (self._boot_id, answer.k))
+        return self._close_if_answered(now_ns, mono_ns)
 
     def on_robot_state(self, sample: RobotSample, mono_ns: int) -> None:
         """A measured state of the arm. Needed in real time; in lockstep the Observation says it all."""
         self._watch.saw_robot(sample, mono_ns, self.armed)
+        self._mover.take_pose(sample, self.armed, self._in_motion)
 
     def on_policy_alive(self, mono_ns: int) -> None:
         """A sign of life of the policy outside ticks."""
@@ -157,10 +176,20 @@ class Arbiter:
         """A sign of life of the session."""
         self._watch.session_mono_ns = mono_ns
 
+    def on_publishers(self, detail: str | None, blocks: Blocks) -> None:
+        """Who else publishes what this graph alone may, and what that forbids; None: nobody."""
+        cause = None if detail is None else Cause(Fault.SECOND_PUBLISHER, detail, blocks)
+        self._watch.saw_publishers(cause, self.armed)
+
+    def on_internal_error(self, detail: str) -> None:
+        """Something unforeseen was raised around the arbiter: hold until a person has looked."""
+        self.faults.latch(Fault.INTERNAL_ERROR, detail, Blocks.MOTION)
+
     def on_timer(self, now_ns: int, mono_ns: int) -> list[Closed]:
         """Deadlines and watchdogs. Call it several times per control period, also when no message comes."""
         if self.armed:
-            self._watch.check(now_ns, mono_ns, self._human_has_control and not self._human_is_synchronous)
+            human = self._human
+            self._watch.check(now_ns, mono_ns, human.has_control and not human.synchronous)
             self._notice_lost_keeper()
         if self._open is not None:
             late = mono_ns >= self._deadline_mono_ns
@@ -170,38 +199,38 @@ class Arbiter:
     def arm(self, operator: str, now_ns: int, mono_ns: int) -> tuple[bool, str]:
         """Clear the faults and allow motion, unless a cause persists.
 
-        Returns success, and otherwise why not, with the mend.
+        Returns success, and otherwise why not, with the fix. The arm does not move: commanding begins where it is.
         """
         if not operator.strip():
             return False, "operator_name is empty: only a named person arms"
-        causes = self._watch.persisting(now_ns, mono_ns)
-        if Fault.TELEOP_LOST in self.faults and not self._human_is_synchronous:
+        causes = self._watch.persisting(now_ns, mono_ns) + self._mover.doubts()
+        if Fault.TELEOP_LOST in self.faults and not self._human.synchronous:
             causes += self._watch.teleop_causes(mono_ns)
+        causes = causes or self._mover.begin_anew()
         if causes:
             return False, "not armed: " + "; ".join(f"{cause.name}: {cause.detail}" for cause in causes)
         self.faults.clear()
         self._watch.forget_silent_episode(mono_ns)
         self.armed = True
-        self._human_has_control = self._grab_is_spent = self._keeper_is_lost = False
-        self._mover = self._hold_pose = None
+        self._human.start_anew()
+        self._keeper_is_lost = False
+        self._old_boot_heard_n = 0
         return True, f"armed by {operator.strip()}"
 
     def disarm(self) -> tuple[bool, str]:
         """Forbid every command from now on."""
         self.armed = False
-        self._human_has_control = False
-        self._mover = self._hold_pose = None
+        self._human.start_anew()
+        self._mover.command.end()
         return True, "disarmed: no target is sent until a person arms"
 
     @property
-    def _human_is_synchronous(self) -> bool:
-        return self._human is not None and self._human.synchronous
+    def _in_motion(self) -> bool:
+        """Somebody of this graph may be moving the arm, and nobody else."""
+        return self._watch.episode_is_running or self._human.has_control
 
     def _policy_answered(self, tick: Tick) -> bool:
         return self._policy is not None and self._policy.k == tick.k and self._policy.boot_id == tick.boot_id
-
-    def _human_answered(self, tick: Tick) -> bool:
-        return self._human is not None and (not self._human.synchronous or self._human.k == tick.k)
 
     def _asks_policy(self, tick: Tick) -> bool:
         in_play = tick.phase == Phase.RUN and tick.purpose != Purpose.DEMO and self._config.expects_policy
@@ -210,55 +239,65 @@ class Arbiter:
     def _controller(self, tick: Tick) -> Source:
         if not self.armed or self.faults.blocks >= Blocks.MOTION:
             return Source.HOLD
-        if self._human_has_control:
+        if tick.phase == Phase.RESET:
+            return Source.RESET
+        if self._human.has_control:
             return Source.HUMAN
-        if self._asks_policy(tick):
-            return Source.POLICY
-        return Source.RESET if tick.phase == Phase.RESET else Source.HOLD
+        return Source.POLICY if self._asks_policy(tick) else Source.HOLD
 
     def _begin_episode(self, tick: Tick) -> None:
-        self._mover = self._hold_pose = None
-        self._limiter.begin()
-        # The scripted human starts every episode anew; a person keeps control until handing it back.
-        if self._human_is_synchronous:
-            self._human_has_control = False
+        self._episode_id = tick.episode_id
+        # in lockstep the cell is a simulated one, which is laid out within one period
+        self._mover.begin_episode(laid_out_at_once=self._config.lockstep and tick.step == 0)
         config = self._config
-        expected = config.expects_teleop or not config.expects_policy or tick.purpose == Purpose.DEMO
-        self._awaits_human = expected if self._human is None else self._human.synchronous
+        self._human.begin_episode(config.expects_teleop or not config.expects_policy or tick.purpose == Purpose.DEMO)
 
     def _take_early_answers(self, tick: Tick) -> None:
         policy, self._early_policy = self._early_policy, None
         if policy is not None and (policy.boot_id, policy.k) == (tick.boot_id, tick.k):
             self._hear_policy(policy)
-        human, self._early_human = self._early_human, None
-        if human is not None and human.k == tick.k:
-            self._hear_human(human)
+        human = self._human.take_early(tick)
+        if human is not None:
+            self._hear_human(human, (tick.boot_id, tick.k))
+
+    def _notice_old_boot(self, tick: Tick) -> None:
+        self._old_boot_heard_n += 1
+        if self._old_boot_heard_n >= OLD_BOOT_HEARD_N:
+            detail = (
+                f"observation: boot {tick.boot_id} still publishes although boot {self._boot_id} does; two graphs "
+                "share this namespace, or an observation_node was left over: end one, then arm"
+            )
+            self._fault(Fault.SECOND_PUBLISHER, detail, Blocks.MOTION)
 
     def _hear_policy(self, answer: PolicyAnswer) -> None:
-        self._policy = answer
-        self._check_action(answer.action, f"policy ({answer.run_id}, {answer.n})", Blocks.POLICY)
+        usable = self._is_usable(answer.action, f"policy ({answer.run_id}, {answer.n})", Blocks.POLICY)
+        self._policy = answer if usable else answer._replace(action=())
 
-    def _hear_human(self, answer: HumanAnswer) -> None:
-        self._human = answer
-        if answer.released or not answer.grab:
-            self._grab_is_spent = False
-        if answer.released:
-            self._human_has_control = False
-        elif answer.grab and not self._grab_is_spent:
-            self._human_has_control = True
-        if self._human_has_control:
-            self._check_action(answer.action, "the human's device", Blocks.MOTION)
-            if answer.frame not in BASE_FRAMES:
-                detail = f"the human's device speaks in frame {answer.frame!r}; use 'base', then arm"
-                self._fault(Fault.MALFORMED_ACTION, detail, Blocks.MOTION)
+    def _hear_human(self, answer: HumanAnswer, tick: tuple[str, int] | None) -> None:
+        human = self._human
+        human.hear(answer, tick)
+        if not human.has_control:
+            return
+        if not self._is_usable(answer.action, "the human's device", Blocks.MOTION):
+            human.drop_action()
+        if answer.frame != self._frame:
+            human.drop_action()
+            detail = (
+                f"TeleopAction.frame is {answer.frame!r}, the contract's base_frame {self._frame!r}: actions in "
+                "another frame are not converted; let teleop_node do it, then arm"
+            )
+            self._fault(Fault.WRONG_FRAME, detail, Blocks.MOTION)
 
-    def _check_action(self, action: Sequence[float], who: str, blocks: Blocks) -> None:
-        if len(action) != self._limiter.size:
-            detail = f"{who} sent {len(action)} numbers instead of {self._limiter.size}; mend it, then arm"
+    def _is_usable(self, action: Sequence[float], who: str, blocks: Blocks) -> bool:
+        if len(action) != self._action_size:
+            detail = f"{who} sent {len(action)} numbers instead of {self._action_size}; fix it, then arm"
             self._fault(Fault.MALFORMED_ACTION, detail, blocks)
-        elif not all(map(math.isfinite, action)):
-            detail = f"{who} sent {list(action)}; roll back the weights or mend the device, then arm"
+            return False
+        if not all(map(math.isfinite, action)):
+            detail = f"{who} sent {list(action)}; roll back the weights or fix the device, then arm"
             self._fault(Fault.NON_FINITE_ACTION, detail, blocks)
+            return False
+        return True
 
     def _fault(self, name: str, detail: str, blocks: Blocks) -> None:
         if self.armed:
@@ -268,8 +307,7 @@ class Arbiter:
         """With the recorder or the session the human's control ends too: retracting takes a new grab."""
         lost = Fault.RECORDER_LOST in self.faults or Fault.SESSION_LOST in self.faults
         if lost and not self._keeper_is_lost:
-            self._human_has_control = False
-            self._grab_is_spent = True
+            self._human.lose_control()
         self._keeper_is_lost = lost
 
     def _close_if_answered(self, now_ns: int, mono_ns: int) -> list[Closed]:
@@ -280,7 +318,7 @@ class Arbiter:
 
     def _missing_human(self, tick: Tick) -> bool:
         may_move = self.armed and self.faults.blocks < Blocks.MOTION and tick.phase == Phase.RUN
-        return may_move and self._awaits_human and not self._human_answered(tick)
+        return may_move and self._human.awaited and not self._human.answered(tick)
 
     def _missing_policy(self, tick: Tick) -> bool:
         """Also while the human has control: the policy's answer in the shadow is recorded."""
@@ -290,22 +328,22 @@ class Arbiter:
         """Close the open tick with what is there."""
         tick = self._open
         assert tick is not None
+        self._open = None
         self.ticks += 1
         self.late_ticks += late
         if self.armed:
             self._watch.check_robot(now_ns, mono_ns)
         if late:
             self._blame_missing_answers(tick, mono_ns)
-        self._open = None
-        return self._act(tick, now_ns)
+        return self._act(tick, now_ns, mono_ns, in_tick=True)
 
     def _blame_missing_answers(self, tick: Tick, mono_ns: int) -> None:
         if self._missing_human(tick):
-            self._awaits_human = False  # until it is heard again or the next episode begins
-            if self._human_has_control:
+            self._human.awaited = False  # until it is heard again or the next episode begins
+            if self._human.has_control:
                 detail = f"the device with control did not answer tick {tick.k}; restart it, then arm"
                 self._fault(Fault.TELEOP_LOST, detail, Blocks.MOTION)
-        if self._missing_policy(tick) and not self._human_has_control:
+        if self._missing_policy(tick) and not self._human.has_control:
             since_mono_ns = self._unanswered_since_mono_ns
             if since_mono_ns is None or mono_ns - since_mono_ns < self._config.policy_timeout_ns:
                 return
@@ -323,67 +361,23 @@ class Arbiter:
             return []
         self._next_target_mono_ns = mono_ns + self._config.period_ns
         newest = _NO_TICK if self._newest is None else self._newest
-        closed = self._act(newest._replace(episode_id="", phase=Phase.IDLE), now_ns)
+        closed = self._act(newest._replace(episode_id="", phase=Phase.IDLE), now_ns, mono_ns, in_tick=False)
         return [] if closed.target is None else [closed._replace(source=None)]
 
-    def _act(self, tick: Tick, now_ns: int) -> Closed:
+    def _act(self, tick: Tick, now_ns: int, mono_ns: int, in_tick: bool) -> Closed:
         """Let whoever is in control move within the limits, or hold."""
         source = self._controller(tick)
+        if not self.armed:
+            still = self._mover.command.still
+            return Closed(tick, Source.HOLD, "", -1, still, still, (), None)
         run_id, n, action = "", -1, None
-        if source is Source.POLICY and self._policy is not None and self._policy_answered(tick):
-            run_id, n, action = self._policy.run_id, self._policy.n, self._policy.action
-        elif source is Source.HUMAN and self._human is not None and self._human.grab:
-            action = self._human.action
-        limits: tuple[str, ...] = ()
-        if action is not None:
-            limited = self._move(source, action, tick)
-            if limited is not None and not limited.stopped_by:
-                target = self._target(limited.target_pose.tolist(), False, tick, now_ns)
-                return Closed(tick, source, run_id, n, action, limited.executed.tolist(), limited.limits, target)
-            limits = () if limited is None else limited.limits
-        still = self._limiter.still
-        proposed = still if action is None else action
-        holder = Source.RESET if source is Source.RESET else Source.HOLD
-        return Closed(tick, holder, "", -1, proposed, still, limits, self._hold(tick, now_ns))
-
-    def _move(self, source: Source, action: Sequence[float], tick: Tick) -> Limited | None:
-        """The limited action, or None where the measured pose cannot be used."""
-        pose = self._measured_pose(tick)
-        if pose is None:
-            return None
-        if self._mover is not source:
-            self._limiter.reference(pose)
-        limited = self._limiter.apply(action, pose)
-        if limited.stopped_by:
-            detail = f"{source.name.lower()} met {', '.join(limited.stopped_by)}; look at the arm, then arm"
-            self._fault(Fault.LIMIT_STOP, detail, Blocks.POLICY if source is Source.POLICY else Blocks.MOTION)
-        else:
-            self._mover, self._hold_pose = source, None
-        return limited
-
-    def _hold(self, tick: Tick, now_ns: int) -> TargetPose | None:
-        self._mover = None
-        if not self.armed or self.faults.blocks >= Blocks.TARGETS:
-            return None
-        if self._hold_pose is None:
-            self._hold_pose = self._measured_pose(tick)
-        if self._hold_pose is None:
-            return None
-        return self._target(self._hold_pose, True, tick, now_ns)
-
-    def _target(self, pose: Sequence[float], hold: bool, tick: Tick, now_ns: int) -> TargetPose:
-        return TargetPose(pose, hold, self._valid_until_ns(tick, now_ns), self._limiter.gripper_width_m)
-
-    def _measured_pose(self, tick: Tick) -> list[float] | None:
-        x, y, z, *quat = self._watch.measured_pose(tick)
-        try:
-            if not math.isfinite(x + y + z):
-                raise ValueError(f"position ({x}, {y}, {z}) must be finite")
-            return [x, y, z, *quat_normalise(quat)]
-        except ValueError as error:
-            detail = f"measured pose: {error}; look after the arm's driver, then arm"
-            self._fault(Fault.NON_FINITE_STATE, detail, Blocks.TARGETS)
-            return None
-
-    def _valid_until_ns(self, tick: Tick, now_ns: int) -> int:
-        return (tick.stamp_ns if self._config.lockstep else now_ns) + self._target_ns
+        policy, human = self._policy, self._human
+        if source is Source.POLICY and policy is not None and self._policy_answered(tick):
+            run_id, n, action = policy.run_id, policy.n, policy.action
+        elif source is Source.HUMAN and human.answer is not None and human.answer.grab:
+            # a synchronous device acts in the tick that it answers, another one for as long as it is heard
+            lives = in_tick and human.answered(tick) if human.synchronous else not self._watch.teleop_silent(mono_ns)
+            action = human.answer.action if lives else None
+        if action is not None and not (len(action) and (self._pose_is_sound or not in_tick)):
+            action = None
+        return self._mover.act(tick, source, action, run_id, n, now_ns)

@@ -18,10 +18,18 @@ class Fault(StrEnum):
     TELEOP_LOST = "teleop_lost"
     RECORDER_LOST = "recorder_lost"
     SESSION_LOST = "session_lost"
+    INCOMPATIBLE_QOS = "incompatible_qos"
     NON_FINITE_ACTION = "non_finite_action"
     MALFORMED_ACTION = "malformed_action"
     NON_FINITE_STATE = "non_finite_state"
+    MALFORMED_STATE = "malformed_state"
+    UNREACHABLE_STATE = "unreachable_state"
+    WRONG_FRAME = "wrong_frame"
+    FOLLOWING_ERROR = "following_error"
     LIMIT_STOP = "limit_stop"
+    LAST_CHECK = "last_check"
+    SECOND_PUBLISHER = "second_publisher"
+    INTERNAL_ERROR = "internal_error"
 
 
 class Blocks(IntEnum):
@@ -35,7 +43,7 @@ class Blocks(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Latched:
-    """A fault that happened: what, the mend, and what it forbids."""
+    """A fault that happened: what, the fix, and what it forbids."""
 
     detail: str
     blocks: Blocks

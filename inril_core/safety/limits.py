@@ -1,4 +1,4 @@
-"""The limits on every command, applied after the choice who is in control: human, policy and reset alike."""
+"""The limits on every command, applied after the choice who is in control: human and policy alike."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from inril_core.transforms import (
     quat_from_rotvec,
     quat_multiply,
     quat_normalise,
+    tilt_rad,
 )
 
 FloatArray = NDArray[np.float64]
+Floats = Sequence[float] | FloatArray
 
 # A command that meets a limit up to rounding is not a violation of it.
 _ROUNDING = 1e-9
@@ -31,34 +33,36 @@ class NonFiniteInput(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """What became of one action.
+    """What became of one action."""
 
-    executed: float64[A], contract units: the delta really commanded, from the old commanded pose (the
-        measured one if the contract says `delta_reference: measured`) to `target_pose`. Where `windup` acted
-        because the arm was pushed away, it can leave [-1, 1]. A gripper's number comes last.
-    target_pose: float64[7], base frame, m and xyzw.
-    limits: names of the limits that changed the action, in the order they acted.
-    stopped_by: names of those for which the contract asks for a stop; then `executed` is `ActionLimiter.still`
-        and `target_pose` the old commanded pose. Empty: none.
-    """
+    executed: tuple[float, ...]
+    """A numbers, contract units: the delta really commanded, from the old commanded pose (the measured one if the
+    contract says `delta_reference: measured`) to `target_pose`. A gripper's number comes last."""
 
-    executed: FloatArray
-    target_pose: FloatArray
+    target_pose: tuple[float, ...]
+    """7, base frame, m and xyzw."""
+
     limits: tuple[str, ...]
+    """Names of the limits that changed the action, in the order they acted."""
+
     stopped_by: tuple[str, ...] = ()
+    """Names of those for which the contract asks for a stop; then `executed` is `ActionLimiter.still` and
+    `target_pose` the old commanded pose. Empty: none."""
 
 
 class ActionLimiter:
     """Turns delta actions into target poses that keep all limits of a contract.
 
-    Holds the commanded pose, which `reference` sets and `apply` moves. Per action, in this order:
+    Holds the commanded pose, which `reference` sets and `apply` moves. The limits hold against the commanded pose,
+    whatever is measured. Per action, in this order:
 
     1. `action_range`: each component into [-1, 1], then scaled to m and rad in the base frame; a gripper's
        number becomes a width and meets no other limit;
-    2. `translation_step`, `rotation_step`: length of the step;
-    3. `windup`: the commanded pose may lead the measured one by the contract's wind-up at most;
-    4. `position_box`: an axis that is already outside (the arm was started or pushed there) may only move
-       inwards, so that neither a jump back nor a way further out is commanded. Wins over `windup`;
+    2. `translation_step`, `rotation_step`: length of the step from the old commanded pose to the new one;
+    3. `windup`: the commanded pose may lead the measured one by the contract's wind-up at most, or, where it leads by
+       more (the arm was pushed), not by more than before. It only ever shortens the step;
+    4. `position_box`: an axis that is already outside (the arm was started there) may only move inwards, so that
+       neither a jump back nor a way further out is commanded. Wins over `windup`;
     5. `tilt` of the tool's z axis from straight down, likewise.
 
     `action_range` and `windup` always clip; the others clip or stop as the contract's `on_violation` says.
@@ -86,9 +90,9 @@ class ActionLimiter:
         self.begin()
 
     @property
-    def commanded_pose(self) -> FloatArray | None:
-        """float64[7], base frame, m and xyzw; None before the first `reference`."""
-        return None if self._position is None else np.array(self._position + self._quat)
+    def commanded_pose(self) -> tuple[float, ...] | None:
+        """7, base frame, m and xyzw; None before the first `reference` and after `forget`."""
+        return None if self._position is None else self._position + self._quat
 
     def begin(self) -> None:
         """An episode begins: the gripper's command of the last one no longer counts."""
@@ -105,8 +109,8 @@ class ActionLimiter:
         """The action that changes nothing: A numbers, the gripper as last commanded (open before that)."""
         return (0.0,) * 6 if self._open_m is None else (*(0.0,) * 6, self._gripper)
 
-    def reference(self, measured_pose: Sequence[float] | FloatArray) -> None:
-        """Make the measured pose the commanded one, so that control changes without a bump.
+    def reference(self, measured_pose: Floats) -> None:
+        """Make the measured pose the commanded one: commanding begins where the arm is, so it does not move.
 
         measured_pose: 7, base frame, m and xyzw.
 
@@ -116,44 +120,47 @@ class ActionLimiter:
         """
         self._position, self._quat = _split_pose(measured_pose)
 
-    def apply(self, action: Sequence[float] | FloatArray, measured_pose: Sequence[float] | FloatArray) -> Limited:
+    def forget(self) -> None:
+        """Nothing is commanded any more, until the next `reference`."""
+        self._position = None
+
+    def apply(self, action: Floats, measured_pose: Floats) -> Limited:
         """Limit `action` (A, contract units, base frame) and move the commanded pose by what is left of it.
 
         Raises:
             NonFiniteInput: the action or the pose holds NaN or infinity; the commanded pose has not moved.
             ValueError: a wrong size, or `reference` was never called.
         """
-        if self._position is None:
+        old, old_quat = self._position, self._quat
+        if old is None:
             raise ValueError("ActionLimiter.apply before reference: there is no commanded pose to start from")
         asked = _finite(action, self.size, "action")
         measured, measured_quat = _split_pose(measured_pose)
         hits: list[str] = []
-        if self._from_measured:
-            old, old_quat = measured, measured_quat
-        else:
-            old, old_quat = self._position, self._quat
-        start, start_quat = self._leash(old, old_quat, measured, measured_quat)
-
+        base, base_quat = (measured, measured_quat) if self._from_measured else (old, old_quat)
         step, turn = self._scaled(asked, hits)
-        position = (start[0] + step[0], start[1] + step[1], start[2] + step[2])
-        quat = quat_multiply(quat_from_rotvec(turn), start_quat)
-        leashed, leashed_quat = self._leash(position, quat, measured, measured_quat)
-        kept = leashed is position and leashed_quat is quat and start is old and start_quat is old_quat
-        if not kept:
+        position = (base[0] + step[0], base[1] + step[1], base[2] + step[2])
+        quat = quat_multiply(quat_from_rotvec(turn), base_quat)
+        if self._from_measured:
+            position = self._within_step(position, old, hits)
+        leashed = self._leash(position, old, measured)
+        leashed_quat = self._leash_turn(quat, old_quat, measured_quat)
+        if leashed is not position or leashed_quat is not quat:
             hits.append("windup")
-        position = self._into_box(leashed, start, hits)
-        quat = quat_normalise(self._untilt(leashed_quat, start_quat, hits))
+        position = self._into_box(leashed, old, hits)
+        quat = quat_normalise(self._untilt(leashed_quat, old_quat, hits))
+        if hits or self._from_measured:
+            quat = self._within_turn(quat, old_quat, hits)
 
-        stopped_by = tuple(name for name in hits if name in self._stops)
+        stopped_by = tuple(name for name in hits if name in self._stops) if hits else ()
         if stopped_by:
-            self._position, self._quat = old, old_quat
-            return Limited(np.array(self.still), np.array(old + old_quat), tuple(hits), stopped_by)
+            return Limited(self.still, old + old_quat, tuple(hits), stopped_by)
         self._position, self._quat = position, quat
         if self._open_m is not None:
             self._gripper = min(max(asked[6], -1.0), 1.0)
             self._gripper_width_m = 0.5 * (1.0 - self._gripper) * self._open_m
-        executed = np.array([*self._delta(position, quat, old, old_quat), *self.still[6:]] if hits else asked)
-        return Limited(executed, np.array(position + quat), tuple(hits))
+        executed = (*self._delta(position, quat, base, base_quat), *self.still[6:]) if hits else tuple(asked)
+        return Limited(executed, position + quat, tuple(hits))
 
     def _scaled(self, action: list[float], hits: list[str]) -> tuple[Vector3, Vector3]:
         """Step (m) and rotation vector (rad) of an action, within the range and the step limits."""
@@ -167,23 +174,54 @@ class ActionLimiter:
         turn = _shorten((rx * scale, ry * scale, rz * scale), self._max_rotation_step_rad, "rotation_step", hits)
         return step, turn
 
-    def _leash(
-        self, position: Vector3, quat: Quaternion, measured: Vector3, measured_quat: Quaternion
-    ) -> tuple[Vector3, Quaternion]:
-        """The pose pulled to within the wind-up of the measured one; the same objects where it is there."""
+    def _within_step(self, position: Vector3, old: Vector3, hits: list[str]) -> Vector3:
+        """The position brought to within the step limit of the old one; the same object where it is."""
+        step = (position[0] - old[0], position[1] - old[1], position[2] - old[2])
+        short = _shorten(step, self._max_translation_step_m, "translation_step", hits)
+        return position if short is step else (old[0] + short[0], old[1] + short[1], old[2] + short[2])
+
+    def _within_turn(self, quat: Quaternion, old_quat: Quaternion, hits: list[str]) -> Quaternion:
+        """The orientation brought to within the step limit of the old one, or the old one where that would tilt."""
+        turn = quat_difference(quat, old_quat)
+        short = _shorten(turn, self._max_rotation_step_rad, "rotation_step", hits)
+        if short is turn:
+            return quat
+        nearer = quat_normalise(quat_multiply(quat_from_rotvec(short), old_quat))
+        return nearer if tilt_rad(nearer) <= max(self._max_tilt_rad, tilt_rad(old_quat)) + _ROUNDING else old_quat
+
+    def _leash(self, position: Vector3, old: Vector3, measured: Vector3) -> Vector3:
+        """The position pulled to where it leads the measured one by no more than allowed; the same object if it is.
+
+        Pulling a point into a ball that holds the old position shortens the way from there.
+        """
         x, y, z = position[0] - measured[0], position[1] - measured[1], position[2] - measured[2]
         lead_m = math.sqrt(x * x + y * y + z * z)
-        if lead_m > self._windup_translation_m + _ROUNDING:
-            s = self._windup_translation_m / lead_m
-            position = (measured[0] + s * x, measured[1] + s * y, measured[2] + s * z)
+        if lead_m <= self._windup_translation_m + _ROUNDING:
+            return position
+        most_m = max(self._windup_translation_m, math.dist(old, measured))
+        if lead_m <= most_m + _ROUNDING:
+            return position
+        s = most_m / lead_m
+        return measured[0] + s * x, measured[1] + s * y, measured[2] + s * z
+
+    def _leash_turn(self, quat: Quaternion, old_quat: Quaternion, measured_quat: Quaternion) -> Quaternion:
+        """As `_leash`, for the orientation."""
         turn = quat_difference(quat, measured_quat)
         lead_rad = math.sqrt(turn[0] * turn[0] + turn[1] * turn[1] + turn[2] * turn[2])
-        if lead_rad > self._windup_rotation_rad + _ROUNDING:
-            s = self._windup_rotation_rad / lead_rad
-            quat = quat_multiply(quat_from_rotvec((s * turn[0], s * turn[1], s * turn[2])), measured_quat)
-        return position, quat
+        if lead_rad <= self._windup_rotation_rad + _ROUNDING:
+            return quat
+        most_rad = max(self._windup_rotation_rad, math.hypot(*quat_difference(old_quat, measured_quat)))
+        if lead_rad <= most_rad + _ROUNDING:
+            return quat
+        s = most_rad / lead_rad
+        return quat_multiply(quat_from_rotvec((s * turn[0], s * turn[1], s * turn[2])), measured_quat)
 
     def _into_box(self, position: Vector3, start: Vector3, hits: list[str]) -> Vector3:
+        for value, (low, high) in zip(position, self._box_m, strict=True):
+            if not low <= value <= high:
+                break
+        else:
+            return position
         inside = tuple(
             min(max(value, min(low, origin)), max(high, origin))
             for value, origin, (low, high) in zip(position, start, self._box_m, strict=True)
@@ -195,31 +233,25 @@ class ActionLimiter:
 
     def _untilt(self, quat: Quaternion, start_quat: Quaternion, hits: list[str]) -> Quaternion:
         """Turn the tool's z axis back towards straight down by what exceeds the allowed tilt."""
-        z_axis, tilt_rad = _tilt(quat)
-        if tilt_rad <= self._max_tilt_rad + _ROUNDING:
+        tilt = tilt_rad(quat)
+        if tilt <= self._max_tilt_rad + _ROUNDING:
             return quat
-        allowed_rad = max(self._max_tilt_rad, _tilt(start_quat)[1])
-        if tilt_rad <= allowed_rad + _ROUNDING:
+        allowed_rad = max(self._max_tilt_rad, tilt_rad(start_quat))
+        if tilt <= allowed_rad + _ROUNDING:
             return quat
         hits.append("tilt")
-        # z_axis x (0, 0, -1); straight up has no such axis, and any horizontal one will do
-        x, y = -z_axis[1], z_axis[0]
+        # The axis is z x (0, 0, -1); straight up has no such axis, and any horizontal one will do.
+        qx, qy, qz, qw = quat
+        x, y = -2.0 * (qy * qz - qx * qw), 2.0 * (qx * qz + qy * qw)
         norm = math.hypot(x, y)
         x, y = (x / norm, y / norm) if norm > _ROUNDING else (1.0, 0.0)
-        excess_rad = tilt_rad - allowed_rad
+        excess_rad = tilt - allowed_rad
         return quat_multiply(quat_from_rotvec((x * excess_rad, y * excess_rad, 0.0)), quat)
 
     def _delta(self, position: Vector3, quat: Quaternion, old: Vector3, old_quat: Quaternion) -> list[float]:
         """Action, contract units, that leads from the old pose to the new one."""
         move = [(new - was) / self._translation_scale_m for new, was in zip(position, old, strict=True)]
         return move + [angle_rad / self._rotation_scale_rad for angle_rad in quat_difference(quat, old_quat)]
-
-
-def _tilt(quat: Quaternion) -> tuple[Vector3, float]:
-    """The tool's z axis in the base frame and its angle (rad) from straight down."""
-    x, y, z, w = quat
-    axis = (2.0 * (x * z + y * w), 2.0 * (y * z - x * w), 1.0 - 2.0 * (x * x + y * y))
-    return axis, math.atan2(math.hypot(axis[0], axis[1]), -axis[2])
 
 
 def _shorten(vector: Vector3, longest: float, name: str, hits: list[str]) -> Vector3:
@@ -232,16 +264,16 @@ def _shorten(vector: Vector3, longest: float, name: str, hits: list[str]) -> Vec
     return (x * s, y * s, z * s)
 
 
-def _finite(values: Sequence[float] | FloatArray, size: int, name: str) -> list[float]:
+def _finite(values: Floats, size: int, name: str) -> list[float]:
     numbers: list[float] = values.tolist() if isinstance(values, np.ndarray) else list(map(float, values))
     if len(numbers) != size:
         raise ValueError(f"{name} has {len(numbers)} numbers: must have {size}")
-    for index, number in enumerate(numbers):
-        if not math.isfinite(number):
-            raise NonFiniteInput(f"{name}[{index}] = {number}: must be finite")
+    if not all(map(math.isfinite, numbers)):
+        index = next(index for index, number in enumerate(numbers) if not math.isfinite(number))
+        raise NonFiniteInput(f"{name}[{index}] = {numbers[index]}: must be finite")
     return numbers
 
 
-def _split_pose(pose: Sequence[float] | FloatArray) -> tuple[Vector3, Quaternion]:
+def _split_pose(pose: Floats) -> tuple[Vector3, Quaternion]:
     x, y, z, *quat = _finite(pose, 7, "measured_pose")
     return (x, y, z), quat_normalise(quat)

@@ -17,6 +17,7 @@ class Source(IntEnum):
     HUMAN = 1
     HOLD = 2
     RESET = 3
+    """The cell lays itself out: whatever moves then is its own driver's doing, and Targets hold."""
 
 
 class Phase(IntEnum):
@@ -37,10 +38,7 @@ class Purpose(IntEnum):
 
 
 class Tick(NamedTuple):
-    """The Observation that opens tick k.
-
-    tool_pose: 7, base frame, m and xyzw. link_age_s: in the order of Contract.links.
-    """
+    """The Observation that opens tick k."""
 
     boot_id: str
     k: int
@@ -51,7 +49,10 @@ class Tick(NamedTuple):
     purpose: int
     last: bool
     tool_pose: Sequence[float]
+    """7, m and xyzw, in `frame`."""
     link_age_s: Sequence[float]
+    """In the order of Contract.links."""
+    frame: str
 
 
 class PolicyAnswer(NamedTuple):
@@ -65,9 +66,10 @@ class PolicyAnswer(NamedTuple):
 
 
 class HumanAnswer(NamedTuple):
-    """What the human's device says. `k` counts for a synchronous device only, which answers every tick."""
+    """What the human's device says."""
 
     k: int
+    """The tick answered; of a synchronous device only, which answers every tick and acts in none but that one."""
     synchronous: bool
     grab: bool
     released: bool
@@ -76,72 +78,82 @@ class HumanAnswer(NamedTuple):
 
 
 class RobotSample(NamedTuple):
-    """A measured state of the arm. `tool_pose`: 7, base frame, m and xyzw."""
+    """A measured state of the arm."""
 
     boot_id: str
     stamp_ns: int
     tool_pose: Sequence[float]
+    """7, m and xyzw, in `frame`."""
     needs_rearm: bool
+    frame: str
 
 
 class TargetPose(NamedTuple):
-    """Where the tool shall be at the end of the period: 7, base frame, m and xyzw.
-
-    gripper_width_m: NaN keeps the width.
-    """
+    """Where the tool shall be at the end of the period."""
 
     pose: Sequence[float]
+    """7, base frame, m and xyzw."""
     hold: bool
+    """It repeats the Target before, or is the measured pose with which commanding begins."""
     valid_until_ns: int
     gripper_width_m: float
+    """NaN keeps the width."""
 
 
 class Closed(NamedTuple):
-    """What the arbiter says when a tick closes, or outside ticks, then `source` is None and `target` counts.
-
-    proposed, executed: A numbers, contract units. run_id, n: the policy version in control, else "" and -1.
-    target: None if nothing may be commanded.
-    """
+    """What the arbiter says when a tick closes, or outside ticks."""
 
     tick: Tick
     source: Source | None
+    """None outside ticks: then only `target` counts."""
     run_id: str
+    """Of the policy version (run_id, n) in control, else empty and -1."""
     n: int
     proposed: Sequence[float]
+    """A numbers, contract units."""
     executed: Sequence[float]
     limits: tuple[str, ...]
     target: TargetPose | None
+    """None: nothing may be commanded."""
 
 
 @dataclass(frozen=True)
 class ArbiterConfig:
     """How the graph around the arbiter looks.
 
-    lockstep: ticks follow one another as fast as they close, and data is as old as the Observation says;
-        otherwise ages are checked against the clocks, also between ticks.
-    period_ns: monotonic time between the arm's targets outside ticks; not used in lockstep.
-    deadline_ns: monotonic time from the arrival of an Observation until its tick is closed in any case.
-    policy_timeout_ns: monotonic age of the oldest Observation without any answer since, at which a missed
-        deadline latches a fault; before that a missed deadline is a tick in hold, counted as late.
-    robot_timeout_ns: monotonic silence of the arm that stops all targets; not used in lockstep.
-    observation_timeout_ns: monotonic silence of Observations within an episode that stops the policy.
-    expects_policy: a policy answers every tick of an episode that is not a demonstration.
-    expects_teleop: a synchronous device answers every tick, from the first on.
-    expects_recorder, expects_session: their silence during an episode stops it.
-
     Raises:
         ConfigError: a time is not positive.
     """
 
     lockstep: bool
+    """Ticks follow one another as fast as they close, and data is as old as the Observation says; otherwise ages are
+    checked against the clocks, also between ticks."""
+
     period_ns: int
+    """Monotonic time between the arm's Targets outside ticks; not used in lockstep."""
+
     deadline_ns: int
+    """Monotonic time from the arrival of an Observation until its tick is closed in any case."""
+
     policy_timeout_ns: int
+    """Monotonic age of the oldest Observation without any answer since, at which a missed deadline latches a fault;
+    before that a missed deadline is a tick in hold, counted as late."""
+
     robot_timeout_ns: int
+    """Monotonic silence of the arm that stops all Targets; not used in lockstep."""
+
     observation_timeout_ns: int
+    """Monotonic silence of Observations within an episode that stops the policy."""
+
     expects_policy: bool = True
+    """A policy answers every tick of an episode that is not a demonstration."""
+
     expects_teleop: bool = False
+    """A synchronous device answers every tick, from the first on."""
+
     expects_recorder: bool = False
+    """Its silence during an episode stops the episode; so does the session's."""
+
     expects_session: bool = False
 
     def __post_init__(self) -> None:

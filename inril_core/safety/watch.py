@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from inril_core.contract import Contract
 from inril_core.safety.faults import Blocks, Fault, FaultLatch
+from inril_core.safety.measured import malformed
 from inril_core.safety.ticks import ArbiterConfig, Phase, RobotSample, Tick
 
 # policy_node publishes its status every 0.5 s: four in a row are missing
@@ -36,6 +37,7 @@ class Watch:
         self._teleop_ns = round(staleness.teleop_s * 1e9)
         self._recorder_ns = round(staleness.recorder_s * 1e9)
         self._session_ns = round(staleness.session_s * 1e9)
+        self._frame = contract.base_frame
         self._links = contract.links
         required = {f"camera_{image.camera}" for image in contract.images if image.required}
         self._link_limits_s = [
@@ -51,22 +53,18 @@ class Watch:
         self._episode_mono_ns = 0
         self._robot: RobotSample | None = None
         self._robot_mono_ns = 0
+        self._robot_pose_causes: tuple[Cause, ...] = ()
         self.recorder_boot_id = ""  # of the recorder heard last
         self._recorder_mono_ns: int | None = None
         self.policy_mono_ns: int | None = None
         self.session_mono_ns: int | None = None
         self.teleop_mono_ns = 0
+        self.other_publishers: Cause | None = None
 
     @property
     def episode_is_running(self) -> bool:
         """Whether the newest Observation belongs to an episode that goes on."""
         return self._tick is not None and self._tick.phase == Phase.RUN and not self._tick.last
-
-    def measured_pose(self, tick: Tick) -> Sequence[float]:
-        """The newest measured tool pose, 7: the arm's own where it is newer than the tick's."""
-        if self._robot is not None and self._robot.stamp_ns > tick.stamp_ns:
-            return self._robot.tool_pose
-        return tick.tool_pose
 
     def saw_observation(self, tick: Tick, now_ns: int, mono_ns: int, armed: bool) -> None:
         """Judge an Observation: its age, its links and its pose."""
@@ -82,6 +80,9 @@ class Watch:
             detail = "the arm's node has restarted; look at the arm, then arm again"
             self._faults.latch(Fault.ROBOT_RESTARTED, detail, Blocks.TARGETS)
         self._robot, self._robot_mono_ns = sample, mono_ns
+        self._robot_pose_causes = tuple(
+            self._pose_causes(sample.tool_pose, sample.frame, "RobotState", "the arm's node")
+        )
 
     def saw_recorder(self, boot_id: str, mono_ns: int, armed: bool) -> None:
         """A sign of life of the recorder. A restart within an episode has lost a part of it."""
@@ -102,13 +103,21 @@ class Watch:
             detail = f"no Observation for {silent_s:.2f} s; look after observation_node and the cell"
             self._latch(iter([Cause(Fault.OBSERVATION_STALE, detail, Blocks.POLICY)]))
 
+    def saw_publishers(self, cause: Cause | None, armed: bool) -> None:
+        """Who else publishes what this graph alone may; None: nobody. It stands until it is said anew."""
+        self.other_publishers = cause
+        if armed and cause is not None:
+            self._latch(iter([cause]))
+
     def check_robot(self, now_ns: int, mono_ns: int) -> None:
         """Latch what forbids every target: an arm whose state is unknown or that does not listen."""
         self._latch(self._robot_causes(now_ns, mono_ns))
 
     def persisting(self, now_ns: int, mono_ns: int) -> list[Cause]:
-        """What would make an arming now void: conditions that last, each with its mend."""
+        """What would make an arming now void: conditions that last, each with its fix."""
         causes = list(self._robot_causes(now_ns, mono_ns))
+        if self.other_publishers is not None:
+            causes.append(self.other_publishers)
         if self.observations_flow(mono_ns):
             causes += self._observation_causes()
         causes += self._silence_causes(mono_ns, since_ns=None)
@@ -120,10 +129,14 @@ class Watch:
 
     def teleop_causes(self, mono_ns: int) -> Iterator[Cause]:
         """Silence of the device that has control."""
-        silent_ns = mono_ns - self.teleop_mono_ns
-        if silent_ns > self._teleop_ns:
+        if self.teleop_silent(mono_ns):
+            silent_ns = mono_ns - self.teleop_mono_ns
             detail = f"the device with control is silent for {silent_ns / 1e9:.2f} s; reconnect it"
             yield Cause(Fault.TELEOP_LOST, detail, Blocks.MOTION)
+
+    def teleop_silent(self, mono_ns: int) -> bool:
+        """The human's device was not heard for longer than the contract allows."""
+        return mono_ns - self.teleop_mono_ns > self._teleop_ns
 
     def observations_flow(self, mono_ns: int) -> bool:
         """Whether an episode is running and its Observations come."""
@@ -146,9 +159,7 @@ class Watch:
         if not self._config.lockstep and abs(age_ns) > self._config.observation_timeout_ns:
             detail = f"Observation is {age_ns / 1e9:.3f} s old; look after observation_node and the clocks"
             yield Cause(Fault.OBSERVATION_STALE, detail, Blocks.POLICY)
-        if not all(map(math.isfinite, tick.tool_pose)):
-            detail = f"measured tool pose {list(tick.tool_pose)} is not finite; look after the arm's driver"
-            yield Cause(Fault.NON_FINITE_STATE, detail, Blocks.TARGETS)
+        yield from self._pose_causes(tick.tool_pose, tick.frame, "Observation", "observation_node")
         ages_s = tick.link_age_s
         for link, limit_s in self._link_limits_s:
             index = self._link_index[link]
@@ -179,10 +190,24 @@ class Watch:
         if self._robot.needs_rearm:
             detail = "the arm's own watchdog holds it; call /robot/arm"
             yield Cause(Fault.ROBOT_NEEDS_REARM, detail, Blocks.TARGETS)
-        if not all(map(math.isfinite, self._robot.tool_pose)):
-            pose = list(self._robot.tool_pose)
-            detail = f"measured tool pose {pose} is not finite; look after the arm's driver"
+        yield from self._robot_pose_causes
+
+    def _pose_causes(self, pose: Sequence[float], frame: str, message: str, node: str) -> Iterator[Cause]:
+        """What is wrong with a measured pose as such, whatever was measured before."""
+        if frame != self._frame:
+            detail = (
+                f"{message}.header.frame_id is {frame!r}, the contract's base_frame {self._frame!r}: poses in another "
+                f"frame are not converted; let {node} publish in {self._frame!r} and fill frame_id"
+            )
+            yield Cause(Fault.WRONG_FRAME, detail, Blocks.TARGETS)
+        if not all(map(math.isfinite, pose)):
+            detail = f"the measured tool pose in {message} is {list(pose)}, not finite; look after the arm's driver"
             yield Cause(Fault.NON_FINITE_STATE, detail, Blocks.TARGETS)
+            return
+        reason = malformed(pose)
+        if reason is not None:
+            detail = f"the tool pose in {message} is none: {reason}; fill tool_pose in the arm's node"
+            yield Cause(Fault.MALFORMED_STATE, detail, Blocks.TARGETS)
 
     def _silence_causes(self, mono_ns: int, since_ns: int | None) -> Iterator[Cause]:
         """Silence of recorder and session: within an episode that began at `since_ns`; None: at any time."""

@@ -1,1 +1,1 @@
-"""What a session consists of: its plan, and the ledger of what happened."""
+"""A session: its plan, its states, what it asks of others, and the ledger of what happened."""

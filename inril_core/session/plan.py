@@ -39,12 +39,16 @@ def parse_plan(text: str) -> tuple[Segment, ...]:
     segments = []
     for item in text.replace(" ", "").split(","):
         parts = item.split(":")
-        if len(parts) != 3 or parts[0] not in PURPOSES or parts[2] not in UNITS or not parts[1].isdigit():
+        if len(parts) != 3 or parts[0] not in PURPOSES or parts[2] not in UNITS or not _is_amount(parts[1]):
             raise ConfigError(f"plan item {item!r}: give {form}")
         if int(parts[1]) == 0:
             raise ConfigError(f"plan item {item!r}: AMOUNT must be above 0")
         segments.append(Segment(parts[0], int(parts[1]), parts[2]))
     return tuple(segments)
+
+
+def _is_amount(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def episode_seed(purpose: str, index: int, run_seed: int) -> int:

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 
+from inril_core.contract import Contract
 from inril_core.errors import ConfigError, InrilError
-from inril_core.sim.insert_leg import InsertLeg
 from inril_core.sim.kinematics import ArmKinematics
-from inril_core.sim.one_leg import OneLeg
-from inril_core.sim.scene import Scene, drawn_state
-from inril_core.sim.square_table import BLOCK_HALF_M
+from inril_core.sim.render import CellRenderer
+from inril_core.sim.scenes.base import TIMESTEP_S, drawn_state, make_scene
 from inril_core.transforms import quat_normalise
+from inril_core.vocabulary import Purpose
 
-if TYPE_CHECKING:
-    from inril_core.contract import Contract
-    from inril_core.sim.render import CellRenderer
-
-TIMESTEP_S = 0.004
 PIECES = 5  # of a control period, over which the joint target is interpolated
-GRASP_MARGIN_M = 0.005  # a gripper target up to this above the leg's width grasps
 HAND_WIDTH_M = 0.08
 _DIVERGED = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}") for name in ("QPOS", "QVEL", "QACC")]
-_SCENES: dict[str, Callable[[Contract, float], Scene]] = {"insert_leg": InsertLeg, "one_leg": OneLeg}
 
 
 class CellError(InrilError):
@@ -62,24 +54,18 @@ class Cell:
     """The cell of a contract's task. Equal seeds and equal targets give bit-identical trajectories.
 
     Raises:
-        ConfigError: the contract has no `sim` section, is of an unknown task, or its rate does not suit
+        ConfigError: the contract has no `sim` section, its task has no scene, or its rate does not suit
             the physics step.
     """
 
     def __init__(self, contract: Contract) -> None:
-        if contract.task not in _SCENES:
-            raise ConfigError(
-                f"task = {contract.task!r}: the simulated cell knows {' and '.join(_SCENES)}; use such a contract"
-            )
-        if contract.sim is None:
-            raise ConfigError("sim: missing in the contract, so there is no cell to simulate; add the section")
         self._piece_steps = round(1.0 / (contract.control_rate_hz * TIMESTEP_S * PIECES))
         if abs(self._piece_steps * PIECES * TIMESTEP_S * contract.control_rate_hz - 1.0) > 1e-6:
             raise ConfigError(
                 f"control_rate_hz = {contract.control_rate_hz}: its period must be a multiple of "
                 f"{PIECES * TIMESTEP_S} s in simulation; use 10, 12.5, 25 or 50"
             )
-        self.scene = _SCENES[contract.task](contract, TIMESTEP_S)
+        self.scene = make_scene(contract, TIMESTEP_S)
         self._model = self.scene.model
         self._data = mujoco.MjData(self._model)
         self.kinematics = ArmKinematics(self.scene.rest_rad)
@@ -122,8 +108,7 @@ class Cell:
             ValueError: an unknown purpose, or a negative seed.
             OutOfReach: the contract's start range reaches beyond the arm.
         """
-        if purpose not in ("demo", "train", "eval"):
-            raise ValueError(f"purpose = {purpose!r}: must be demo, train or eval")
+        Purpose.of(purpose)
         data = self._data
         mujoco.mj_resetData(self._model, data)
         self._joint_target_rad = self.scene.lay_out(data, seed, purpose, self.kinematics)
@@ -181,10 +166,8 @@ class Cell:
         Raises:
             RenderError: no OpenGL here, or no such camera.
         """
-        from inril_core.sim.render import CellRenderer
-
         if self._renderer is None:
-            self._renderer = CellRenderer(self._model)
+            self._renderer = CellRenderer(self._model, self.scene.cameras)
         return self._renderer.image(self.state.qpos, camera, width_px, height_px)
 
     def close(self) -> None:
@@ -205,8 +188,7 @@ class Cell:
     def _finger_target(self, width_m: float) -> float:
         if not 0.0 <= width_m <= HAND_WIDTH_M:  # false for NaN too
             raise ValueError(f"gripper_width_m = {width_m}: must be in [0, {HAND_WIDTH_M}]")
-        grasps = width_m <= 2 * BLOCK_HALF_M[1] + GRASP_MARGIN_M
-        return 0.0 if grasps else 0.5 * width_m
+        return 0.0 if width_m <= self.scene.grasp_width_m else 0.5 * width_m
 
     def _measure(self, step: int) -> CellState:
         data = self._data

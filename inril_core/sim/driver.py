@@ -14,23 +14,23 @@ from inril_core.sim.cell import Cell, CellState
 
 
 class ResetRefused(InrilError):
-    """The cell cannot be laid out now; the message says why, and the mend."""
+    """The cell cannot be laid out now; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class TargetCommand:
-    """Where the tool shall be at the end of the period.
-
-    boot_id, k: the tick it answers. episode_id: empty outside episodes. pose: 7, m and xyzw, base frame.
-    gripper_width_m: NaN keeps the width. hold: the pose is latched, no motion is wanted.
-    """
+    """Where the tool shall be at the end of the period. boot_id and k name the tick it answers."""
 
     boot_id: str
     k: int
     episode_id: str
+    """Empty outside episodes."""
     pose: Sequence[float]
+    """(7,) m and xyzw, base frame."""
     gripper_width_m: float
+    """NaN keeps the width."""
     hold: bool
+    """The pose is latched: no motion is wanted."""
     valid_until_ns: int
 
 
@@ -83,7 +83,7 @@ class CellDriver:
             ResetRefused: the arm waits to be armed.
         """
         if self.needs_rearm:
-            raise ResetRefused("the arm's own watchdog holds it; look at the arm, then call /robot/arm")
+            raise ResetRefused("the arm's own watchdog holds it; look at the arm, then `inril arm`")
         state = self.cell.reset(seed, purpose)
         self.reset_id, self.purpose = reset_id, purpose
         self._queue.clear()
@@ -94,7 +94,7 @@ class CellDriver:
         """A named person arms the arm, or disarms it. Returns success and a message."""
         if not arm:
             self.needs_rearm = True
-            return True, "disarmed: no Target is followed until /robot/arm"
+            return True, "disarmed: no Target is followed until `inril arm`"
         if not operator.strip():
             return False, "operator_name is empty: only a named person arms"
         self.needs_rearm = False

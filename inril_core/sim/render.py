@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 
+from inril_core.contract import Contract
 from inril_core.errors import InrilError
-
-if TYPE_CHECKING:
-    from inril_core.contract import Contract
-
-CAMERAS = ("front", "overview", "close", "wrist")
+from inril_core.sim.scenes.base import TIMESTEP_S, make_scene
 
 
 class RenderError(InrilError):
@@ -24,10 +21,11 @@ class RenderError(InrilError):
 class CellRenderer:
     """Renders joint states of one model. Use it in the thread that made it.
 
-    shadows: nicer and several times slower.
+    cameras: those that the model has. shadows: nicer and several times slower.
     """
 
-    def __init__(self, model: mujoco.MjModel, shadows: bool = False) -> None:
+    def __init__(self, model: mujoco.MjModel, cameras: Sequence[str], shadows: bool = False) -> None:
+        self._cameras = tuple(cameras)
         self._model = model
         self._data = mujoco.MjData(model)
         self._shadows = shadows
@@ -39,8 +37,8 @@ class CellRenderer:
         Raises:
             RenderError: OpenGL is missing, the camera is unknown, or `qpos` does not fit the model.
         """
-        if camera not in CAMERAS:
-            raise RenderError(f"camera = {camera!r}: the cell has {', '.join(CAMERAS)}")
+        if camera not in self._cameras:
+            raise RenderError(f"camera = {camera!r}: the cell has {', '.join(self._cameras)}")
         joints, size = self._model.nq, self._model.nq + 7 * self._model.nmocap
         if np.shape(qpos) != (size,) or not np.isfinite(qpos).all():
             raise RenderError(f"qpos of shape {np.shape(qpos)}: the cell needs {size} finite numbers")
@@ -84,9 +82,8 @@ class EpisodeRenderer:
     """Renders recorded episodes of a contract again, from their `qpos`."""
 
     def __init__(self, contract: Contract, shadows: bool = True) -> None:
-        from inril_core.sim.cell import Cell
-
-        self._renderer = CellRenderer(Cell(contract).model, shadows)
+        scene = make_scene(contract, TIMESTEP_S)
+        self._renderer = CellRenderer(scene.model, scene.cameras, shadows)
 
     def image(self, qpos: np.ndarray, camera: str = "front", width_px: int = 640, height_px: int = 480) -> np.ndarray:
         """uint8[height_px, width_px, 3] at one recorded `qpos` (float64[nq + 7 nmocap]).

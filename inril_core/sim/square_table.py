@@ -1,8 +1,6 @@
 """Parts of the simulated scenes: furniture-bench's square_table (Heo et al. 2023), top and leg, with an unthreaded peg.
 
-Frames. `hole`: centre of a hole on the top's upper face, z up. `leg`: centre of the leg's block, z from the
-peg to the block, so that it equals the hole's orientation when seated and not turned. The leg's `tip` is the
-middle of the peg's end.
+Frames: see `inril_core.contract.square_table`.
 """
 
 from __future__ import annotations
@@ -14,15 +12,15 @@ from importlib import resources
 import mujoco
 import numpy as np
 
-from inril_core.control.features import LEG_TIP_M
+from inril_core.contract.square_table import HOLE_RADIUS_M, LEG_GRASP_M, LEG_TIP_M
 
 TOP_SIZE_M = (0.1625, 0.1625, 0.03125)
-HOLE_RADIUS_M = 0.0125
 HOLE_OFFSET_M = 0.05625  # of each hole from the middle of the top, along x and y
 BLOCK_HALF_M = (0.015, 0.015, 0.03125)
 CHAMFER_M = (0.002, 0.003)  # of the peg's end: radially and along
 TIP_IN_LEG_M = np.array(LEG_TIP_M)
-GRASP_IN_LEG_M = np.array([0.0, 0.0, 0.0115])  # where the tool holds the leg
+GRASP_IN_LEG_M = np.array(LEG_GRASP_M)
+GRASP_WIDTH_M = 2 * BLOCK_HALF_M[1] + 0.005  # a gripper target up to this grasps
 
 _RING_SIDES = 12
 _RING_DEPTH_M = 0.010

@@ -2,107 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from inril_core.contract import ImageShape
+from inril_core.contract import Interface
+from inril_core.experts.base import Expert
+from inril_core.plugins import Kind
+
+KIND = Kind("tasks", "inril_core.tasks.families", "make")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of one action.
-
-    executed: float32[A], the action after all limits, in [-1, 1]. limits: names of those that changed it.
-    reward: the task's own, whatever its scale; a sparse task gives 1 at success. success: of the episode, as known at
-    this step. terminated: there is no value beyond. truncated: the episode's length is reached, the value bootstraps.
-    """
+class TaskStep:
+    """What came of one action."""
 
     executed: np.ndarray
+    """``float32[A]``, the action after all limits, in [-1, 1]."""
     limits: tuple[str, ...]
+    """Names of the limits that changed the action."""
     success: bool
+    """Of the episode, as known at this step."""
     terminated: bool
+    """The task ended, there is no value beyond."""
     truncated: bool
+    """The episode's length is reached, the value function still bootstraps."""
     reason: str
+    """Why the episode ended; empty while it goes on."""
     reward: float = 0.0
-
-
-class Interface(Protocol):
-    """What a policy, its demonstrations and its learner must agree on; `Contract` is one."""
+    """The task's own, whatever its scale; a sparse task gives 1 at success."""
 
     @property
-    def task(self) -> str:
-        """Name."""
-
-    @property
-    def observation_size(self) -> int:
-        """Length D of the observation vector: the state, then the pixels of ``image_shapes``."""
-
-    @property
-    def image_shapes(self) -> tuple[ImageShape, ...]:
-        """The images whose pixels (values 0 to 255, row by row) end the observation vector; often none."""
-
-    @property
-    def action_size(self) -> int:
-        """Length A of the action, each in [-1, 1]."""
-
-    @property
-    def text(self) -> str:
-        """JSON that travels with what was recorded and trained."""
-
-    @property
-    def interface_digest(self) -> str:
-        """SHA-256 (hex) of what must match."""
-
-    @property
-    def deployment_digest(self) -> str:
-        """SHA-256 (hex) of what may differ."""
-
-
-@dataclass(frozen=True)
-class SimpleInterface:
-    """The interface of a task without a contract. facts: JSON values that decide what its numbers mean."""
-
-    task: str
-    observation_size: int
-    action_size: int
-    facts: Mapping[str, Any]
-    image_shapes: tuple[ImageShape, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """See `Interface`."""
-        sizes = {"task": self.task, "observation_size": self.observation_size, "action_size": self.action_size}
-        images = {"images": self.image_shapes} if self.image_shapes else {}
-        return json.dumps({**sizes, **images, "facts": dict(self.facts)}, sort_keys=True)
-
-    @property
-    def interface_digest(self) -> str:
-        """See `Interface`."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-    @property
-    def deployment_digest(self) -> str:
-        """See `Interface`; such a task has nothing that differs between deployments."""
-        return hashlib.sha256(b"").hexdigest()
-
-
-class Demonstrator(Protocol):
-    """Shows the task. What it sees is what a policy sees."""
-
-    def reset(self, seed: int) -> None:
-        """Begin an episode; its noise is decided by ``seed``."""
-
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """The action ``float32[A]`` in [-1, 1] for an observation ``float32[D]``."""
+    def ended(self) -> bool:
+        """The episode is over."""
+        return self.terminated or self.truncated
 
 
 class Task(Protocol):
     """One episode after another. A seed and a purpose decide an episode's start, alone.
+
+    A task comes from a family: a function ``make(rest: str) -> Task`` that is given what follows the family's name and
+    a colon. Families are files of `inril_core.tasks.families`, entry points ``inril.tasks``, or ``module:function``;
+    see `inril_core.tasks.make_task`.
 
     A task whose episodes go on after success says so by ``success_ends = False``: a reward for the last step is then
     not one for success.
@@ -119,18 +61,18 @@ class Task(Protocol):
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         """Begin an episode; ``float32[D]``. purpose: ``demo``, ``train`` or ``eval``."""
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         """Execute an action ``[A]``: the next observation ``float32[D]`` and what came of it.
 
         Raises:
             ValueError: wrong size, not finite, or the episode is over.
         """
 
-    def demonstrator(self) -> Demonstrator:
-        """Somebody who can do it.
+    def expert(self) -> Expert:
+        """A new expert, as it demonstrates.
 
         Raises:
-            ConfigError: nobody can; the message says how to get demonstrations.
+            ConfigError: nobody can do it; the message says how to get demonstrations.
         """
 
     def close(self) -> None:

@@ -1,43 +1,53 @@
 """From a name to a task."""
 
-from collections.abc import Callable
-from importlib import import_module
+from __future__ import annotations
+
 from pathlib import Path
 
-from inril_core.contract import load_contract
 from inril_core.contract.load import packaged_tasks
 from inril_core.errors import ConfigError
-from inril_core.tasks.base import Task
+from inril_core.tasks.base import KIND, Task
 
-# family -> "module:function"; the function takes what follows the first colon of the name. Imported when asked for,
-# because the heavy ones need an extra.
-_FAMILIES: dict[str, str] = {
-    "gym": "inril_core.tasks.gymnasium_task:make",
-    "robosuite": "inril_core.tasks.robosuite_task:make",
-}
-_CELLS = ("insert_leg", "one_leg")
-_USUAL = {"one_leg": "one_leg_low"}  # variant of a task named without one
+_USUAL = {"one_leg": "one_leg_low"}  # variant of a packaged task that is named without one
 
 
 def task_names() -> list[str]:
     """How tasks are named, for people."""
-    return [*packaged_tasks(), "a contract's .yaml", "gym:ENVIRONMENT[:sparse]", "robosuite:TASK"]
+    others = [f"{family}:NAME" for family in KIND.known() if family != "cell"]
+    return [*packaged_tasks(), "a contract's .yaml", *others, "MODULE:FUNCTION[:NAME] of your own"]
 
 
 def make_task(name: str) -> Task:
-    """The task called ``name``: a packaged contract's (a variant may follow a colon, ``one_leg:high``), a contract
-    file's, or FAMILY:NAME of another simulator.
+    """The task called ``name``, read in this order:
+
+    1. a packaged contract (a variant may follow a colon, ``one_leg:high``) or the path of a contract's YAML file: the
+       simulated cell, also called ``cell:NAME``;
+    2. ``FAMILY:NAME`` where FAMILY is a file of `inril_core.tasks.families` or an entry point ``inril.tasks``;
+    3. ``MODULE:FUNCTION`` or ``MODULE:FUNCTION:NAME``: a family that is not installed under a name. A module called
+       as a family or a packaged contract is reached by an entry point.
 
     Raises:
-        ConfigError: no such task, or the extra it needs is not installed.
+        ConfigError: no such task, or what it needs is not installed.
     """
-    family, _, rest = name.partition(":")
-    if family in _FAMILIES:
-        module, _, function = _FAMILIES[family].partition(":")
-        build: Callable[[str], Task] = getattr(import_module(module), function)
-        return build(rest)
-    if family in _CELLS or name in packaged_tasks() or Path(name).suffix in (".yaml", ".yml"):
-        from inril_core.sim.env import CellEnv  # it imports this package
+    plain = _USUAL.get(name, name.replace(":", "_"))
+    if plain in packaged_tasks() or Path(name).suffix in (".yaml", ".yml"):
+        return _made("cell", name if Path(name).suffix else plain, name)
+    family, colon, rest = name.partition(":")
+    if family in KIND.known():
+        return _made(family, rest, name)
+    if not colon or any(known == family or known.startswith(f"{family}_") for known in packaged_tasks()):
+        raise ConfigError(f"task {name!r}: must be one of {', '.join(task_names())}")
+    function, _, rest = rest.partition(":")
+    return _made(f"{family}:{function}", rest, name)
 
-        return CellEnv(load_contract(_USUAL.get(name, name)))
-    raise ConfigError(f"task {name!r}: must be one of {', '.join(task_names())}")
+
+def _made(family: str, rest: str, name: str) -> Task:
+    build = KIND.find(family, f"task {name!r}, family")
+    if not callable(build):
+        raise ConfigError(f"task {name!r}: {family} is not a function make(rest: str) -> Task")
+    task = build(rest)
+    lacking = [part for part in ("interface", "reset", "step", "expert", "close") if not hasattr(task, part)]
+    if lacking:
+        raise ConfigError(f"task {name!r}: what {family} makes has no {', '.join(lacking)}; see inril_core.tasks.Task")
+    made: Task = task
+    return made

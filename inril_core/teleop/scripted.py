@@ -1,67 +1,36 @@
-"""Devices a human speaks through; here the scripted one, which answers every tick."""
+"""The scripted human: an expert that answers every tick, takes over when it is told to, and hands back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field, field_validator
 
-from inril_core.errors import ConfigError
-from inril_core.experts.insert_leg import DialledExpert
+from inril_core.contract import Contract
+from inril_core.experts import Expert, ExpertConfig, make_expert
+from inril_core.experts.scripted.base import ContractExpert
+from inril_core.teleop.base import Device, DeviceConfig, HumanInput, TickView
 
-
-@dataclass(frozen=True)
-class TickView:
-    """What a device may know of tick k. purpose: demo, train or eval. state float32[D]."""
-
-    episode_id: str
-    step: int
-    purpose: str
-    seed: int
-    state: np.ndarray
+Step = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class HumanInput:
-    """What the human does: action float32[A] in contract units, base frame.
+class ScriptedHuman(Device):
+    """Demonstrates whole episodes; in train and eval it takes over in some steps only."""
 
-    grab: has taken control and keeps it. released: hands control back, explicitly.
-    """
+    name: ClassVar[str] = "scripted"
+    synchronous: ClassVar[bool] = True
 
-    action: np.ndarray
-    grab: bool
-    released: bool
-
-
-class Device(Protocol):
-    """A human's input device. `synchronous`: it answers every tick, and the arbiter waits for it."""
-
-    name: str
-    synchronous: bool
-
-    def read(self, tick: TickView) -> HumanInput:
-        """What the human does at this tick."""
-        ...
-
-
-class ScriptedHuman:
-    """Demonstrates whole episodes; in train and eval it takes over in `takeover_steps` only.
-
-    takeover_steps: first step with control and first step without it; None: never.
-    """
-
-    name = "scripted"
-    synchronous = True
-
-    def __init__(self, expert: DialledExpert, takeover_steps: tuple[int, int] | None = None) -> None:
+    def __init__(self, expert: Expert, takeover_steps: tuple[int, int] | None = None) -> None:
         self._expert = expert
         self._takeover_steps = takeover_steps
         self._episode_id = ""
         self._had_control = False
 
-    def read(self, tick: TickView) -> HumanInput:
+    def read(self, tick: TickView | None) -> HumanInput:
         """The expert's action; its noise restarts with each episode's seed."""
+        if tick is None:
+            raise ValueError("the scripted human answers ticks, and was asked without one")
         if tick.episode_id != self._episode_id:
             self._episode_id = tick.episode_id
             self._expert.reset(tick.seed)
@@ -75,15 +44,21 @@ class ScriptedHuman:
         return self._takeover_steps is not None and self._takeover_steps[0] <= step < self._takeover_steps[1]
 
 
-def parse_takeover_steps(text: str) -> tuple[int, int] | None:
-    """`first:end` as two step numbers; empty text is None.
+class Config(DeviceConfig):
+    """Settings of the scripted human."""
 
-    Raises:
-        ConfigError: anything else, or an empty range.
-    """
-    if not text:
-        return None
-    first, colon, end = text.partition(":")
-    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
-        raise ConfigError(f"takeover_steps = {text!r}: give FIRST:END with FIRST < END, e.g. 20:40, or nothing")
-    return int(first), int(end)
+    expert: ExpertConfig = ExpertConfig()
+    """Who acts, and how well."""
+    takeover_steps: tuple[Step, Step] | None = None
+    """Outside demonstrations: first step with control and first step without it again; None: never."""
+
+    @field_validator("takeover_steps")
+    @classmethod
+    def _in_order(cls, steps: tuple[int, int] | None) -> tuple[int, int] | None:
+        if steps is not None and steps[0] >= steps[1]:
+            raise ValueError(f"takeover_steps = {list(steps)}: the first must be below the second, e.g. [20, 40]")
+        return steps
+
+    def build(self, contract: Contract) -> ScriptedHuman:
+        """See `DeviceConfig.build`."""
+        return ScriptedHuman(make_expert(self.expert, ContractExpert(contract)), self.takeover_steps)

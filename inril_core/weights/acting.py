@@ -19,8 +19,8 @@ from inril_core.contract import Contract
 from inril_core.errors import ConfigError
 from inril_core.policies import Memory, Policy, exploration_rng, policy_from_manifest
 from inril_core.weights.gate import Gate, Offer
-from inril_core.weights.pack import pack, unpack
 from inril_core.weights.refusal import Refusal, WeightsRefused
+from inril_core.weights.signed_pack import pack, unpack
 from inril_core.weights.store import KeptPack, WeightStore
 
 Array = NDArray[np.float32]

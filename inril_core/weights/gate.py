@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inril_core.errors import ConfigError
-from inril_core.weights.pack import MAX_PACK_BYTES, unpack
 from inril_core.weights.refusal import Refusal, WeightsRefused
+from inril_core.weights.signed_pack import MAX_PACK_BYTES, unpack
 
 if TYPE_CHECKING:
     from torch import Tensor

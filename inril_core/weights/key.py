@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from inril_core.errors import ConfigError
+from inril_core.files import create_once
 
 KEY_BYTES = 32
 
@@ -33,23 +34,16 @@ def load_or_create_key(path: Path) -> Key:
             _create(path)
         return _load(path)
     except OSError as error:
-        raise ConfigError(f"key {path}: {error.strerror}; make the file readable for its owner alone") from error
+        where = "" if error.filename in (None, str(path)) else f" ({error.filename})"
+        raise ConfigError(
+            f"key {path}: {error.strerror}{where}; make it readable and its folder writable for you, or set INRIL_KEY "
+            "to a file of yours elsewhere"
+        ) from error
 
 
 def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)  # fails where another process was first, whose key then counts
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    create_once(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
 
 
 def _load(path: Path) -> Key:

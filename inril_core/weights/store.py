@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, StringConstraints, with_config
 
 from inril_core.errors import ConfigError
+from inril_core.files import parse_line, write_atomically
 from inril_core.weights.refusal import Refusal, WeightsRefused
 
 STATE_NAME = "state.json"
 TRIAL_NAME = "trial_observations.npy"
-_TEMPORARY = ".tmp-"
 
 
+_Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+@with_config(extra="forbid")
 @dataclass(frozen=True)
 class KeptPack:
     """A pack on disk: version, and SHA-256 (hex), which also names its file."""
 
     run_id: str
-    n: int
-    sha256: str
+    n: Annotated[int, Field(ge=0, lt=2**63)]
+    sha256: _Sha256
 
     @property
     def file_name(self) -> str:
@@ -34,18 +39,19 @@ class KeptPack:
         return f"{self.n:08d}-{self.sha256[:16]}.pack"
 
 
+@with_config(extra="forbid")
 @dataclass(frozen=True)
 class StoreState:
-    """What survives a restart: the run, the highest version accepted in it, the pin, and the packs.
-
-    active: SHA-256 (hex) of the pack that acts; None before the first. packs: oldest first.
-    """
+    """What survives a restart."""
 
     run_id: str = ""
-    highest_n: int = -1
+    highest_n: Annotated[int, Field(ge=-1, lt=2**63)] = -1
+    """Highest version accepted in the run."""
     pinned: bool = False
-    active: str | None = None
+    active: _Sha256 | None = None
+    """Of the pack that acts; None before the first."""
     packs: tuple[KeptPack, ...] = ()
+    """Oldest first."""
 
 
 class WeightStore:
@@ -75,7 +81,7 @@ class WeightStore:
     def add(self, data: bytes, run_id: str, n: int) -> KeptPack:
         """Keep an accepted pack and count its version as the highest. It does not act yet."""
         kept = KeptPack(run_id, n, hashlib.sha256(data).hexdigest())
-        _write_atomically(self._folder / kept.file_name, data)
+        write_atomically(self._folder / kept.file_name, data)
         packs = [pack for pack in self.state.packs if pack.sha256 != kept.sha256] + [kept]
         while len(packs) > self._keep:
             packs.remove(next(pack for pack in packs if pack.sha256 not in (self.state.active, kept.sha256)))
@@ -127,12 +133,10 @@ class WeightStore:
     def _read_state(self) -> StoreState:
         path = self._folder / STATE_NAME
         try:
-            content = json.loads(path.read_text())
-            packs = tuple(KeptPack(**pack) for pack in content.pop("packs"))
-            return StoreState(packs=packs, **content)
+            return parse_line(path.read_bytes(), StoreState)
         except FileNotFoundError:
             return StoreState()
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             raise ConfigError(
                 f"{path}: not a state of kept weights ({error}); restore it or remove the folder"
             ) from error
@@ -143,10 +147,9 @@ class WeightStore:
         Raises:
             OSError: the disk is full or read-only.
         """
-        temporary = self._folder / f"{_TEMPORARY}{TRIAL_NAME}"
-        with temporary.open("wb") as file:
-            np.save(file, observations, allow_pickle=False)
-        temporary.replace(self._folder / TRIAL_NAME)
+        content = io.BytesIO()
+        np.save(content, observations, allow_pickle=False)
+        write_atomically(self._folder / TRIAL_NAME, content.getvalue())
 
     def trial(self, size: int) -> NDArray[np.float32]:
         """The kept observations `[N, size]`; none where nothing usable is kept."""
@@ -159,7 +162,7 @@ class WeightStore:
         return kept if usable else nothing
 
     def _write_state(self, state: StoreState) -> None:
-        _write_atomically(self._folder / STATE_NAME, json.dumps(asdict(state), indent=1).encode())
+        write_atomically(self._folder / STATE_NAME, json.dumps(asdict(state), indent=1).encode())
         self.state = state
 
     def _clear_leftovers(self) -> None:
@@ -167,19 +170,5 @@ class WeightStore:
         named = {pack.file_name for pack in self.state.packs}
         for path in self._folder.iterdir():
             unnamed = path.suffix == ".pack" and path.name not in named
-            if path.name.startswith(_TEMPORARY) or unnamed:
+            if path.suffix == ".tmp" or unnamed:
                 path.unlink()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inril_core.finetune.machine import use_one_thread
+from inril_core.networks.compute import use_one_thread
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What `inril bench` tells people who can mend it."""
+"""What `inril bench` tells people who can fix it."""
 
 import os
 import signal

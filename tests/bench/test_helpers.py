@@ -16,4 +16,4 @@ def test_each_helper_is_measured_once_and_a_worse_one_is_worse() -> None:
     good, lost = measure_helpers(experiment(methods=methods, baseline="alone").jobs(), episodes=3)
     assert (good.methods, lost.methods) == (("good", "good_too"), ("lost",))
     assert good.alone.successes == 3 and lost.alone.successes < 3
-    assert "demonstrator, noise 2 | " in lost.row and "3 of 3" in good.row
+    assert "expert, noise 2 | " in lost.row and "3 of 3" in good.row

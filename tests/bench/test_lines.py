@@ -80,7 +80,7 @@ def test_lines_of_another_make_are_left_alone(change) -> None:
 def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path) -> None:
     path = tmp_path / "made.jsonl"
     path.write_bytes(b'{"a":1}\n\xff\xfe\n')
-    with pytest.raises(ConfigError, match=r"line 2 .*delete this line"):
+    with pytest.raises(ConfigError, match=r"line 2: .*delete this line"):
         LinesFile(path)
 
 

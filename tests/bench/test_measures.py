@@ -51,10 +51,10 @@ def test_steps_to_a_rate_first_and_for_good() -> None:
     made = line(job, train=train, curve=[[100, 10, 10], [2000, 10, 10]])
     assert measures.steps_to(made, 0.9, for_good=False) == measures.StepsTo(100.0, True)
     assert measures.steps_to(made, 0.9) == measures.StepsTo(1400.0, True)  # window (1300, 1400]
-    assert measures.failures_until(made) == (6, True)  # that at 1000 is still in the warm-up
+    assert measures.failures_before_lasting(made) == (6, True)  # that at 1000 is still in the warm-up
     lost = line(job, train=[[50 * i, 0] for i in range(1, 41)], curve=[[100, 0, 10]], env_steps=2000)
     assert measures.steps_to(lost, 0.5) == measures.StepsTo(2000.0, False)
-    assert measures.failures_until(lost) == (20, False)  # after the warm-up of 1000 steps
+    assert measures.failures_before_lasting(lost) == (20, False)  # after the warm-up of 1000 steps
 
 
 def test_chance_drop_is_none_without_chance() -> None:

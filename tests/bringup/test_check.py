@@ -17,7 +17,15 @@ from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.weights import load_or_create_key, pack
 from inril_core.weights.store import WeightStore
 
-MANIFEST = {name: kinds[0]() for name, kinds in MANIFEST_FIELDS.items()} | {"run_id": "run", "n": 1}
+MANIFEST = {
+    "run_id": "run",
+    "n": 1,
+    "parent": None,
+    "interface_digest": "",
+    "contract_text": "",
+    "policy": {},
+    "created_ns": 0,
+}
 
 
 def checked(graph: str, **arguments: object) -> None:

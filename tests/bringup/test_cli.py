@@ -28,6 +28,7 @@ COMMANDS = [
     "rollback",
     "unpin",
     "label",
+    "episode",
 ]
 
 

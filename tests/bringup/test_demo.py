@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from inril_bringup import demo
 
+from inril_core.errors import ConfigError
 from inril_core.run import open_run
 from inril_core.session.ledger import EpisodeResult, Ledger
 
@@ -20,7 +21,7 @@ def result(segment_index: int, segment: str) -> EpisodeResult:
 
 def test_a_finished_plan_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[str, ...]] = []
-    monkeypatch.setattr(demo, "_inril", lambda *words: started.append(words))
+    monkeypatch.setattr(demo, "_inril", lambda *words, **_: started.append(words))
     plan = "train:20:steps"
     demo._graph("finetune", {"run_dir": tmp_path, "plan": plan})
     assert len(started) == 1
@@ -59,3 +60,15 @@ def test_what_ends_the_demo_ends_its_graph_in_order(number: signal.Signals) -> N
         parent.send_signal(number)
         rest, _ = parent.communicate(timeout=30.0)  # until the child has ended, too: it has the other end of the pipe
     assert rest == "told\n" and parent.returncode == (-9 if number == signal.SIGKILL else 130)
+
+
+def test_only_the_part_that_measures_cadence_may_be_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins a demo that waits for ever for a person, and one that says that all was well without its real-time part."""
+    monkeypatch.setattr(demo, "_run_child", lambda command: 3)
+    values = {"run_dir": tmp_path, "plan": "train:60:seconds"}
+    assert demo._graph("finetune", values, may_be_cut=True) == 3
+    with pytest.raises(ConfigError, match="ended with 3"):
+        demo._graph("finetune", values)
+    monkeypatch.setattr(demo, "_run_child", lambda command: 1)
+    with pytest.raises(ConfigError, match="ended with 1"):
+        demo._graph("finetune", values, may_be_cut=True)

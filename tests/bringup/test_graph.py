@@ -47,6 +47,22 @@ def test_packaged_graphs_are_whole(name: str) -> None:
     assert all(spec.respawn is not None for spec in graph.nodes.values())
 
 
+@pytest.mark.parametrize(("factor", "simulated"), [(0.0, True), (4.0, True), (1.0, False)])
+@pytest.mark.parametrize("name", packaged_graphs())
+def test_who_stamps_what_is_recorded_follows_the_cells_clock(name: str, factor: float, simulated: bool) -> None:
+    """Pins one recording with stamps of two clocks."""
+    graph = load_graph(name)
+    given: dict[str, str | float] = {name: "run" for name, argument in graph.arguments.items() if argument.required}
+    nodes = graph.resolve({**given, "real_time_factor": factor}).nodes
+    recorded = nodes.keys() - {"sim_cell", "store_node", "learner_node", "lifecycle_manager"}
+    assert {name: nodes[name].parameters["use_sim_time"] for name in recorded} == dict.fromkeys(recorded, simulated)
+
+
+def test_an_arm_has_the_systems_clock(tmp_path: Path) -> None:
+    graph = load_graph(write(tmp_path, **defining(parameters={"use_sim_time": "${simulated_time}"})))
+    assert graph.resolve({"run_dir": "x"}).nodes["robot"].parameters["use_sim_time"] is False
+
+
 def test_who_is_in_which_graph() -> None:
     """Pins a learner in a deployment, and a policy that answers during demonstrations."""
     assert "learner_node" not in load_graph("deploy").nodes
@@ -103,7 +119,7 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
         ({"nodes": ["store_node", "store_node"]}, "stands there twice"),
         ({"nodes": ["arbiter_node"]}, "nobody activates ['arbiter_node']; add lifecycle_manager"),
         ({"nodes": []}, "nodes: "),
-        ({"node": ["x"]}, "node: remove it or mend its name"),
+        ({"node": ["x"]}, "node: remove it or fix its name"),
         (defining(required="yes"), "define.nodes.robot.required"),
         (defining(respawn={"initial_s": 0}), "define.nodes.robot.respawn.initial_s"),
         (defining(nice=-5), "define.nodes.robot.nice"),

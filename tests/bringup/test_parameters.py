@@ -14,7 +14,7 @@ NODES = {(graph, name): spec for graph in packaged_graphs() for name, spec in lo
 
 def declared(spec: NodeSpec) -> set[str]:
     """Names given to `self.param` in the node's package, read from the source."""
-    names = set()
+    names = {"use_sim_time"}  # of every ROS node
     base = [SOURCES / "inril_common" / "inril_common" / "node.py"] if spec.lifecycle else []
     for path in [*base, *(SOURCES / spec.package / spec.package).glob("*.py")]:
         for call in ast.walk(ast.parse(path.read_text())):

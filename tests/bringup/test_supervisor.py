@@ -146,6 +146,15 @@ def test_the_end_of_the_plan_ends_the_graph_with_exit_code_0(tmp_path: Path) -> 
     assert status(tmp_path)["reason"] == "session has finished"
 
 
+def test_a_session_to_which_nobody_came_ends_the_graph_with_its_exit_code(tmp_path: Path) -> None:
+    """Pins a simulated run without a person that is started again and again, or ends as if its plan were done."""
+    session = program("session", "raise SystemExit(3)", ends_graph=True, respawn=Respawn())
+    recorder = Recorder([forever("robot"), session], tmp_path)
+    assert recorder.run() == 3
+    assert recorder.waits_s == []
+    assert "waited for a person in vain" in status(tmp_path)["reason"]
+
+
 def test_a_killed_program_is_started_again(tmp_path: Path) -> None:
     """Pins a node that stays dead after kill -9."""
     recorder = Recorder([forever("node", respawn=Respawn(initial_s=0.25))], tmp_path)

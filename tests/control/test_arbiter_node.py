@@ -2,6 +2,7 @@
 
 import time
 
+from geometry_msgs.msg import Point, Pose
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
@@ -12,6 +13,7 @@ from inril_msgs.msg import (
     Target,
 )
 from inril_msgs.srv import Arm
+from std_msgs.msg import Header
 
 from tests.graph.harness import patient_contract
 
@@ -27,7 +29,7 @@ def observation(k: int, **fields) -> Observation:
         phase=Observation.PHASE_RUN,
         purpose=Observation.PURPOSE_TRAIN,
     )
-    message.header.stamp.sec = 100 + k
+    message.header.stamp.sec, message.header.frame_id = 100 + k, "base"
     message.link_age_s = [0.0, 0.0, float("nan")]
     place(message.tool_pose)
     for name, value in fields.items():
@@ -76,7 +78,7 @@ def test_in_lockstep_it_arms_closes_ticks_names_faults_and_ends_cleanly(bench):
     assert list(statuses[-1].faults) == ["policy_action_stale"] and statuses[-1].late_ticks == 1
     assert "policy_node" in statuses[-1].details[0]
     bench.until(lambda: len(targets) == 2, "hold target")
-    assert targets[1].hold
+    assert targets[1].hold and targets[1].pose == targets[0].pose
     refused = arm(bench)
     assert refused.success or "policy_node" in refused.message
     assert arm(bench, wanted=False).success
@@ -91,6 +93,7 @@ def test_in_real_time_it_feeds_the_arms_watchdog_and_stops_when_the_arm_falls_si
     bench.start("inril_control.arbiter_node", real_time_factor=1.0, expects_policy=False, contract=contract)
     publish = bench.speak(RobotState, "/robot_state", TICK)
     message = RobotState(boot_id="arm")
+    message.header.frame_id = "base"
     place(message.tool_pose)
     assert not arm(bench).success  # no state was heard
 
@@ -125,3 +128,78 @@ def test_in_real_time_it_feeds_the_arms_watchdog_and_stops_when_the_arm_falls_si
     heard, now = len(targets), statuses[-1].header.stamp.sec
     bench.until(lambda: statuses[-1].header.stamp.sec > now + 1, "a second of silence")
     assert len(targets) == heard
+
+
+def test_no_input_ends_it_and_each_is_named(bench):
+    """Pins: an exception that leaves a callback, and with it the arbiter."""
+    executed = bench.hear(ExecutedAction, "/executed_action", TICK)
+    targets = bench.hear(Target, "/target", TICK)
+    statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
+    process = bench.start("inril_control.arbiter_node", lockstep_deadline_s=30.0)
+    observe = bench.speak(Observation, "/observation", TICK)
+    act = bench.speak(PolicyAction, "/policy_action", TICK)
+    k = 0
+
+    def after(name: str) -> None:
+        bench.until(lambda: name in statuses[-1].faults, f"fault {name}")
+        closed = len(executed)
+        observe(observation(k))  # where the fault leaves the tick to nobody, it closes as hold at once
+        bench.until(lambda: len(executed) > closed, f"closed tick after {name}")
+        assert executed[-1].source == ExecutedAction.SOURCE_HOLD
+
+    for name, fields in (
+        ("wrong_frame", {"header": Header(frame_id="tool")}),
+        ("malformed_state", {"tool_pose": Pose()}),
+        ("non_finite_state", {"tool_pose": Pose(position=Point(x=float("nan")))}),
+    ):
+        observe(observation(k))
+        act(answer(k))
+        assert bench.until(lambda: arm(bench).success, "arming")
+        k += 1
+        observe(observation(k, **fields))
+        k += 1
+        after(name)
+        k += 1
+        observe(observation(k))  # a good one: the cause has gone
+        closed_k = k
+        bench.until(lambda at=closed_k: executed[-1].k == at, "closed tick")
+        k += 1
+    for name, action in (("non_finite_action", [float("nan")] * 6), ("malformed_action", [])):
+        assert arm(bench).success
+        observe(observation(k))
+        act(PolicyAction(boot_id="o", k=k, action=action))
+        k += 1
+        after(name)
+        k += 1
+    assert arm(bench).success
+    stamped = observation(k, link_age_s=[0.0, 0.0, 0.0])
+    stamped.header.stamp.sec, stamped.header.stamp.nanosec = 2**31 - 1, 2**32 - 1
+    before = len(targets)
+    observe(stamped)
+    act(answer(k))
+    bench.until(lambda: len(targets) > before, "a Target with the latest stamp there is")
+    k += 1
+    stamped = observation(k)
+    stamped.header.stamp.sec = -(2**31)
+    before = len(targets)
+    observe(stamped)
+    act(answer(k))
+    bench.until(lambda: len(targets) > before, "a Target with the earliest stamp there is")
+    assert bench.end(process) == 0
+
+
+def test_a_second_publisher_is_a_fault_until_it_has_gone(bench):
+    statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
+    bench.start("inril_control.arbiter_node")
+    observe = bench.speak(Observation, "/observation", TICK)
+    observe(observation(0))
+    assert arm(bench).success
+    intruder = bench.node.create_publisher(Target, "/target", TICK)
+    bench.until(lambda: statuses and "second_publisher" in statuses[-1].faults, "fault second_publisher")
+    detail = statuses[-1].details[list(statuses[-1].faults).index("second_publisher")]
+    assert "/target" in detail and "/bench" in detail
+    refused = arm(bench)
+    assert not refused.success and "/bench" in refused.message
+    bench.node.destroy_publisher(intruder)
+    bench.until(lambda: arm(bench).success, "arming once it has gone")
+    bench.until(lambda: statuses[-1].armed and not statuses[-1].faults, "no fault")

@@ -170,7 +170,7 @@ def test_it_acts_swaps_refuses_rolls_back_and_survives_a_kill(bench, tmp_path, s
     assert bench.end(process) == 0
 
     lines = [json.loads(line) for line in (tmp_path / "run" / "weights" / "log.jsonl").read_text().splitlines()]
-    assert [line["n"] for line in lines if "event" in line] == [1, 4]  # not the roll-back to 1
+    assert [line["n"] for line in lines if line["event"] == "acting"] == [1, 4]  # not the roll-back to 1
 
 
 def test_a_log_that_cannot_be_written_stops_no_weights(bench, tmp_path, start):

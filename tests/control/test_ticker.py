@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTicker, Tick, Verdict
+from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTick, EpisodeTicker
+from inril_core.outcome import CellReport
 
-NOTHING = Verdict(False, False, "")
+NOTHING = CellReport(False, False, "")
 
 
 def begun(max_steps: int = 5) -> EpisodeTicker:
@@ -15,7 +16,7 @@ def begun(max_steps: int = 5) -> EpisodeTicker:
     return ticker
 
 
-def run(ticker: EpisodeTicker, verdicts: list[Verdict]) -> list[Tick]:
+def run(ticker: EpisodeTicker, verdicts: list[CellReport]) -> list[EpisodeTick]:
     return [tick for verdict in verdicts if (tick := ticker.tick(verdict)) is not None]
 
 
@@ -28,7 +29,7 @@ def test_length_limit_truncates() -> None:
     assert [t.step for t in ticks] == [0, 1, 2, 3, 4, 5]
     outcome = ticks[-1].outcome
     assert ticks[-1].last and outcome is not None
-    assert (outcome.truncated, outcome.terminated, outcome.source, outcome.step) == (
+    assert (outcome.truncated, outcome.terminated, outcome.source, ticks[-1].step - 1) == (
         True,
         False,
         "episode_length",
@@ -37,7 +38,7 @@ def test_length_limit_truncates() -> None:
 
 
 def test_success_terminates_also_on_the_last_step() -> None:
-    ticks = run(begun(2), [NOTHING, NOTHING, Verdict(True, False, "inserted")])
+    ticks = run(begun(2), [NOTHING, NOTHING, CellReport(True, False, "inserted")])
     outcome = ticks[-1].outcome
     assert outcome is not None and (outcome.success, outcome.terminated, outcome.truncated) == (
         True,
@@ -47,7 +48,7 @@ def test_success_terminates_also_on_the_last_step() -> None:
 
 
 def test_verdict_at_step_0_judges_no_action() -> None:
-    first = begun().tick(Verdict(False, True, "dropped"))
+    first = begun().tick(CellReport(False, True, "dropped"))
     assert first is not None and first.outcome is None and not first.last
 
 
@@ -67,7 +68,7 @@ def test_a_new_episode_replaces_one_that_nobody_can_close() -> None:
     ticker.tick(None)
     ticker.request_end("e", None, "session", "fault")
     ticker.begin(EpisodeSpec("f", "eval", 1, False, 5))
-    first, second = ticker.tick(None), ticker.tick(Verdict(False, False, ""))
+    first, second = ticker.tick(None), ticker.tick(CellReport(False, False, ""))
     assert first is not None and second is not None
     assert (first.k, first.step, first.spec.episode_id, first.outcome) == (1, 0, "f", None)
     assert not second.last, "the end asked for the old episode is not the new one's"
@@ -86,7 +87,7 @@ def test_ticks_are_numbered_without_gaps_and_close_once(episodes: list[list[str]
     for number, words in enumerate(episodes):
         if ticker.spec is None:
             ticker.begin(EpisodeSpec(str(number), "train", number, True, 4))
-        ticks = run(ticker, [Verdict(w == "success", w == "failed", w) for w in words])
+        ticks = run(ticker, [CellReport(w == "success", w == "failed", w) for w in words])
         ks += [t.k for t in ticks]
         assert sum(t.last for t in ticks) <= 1
         assert all(t.last is (t.outcome is not None and t.outcome.ended) for t in ticks)

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import Pose
 from inril_msgs.msg import (
     CellTruth,
     EpisodeEvent,
     ExecutedAction,
     Observation,
+    PartPoses,
     PolicyAction,
+    RobotState,
     Target,
     TeleopAction,
 )
@@ -23,7 +26,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from inril_core.contract import load_contract
-from inril_core.data.recording import EpisodeWriter, episode_metadata
+from inril_core.data.episode_writer import EpisodeWriter, episode_metadata
 from inril_core.data.schemas import MessageSchema, recorded_schemas
 
 _PACKAGED = load_contract("insert_leg")
@@ -61,11 +64,13 @@ class Synthetic:
     purpose: str = "train"
     seed: int = 3
     images: bool = False
+    measured: bool = False
     label: int = EpisodeEvent.LABEL_SUCCESS
     boot_id: str = "boot-a"
     first_k: int = 40
     human_from: int | None = None
     succeeds: bool = True
+    policy_n: int = 7
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,6 +83,7 @@ class Synthetic:
             "raw": rng.normal(size=(self.steps, actions)).astype(f32),
             "log_prob": rng.normal(size=self.steps).astype(f32),
             "qpos": rng.normal(size=(self.steps + 1, 16)),
+            "joint_torque_nm": rng.normal(size=(self.steps + 1, 7)),
             "images": rng.integers(0, 255, size=(self.steps + 1, 84, 84, 3), dtype=np.uint8),
         }
         self.arrays["actions"] = self.arrays["proposed"] * f32(0.5)
@@ -119,6 +125,8 @@ class Synthetic:
                 success=self.succeeds and step == self.steps,
             ),
         )
+        if self.measured:
+            yield from self.sensors(step)
         yield "/observation", self.observation(step)
         if step == self.steps:
             return
@@ -129,7 +137,7 @@ class Synthetic:
                 PolicyAction(),
                 stamp,
                 run_id="run",
-                n=7,
+                n=self.policy_n,
                 raw=a["raw"][step],
                 log_prob=float(a["log_prob"][step]),
                 **common,
@@ -156,6 +164,22 @@ class Synthetic:
             ),
         )
         yield "/target", fill(Target(), stamp, episode_id=self.episode_id, **common)
+
+    def sensors(self, step: int) -> Iterator[tuple[str, Any]]:
+        """What arm and tracker say at the stamp of a step's observation."""
+        stamp = self.stamp_ns(step)
+        torque = self.arrays["joint_torque_nm"][step]
+        robot = fill(
+            RobotState(), stamp, boot_id="arm", seq=step, joint_torque_nm=torque.tolist(), gripper_width_m=0.03
+        )
+        robot.joint_position_rad = (torque + 1.0).tolist()
+        robot.tool_pose.orientation.w = 1.0
+        parts = fill(PartPoses(), stamp, names=["leg", "hole"], poses=[Pose(), Pose()])
+        parts.poses[0].position.x = 0.1 * step
+        for message in (robot, parts):
+            message.header.frame_id = "base"
+        yield "/robot_state", robot
+        yield "/part_poses", parts
 
     def observation(self, step: int) -> Observation:
         """The observation of a step; the last one closes the episode."""

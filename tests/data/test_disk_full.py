@@ -7,8 +7,8 @@ import pytest
 from rclpy.serialization import serialize_message
 
 from inril_core.data import EpisodeWriter, RecordingFailed, read_episode
-from inril_core.data.recorder import EpisodeRecorder, RecorderSettings
-from inril_core.data.recording import AppendFile, estimate_episode_bytes
+from inril_core.data.episode_router import EpisodeRouter, RouterSettings
+from inril_core.data.episode_writer import AppendFile, estimate_episode_bytes
 from tests.data.synthetic import CONTRACT, Synthetic, schemas
 
 
@@ -27,7 +27,7 @@ class SmallDisk(AppendFile):
         return super().write(data)
 
 
-HEAD_BYTES = 21_500
+HEAD_BYTES = 26_200
 """Not less than a file's definitions and metadata take."""
 
 
@@ -52,10 +52,10 @@ def test_what_was_written_before_the_disk_was_full_is_intact(tmp_path, room_byte
 def recorder(folder, free_bytes, needed_bytes=lambda purpose, steps: 1000):
     """A recorder on a disk with `free_bytes` left."""
     made = Synthetic()
-    return EpisodeRecorder(
+    return EpisodeRouter(
         folder,
         schemas(),
-        RecorderSettings(min_free_bytes=500),
+        RouterSettings(min_free_bytes=500),
         lambda event, purpose: made.metadata(),
         needed_bytes,
         free_bytes=lambda path: free_bytes,
@@ -94,5 +94,5 @@ def test_a_disk_that_fills_ends_the_episode_cleanly(tmp_path, monkeypatch):
 
 def test_the_estimate_is_not_below_what_an_episode_takes(tmp_path):
     for purpose, images in (("train", False), ("eval", True)):
-        made = Synthetic(steps=20, purpose=purpose, images=images, episode_id=purpose)
+        made = Synthetic(steps=20, purpose=purpose, images=images, measured=True, episode_id=purpose)
         assert estimate_episode_bytes(CONTRACT, purpose, 20) > 2 * made.record(tmp_path).stat().st_size

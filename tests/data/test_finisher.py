@@ -6,8 +6,8 @@ import time
 import pytest
 
 from inril_core.data import EpisodeIndex, finisher
+from inril_core.data.episode_router import Label
 from inril_core.data.finisher import MAX_BACKLOG, Finisher
-from inril_core.data.recorder import Label
 from tests.data.synthetic import Synthetic
 
 

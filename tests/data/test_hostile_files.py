@@ -166,3 +166,14 @@ def test_an_id_that_leaves_the_folder_is_refused(tmp_path, until):
         read_episode(tmp_path / "evil.mcap")
     with pytest.raises(EpisodeUnreadable, match="episode_id"):
         finalise(tmp_path / "evil.mcap", tmp_path, EpisodeIndex(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["observations", "proposed", "raw", "log_prob", "qpos"])
+@pytest.mark.parametrize("value", [3e38, -1e16, float("inf")])
+def test_a_number_that_overflows_what_is_computed_from_it_refuses_the_episode_with_its_place(tmp_path, name, value):
+    made = Synthetic()
+    made.arrays[name][2, ...] = value
+    if name == "qpos" and np.isfinite(value):
+        made.arrays[name][2] = 1e300  # float64
+    with pytest.raises(EpisodeUnreadable, match=rf"{name}\[2.*must be finite.*at most 1e\+15"):
+        read_episode(made.record(tmp_path))

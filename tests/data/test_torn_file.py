@@ -85,7 +85,7 @@ def test_repeated_messages_count_once(tmp_path):
 
 
 def test_steps_of_another_boot_do_not_continue_an_episode(tmp_path):
-    """k counts within a boot of the metronome; what another boot says belongs to another count."""
+    """k counts within a boot of the observation clock; what another boot says belongs to another count."""
     path = tmp_path / "boots.mcap"
     other = Synthetic(steps=5, boot_id="boot-b")
     writer = EpisodeWriter(path, MADE.episode_id, MADE.metadata(), schemas())

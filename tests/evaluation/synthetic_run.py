@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inril_core.experts.insert_leg import ScriptedExpert
 from inril_msgs.msg import EpisodeEvent, Observation
 
 from inril_core.data.finalise import finalise
 from inril_core.data.index import EpisodeIndex
-from inril_core.experts.insert_leg import ScriptedExpert
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
+from inril_core.weights.log import LOG_NAME, ActingLine, OfferLine
 from tests.data.synthetic import CONTRACT, Synthetic, fill
 
 BEGAN_UNIX_S = 1_780_000_000.0
@@ -138,15 +139,12 @@ class RunBuilder:
 
     def offers(self, accepted: int, refused: Sequence[str] = ()) -> None:
         """The policy's log of what came to it."""
-        lines: list[dict[str, Any]] = []
+        lines: list[OfferLine | ActingLine] = []
         for n in range(accepted):
-            facts = {"n": n, "run_id": "demo-0a1b2c3d", "accepted": True, "reason": "", "offered_unix_s": n}
-            lines.append({**facts, "acting_unix_s": None, "push_to_acting_ms": None})
-            acting = {"event": "acting", "n": n, "run_id": "demo-0a1b2c3d", "acting_unix_s": n + 0.4}
-            lines.append({**acting, "push_to_acting_ms": 300.0 + n % 7 * 60.0})
-        for n, reason in enumerate(refused):
-            lines.append({"n": n, "run_id": "demo-0a1b2c3d", "accepted": False, "reason": reason})
-        self.lines(self.paths.weights / "log.jsonl", lines)
+            lines.append(OfferLine(n, "demo-0a1b2c3d", True, "", float(n)))
+            lines.append(ActingLine(n, "demo-0a1b2c3d", 300.0 + n % 7 * 60.0, n + 0.4))
+        lines += [OfferLine(n, "demo-0a1b2c3d", False, reason, float(n)) for n, reason in enumerate(refused)]
+        self.lines(self.paths.weights / LOG_NAME, [asdict(line) for line in lines])
 
     @staticmethod
     def lines(path: Path, objects: Sequence[dict[str, Any]]) -> None:
@@ -176,7 +174,7 @@ def complete_run(root: Path, episodes: int = 100, film_steps: int = 100) -> Path
     demos.segment(0, "demo:10:episodes", [True] * 10, range(1_000_000, 1_000_010), rng.integers(45, 70, 10).tolist())
     run = RunBuilder(root)
     failed_state, _ = rollout(0, 0.3, 0.02, film_steps)
-    mended_state, mended = rollout(0, 0.0, 0.0, film_steps)
+    fixed_state, fixed = rollout(0, 0.0, 0.0, film_steps)
     seeds = range(episodes)
 
     def lengths(successes: Sequence[bool]) -> list[int]:
@@ -188,9 +186,9 @@ def complete_run(root: Path, episodes: int = 100, film_steps: int = 100) -> Path
     chance = np.clip(np.linspace(0.3, 1.05, 150) - 0.25 * np.exp(-(((np.arange(150) - 18) / 10.0) ** 2)), 0, 1)
     won = (rng.random(150) < chance).tolist()
     run.segment(1, "train:9000:steps", won, range(2_000_000, 2_000_150), lengths(won))
-    won = [mended, *(rng.random(episodes - 1) < 0.97).tolist()]
-    after = run.segment(2, f"eval:{episodes}:episodes", won, seeds, [len(mended_state) - 1, *lengths(won[1:])])
-    run.record(after[0], mended_state)
+    won = [fixed, *(rng.random(episodes - 1) < 0.97).tolist()]
+    after = run.segment(2, f"eval:{episodes}:episodes", won, seeds, [len(fixed_state) - 1, *lengths(won[1:])])
+    run.record(after[0], fixed_state)
     real_time = run.segment(3, "train:60:seconds", [True] * 11, range(2_000_150, 2_000_161), [55] * 11)
     for result in real_time:
         run.record(result, jitter_s=0.002)

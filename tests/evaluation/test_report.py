@@ -140,16 +140,10 @@ def test_missing_and_damaged_recordings_are_named(tmp_path: Path) -> None:
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path, run_id=HOSTILE)
     for index in (0, 2):
-        run.segment(
-            index,
-            HOSTILE,
-            [False] * 2,
-            range(2),
-            [5] * 2,
-            purpose="eval",
-            episode_id=f"../{HOSTILE}",
-            reason=HOSTILE,
-        )
+        for number in range(2):
+            named = {"episode_id": f"../{index}{number}{HOSTILE}", "reason": HOSTILE, "source": HOSTILE}
+            run.segment(index, "eval:2:episodes", [False], [number], [5], **named)
+    run.segment(3, HOSTILE, [False], [0], [5], purpose="eval")  # no segment of any plan: left out
     run.offers(1, [HOSTILE])
     run.lines(run.paths.learner / "metrics.jsonl", [{"updates": 1, "rl_loss": HOSTILE, HOSTILE: 1.0}])
     (tmp_path / "demo.json").write_text(json.dumps({HOSTILE: HOSTILE}))
@@ -192,7 +186,7 @@ def test_torn_and_foreign_lines_are_left_out(tmp_path: Path) -> None:
         path.write_bytes(whole + b"[1, 2]\n\xff\xfe\n" + whole.splitlines()[-1][:-5])
     page = page_of(tmp_path)
     for name in ("session.jsonl", "metrics.jsonl", "log.jsonl"):
-        assert page.has(f"{name}: 3 unreadable line(s)"), name
+        assert page.has(f"{name}: 2 unreadable line(s)"), name  # the third has no end and never counted
     assert summary(tmp_path)["weights_pushed"] == 2
 
 
@@ -237,7 +231,8 @@ def test_summary_of_an_empty_run_knows_nothing(tmp_path: Path) -> None:
 def test_episodes_that_do_not_count_change_no_rate(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     run.segment(0, "eval:2:episodes", [True] * 2, range(2), [5] * 2)
-    run.segment(0, "eval:2:episodes", [False], [0], [3], valid=False, late_ticks=4, reason="recorder_node is silent")
+    cut = {"episode_id": "cut", "valid": False, "late_ticks": 4, "reason": "recorder_node is silent"}
+    run.segment(0, "eval:2:episodes", [False], [0], [3], **cut)
     numbers = summary(tmp_path)
     assert (numbers["bc_success"], numbers["control_steps"], numbers["late_ticks"]) == (1.0, 13, 4)
     assert page_of(tmp_path).has("does not count, episode_length: recorder_node is silent")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.pretrain import pretrain
+from inril_core.networks.compute import use_one_thread
 from tests.finetune.csil_made import HETSTAT, small
 from tests.finetune.point_task import contract, demos
 

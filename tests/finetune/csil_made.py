@@ -3,10 +3,10 @@
 import torch
 
 from inril_core.finetune.config import FineTuneConfig, load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.memory.replay import Batch
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.rewards.csil import Config as RewardConfig
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import policy_config
 
 D, A, B = 4, 3, 32

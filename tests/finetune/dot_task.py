@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from inril_core.contract import ImageShape
+from inril_core.contract import ImageShape, SimpleInterface
 from inril_core.finetune.config import FineTuneConfig, load_config
-from inril_core.tasks.base import Outcome, SimpleInterface
+from inril_core.tasks.base import TaskStep
 
 SIDE, LENGTH = 16, 2
 TOLERANCE = 0.3
@@ -36,14 +36,14 @@ class DotTask:
         self._step = 0
         return self._look()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         self._step += 1
         success = bool(np.abs(action - self.dot).max() < TOLERANCE)
         executed = np.clip(action, -1.0, 1.0).astype(np.float32)
         over = self._step >= LENGTH and not success
-        return self._look(), Outcome(executed, (), success, success, over, "", float(success))
+        return self._look(), TaskStep(executed, (), success, success, over, "", float(success))
 
-    def demonstrator(self) -> DotExpert:
+    def expert(self) -> DotExpert:
         return DotExpert(self)
 
     def close(self) -> None:

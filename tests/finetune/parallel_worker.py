@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.bench.speed_task import NoiseTask, demonstrations
 from inril_core.finetune.config import load_config
 from inril_core.finetune.distributed import parallel
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import policy_actor, run_episode
-from inril_core.finetune.machine import use_one_thread
+from inril_core.networks.compute import use_one_thread
 from tests.finetune.point_task import small_config
 
 OFF = {"schedule.warmup_steps": 100, "schedule.critic_warmup_updates": 3, "metrics_every_updates": 8}
@@ -43,10 +43,10 @@ CASES = {
 
 def numbers(learner: Learner) -> dict[str, torch.Tensor]:
     """Everything that training changes."""
-    parts = {"rl": learner._rl.state(), "combine": learner._combine.state(), "policy": learner.policy_state()}
+    parts = {"rl": learner.parts.rl.state(), "combine": learner.parts.combine.state(), "policy": learner.policy_state()}
     found = {f"{part}/{name}": tensor.clone() for part, names in parts.items() for name, tensor in names.items()}
     metrics = {f"metrics/{name}": torch.tensor(value).double() for name, value in learner.last_metrics.items()}
-    return {**found, **metrics, "generator": learner._generator.get_state().float()}
+    return {**found, **metrics, "generator": learner.parts.generator.get_state().float()}
 
 
 def learn(case: str, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
@@ -86,12 +86,12 @@ def lead_until_lost(folder: Path) -> int:
         while True:
             learner.train_step()
             print("trained", flush=True)
-    except shards.ProcessLost as error:
+    except distributed.ProcessLost as error:
         print(error, file=sys.stderr)
     finally:  # as the node does: a thread still inside gloo at the interpreter's end would abort it
         assert isinstance(learner, parallel.LeadingLearner)
         learner.stop()
-        shards.stop()
+        distributed.stop()
     return 1
 
 
@@ -102,14 +102,14 @@ def main() -> None:
     if sys.argv[2:] == ["forever"]:
         sys.exit(lead_until_lost(folder))
     try:
-        if shards.start() > 0:
+        if distributed.start() > 0:
             for _ in range(len(CASES) + 1):
                 parallel.follow()
             return
         for case in CASES:
             save_file(learn(case, folder / case, resume=case == "interleave"), folder / f"{case}.safetensors")
     finally:  # as in `follow` and the node: a thread still inside gloo at the interpreter's end would abort it
-        shards.stop()
+        distributed.stop()
 
 
 if __name__ == "__main__":

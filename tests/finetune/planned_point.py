@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from inril_core.tasks.base import Outcome
+from inril_core.tasks.base import TaskStep
 from tests.finetune.point_task import LENGTH, RADIUS, contract, observe
 
 
@@ -16,22 +16,22 @@ class PlannedPoint:
         self._position, self._steps = np.random.default_rng(seed).uniform(-1.0, 1.0, 2), 0
         return observe(self._position)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         executed = np.asarray(action, np.float32).clip(-1.0, 1.0)
         self._position = np.clip(self._position + 0.2 * executed[:2], -1.5, 1.5)
         self._steps += 1
         success = bool(np.linalg.norm(self._position) < RADIUS)
         late = self._steps >= LENGTH and not success
-        return observe(self._position), Outcome(executed, (), success, success, late, "", float(success))
+        return observe(self._position), TaskStep(executed, (), success, success, late, "", float(success))
 
-    def demonstrator(self):
-        return Demonstrator()
+    def expert(self):
+        return PlannedExpert()
 
     def close(self) -> None:
         pass
 
 
-class Demonstrator:
+class PlannedExpert:
     """Straight to a place beside the origin: good enough from some starts only."""
 
     def reset(self, seed: int) -> None:

@@ -8,7 +8,7 @@ from inril_core.contract import Contract, load_contract
 from inril_core.data.episode import Episode
 from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.policies import GaussianPolicy, exploration_rng
-from inril_core.tasks.base import Outcome
+from inril_core.tasks.base import TaskStep
 
 LENGTH = 15
 RADIUS = 0.15
@@ -90,7 +90,7 @@ def policy_roll(policy: GaussianPolicy, seed: int, explore: bool = True, purpose
     return roll(lambda row, step: policy.act(row, explore, exploration_rng(seed, step)).action, seed, purpose)
 
 
-class PointDemonstrator:
+class PointExpert:
     """Straight to the origin, in the two components that move the point."""
 
     def __init__(self, sign: float = 1.0) -> None:
@@ -116,16 +116,16 @@ class PointTask:
         self._position, self._step = np.random.default_rng(seed).uniform(-1.0, 1.0, 2), 0
         return observe(self._position)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Outcome]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         executed = np.clip(action, -1.0, 1.0).astype(np.float32)
         self._position = np.clip(self._position + 0.2 * executed[:2], -1.5, 1.5)
         self._step += 1
         success = bool(np.linalg.norm(self._position) < RADIUS)
         truncated = not success and self._step >= LENGTH
-        return observe(self._position), Outcome(executed, (), success, success, truncated, "", float(success))
+        return observe(self._position), TaskStep(executed, (), success, success, truncated, "", float(success))
 
-    def demonstrator(self) -> PointDemonstrator:
-        return PointDemonstrator()
+    def expert(self) -> PointExpert:
+        return PointExpert()
 
     def close(self) -> None:
         pass

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from tests.finetune.test_interveners import reference_critic
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import new_policy
 from inril_core.finetune.local import collect_demos, fine_tune
 from inril_core.finetune.pretrain import pretrain
-from tests.finetune.point_task import PointDemonstrator, PointTask, contract, demos, small_config, success_rate
-from tests.finetune.test_interveners import reference_critic
+from tests.finetune.point_task import PointExpert, PointTask, contract, demos, small_config, success_rate
 
 SHORT = {"schedule.budget_steps": 450, "schedule.warmup_steps": 100, "schedule.critic_warmup_updates": 100}
 
@@ -33,7 +33,7 @@ def test_the_point_reaches_the_origin_with_separate_networks(tmp_path) -> None:
     assert run(tmp_path, "interleave_network", **{"policy.scale": 1.0})[0] >= 0.9
 
 
-class Drifting(PointDemonstrator):
+class Drifting(PointExpert):
     """Misses the origin to one side, so that a clone succeeds from where that side is met."""
 
     def act(self, observation: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_ppo_corrects_a_clone_that_misses_to_one_side(tmp_path, preset: str) -> 
 
 def test_the_point_reaches_the_origin_when_rl_is_projected(tmp_path) -> None:
     """Pins: a projection that takes the RL step away altogether."""
-    assert run(tmp_path, "interleave", **{"combine.projected": "rl"})[0] >= 0.9
+    assert run(tmp_path, "interleave", **{"combine.projection.target": "rl"})[0] >= 0.9
 
 
 def test_the_point_reaches_the_origin_on_takeovers_alone(tmp_path) -> None:
@@ -87,7 +87,7 @@ def test_the_point_reaches_the_origin_on_takeovers_alone(tmp_path) -> None:
     helper = {"kind": "value", "duration": 1, "critic": {"file": str(tmp_path / "critic.safetensors")}}
     success, learner = run(tmp_path / "run", "rlif", **{"rl.target_range": None, "interventions": helper})
     assert success >= 0.9
-    rewards = learner.memories.replay.first(10_000).rewards
+    rewards = learner.buffers.replay.first(10_000).rewards
     assert set(rewards.tolist()) == {0.0, -1.0}
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from inril_core.finetune.combine.common.gradients import cosine, project_conflicting
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.methods import method_config
+from inril_core.networks.flat import FlatParameters
 
 SIZE = 50
 
@@ -46,11 +46,11 @@ def test_one_il_step_after_every_m_rl_updates(m: int) -> None:
     assert combiner.adams["rl"].steps == 15 and combiner.adams["il"].steps == 15 // m
 
 
-@pytest.mark.parametrize("surgery", ["conflicting", "orthogonal"])
+@pytest.mark.parametrize("kind", ["conflicting", "orthogonal"])
 @pytest.mark.parametrize("preconditioner", ["own", "rl"])
-def test_the_step_really_taken_does_not_undo_rl(surgery: str, preconditioner: str) -> None:
+def test_the_step_really_taken_does_not_undo_rl(kind: str, preconditioner: str) -> None:
     """Pins: a projection before Adam: the IL change of the parameters must not point up the RL loss."""
-    values = {"method": "interleave", "rl_per_il": 1, "il_lr": 0.01, "surgery": surgery}
+    values = {"method": "interleave", "rl_per_il": 1, "il_lr": 0.01, "projection": {"kind": kind}}
     combiner, flat = build({**values, "preconditioner": preconditioner})
     for update in range(8):
         g_rl, g_il = gradients(-1.0, update)
@@ -65,7 +65,7 @@ def test_the_step_really_taken_does_not_undo_rl(surgery: str, preconditioner: st
         reached = cosine(-il_change, g_rl)
         assert reached >= -1e-4
         assert metrics["step_cosine"] == pytest.approx(reached, abs=1e-3)
-        if surgery == "orthogonal":
+        if kind == "orthogonal":
             assert abs(reached) < 1e-3
         assert metrics["gradient_cosine"] == pytest.approx(cosine(g_il, g_rl), abs=1e-6)
 
@@ -81,23 +81,23 @@ def test_where_rl_has_no_moments_the_il_step_has_its_own() -> None:
 
 def test_projecting_before_adam_is_not_enough() -> None:
     """Pins: the reason for the default: the same projection, made before Adam, lets steps through that undo RL."""
-    raw = {"method": "interleave", "rl_per_il": 1, "project": "gradient", "il_lr": 0.01}
+    raw = {"method": "interleave", "rl_per_il": 1, "projection": {"space": "gradient"}, "il_lr": 0.01}
     _, metrics, _ = run(raw)
     assert min(x["step_cosine"] for x in metrics) < -0.01
 
 
 def test_agreeing_gradients_are_left_alone() -> None:
-    """Pins: surgery where there is no conflict."""
+    """Pins: a projection where there is no conflict."""
     values = {"method": "interleave", "rl_per_il": 1, "il_lr": 0.01}
     changes, metrics, _ = run(values, updates=1, conflict=2.0)
-    free, _, _ = run({**values, "surgery": "none"}, updates=1, conflict=2.0)
+    free, _, _ = run({**values, "projection": {"kind": "none"}}, updates=1, conflict=2.0)
     assert metrics[0]["norm_removed"] == 0.0 and torch.equal(changes[0], free[0])
 
 
 def test_raw_projection_feeds_the_projected_gradient_to_adam() -> None:
     """Pins: the option that does not do what it says: one step of Adam on the projected gradient."""
     g_rl, g_il = gradients(-1.0)
-    values = {"method": "interleave", "rl_per_il": 1, "project": "gradient", "il_lr": 0.01}
+    values = {"method": "interleave", "rl_per_il": 1, "projection": {"space": "gradient"}, "il_lr": 0.01}
     _, _, combiner = run(values, updates=1)
     torch.testing.assert_close(combiner.adams["il"].first, 0.1 * project_conflicting(g_il, g_rl))
 

@@ -4,7 +4,7 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values, load_config, preset_names
-from inril_core.finetune.methods import known_methods
+from inril_core.finetune.methods import KINDS
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -29,7 +29,7 @@ def test_unknown_names_list_what_there_is() -> None:
     values = load_config("interleave").model_dump(mode="json")
     with pytest.raises(ConfigError, match=r"combine.method = 'magic'.*weighted_sum"):
         config_from_values({**values, "combine": {"method": "magic"}}, "x.yaml")
-    assert set(known_methods("combine")) >= {"interleave", "weighted_sum", "rl_only", "il_only"}
+    assert set(KINDS["combine"].known()) >= {"interleave", "weighted_sum", "rl_only", "il_only"}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,10 @@ def test_unknown_names_list_what_there_is() -> None:
         ({"schedule.utd": float("nan")}, "schedule.utd"),
         ({"schedule.warmup_steps": 999_999}, "budget_steps"),
         ({"combine.rl_per_il": 0}, "combine.rl_per_il = 0"),
-        ({"combine.project": "gradient", "combine.reference": "step"}, "combine.reference"),
+        (
+            {"combine.projection.space": "gradient", "combine.projection.reference": "step"},
+            "combine.projection.reference",
+        ),
         ({"surprise": 1}, "surprise"),
         ({"no.such": 1}, "no"),
     ],
@@ -92,10 +95,10 @@ RESIDUAL = {"kind": "residual", "base": {"kind": "gaussian"}}
     [
         ("residual_ppo", {"schedule.warmup_steps": 200}, "schedule.warmup_steps = 200 with rl.method = 'ppo'"),
         ("weighted_sum", {"policy": RESIDUAL}, "combine.method = 'weighted_sum' with policy.kind = 'residual'"),
-        ("interleave_adaptive", {"combine.project": "gradient"}, "hides the conflict"),
+        ("interleave_adaptive", {"combine.projection.space": "gradient"}, "hides the conflict"),
         (
             "interleave",
-            {"policy": RESIDUAL, "combine.surgery": "none", "combine.rl_per_il": "adaptive"},
+            {"policy": RESIDUAL, "combine.projection.kind": "none", "combine.rl_per_il": "adaptive"},
             "no angle to adapt to",
         ),
         ("csil", {"compute": {"compile": True}}, "compute.compile with rl.slope_weight"),

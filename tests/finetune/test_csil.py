@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.memory.replay import NO_ACTION, Replay
 from inril_core.finetune.memory.transitions import transitions
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import policy_config
 from tests.finetune.csil_made import HETSTAT, A, B, batch, make, small
 from tests.finetune.point_task import make_episode

@@ -108,7 +108,7 @@ def test_resume_equals_never_having_stopped(preset: str, tmp_path, shown) -> Non
             while learner.updates < learner.updates_due:
                 learner.train_step()
         assert learner.actor_updates > 20
-        return {**learner.policy_state(), **{f"rl.{k}": t for k, t in learner._rl.state().items()}}
+        return {**learner.policy_state(), **{f"rl.{k}": t for k, t in learner.parts.rl.state().items()}}
 
     plain, stopped = run("a", False), run("b", True)
     assert all(torch.equal(plain[name], stopped[name]) for name in plain)

@@ -28,7 +28,7 @@ def mixed(success: bool = False, source=(0, 1, 1, 0)):
 
 
 def added(learner: Learner, before: int) -> torch.Tensor:
-    return learner.memories.clones.first(10_000).actions[before:, 0]
+    return learner.buffers.clones.first(10_000).actions[before:, 0]
 
 
 @pytest.mark.parametrize("clone, expected", [("expert_steps", [0.9, 0.9]), ("all_steps", [0.1, 0.9, 0.9, 0.1])])
@@ -36,7 +36,7 @@ def added(learner: Learner, before: int) -> torch.Tensor:
 def test_hg_dagger_clones_the_experts_steps(tmp_path, clone: str, expected: list[float], success: bool) -> None:
     """Pins: cloning of the policy's own actions, which the published code does and the method does not."""
     learner = make(tmp_path, "hg_dagger", **{"il.clone": clone})
-    before = len(learner.memories.clones)
+    before = len(learner.buffers.clones)
     learner.ingest(mixed(success))
     torch.testing.assert_close(added(learner, before), torch.tensor(expected))
 
@@ -44,7 +44,7 @@ def test_hg_dagger_clones_the_experts_steps(tmp_path, clone: str, expected: list
 def test_dagger_relabels_what_the_policy_visited(tmp_path) -> None:
     """Pins: cloning of executed actions, or of answers that nobody gave."""
     learner = make(tmp_path, "dagger")
-    before = len(learner.memories.clones)
+    before = len(learner.buffers.clones)
     answers = np.full((4, 6), 0.5, np.float32)
     answers[2] = np.nan
     learner.ingest(replace(mixed(), expert_actions=answers))
@@ -56,7 +56,7 @@ def test_dagger_without_an_expert_is_refused_and_nothing_changed(tmp_path) -> No
     learner = make(tmp_path, "dagger")
     with pytest.raises(ConfigError, match="every step.*hg_dagger"):
         learner.ingest(mixed())
-    assert learner.ingested_steps == 0 and len(learner.memories.replay) == 0 and not learner.knows("e0")
+    assert learner.ingested_steps == 0 and len(learner.buffers.replay) == 0 and not learner.knows("e0")
     with pytest.raises(ConfigError, match="interventions.kind"):
         load_config("dagger").changed(interventions=None)
     with pytest.raises(ConfigError, match="demo_share"):
@@ -107,6 +107,6 @@ def test_one_seed_gives_one_run_with_a_helper(tmp_path) -> None:
         )
         policy = new_policy(config, contract(), demos())
         learner, _ = fine_tune(config, PointTask(), policy, demos(), tmp_path / name, 0)
-        assert (learner.memories.replay.first(1000).rewards == -1.0).sum() > 5
+        assert (learner.buffers.replay.first(1000).rewards == -1.0).sum() > 5
         outcomes.append(policy.state_dict())
     assert all(torch.equal(outcomes[0][k], outcomes[1][k]) for k in outcomes[0])

@@ -47,7 +47,7 @@ def settings(name: str) -> FineTuneConfig:
 def test_imitation_and_rl_alternate_on_a_diffusion_policy(tmp_path, name: str) -> None:
     """Pins: cloned plans cut to another length than valued ones, a base prepared or cloned through the residual."""
     task, config = PlannedPoint(), settings(name)
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_004))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_004))
     policy = pretrain(config, task.interface, demos)
     before = {key: value.clone() for key, value in policy.named_parameters()}
     learner, curve = fine_tune(config, task, policy, demos, tmp_path, 0)

@@ -9,13 +9,13 @@ import torch
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values, load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages, segments
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.pretrain import pretrain
 from inril_core.finetune.rl.dppo import clip_ranges
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Memory, exploration_rng, policy_config
 from tests.finetune.planned_point import PlannedPoint
 
@@ -173,7 +173,7 @@ def config(**changes):
 def test_a_cloned_policy_gets_better(tmp_path) -> None:
     """Pins: any broken link between chain, plan, reward and update."""
     task, settings = PlannedPoint(), config()
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_012))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_012))
     policy = pretrain(settings, task.interface, demos)
     seeds = range(50_000, 50_040)
     before = sum(evaluate(task, policy, seeds))
@@ -189,7 +189,7 @@ def test_resume_equals_never_having_stopped(tmp_path, in_training) -> None:
     task = PlannedPoint()
     small = {"rl.rollout_steps": 30, "rl.epochs": 1, "pretrain.updates": 5, "metrics_every_updates": 1}
     settings = config(**small, **{"schedule.rewards_before_actor": 0})
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_003))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_003))
 
     def make_learner(name: str) -> Learner:
         return Learner(settings, task.interface, new_policy(settings, task.interface, demos), demos, tmp_path / name)

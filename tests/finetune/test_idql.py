@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values, load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.il.bc import Bc
 from inril_core.finetune.il.bc import Config as BcConfig
 from inril_core.finetune.learner import Learner, new_policy
@@ -20,6 +19,7 @@ from inril_core.finetune.memory.replay import Batch, Replay
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.pretrain import pretrain
 from inril_core.finetune.rl.idql import expectile_loss
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Memory, exploration_rng, policy_config, policy_from_manifest
 from tests.finetune.planned_point import PlannedPoint
 
@@ -257,7 +257,7 @@ def config(**changes):
 def test_a_cloned_policy_gets_better(tmp_path) -> None:
     """Pins: any broken link between plan, replay, critic and selection."""
     task, settings = PlannedPoint(), config()
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_012))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_012))
     policy = pretrain(settings, task.interface, demos)
     seeds = range(50_000, 50_040)
     before = sum(evaluate(task, policy, seeds))
@@ -278,7 +278,7 @@ def test_resume_equals_never_having_stopped(tmp_path) -> None:
             "metrics_every_updates": 7,
         }
     )
-    demos = collect_demos(task, task.demonstrator(), range(10_000, 10_003))
+    demos = collect_demos(task, task.expert(), range(10_000, 10_003))
 
     def make_learner(name: str) -> Learner:
         return Learner(settings, task.interface, new_policy(settings, task.interface, demos), demos, tmp_path / name)

@@ -10,9 +10,9 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio, required_ratio
 from inril_core.finetune.combine.common.gradients import cosine
 from inril_core.finetune.config import load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.methods import method_config
+from inril_core.networks.flat import FlatParameters
 from tests.finetune.point_task import contract, demos, policy_roll, small_config
 from tests.finetune.test_combine import build, gradients
 
@@ -58,7 +58,7 @@ def test_iterations_insert_after_the_epochs_only() -> None:
 
 def test_each_il_step_of_an_insertion_has_both_gradients_where_it_stands() -> None:
     """Pins: a projection against an RL gradient of parameters that are no more."""
-    combiner, s = interleave(rl_per_il=1, il_steps=3, surgery="orthogonal")
+    combiner, s = interleave(rl_per_il=1, il_steps=3, projection={"kind": "orthogonal"})
     combiner.step(s.rl, s.il)
     assert s.calls == ["rl"] + ["rl", "il"] * 3
     ends = [s.at[3], s.at[5], combiner.flat.value]
@@ -68,26 +68,26 @@ def test_each_il_step_of_an_insertion_has_both_gradients_where_it_stands() -> No
         assert abs(cosine(end - start, g_rl)) < 1e-3
 
 
-@pytest.mark.parametrize("surgery", ["orthogonal", "conflicting"])
-def test_projected_rl_steps_do_not_undo_imitation(surgery: str) -> None:
+@pytest.mark.parametrize("kind", ["orthogonal", "conflicting"])
+def test_projected_rl_steps_do_not_undo_imitation(kind: str) -> None:
     """Pins: the option that projects the wrong one of the two, or against a stale IL gradient."""
-    combiner, s = interleave(projected="rl", surgery=surgery, rl_per_il=100)
+    combiner, s = interleave(projection={"kind": kind, "target": "rl"}, rl_per_il=100)
     for _ in range(6):
         before = combiner.flat.value.clone()
         metrics = combiner.step(s.rl, s.il)
         assert s.calls[-2:] == ["rl", "il"]
         reached = cosine(before - combiner.flat.value, s.given[-1])
         assert reached >= -1e-4 and metrics["rl_step_cosine"] == pytest.approx(reached, abs=1e-3)
-        if surgery == "orthogonal":
+        if kind == "orthogonal":
             assert abs(reached) < 1e-3
-    free, f = interleave(projected="il", surgery=surgery, rl_per_il=100)
+    free, f = interleave(projection={"kind": kind}, rl_per_il=100)
     free.step(f.rl, f.il)
     assert f.calls == ["rl"], "who projects the IL step pays no IL gradient per RL step"
 
 
 def test_projected_rl_leaves_the_il_step_whole() -> None:
     """Pins: a projection of both, which neither option is."""
-    both = [interleave(projected=p, surgery="orthogonal", rl_per_il=1) for p in ("rl", "il")]
+    both = [interleave(projection={"kind": "orthogonal", "target": p}, rl_per_il=1) for p in ("rl", "il")]
     cosines = [combiner.step(s.rl, s.il)["step_cosine"] for combiner, s in both]
     assert abs(cosines[0]) > 0.05 and abs(cosines[1]) < 1e-3
 
@@ -99,7 +99,7 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
         **{
             "policy": {"kind": "residual", "base": {"kind": "gaussian", "hidden": [16]}, "hidden": [16]},
             "combine.separation": "network",
-            "combine.surgery": "none",
+            "combine.projection.kind": "none",
             "combine.rl_per_il": 2,
             "schedule.rewards_before_actor": 0,
             "schedule.warmup_steps": 30,
@@ -113,17 +113,17 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
     for _ in range(5):
         learner.train_step()  # the critics' warm-up
     base = torch.cat([torch.full_like(p, n.startswith("base.")).reshape(-1) for n, p in policy.named_parameters()]) > 0
-    g_rl = learner._rl.actor_gradient(learner._batch())[0].clone()
-    g_il = learner._il.gradient(learner.memories.clones)[0].clone()
+    g_rl = learner.parts.rl.actor_gradient(learner.loop.batch())[0].clone()
+    g_il = learner.parts.il.gradient(learner.buffers.clones)[0].clone()
     assert g_rl[base].abs().max() == 0.0 and g_rl[~base].abs().max() > 0.0
     assert g_il[~base].abs().max() == 0.0 and g_il[base].abs().max() > 0.0
-    at = [learner._actor.value.clone()]
+    at = [learner.parts.actor.value.clone()]
     for _ in range(4):
         learner.train_step()
-        at.append(learner._actor.value.clone())
+        at.append(learner.parts.actor.value.clone())
     moved = [(bool((b - a)[base].any()), bool((b - a)[~base].any())) for a, b in zip(at[:-1], at[1:], strict=True)]
     assert moved == [(False, True), (True, True)] * 2
-    stored, drawn = learner.memories.replay.first(1000).observations, learner._batch()
+    stored, drawn = learner.buffers.replay.first(1000).observations, learner.loop.batch()
     assert not torch.equal(policy.refresh(stored), stored), "the base has moved since"
     for rows in (drawn.observations, drawn.next_observations):
         assert torch.equal(policy.refresh(rows), rows), "what is learned from shows the base as it is now"
@@ -131,7 +131,7 @@ def test_separate_networks_share_no_gradient(tmp_path) -> None:
 
 def test_networks_that_are_not_separate_are_found_out() -> None:
     """Pins: a policy that claims to be separated and is not."""
-    combiner, s = interleave(separation="network", surgery="none", rl_per_il=1)
+    combiner, s = interleave(separation="network", projection={"kind": "none"}, rl_per_il=1)
     with pytest.raises(ValueError, match="gradients of both"):
         combiner.step(s.rl, s.il)
 
@@ -167,7 +167,7 @@ def test_the_ratio_of_plain_gradient_steps_is_the_descent_lemmas() -> None:
 def mean_ratio(alignment: float, noise: float) -> float:
     """m over the second half of a run, with unit gradients of a fixed cosine under noise of a given length."""
     size, updates = 500, 3000
-    values = {"rl_per_il": "adaptive", "m_min": 1, "m_max": 30, "il_lr": 1e-3, "surgery": "none"}
+    values = {"rl_per_il": "adaptive", "m_min": 1, "m_max": 30, "il_lr": 1e-3, "projection": {"kind": "none"}}
     combiner, _ = build({"method": "interleave", **values}, size)
     combiner.adams["rl"].lr = 1e-4
     generator, logged = torch.Generator().manual_seed(1), []
@@ -220,7 +220,7 @@ def test_one_noisy_angle_does_not_decide_the_ratio() -> None:
     [
         {"rl_per_il": 3, "il_steps": 2},
         {"rl_per_il": "adaptive", "m_max": 5},
-        {"projected": "rl", "rl_per_il": 3},
+        {"projection": {"target": "rl"}, "rl_per_il": 3},
         {"method": "cair"},
         {"method": "cagrad", "weighted": "average"},
         {"method": "pcgrad"},
@@ -253,10 +253,10 @@ def test_saved_and_loaded_equals_never_having_stopped(values) -> None:
         ({"rl_per_il": 0}, "rl_per_il = 0.*adaptive"),
         ({"rl_per_il": "often"}, "rl_per_il"),
         ({"m_min": 9, "m_max": 3}, "m_min = 9"),
-        ({"separation": "network"}, "set combine.surgery to 'none'"),
-        ({"separation": "network", "surgery": "none", "rl_per_il": "adaptive"}, "give a number"),
-        ({"separation": "network", "surgery": "none", "preconditioner": "rl"}, "'own'"),
-        ({"projected": "rl", "surgery": "none"}, "choose a surgery"),
+        ({"separation": "network"}, "set combine.projection.kind to 'none'"),
+        ({"separation": "network", "projection": {"kind": "none"}, "rl_per_il": "adaptive"}, "give a number"),
+        ({"separation": "network", "projection": {"kind": "none"}, "preconditioner": "rl"}, "'own'"),
+        ({"projection": {"kind": "none", "target": "rl"}}, "choose another kind"),
     ],
 )
 def test_settings_that_contradict_are_refused(changes, word: str) -> None:
@@ -265,14 +265,14 @@ def test_settings_that_contradict_are_refused(changes, word: str) -> None:
         method_config("combine", {"method": "interleave", **changes})
 
 
-def test_pairs_that_cannot_work_are_refused_with_the_mend() -> None:
+def test_pairs_that_cannot_work_are_refused_with_the_remedy() -> None:
     """Pins: stale log-probabilities, a separation without two networks, imitation of a frozen base."""
     base = load_config("interleave")
     with pytest.raises(ConfigError, match="needs 'separated' from policy"):
-        base.changed(**{"combine.separation": "network", "combine.surgery": "none"})
+        base.changed(**{"combine.separation": "network", "combine.projection.kind": "none"})
     with pytest.raises(ConfigError, match="set combine.separation to 'network'"):
         base.changed(policy={"kind": "residual", "base": {"kind": "gaussian"}})
-    replayed = {"separation": "network", "surgery": "none", "method": "interleave"}
+    replayed = {"separation": "network", "projection": {"kind": "none"}, "method": "interleave"}
     over_plans = {"policy": {"kind": "residual", "base": {"kind": "diffusion"}}, "combine": replayed}
     with pytest.raises(ConfigError, match="what the base did before"):
         base.changed(**over_plans)
@@ -287,12 +287,12 @@ def test_pairs_that_cannot_work_are_refused_with_the_mend() -> None:
 
 
 @pytest.mark.parametrize("name", ["rl_only", "weighted_sum", "interleave", "interleave_adaptive", "cair", "pcgrad"])
-def test_the_combination_does_not_change_how_fast_the_pull_to_replay_falls(tmp_path, name: str) -> None:
-    """Pins: a schedule that counts gradients, of which surgery takes more, and a comparison of two things at once."""
+def test_the_combination_does_not_change_how_fast_behaviour_regularisation_falls(tmp_path, name: str) -> None:
+    """Pins: a schedule that counts gradients, of which a projection takes more: two things compared at once."""
     changes = {"rl.behaviour_weight": 1.0, "rl.behaviour_decay_steps": 100, "schedule.critic_warmup_updates": 0}
     settings = small_config(name, **changes)
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
     learner.ingest(policy_roll(learner.policy, 0))
     for _ in range(8):
         learner.train_step()
-    assert learner._rl.behaviour_weight == pytest.approx(0.92)
+    assert learner.parts.rl.behaviour_weight == pytest.approx(0.92)

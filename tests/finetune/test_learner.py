@@ -21,7 +21,7 @@ def make(tmp_path, method="interleave", **changes) -> Learner:
 
 def numbers(learner: Learner) -> torch.Tensor:
     """Everything that training changes, in one vector."""
-    parts = [*learner._rl.state().items(), *learner._combine.state().items(), *learner.policy_state().items()]
+    parts = [*learner.parts.rl.state().items(), *learner.parts.combine.state().items(), *learner.policy_state().items()]
     return torch.cat([tensor.reshape(-1).double() for _, tensor in sorted(parts)])
 
 
@@ -48,7 +48,7 @@ def test_an_episode_that_a_base_could_not_answer_for_leaves_nothing_and_may_come
     """Pins: half an episode in memory after a server's silence, and then the whole of it once more."""
     learner = make(tmp_path, **{"schedule.demo_growth": ("successes",)})
     episode = dataclasses.replace(policy_roll(learner.policy, 0), success=True)
-    before, whole, calls = [len(m) for m in learner.memories.all()], learner.memories._cut, []
+    before, whole, calls = [len(m) for m in learner.buffers.all()], learner.buffers._cut, []
 
     def silent(*arguments):
         calls.append(arguments)
@@ -56,12 +56,12 @@ def test_an_episode_that_a_base_could_not_answer_for_leaves_nothing_and_may_come
             raise RemoteError("silence", "no answer")
         return whole(*arguments)
 
-    learner.memories._cut = silent
+    learner.buffers._cut = silent
     with pytest.raises(RemoteError):
         learner.ingest(episode)
-    assert [len(m) for m in learner.memories.all()] == before and not learner.knows(episode.episode_id)
+    assert [len(m) for m in learner.buffers.all()] == before and not learner.knows(episode.episode_id)
     assert learner.ingest(episode).steps == len(episode.actions)
-    assert [len(m) - n for m, n in zip(learner.memories.all(), before, strict=True)] == [len(episode.actions)] * 2
+    assert [len(m) - n for m, n in zip(learner.buffers.all(), before, strict=True)] == [len(episode.actions)] * 2
 
 
 @pytest.mark.parametrize("method", ["interleave", "weighted_sum", "rl_only", "il_only"])
@@ -80,9 +80,9 @@ def test_without_a_reward_the_actor_waits(tmp_path, method: str) -> None:
     if method == "il_only":
         assert learner.actor_updates > 0 and not learner.waits_for_reward
         return
-    assert learner.actor_updates == 0 and learner.waits_for_reward and learner.rewarded_steps == 0
+    assert learner.actor_updates == 0 and learner.waits_for_reward and learner.informative_steps == 0
     take_in([12], success=True)
-    assert learner.actor_updates == 0 and learner.rewarded_steps == 1
+    assert learner.actor_updates == 0 and learner.informative_steps == 1
     take_in([13], success=True)
     assert learner.actor_updates > 0 and not learner.waits_for_reward
 
@@ -92,7 +92,7 @@ def test_evaluation_never_enters_replay(tmp_path) -> None:
     learner = make(tmp_path)
     given = learner.ingest(policy_roll(learner.policy, 0, purpose="eval"))
     assert given.steps == 0 and "eval" in given.reason
-    assert len(learner.memories.replay) == 0 and learner.ingested_steps == 0
+    assert len(learner.buffers.replay) == 0 and learner.ingested_steps == 0
 
 
 def test_another_interface_is_refused(tmp_path) -> None:
@@ -239,9 +239,9 @@ def test_growth_of_the_demonstrations(tmp_path) -> None:
     for growth, gained in ((("corrections",), (2, 0)), (("successes",), (0, 5)), ((), (0, 0))):
         learner = make(tmp_path, **{"schedule.demo_growth": list(growth)})
         for episode, rows_gained in zip((human, success), gained, strict=True):
-            before = len(learner.memories.demos)
+            before = len(learner.buffers.demos)
             learner.ingest(episode)
-            assert len(learner.memories.demos) - before == rows_gained
+            assert len(learner.buffers.demos) - before == rows_gained
 
 
 def test_demonstrations_that_do_not_fit_are_refused(tmp_path) -> None:

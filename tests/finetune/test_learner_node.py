@@ -26,7 +26,7 @@ from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import policy_from_manifest, save_policy
 from inril_core.run import RunPaths, open_run
 from inril_core.weights import load_or_create_key
-from inril_core.weights.pack import unpack
+from inril_core.weights.signed_pack import unpack
 from tests.data.synthetic import CONTRACT, Synthetic
 from tests.graph.harness import own_domain
 
@@ -136,7 +136,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LearnerBench]:
     for number in range(2):
         made = Synthetic(steps=8, episode_id=f"demo-{number}", purpose="demo", seed=number, human_from=0)
         record(root / "demos", made)
-    policy = pretrain(load_config(root / "small.yaml"), CONTRACT, read_demos(root / "demos", CONTRACT))
+    policy = pretrain(load_config(root / "small.yaml"), CONTRACT, read_demos(root / "demos", CONTRACT, print))
     facts = {"interface_digest": CONTRACT.interface_digest, "contract_text": CONTRACT.text}
     save_policy(root / "initial.inril", policy, facts)
     with LearnerBench(root) as bench:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, load_config
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.ingest_log import replay_run
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages, segments
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.rl.ppo import Rows, clipped_surrogate, normalised
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import GaussianPolicy, gaussian
 from tests.finetune.point_task import contract, make_episode
 
@@ -260,14 +260,14 @@ def test_without_a_reward_the_actor_waits_also_on_policy(tmp_path) -> None:
             learner.train_step()
 
     iteration(learner, 0, success=False)
-    assert learner.updates == 4 and learner.waits_for_reward and learner.rewarded_steps == 0
+    assert learner.updates == 4 and learner.waits_for_reward and learner.informative_steps == 0
     iteration(learner, 1, success=True)
-    assert learner.actor_updates == 0 and learner.rewarded_steps == 1
+    assert learner.actor_updates == 0 and learner.informative_steps == 1
     learner.checkpoint()
     resumed = make_learner(tmp_path, **settings)
     resumed.resume()
     iteration(resumed, 2, success=True)
-    assert resumed.actor_updates > 0 and resumed.rewarded_steps == 2 and not resumed.waits_for_reward
+    assert resumed.actor_updates > 0 and resumed.informative_steps == 2 and not resumed.waits_for_reward
 
 
 def test_the_last_step_of_an_unlabelled_episode_is_rejected(tmp_path) -> None:
@@ -275,9 +275,9 @@ def test_the_last_step_of_an_unlabelled_episode_is_rejected(tmp_path) -> None:
     learner = make_learner(tmp_path, rewards={"method": "label"})
     made = rollout(learner, 0, 0)
     learner.ingest(made)
-    assert learner.rejected_steps == 1 and [len(s) for s in learner._rollout] == [2]
+    assert learner.rejected_steps == 1 and [len(s) for s in learner.loop.rollout] == [2]
     learner.ingest(replace(made, episode_id="labelled", success=False))
-    assert learner.rejected_steps == 1 and [len(s) for s in learner._rollout] == [2, 3]
+    assert learner.rejected_steps == 1 and [len(s) for s in learner.loop.rollout] == [2, 3]
 
 
 @pytest.mark.parametrize("stopped", range(1, 16))
@@ -314,7 +314,7 @@ def test_a_rollout_beyond_the_kl_limit_stays_skipped_after_a_restart(tmp_path) -
     learner = make_learner(tmp_path, **{"rl.critic_warmup_iterations": 0, "rl.kl_stop": 1e-9, "rl.epochs": 3})
     for index in range(2):
         learner.ingest(rollout(learner, index, 0))
-    while not learner._rl.stopped:
+    while not learner.parts.rl.stopped:
         learner.train_step()
     assert learner.updates + 1 < learner.updates_due
     learner.checkpoint()

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.distributed.parallel import check_sharded
+from inril_core.finetune.distributed.parallel import check_distributed
 from tests.finetune.parallel_worker import CASES, learn
 from tests.finetune.point_task import small_config
 
@@ -81,14 +81,14 @@ def test_a_lost_process_ends_all_others_with_the_reason(tmp_path: Path) -> None:
 def test_what_would_learn_something_else_is_refused() -> None:
     """Pins: a batch that loses rows, or a method nobody made for several processes, in silence."""
     config = small_config()
-    check_sharded(config, 2)
+    check_distributed(config, 2)
     for wrong, words in (
         ({"rl.batch": 63}, "rl.batch = 63"),
         ({"rl.batch": 6, "rl.demo_share": 0.5}, "demo_share = 3"),
         ({"il.batch": 5}, "il.batch = 5"),
     ):
         with pytest.raises(ConfigError, match=words):
-            check_sharded(config.changed(**wrong), 2)
+            check_distributed(config.changed(**wrong), 2)
     unknown = config.rl.model_copy(update={"method": "mystery"})
     with pytest.raises(ConfigError, match="rl 'mystery' under torchrun"):
-        check_sharded(config.model_copy(update={"rl": unknown}), 2)
+        check_distributed(config.model_copy(update={"rl": unknown}), 2)

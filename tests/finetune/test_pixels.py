@@ -10,14 +10,14 @@ import torch
 from inril_core.contract import ImageShape
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import load_config, preset_names
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
 from inril_core.finetune.memory.replay import Batch, Replay
-from inril_core.finetune.methods import known_methods, method_config
+from inril_core.finetune.methods import KINDS, method_config
 from inril_core.finetune.pretrain import pretrain
+from inril_core.networks.encoder import ImageEncoder, PixelColumns
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import policy_config
-from inril_core.policies.encoder import Front, PixelColumns
 from inril_core.policies.manifest import policy_kinds
 from tests.finetune.dot_task import DotTask, dot_config
 
@@ -109,7 +109,7 @@ def test_samples_are_shifted_and_the_measuring_set_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", policy_kinds())
-@pytest.mark.parametrize("name", known_methods("rl"))
+@pytest.mark.parametrize("name", KINDS["rl"].known())
 def test_no_network_is_fed_raw_pixels(name: str, kind: str) -> None:
     """Pins: a policy or a critic that forgot its encoder: millions of weights, and nothing is learned."""
     image = ImageShape("eye", 64, 64)
@@ -127,7 +127,7 @@ def test_no_network_is_fed_raw_pixels(name: str, kind: str) -> None:
 
 
 def test_cloning_learns_to_see() -> None:
-    demos = collect_demos(TASK, TASK.demonstrator(), range(100, 160))
+    demos = collect_demos(TASK, TASK.expert(), range(100, 160))
     policy = pretrain(dot_config(), TASK.interface, demos)
     assert sum(evaluate(TASK, policy, range(40))) >= 30
     assert demos[0].observations.shape[1] == 1 and demos[0].images["eye"].dtype == np.uint8
@@ -136,7 +136,7 @@ def test_cloning_learns_to_see() -> None:
 def test_reinforcement_learns_to_see(tmp_path) -> None:
     """Pins: any broken link: gradients to the encoder, pixels in replay, the critics' own encoder."""
     config = dot_config("rl_only")
-    demos = collect_demos(TASK, TASK.demonstrator(), range(4))
+    demos = collect_demos(TASK, TASK.expert(), range(4))
     policy = new_policy(config, TASK.interface, demos)
     blind = sum(evaluate(TASK, policy, range(40)))
     fine_tune(config, TASK, policy, demos, tmp_path, 0)
@@ -156,11 +156,11 @@ def test_a_residual_over_a_base_trains_from_pixels_and_resumes(tmp_path, rl: str
     }
     small |= {"schedule.budget_steps": 200, "combine": {"method": "rl_only"}}
     config = dot_config("rl_only", **{**small, **(ppo if rl == "ppo" else {})})
-    demos = collect_demos(TASK, TASK.demonstrator(), range(3))
+    demos = collect_demos(TASK, TASK.expert(), range(3))
     policy = new_policy(config, TASK.interface, demos)
     episodes = [run_episode(TASK, policy_actor(policy, i, True), i, "train", True, "x", 0) for i in range(30)]
     learner = Learner(config, TASK.interface, policy, demos, tmp_path)
-    before = policy.front.weights[0].detach().clone()
+    before = policy.image_encoder.weights[0].detach().clone()
 
     def train(target: Learner, first: int, end: int) -> None:
         for episode in episodes[first:end]:
@@ -169,7 +169,7 @@ def test_a_residual_over_a_base_trains_from_pixels_and_resumes(tmp_path, rl: str
             target.train_step()
 
     train(learner, 0, 30)
-    assert learner.updates and not torch.equal(before, policy.front.weights[0])
+    assert learner.updates and not torch.equal(before, policy.image_encoder.weights[0])
     learner.checkpoint()
     again = Learner(config, TASK.interface, new_policy(config, TASK.interface, demos), demos, tmp_path)
     again.resume()
@@ -178,13 +178,13 @@ def test_a_residual_over_a_base_trains_from_pixels_and_resumes(tmp_path, rl: str
     if rl == "rlpd":
         for target in (learner, again):
             target.train_step()
-        assert torch.equal(again._actor.value, learner._actor.value)
+        assert torch.equal(again._actor.value, learner.parts.actor.value)
 
 
 def test_an_episode_without_its_images_is_refused() -> None:
     """Pins: black pictures where none were recorded."""
     policy = policy_config({"kind": "gaussian"}).seeing(TASK.interface.image_shapes).build(769, 2)
-    demo = collect_demos(TASK, TASK.demonstrator(), [0])[0]
+    demo = collect_demos(TASK, TASK.expert(), [0])[0]
     assert policy.inputs(demo).shape == (demo.steps + 1, 769)
     short = replace(demo, images={"eye": demo.images["eye"][:-1]}, image_steps={"eye": demo.image_steps["eye"][:-1]})
     for bad in (replace(demo, images={}, image_steps={}), short):
@@ -207,16 +207,16 @@ def test_every_preset_runs_from_pixels(tmp_path, preset: str) -> None:
         if name in values["rl"]:
             tiny[f"rl.{name}"] = value
     config = load_config(preset).changed(**tiny)
-    demos = collect_demos(TASK, TASK.demonstrator(), range(3))
+    demos = collect_demos(TASK, TASK.expert(), range(3))
     policy = pretrain(config, TASK.interface, demos)
     learner = Learner(config, TASK.interface, policy, demos, tmp_path)
-    fronts = [m for m in policy.modules() if isinstance(m, Front) and m.weights[0].requires_grad]
-    before = [front.weights[0].detach().clone() for front in fronts]
+    encoders = [m for m in policy.modules() if isinstance(m, ImageEncoder) and m.weights[0].requires_grad]
+    before = [image_encoder.weights[0].detach().clone() for image_encoder in encoders]
     for seed in range(60):
-        asked = TASK.demonstrator() if config.il.asks_expert else None
+        asked = TASK.expert() if "answers" in config.il.lives_on() else None
         learner.ingest(run_episode(TASK, policy_actor(policy, seed, True), seed, "train", True, "x", 0, asked))
         if learner.updates_due >= 6:
             break
     for _ in range(6):
         learner.train_step()
-    assert any(not torch.equal(a, front.weights[0]) for a, front in zip(before, fronts, strict=True))
+    assert any(not torch.equal(a, image_encoder.weights[0]) for a, image_encoder in zip(before, encoders, strict=True))

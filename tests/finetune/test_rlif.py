@@ -107,11 +107,11 @@ def test_replay_gets_what_is_kept_and_demonstrations_stay(tmp_path, stored: str,
     """Pins: a setting that the learner does not look at, or that empties the demonstrations."""
     settings = small_config("rlif", **{"rewards.store_expert_steps": stored, "rl.gamma": 0.97})
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
-    shown = len(learner.memories.demos)
+    shown = len(learner.buffers.demos)
     learner.ingest(episode([P, P, H, H, P, P], False, False))
-    assert len(learner.memories.replay) == shown + rows
-    assert len(learner.memories.demos) == shown == sum(d.steps for d in demos() if d.success)
-    rewards = learner.memories.replay.first(1000).rewards
+    assert len(learner.buffers.replay) == shown + rows
+    assert len(learner.buffers.demos) == shown == sum(d.steps for d in demos() if d.success)
+    rewards = learner.buffers.replay.first(1000).rewards
     assert sorted(rewards.tolist()) == [-1.0] + [0.0] * (shown + rows - 1)
 
 
@@ -120,7 +120,7 @@ def test_critics_learn_from_the_demonstrations_too(tmp_path) -> None:
     settings = small_config("rlif", **{"rl.gamma": 0.97})
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
     learner.ingest(episode([P, P], False, False))
-    shown, drawn = learner.memories.demos.first(1000).observations, learner._batch().observations
+    shown, drawn = learner.buffers.demos.first(1000).observations, learner.loop.batch().observations
     assert (drawn[:, None] == shown[None]).all(-1).any(1).float().mean() > 0.5
     with pytest.raises(ConfigError, match="demos_in_replay.*has no replay"):
         load_config("residual_ppo").changed(**{"schedule.demos_in_replay": True})
@@ -131,7 +131,7 @@ def test_an_episode_of_which_nothing_is_kept_adds_nothing(tmp_path) -> None:
     settings = small_config("rlif", **{"rewards.store_expert_steps": "none", "rl.gamma": 0.97})
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
     assert learner.ingest(episode([H, H], False, False)).steps == 2
-    assert len(learner.memories.replay) == sum(d.steps for d in demos() if d.success)
+    assert len(learner.buffers.replay) == sum(d.steps for d in demos() if d.success)
 
 
 def test_the_reward_of_a_label() -> None:

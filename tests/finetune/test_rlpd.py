@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import CriticEnsemble
-from inril_core.finetune.flat import FlatParameters
 from inril_core.finetune.memory.replay import Batch
 from inril_core.finetune.methods import method_config
+from inril_core.networks.critics import CriticEnsemble
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import GaussianPolicy, gaussian
 
 D, A, B = 4, 3, 32

@@ -46,7 +46,7 @@ def test_the_range_of_one_success_is_refused() -> None:
     base.changed(rewards={"method": "simulator"}, **{"rl.target_range": [-5.0, 20.0]})
 
 
-def test_an_episode_without_rewards_is_refused_with_the_mend() -> None:
+def test_an_episode_without_rewards_is_refused_with_the_remedy() -> None:
     with pytest.raises(ConfigError, match="holds no rewards; use rewards: {method: task}"):
         label(True, True, None)
 
@@ -57,6 +57,6 @@ def test_a_task_that_goes_on_after_success_has_no_reward_of_its_end(tmp_path, re
     task = DotTask()
     task.success_ends = False
     config = dot_config("rl_only", rewards={"method": rewards})
-    demos = collect_demos(task, task.demonstrator(), range(2))
+    demos = collect_demos(task, task.expert(), range(2))
     with pytest.raises(ConfigError, match="goes on after success"):
         fine_tune(config, task, new_policy(config, task.interface, demos), demos, tmp_path, 0)

@@ -30,18 +30,18 @@ def test_flops_are_counted_and_failures_named(measured) -> None:
     assert done["small"].flops > 4 * 3 * critic  # 4 members forward and backward, and the rest
     assert len(done["small"].seconds) == 2 and all(len(peak.rates) == 2 for peak in peaks)
     compiling = dict.fromkeys(("eager", "compiled"), done["small"])
-    page = speed.report(measured, dict.fromkeys(speed.SURGERY, done["small"]), compiling, 2)
+    page = speed.report(measured, dict.fromkeys(speed.PROJECTIONS, done["small"]), compiling, 2)
     assert "paired by round: 1.000 (1.000 to 1.000)" in page
     assert "| `broken` | failed: ConfigError" in page and "| `small` | " in page
-    assert "| surgery `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
+    assert "| projection `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
 
 
 def test_a_preset_that_asks_an_expert_is_measured_too(tmp_path) -> None:
     """Pins: DAgger missing from the page, because noise has nobody to ask."""
     learner = filled_learner(load_config("dagger").changed(**{"schedule.replay_capacity": 5000}), tmp_path)
-    shown = len(learner.memories.clones)
+    shown = len(learner.buffers.clones)
     refill(learner, NoiseTask(), 100)
-    assert len(learner.memories.clones) == shown + 100
+    assert len(learner.buffers.clones) == shown + 100
     learner.train_step()
     assert learner.actor_updates == 1
 
@@ -61,6 +61,6 @@ def test_the_noise_task_repeats() -> None:
     """Pins: two learners that are compared on different data."""
     first, second = NoiseTask(), NoiseTask()
     assert (first.reset(3) == second.reset(3)).all()
-    actions = [task.demonstrator().act(np.zeros(27)) for task in (first, second)]
+    actions = [task.expert().act(np.zeros(27)) for task in (first, second)]
     assert (actions[0] == actions[1]).all()
     assert (first.step(actions[0])[0] == second.step(actions[1])[0]).all()

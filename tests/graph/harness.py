@@ -21,6 +21,7 @@ from typing import Any
 import rclpy
 import yaml
 from inril_common.calls import Calls
+from inril_common.executor import NodeExecutor
 from inril_common.qos import EVENT, LATCHED, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
@@ -34,7 +35,6 @@ from inril_msgs.msg import (
 )
 from inril_msgs.srv import Arm
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 
 from inril_core.data import read_episode
 from inril_core.data.episode import Episode
@@ -140,7 +140,7 @@ class GraphRun:
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("test_observer", context=self._context, namespace=f"/{self._namespace}")
         self.calls = Calls(self.node)
-        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor = NodeExecutor(context=self._context)
         self._executor.add_node(self.node)
         for name, kind, qos in (
             ("arbiter", ArbiterStatus, LATCHED),
@@ -285,7 +285,7 @@ class GraphRun:
 
     def results(self) -> list[EpisodeResult]:
         """The session's ledger."""
-        return read_ledger(self.paths.session)
+        return read_ledger(self.paths.session).values
 
     def episode(self, episode_id: str) -> Episode:
         """An episode, once it is in the store."""

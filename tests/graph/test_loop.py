@@ -12,7 +12,7 @@ from inril_core.contract import load_contract
 from inril_core.data import read_episode
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY
 from inril_core.data.store import EpisodeStore
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 from tests.graph.conftest import Start
 from tests.graph.harness import GraphRun
 
@@ -87,7 +87,7 @@ def test_takeover_in_mid_episode_is_the_humans_and_hands_back(start: Start, tmp_
         tmp_path / "run",
         plan="train:1:episodes",
         real_time_factor=0.0,
-        takeover_steps="4:8",
+        device_settings="{takeover_steps: [4, 8]}",
         initial_weights=start.weights,
         arm_at_start=True,
     ) as graph:

@@ -16,8 +16,8 @@ from inril_core.data.store import EpisodeStore
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.local import fine_tune
-from inril_core.finetune.machine import use_one_thread
 from inril_core.finetune.pretrain import pretrain
+from inril_core.networks.compute import use_one_thread
 from inril_core.policies import load_policy, save_policy
 from inril_core.session.plan import episode_seed
 from inril_core.tasks import make_task
@@ -50,7 +50,7 @@ def test_the_graph_is_the_in_process_run_bit_for_bit(name: str, start: Start, tm
     preset, weights, run_dir = tmp_path / "preset.yaml", tmp_path / "initial.safetensors", tmp_path / "run"
     preset.write_text(f"name: small\n{PRESETS[name]}")
     config, contract = load_config(preset), load_contract("insert_leg")
-    demos = read_demos(start.demos, contract)
+    demos = read_demos(start.demos, contract, print)
     facts = {"interface_digest": contract.interface_digest, "contract_text": contract.text}
     save_policy(weights, pretrain(config, contract, demos), facts)
     arguments = {**start.arguments(), "preset": preset, "initial_weights": weights}

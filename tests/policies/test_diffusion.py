@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.machine import use_one_thread
+from inril_core.networks.compute import use_one_thread
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import (
     GaussianPolicy,
     ImitationSettings,

@@ -440,11 +440,11 @@ def test_a_residual_over_it_acts_and_trains_without_asking_again(tmp_path: Path)
         asked.clear()
     inputs = policy.inputs(episode)
     np.testing.assert_array_equal(inputs[:-1, D:].numpy(), np.stack(aux))
-    before = learner._actor.value.clone()
+    before = learner.parts.actor.value.clone()
     learner.ingest(episode)
     for _ in range(10):
         learner.train_step()
-    assert not asked and not torch.equal(before, learner._actor.value)
+    assert not asked and not torch.equal(before, learner.parts.actor.value)
     assert policy.plan_steps == CHUNK, "a plan is given up where it was not followed"
     assert np.isfinite(policy.trial(episode.observations)).all() and not asked
 

@@ -67,6 +67,7 @@ class Bench:
             last=False,
             tool_pose=self.pose,
             link_age_s=(0.0, 0.0, 0.0),
+            frame="base",
         )._replace(**changes)
         return self._note(self.arbiter.on_observation(tick, self.now_ns, self.mono_ns))
 
@@ -78,8 +79,8 @@ class Bench:
         answer = HumanAnswer(self.k if k is None else k, sync, grab, released, action, frame)
         return self._note(self.arbiter.on_teleop_action(answer, self.now_ns, self.mono_ns))
 
-    def robot(self, boot_id: str = "arm", needs_rearm: bool = False) -> None:
-        sample = RobotSample(boot_id, self.now_ns, self.pose, needs_rearm)
+    def robot(self, boot_id: str = "arm", needs_rearm: bool = False, frame: str = "base") -> None:
+        sample = RobotSample(boot_id, self.now_ns, self.pose, needs_rearm, frame)
         self.arbiter.on_robot_state(sample, self.mono_ns)
 
     def timer(self) -> Closed | None:

@@ -37,16 +37,18 @@ def test_disarming_ends_every_command_until_armed_again(bench):
     assert tick(b).source is Source.POLICY
 
 
-def test_takeover_and_hand_back_start_from_the_measured_pose(bench):
-    """Pins: the commanded pose of the policy, 20 mm ahead, carried over to the human."""
+def test_takeover_and_hand_back_go_on_from_the_last_target(bench):
+    """Pins: a step longer than the limit when control changes, in either direction."""
     b = bench()
     for _ in range(3):
         tick(b)
     assert b.said[-1].target.pose[0] == pytest.approx(0.52)
     b.human((0.0,) * 6)
-    assert tick(b).target.pose[0] == pytest.approx(0.50)
+    assert tick(b).target.pose[0] == pytest.approx(0.52) and b.said[-1].source is Source.HUMAN
+    b.human((-1.0, 0, 0, 0, 0, 0))
+    assert tick(b).target.pose[0] == pytest.approx(0.51)
     b.human((0.0,) * 6, grab=False, released=True)
-    assert tick(b, policy=(0.0,) * 6).target.pose[0] == pytest.approx(0.50)
+    assert tick(b, policy=(0.0,) * 6).target.pose[0] == pytest.approx(0.51)
     assert b.said[-1].source is Source.POLICY
 
 
@@ -57,7 +59,25 @@ def test_every_episode_starts_from_its_own_measured_pose(bench):
     assert tick(b, step=0, episode_id="e1").target.pose[0] == pytest.approx(0.61)
 
 
-def test_a_hold_latches_one_pose_and_motion_after_it_starts_from_the_measured_one(bench):
+def test_within_an_episode_commanding_does_not_begin_a_second_time(bench):
+    """Pins: a step counter that says 0 again, as a licence for a jump to the measured pose."""
+    b = bench()
+    for _ in range(2):
+        tick(b)
+    assert tick(b, step=0, policy=(0.0,) * 6).target.pose[0] == pytest.approx(0.52)
+
+
+def test_arming_never_moves_the_arm(bench):
+    b = bench()
+    for _ in range(3):
+        tick(b)
+    moved(b, 0.505)
+    b.observe()
+    assert b.arm()[0]
+    assert b.policy((0.0,) * 6).target.pose == b.pose
+
+
+def test_a_hold_repeats_the_last_target_and_motion_goes_on_from_there(bench):
     """Pins: a hold that follows a sagging arm down."""
     b = bench()
     b.human(grab=True)
@@ -67,9 +87,9 @@ def test_a_hold_latches_one_pose_and_motion_after_it_starts_from_the_measured_on
     for sag_m in (0.0, 0.005, 0.01):
         moved(b, 0.5 - sag_m)
         holds.append(tick(b).target)
-    assert [hold.pose[0] for hold in holds] == [0.5] * 3 and all(hold.hold for hold in holds)
+    assert [hold.pose[0] for hold in holds] == [0.502] * 3 and all(hold.hold for hold in holds)
     b.human((0.0,) * 6)
-    assert tick(b).target.pose[0] == pytest.approx(0.49)
+    assert tick(b).target.pose[0] == 0.502
 
 
 def test_the_human_keeps_control_until_handing_it_back(bench):
@@ -154,6 +174,98 @@ def test_between_episodes_in_real_time_the_arm_hears_holds_and_the_human(bench):
     closed = b.timer()
     assert closed.source is None and not closed.target.hold
     assert closed.target.pose[0] == pytest.approx(0.51)
+
+
+def outside_ticks(b, seconds):
+    """Time passes, the arm's state comes, nothing else."""
+    before = len(b.said)
+    for _ in range(round(seconds / 0.05)):
+        b.advance_s(0.05)
+        b.robot()
+        b.timer()
+    return [closed.target for closed in b.said[before:] if closed.target is not None]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_last_action_of_a_device_that_answers_ticks_is_never_played_again(bench, ends):
+    """Pins: an arm that goes on by itself to the wall of its box, between episodes or when Observations cease."""
+    b = bench(lockstep=False)
+    b.observe()
+    b.human(FORWARD, sync=True)
+    assert b.policy().source is Source.HUMAN
+    if ends:
+        b.advance_s(0.1)
+        b.robot()
+        b.observe(last=True)
+    held = outside_ticks(b, 3.0)
+    assert len(held) > 10 and all(target.hold and target.pose[0] == pytest.approx(0.51) for target in held)
+    assert (b.faults() == []) is ends
+
+
+def test_the_last_action_of_the_policy_is_never_played_again(bench):
+    b = bench(lockstep=False)
+    b.observe()
+    b.policy(FORWARD)
+    b.advance_s(0.1)
+    b.robot()
+    b.observe(last=True)
+    assert all(target.hold for target in outside_ticks(b, 2.0))
+
+
+def test_outside_ticks_a_device_moves_the_arm_for_as_long_as_it_is_heard(bench):
+    b = bench(lockstep=False)
+    b.human((0.0, 1.0, 0, 0, 0, 0))
+    targets = outside_ticks(b, 1.0)
+    assert not targets[0].hold and all(target.hold for target in targets[4:])
+    assert b.faults() == ["teleop_lost"]
+
+
+def test_an_action_of_another_tick_is_not_used_at_the_deadline(bench):
+    """Pins: a device with control that missed a tick, and whose last action closed it."""
+    b = bench()
+    b.observe()
+    b.human(FORWARD, sync=True)
+    b.policy()
+    b.observe()
+    b.advance_s(0.6)
+    closed = b.timer()
+    assert closed.source is Source.HOLD and closed.target.pose == b.said[0].target.pose
+
+
+def test_an_answer_to_the_last_boots_tick_does_not_count_for_the_new_boots(bench):
+    b = bench(expects_teleop=True)
+    b.observe()
+    b.human(FORWARD, sync=True)
+    b.policy()
+    b.boot_id, b.k = "second boot", -1
+    b.observe()
+    assert b.policy() is None  # the device has not answered this tick 0
+    assert b.human(sync=True).source is Source.HUMAN
+
+
+def test_a_late_answer_does_not_replace_the_one_for_the_open_tick(bench):
+    b = bench()
+    b.observe()
+    b.observe()
+    b.human((0, 1.0, 0, 0, 0, 0), sync=True)
+    b.human(FORWARD, k=0, sync=True)
+    assert b.policy().proposed == (0, 1.0, 0, 0, 0, 0)
+
+
+def test_a_second_device_does_not_keep_the_first_ones_action_alive(bench):
+    b = bench(lockstep=False)
+    b.human(FORWARD)
+    b.advance_s(0.1)
+    b.robot()
+    b.human(FORWARD, k=7, sync=True)
+    assert all(target.hold for target in outside_ticks(b, 0.2))
+
+
+def test_in_a_reset_nobody_moves_but_the_cell(bench):
+    b = bench()
+    b.human(FORWARD)
+    closed = b.observe(phase=Phase.RESET)
+    assert closed.source is Source.RESET and closed.target.hold
 
 
 def test_demonstrations_never_ask_the_policy(bench):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from inril_core.contract import load_contract
+from inril_core.safety.last_check import TargetLimits, violation
 from inril_core.safety.limits import ActionLimiter, NonFiniteInput
 
 CONTRACT = load_contract("insert_leg")
@@ -125,11 +126,34 @@ def test_an_arm_outside_the_box_is_neither_thrown_back_nor_let_further_out():
     assert made.apply(np.array([1.0, 0, 0, 0, 0, 0]), outside).target_pose[0] == pytest.approx(0.79)
 
 
-def test_a_pushed_arm_takes_its_commanded_pose_along():
+def test_the_leash_only_shortens_a_step():
+    """Pins: a pushed arm, or one wrong measurement, that takes the commanded pose along."""
     pushed = POSE + np.array([0.1, 0, 0, 0, 0, 0, 0])
-    result = limiter().apply(ZERO, pushed)
-    assert result.target_pose[0] == pytest.approx(pushed[0] - 0.02)
-    assert result.limits == ("windup",)
+    made = limiter()
+    assert made.apply(ZERO, pushed).target_pose[0] == POSE[0]
+    away = made.apply(np.array([-1.0, 0, 0, 0, 0, 0]), pushed)
+    assert away.target_pose[0] == pytest.approx(POSE[0]) and away.limits == ("windup",)
+    assert made.apply(np.array([1.0, 0, 0, 0, 0, 0]), pushed).target_pose[0] == pytest.approx(POSE[0] + 0.01)
+
+
+poses = st.tuples(*[st.floats(-1.0, 1.0)] * 3, *[st.floats(-1.0, 1.0)] * 4).filter(lambda p: math.hypot(*p[3:]) > 0.1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["commanded", "measured"]),
+    st.floats(0.001, 0.02),
+    st.floats(0.02, 0.25),
+    st.lists(st.tuples(actions, poses, st.booleans()), min_size=1, max_size=15),
+)
+def test_limits_hold_against_the_last_command_whatever_is_measured(reference, step_m, turn_rad, sequence):
+    made = limiter(action={"delta_reference": reference}, max_translation_step_m=step_m, max_rotation_step_rad=turn_rad)
+    known = TargetLimits.of(changed(max_translation_step_m=step_m, max_rotation_step_rad=turn_rad))
+    old = tuple(POSE)
+    for action, measured, near in sequence:
+        result = made.apply(action, old if near else measured)
+        assert violation(known, old, result.target_pose, made.gripper_width_m) is None
+        old = result.target_pose
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -169,12 +193,12 @@ def test_no_sequence_of_actions_leaves_the_limits_and_the_record_rebuilds_every_
         measured[3:] = (Rotation.from_rotvec(0.1 * np.array(error[3:])) * Rotation.from_quat(old[3:])).as_quat()
         measured_in_box = np.clip(measured[:3], limits.position_min_m, limits.position_max_m)
         result = made.apply(action, np.concatenate([measured_in_box, measured[3:]]))
-        target = result.target_pose
+        target, executed = np.array(result.target_pose), np.array(result.executed)
         assert np.all(target[:3] >= np.array(limits.position_min_m) - 1e-12)
         assert np.all(target[:3] <= np.array(limits.position_max_m) + 1e-12)
         assert tilt_rad(target) <= limits.max_tilt_rad + 1e-6
         assert np.linalg.norm(target[3:]) == pytest.approx(1.0)
-        np.testing.assert_allclose(old[:3] + scale_m * result.executed[:3], target[:3], atol=1e-9)
-        rebuilt = Rotation.from_rotvec(scale_rad * result.executed[3:]) * Rotation.from_quat(old[3:])
+        np.testing.assert_allclose(old[:3] + scale_m * executed[:3], target[:3], atol=1e-9)
+        rebuilt = Rotation.from_rotvec(scale_rad * executed[3:]) * Rotation.from_quat(old[3:])
         assert (rebuilt * Rotation.from_quat(target[3:]).inv()).magnitude() < 1e-6
         old = target

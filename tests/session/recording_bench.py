@@ -125,6 +125,10 @@ class RecordingBench:
             if topic == "/observation" and step:
                 self.until(partial(self._reached, message.episode_id, step - 1), f"step {step} on disk")
 
+    def publish_raw(self, topic: str, data: bytes) -> None:
+        """Publish bytes as if they were a serialised message."""
+        self._publishers[topic].publish(data)
+
     def _reached(self, episode_id: str, step: int) -> bool:
         return self.on_disk(episode_id) >= step
 

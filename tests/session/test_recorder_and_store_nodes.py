@@ -22,15 +22,16 @@ def bench(tmp_path_factory):
 
 
 def test_an_episode_is_pulled_as_it_was_published(bench, tmp_path):
-    made = Synthetic(steps=30, purpose="eval", episode_id="whole", images=True, human_from=20)
+    made = Synthetic(steps=30, purpose="eval", episode_id="whole", images=True, measured=True, human_from=20)
     bench.record(made)
     ready = bench.announced("whole")
     assert (ready.steps, ready.complete, ready.label) == (30, True, EpisodeEvent.LABEL_SUCCESS)
-    episode = read_episode(bench.pull(ready, tmp_path / "pulled.mcap"))
+    episode = read_episode(bench.pull(ready, tmp_path / "pulled.mcap"), measured=True)
     assert episode.sha256 == bytes(ready.sha256).hex()
     for name in ("observations", "actions", "proposed", "raw", "log_prob", "qpos"):
         np.testing.assert_array_equal(getattr(episode, name), made.arrays[name], err_msg=name)
     np.testing.assert_array_equal(episode.images["front"], made.arrays["images"])
+    np.testing.assert_array_equal(episode.measured.joint_torque_nm, made.arrays["joint_torque_nm"])
     assert [e.episode_id for e in bench.listed()].count("whole") == 1
     bench.until(lambda: bench.statuses[-1].state == RecorderStatus.IDLE, "the recorder to be idle")
     assert bench.statuses[-1].episodes_on_disk == len(bench.listed())
@@ -59,6 +60,26 @@ def test_other_purposes_and_used_ids_are_not_recorded(bench):
     bench.announced("next")
     names = [e.episode_id for e in bench.listed()]
     assert names.count("used") == 1 and "demo" not in names
+
+
+def test_an_id_that_names_no_file_is_refused_once_and_for_all(bench):
+    bad = Synthetic(steps=2, episode_id="my demos/0")
+    bench.publish([("/episode_event", bad.begin())])
+    refused = bench.until(lambda: bench.statuses[-1].state == RecorderStatus.REFUSING and bench.statuses[-1], "refusal")
+    assert "'my demos/0'" in refused.reason and "run_dir" in refused.reason
+    bench.publish([("/episode_event", bad.end())])
+    heard = len(bench.statuses)
+    bench.until(lambda: len(bench.statuses) > heard + 2, "later statuses")
+    assert bench.statuses[-1].state == RecorderStatus.REFUSING, "who tried again would be refused again"
+    bench.record(Synthetic(steps=2, episode_id="after-my-demos"))
+    assert bench.announced("after-my-demos").complete
+
+
+@pytest.mark.parametrize("topic", ["/observation", "/robot_state", "/episode_event"])
+def test_bytes_that_are_no_message_end_nothing(bench, topic):
+    bench.publish_raw(topic, b"\x00\x01\x00\x00\xff")
+    bench.record(Synthetic(steps=2, episode_id=f"after-garbage-on{topic.replace('/', '-')}"))
+    assert bench.announced(f"after-garbage-on{topic.replace('/', '-')}").complete
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inril_core.contract import Contract, contract_from_text, load_contract
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import rclpy
-from inril_common.node import InrilNode
+from inril_common.node import InrilNode, InrilPlainNode
 from inril_common.qos import RECORD
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -20,7 +20,7 @@ from tests.graph.harness import own_domain
 class Bench:
     """A node under test, active, and a client with what it heard."""
 
-    def __init__(self, node: InrilNode) -> None:
+    def __init__(self, node: InrilNode | InrilPlainNode) -> None:
         self.node = node
         self.client = Node("bench")
         self.heard: dict[str, list[Any]] = {}
@@ -57,7 +57,7 @@ class Bench:
 def bench(node_class: type[InrilNode], **parameters: Any) -> Iterator[Bench]:
     """Configure and activate a node, and take everything down again."""
     with own_domain() as domain:
-        rclpy.init(domain_id=domain, args=_arguments(parameters))
+        rclpy.init(domain_id=domain, args=ros_arguments(parameters))
         yield from _active(node_class)
 
 
@@ -74,7 +74,8 @@ def _active(node_class: type[InrilNode]) -> Iterator[Bench]:
         rclpy.shutdown()
 
 
-def _arguments(parameters: dict[str, Any]) -> list[str]:
+def ros_arguments(parameters: dict[str, Any]) -> list[str]:
+    """The parameters as a command line gives them."""
     arguments = ["--ros-args"]
     for name, value in parameters.items():
         text = Parameter(name, value=value).get_parameter_value()

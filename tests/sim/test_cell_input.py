@@ -11,7 +11,7 @@ import pytest
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
 from inril_core.sim.cell import Cell, CellError
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from inril_core.contract import Contract
-from inril_core.experts.insert_leg import ScriptedExpert
-from inril_core.sim.env import CellEnv
+from inril_core.experts.scripted.insert_leg import InsertLegExpert
+from inril_core.tasks.families.cell import CellEnv
 from inril_core.transforms import quat_normalise
 
 
 def trajectory(env: CellEnv, seed: int, steps: int = 40) -> np.ndarray:
-    expert = ScriptedExpert(env.contract, noise=0.2, seed=seed)
+    expert = InsertLegExpert(env.contract, noise=0.2, seed=seed)
     observation = env.reset(seed)
     rows = [np.concatenate([observation, env.state.qpos, env.state.joint_torque_nm])]
     for _ in range(steps):

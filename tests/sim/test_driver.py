@@ -10,7 +10,7 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.sim.driver import CellDriver, ResetRefused, TargetCommand
-from inril_core.sim.env import CellEnv
+from inril_core.tasks.families.cell import CellEnv
 
 TIMEOUT_NS = 300_000_000
 FOREVER_NS = 10**18
@@ -64,7 +64,7 @@ def test_real_time_holds_after_silence_until_armed(env: CellEnv) -> None:
     assert not driver.offer(target(driver, k=1), 0, TIMEOUT_NS + 2)
     driver.run_period(TIMEOUT_NS + 3)
     assert driver.needs_rearm and abs(height_m(driver) - before) < 0.003
-    with pytest.raises(ResetRefused, match="/robot/arm"):
+    with pytest.raises(ResetRefused, match="inril arm"):
         driver.reset(4, "b", "train")
     assert not driver.arm(True, "")[0] and driver.needs_rearm
     assert driver.arm(True, "anyone")[0] and not driver.needs_rearm

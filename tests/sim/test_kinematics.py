@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inril_core.sim.insert_leg import REST_RAD
 from inril_core.sim.kinematics import MAX_STEP_RAD, ArmKinematics, OutOfReach
+from inril_core.sim.scenes.insert_leg import REST_RAD
 from inril_core.transforms import quat_from_rotvec, quat_multiply
 
 ARM = ArmKinematics(REST_RAD)

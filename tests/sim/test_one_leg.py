@@ -12,16 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from inril_core.bench.cell_speed import score_expert
 from inril_core.contract import Contract, load_contract
-from inril_core.control.features import FEATURES, NEAR_M
+from inril_core.contract.definitions.one_leg import NEAR_M, one_leg_features
 from inril_core.errors import ConfigError
-from inril_core.experts.scripted import make_expert
-from inril_core.sim import one_leg
+from inril_core.experts import ExpertConfig
+from inril_core.experts.scripted.one_leg import OneLegExpert
 from inril_core.sim.assembly import AssemblyReward
-from inril_core.sim.benchmark import score_expert
-from inril_core.sim.env import CellEnv
+from inril_core.sim.scenes import one_leg
 from inril_core.sim.square_table import HOLE_OFFSET_M
 from inril_core.tasks import make_task
+from inril_core.tasks.families.cell import CellEnv
 
 LEVELS = ("low", "med", "high")
 TOP = np.array([0.5, 0.1, 0.0156, *Rotation.from_euler("z", 0.4).as_quat()])
@@ -146,7 +147,7 @@ def test_parts_lie_still_within_the_layout(level: str) -> None:
 def test_fields_are_those_of_the_contract_and_close_ones_are_cut(low: Contract, cell_env: CellEnv) -> None:
     cell_env.reset(0)
     state = cell_env.state
-    values = FEATURES["one_leg"](state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
+    values = one_leg_features(state.tool_pose, state.tool_twist, state.gripper_width_m, state.parts)
     assert {name: value.size for name, value in values.items()} == {f.name: f.size for f in low.observation}
     assert values["tip_near_hole_m"] == pytest.approx(np.clip(values["tip_in_hole_m"], -NEAR_M, NEAR_M))
     tool, leg = Rotation.from_quat(state.tool_pose[3:]), state.parts["leg"]
@@ -159,14 +160,14 @@ def test_fields_are_those_of_the_contract_and_close_ones_are_cut(low: Contract, 
 
 @pytest.mark.parametrize(("level", "seeds"), [("low", 3), ("med", 2)])
 def test_expert_succeeds(level: str, seeds: int) -> None:
-    score = score_expert(load_contract(f"one_leg_{level}"), seeds, 800, "train")
+    score = score_expert(load_contract(f"one_leg_{level}"), seeds, 800, "train", ExpertConfig())
     assert score.successes == seeds, score
     assert score.longest_steps < 90
 
 
 def test_same_seed_same_bits(cell_env: CellEnv, low: Contract) -> None:
     def trajectory(env: CellEnv) -> np.ndarray:
-        expert = make_expert(low, noise=0.2, seed=3)
+        expert = OneLegExpert(low, noise=0.2, seed=3)
         observation, rows = env.reset(5), []
         for _ in range(25):
             observation, _ = env.step(expert.act(observation))
@@ -212,7 +213,7 @@ def test_thread_sinks_by_its_lead_per_turn(cell_env: CellEnv, low: Contract) -> 
 
 def test_pressing_without_turning_is_not_enough(cell_env: CellEnv, low: Contract) -> None:
     """Pins: the reward's 20 mm cannot be reached by force."""
-    expert = make_expert(low)
+    expert = OneLegExpert(low)
     observation = cell_env.reset(4)
     for _ in range(80):
         action = expert.act(observation)
@@ -247,10 +248,10 @@ def test_pictures_need_the_tops_place_too(cell_env: CellEnv) -> None:
 
 
 def test_the_wrong_expert_is_refused(low: Contract, contract: Contract) -> None:
-    from inril_core.experts.insert_leg import ScriptedExpert
-    from inril_core.experts.one_leg import OneLegExpert
 
-    with pytest.raises(ConfigError, match="make_expert"):
-        ScriptedExpert(low)
-    with pytest.raises(ConfigError, match="looks at|make_expert"):
+    from inril_core.experts.scripted.insert_leg import InsertLegExpert
+
+    with pytest.raises(ConfigError, match="scripted_expert"):
+        InsertLegExpert(low)
+    with pytest.raises(ConfigError, match="looks at|scripted_expert"):
         OneLegExpert(contract)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from inril_core.contract import ImageShape, load_contract
-from inril_core.control.observation import BadMeasurement, observation_vector, split_observations
+from inril_core.control.measurement import BadMeasurement
+from inril_core.control.observation import observation_vector, split_observations
 from inril_core.finetune.local import collect_demos
 from inril_core.policies import policy_config
-from inril_core.sim.env import CellEnv
 from inril_core.sim.render import RenderError
 from inril_core.tasks import make_task
+from inril_core.tasks.families.cell import CellEnv
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_the_state_holds_nothing_that_must_be_seen() -> None:
 
 
 def test_an_episode_repeats_and_is_learned_from_as_it_was_seen(pixels: CellEnv) -> None:
-    first, second = (collect_demos(pixels, pixels.demonstrator(), [3])[0] for _ in range(2))
+    first, second = (collect_demos(pixels, pixels.expert(), [3])[0] for _ in range(2))
     assert first.success and first.sha256 == second.sha256
     assert all(np.array_equal(first.images[name], second.images[name]) for name in ("close", "wrist"))
     policy = policy_config({"kind": "gaussian"}).seeing(pixels.interface.image_shapes)

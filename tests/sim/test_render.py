@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from inril_core.contract import Contract
-from inril_core.sim.env import CellEnv
-from inril_core.sim.render import CAMERAS, EpisodeRenderer, RenderError
+from inril_core.sim.render import EpisodeRenderer, RenderError
+from inril_core.sim.scenes.insert_leg import InsertLeg
+from inril_core.tasks.families.cell import CellEnv
 
 
-@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("camera", InsertLeg.cameras)
 def test_each_camera_sees_something(env: CellEnv, camera: str) -> None:
     env.reset(0)
     pixels = env.cell.render(camera, 96, 64)

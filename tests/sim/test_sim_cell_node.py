@@ -86,6 +86,7 @@ def test_real_time_watchdog_holds_until_a_person_arms() -> None:
         assert not cell.call(Arm, "/robot/arm", Arm.Request(arm=True, operator_name=" ")).success
         assert cell.call(Arm, "/robot/arm", Arm.Request(arm=True, operator_name="test")).success
         cell.until(lambda: not robots[-1].needs_rearm, "armed state")
+        assert robots[-1].simulated
         assert lay_out(cell, "b").success
 
 
@@ -129,3 +130,49 @@ def test_other_speeds_publish_a_clock_that_never_runs_ahead_of_the_states() -> N
         assert times_ns == sorted(times_ns)
         assert set(states_ns[1:-1]) <= set(times_ns)
         assert {later - earlier for earlier, later in itertools.pairwise(states_ns)} == {100_000_000}
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 4.0])
+def test_who_waits_for_the_arm_hears_at_once_that_it_was_armed(factor: float) -> None:
+    """Pins: an arbiter that refuses `inril arm` until the next state, which in lockstep may be seconds away."""
+    with bench(SimCell, real_time_factor=factor, target_timeout_s=60.0, lockstep_timeout_s=60.0) as cell:
+        robots = cell.hear(RobotState, "/robot_state")
+        cell.until(lambda: cell.node.count_subscribers("/robot_state"), "subscription")
+        for arm in (False, True):
+            assert cell.call(Arm, "/robot/arm", Arm.Request(arm=arm, operator_name="test")).success
+            cell.until(lambda arm=arm: robots and robots[-1].needs_rearm != arm, "state")
+        stamps = [stamp_to_ns(robot.header.stamp) for robot in robots]
+        assert stamps == sorted(stamps)
+        assert not robots[-1].holding and robots[-1].simulated
+
+
+def test_lockstep_publishes_the_clock_of_its_stamps() -> None:
+    with bench(SimCell, lockstep_timeout_s=0.05) as cell:
+        robots, clocks = cell.hear(RobotState, "/robot_state"), cell.hear(Clock, "/clock")
+        cell.until(lambda: len(robots) >= 5 and len(clocks) >= 5, "clock and states")
+        times_ns = [stamp_to_ns(clock.clock) for clock in clocks]
+        assert times_ns == sorted(times_ns)
+        assert stamp_to_ns(robots[-2].header.stamp) in times_ns
+
+
+def test_a_reset_that_is_cancelled_leaves_the_cell_as_it_is() -> None:
+    with bench(SimCell, lockstep_timeout_s=30.0) as cell:
+        truths = cell.hear(CellTruth, "/cell_truth")
+        answer = lay_out(cell, "a")
+        assert answer.success and not answer.working
+        assert cell.call(ResetCell, "/cell/reset", ResetCell.Request(reset_id="a", cancel=True)).success
+        assert lay_out(cell, "b").success
+        cell.until(lambda: truths and truths[-1].reset_id == "b", "state")
+        assert {truth.reset_id for truth in truths} <= {"", "a", "b"}
+
+
+def test_who_joins_late_hears_the_arm_before_the_first_reset() -> None:
+    """Pins: a session that waits for the first robot_state, said once, before it arms a simulated cell."""
+    with bench(SimCell, lockstep_timeout_s=60.0) as cell:
+        truths = cell.hear(CellTruth, "/cell_truth")
+        cell.until(lambda: len(truths) >= 2, "states")
+        for reset_id in ("a", "b"):
+            assert lay_out(cell, reset_id).success
+        cell.until(lambda: truths[-1].reset_id == "b", "state after the reset")
+        heard = [truth.reset_id for truth in truths if truth.reset_id]
+        assert heard == ["a", "b"], "from the first reset on, a state means that a period has passed"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from inril_core.contract import Contract
-from inril_core.sim import insert_leg
 from inril_core.sim.cell import Cell
-from inril_core.sim.env import CellEnv
+from inril_core.sim.scenes import insert_leg
+from inril_core.tasks.families.cell import CellEnv
 from inril_core.transforms import quat_from_rotvec, quat_multiply, quat_rotate
 
 

@@ -14,7 +14,7 @@ def line(monkeypatch):
     Observation [[x], [steps]]. Reward: the action. NaN state at x > 100.
     """
     gymnasium = pytest.importorskip("gymnasium", reason="needs the extra `gym`")
-    from inril_core.tasks import gymnasium_task
+    from inril_core.tasks.families import gym as gymnasium_task
 
     class Line(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2, 1), np.float64)

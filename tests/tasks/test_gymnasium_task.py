@@ -9,7 +9,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.local import run_episode
 from inril_core.policies import Decision
 from inril_core.tasks import make_task, task_names
-from inril_core.tasks.gymnasium_task import GymnasiumTask, make
+from inril_core.tasks.families.gym import GymnasiumTask, make
 from tests.tasks.conftest import LENGTH_STEPS, LINE
 
 pytest.importorskip("gymnasium", reason="needs the extra `gym`")
@@ -186,3 +186,61 @@ def test_any_other_environment_succeeds_by_its_own_word_or_its_threshold():
     assert not car.step(np.zeros(1))[1].success
     car._return = 95.0
     assert car.step(np.zeros(1))[1].success
+
+
+class Odd:
+    """Builds environments whose `step` or `reset` answers in another way."""
+
+    def __init__(self, step=None, reset=None):
+        import gymnasium
+
+        class Env(gymnasium.Env):
+            observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+            action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+            def reset(self, *, seed=None, options=None):
+                return (np.zeros(2), {}) if reset is None else reset
+
+            def step(self, action):
+                return (np.zeros(2), 0.0, False, False, {}) if step is None else step
+
+        self.env = Env
+
+
+SEEN = np.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"step": (SEEN, 0.0, False, {})}, "step .*(expected 5, got 4|4 values).*shimmy"),
+        ({"step": (SEEN, np.zeros(3), False, False, {})}, r"reward is an array \[3\]"),
+        ({"step": (SEEN, None, False, False, {})}, "reward is None"),
+        ({"step": (SEEN, "1", False, False, {})}, "reward is '1'"),
+        ({"step": (SEEN, 0.0, np.zeros(2, bool), False, {})}, "terminated is an array"),
+        ({"step": (SEEN, 0.0, False, False, None)}, "step gives 5 values"),
+        ({"step": (SEEN, 0.0, False, False, {"success": np.ones(2)})}, "success in info is an array"),
+        ({"step": (np.zeros(3), 0.0, False, False, {})}, "observation of 3 numbers"),
+        ({"step": ({"image": SEEN}, 0.0, False, False, {})}, "no array of numbers"),
+        ({"step": None}, ""),
+        ({"reset": SEEN}, "reset gives a ndarray"),
+        ({"reset": (np.zeros(5), {})}, "observation of 5 numbers"),
+    ],
+)
+def test_an_environment_that_answers_otherwise_is_refused_with_the_fix(answers, message):
+    """Pins: tracebacks from within for an environment of the older gym, or one with several rewards."""
+    import gymnasium
+
+    name = "inril-test/Odd-v0"
+    gymnasium.register(name, entry_point=Odd(**answers).env, max_episode_steps=5)
+    try:
+        task = GymnasiumTask(name)
+        if message:
+            with pytest.raises(ConfigError, match=f"task gym:{name}: .*{message}"):
+                task.reset(0)
+                task.step(np.zeros(1))
+        else:
+            task.reset(0)
+            task.step(np.zeros(1))
+    finally:
+        gymnasium.registry.pop(name, None)

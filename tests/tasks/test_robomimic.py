@@ -1,18 +1,23 @@
 """Pins: robomimic files become demonstrations of the same task; broken or foreign ones are refused, with the reason."""
 
+import contextlib
 import dataclasses
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inril_core.bench.experiment import Experiment
 from inril_core.bench.job import line_digest
 from inril_core.bench.start import demonstrations
 from inril_core.errors import ConfigError
+from inril_core.tasks.families.robosuite import interface, relative_pose
 from inril_core.tasks.robomimic import read_robomimic
-from inril_core.tasks.robosuite_task import interface, relative_pose
+from inril_core.tasks.robomimic_environment import check_environment
 from inril_core.transforms import quat_normalise
+from tests.strategies import JSON
 
 h5py = pytest.importorskip("h5py", reason="needs the extra `robosuite`")
 
@@ -42,13 +47,21 @@ def rows(rng, count, name="Lift"):
     return np.concatenate([tool, hand, fingers, item, quat, relative], 1)
 
 
-def write(path, demos, arguments=ARGUMENTS, object_order=None, next_obs=True, mask=None):
+def write(path, demos, arguments=ARGUMENTS, object_order=None, next_obs=True, mask=None, dones=None, marked=None):
+    """dones: what robomimic's extraction marks with 1: "success", "ends", "both", "none"; None: there are no dones.
+    marked: steps of success by name; None: where the reward is."""
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         data.attrs["env_args"] = json.dumps(arguments)
         for name, (observations, actions, rewards) in demos.items():
             group = data.create_group(name)
             group["actions"], group["rewards"] = actions, rewards
+            if dones is not None:
+                flags = np.zeros(len(actions), int)
+                if dones in ("success", "both"):
+                    flags[marked[name] if marked else np.flatnonzero(rewards)] = 1
+                flags[-1] |= dones in ("ends", "both")
+                group["dones"] = flags
             parts = {"robot0_eef_pos": slice(0, 3), "robot0_eef_quat": slice(3, 7), "robot0_gripper_qpos": slice(7, 9)}
             columns = {key: observations[:, where] for key, where in parts.items()}
             objects = observations[:, 9:]
@@ -90,20 +103,62 @@ def test_an_episode_ends_at_its_first_reward(tmp_path):
     assert episode.steps == 4 and episode.terminated and episode.rewards.tolist() == [0, 0, 0, 1]
 
 
-def test_a_demo_without_reward_failed_and_one_without_labels_is_unknown(tmp_path):
-    (failed,) = read_robomimic(write(tmp_path / "f.hdf5", {"demo_0": demo(0, 5, None)}), "Lift")
-    assert failed.success is False and failed.truncated
-    with h5py.File(tmp_path / "f.hdf5", "a") as file:
-        del file["data/demo_0/rewards"]
-    (unknown,) = read_robomimic(tmp_path / "f.hdf5", "Lift")
+def test_a_demo_without_reward_failed_where_another_has_one(tmp_path):
+    path = write(tmp_path / "f.hdf5", {"demo_0": demo(0, 5, None), "demo_1": demo(1, 5, 4), "demo_2": demo(2, 5, 4)})
+    with h5py.File(path, "a") as file:
+        del file["data/demo_2/rewards"]
+    failed, good, unknown = read_robomimic(path, "Lift")
+    assert failed.success is False and failed.truncated and good.success is True
     assert unknown.success is None and unknown.rewards is None
+    assert [e.success for e in read_robomimic(path, "Lift", limit=1)] == [False], "the whole file is asked"
 
 
-def test_without_next_obs_the_last_action_is_left_out_and_not_called_a_success(tmp_path):
+@pytest.mark.parametrize("dones", [None, "none", "ends"])
+def test_where_nothing_tells_success_somebody_has_to(tmp_path, dones):
+    path = write(tmp_path / "f.hdf5", {"demo_0": demo(0, 5, None), "demo_1": demo(1, 5, None)}, dones=dones)
+    with pytest.raises(ConfigError, match=r"tells a success from a failure.*done_mode.*unlabelled_succeed"):
+        read_robomimic(path, "Lift")
+    for episode in read_robomimic(path, "Lift", unlabelled_succeed=True):
+        assert episode.success is True and episode.steps == 5 and episode.rewards.tolist() == [0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("dones", ["success", "both"])
+@pytest.mark.parametrize("rewarded", [None, "dense"])
+def test_dones_tell_success_where_rewards_do_not(tmp_path, dones, rewarded):
+    """Reference: done_mode 0 and 2 of robomimic's extraction; its dense rewards are positive from the first step on."""
+    made = {f"demo_{i}": demo(i, 8, 5) for i in range(3)}
+    marked = {key: np.flatnonzero(rewards) for key, (_, _, rewards) in made.items()}
+    for _, _, rewards in made.values():
+        rewards[:] = 0.0 if rewarded is None else np.linspace(0.1, 0.5, 8)
+    episodes = read_robomimic(write(tmp_path / "f.hdf5", made, dones=dones, marked=marked), "Lift")
+    assert [(e.success, e.steps, e.rewards.sum()) for e in episodes] == [(True, 6, 1.0)] * 3
+
+
+def test_dense_rewards_are_no_success_but_their_upper_end_is(tmp_path):
+    made = {"demo_0": demo(0, 8, 5), "demo_1": demo(1, 8, None)}
+    for _, _, rewards in made.values():
+        rewards[:] = np.where(rewards > 0.0, 1.0, np.linspace(0.1, 0.5, 8))
+    good, failed = read_robomimic(write(tmp_path / "f.hdf5", made, changed(reward_shaping=True)), "Lift")
+    assert good.success is True and good.steps == 6 and good.rewards.tolist() == [0, 0, 0, 0, 0, 1]
+    assert failed.success is False and failed.steps == 8 and failed.rewards.tolist() == [0] * 8
+    for _, _, rewards in made.values():
+        rewards *= 4.0
+    again = read_robomimic(write(tmp_path / "g.hdf5", made, changed(reward_scale=4.0)), "Lift")
+    assert [(e.success, e.steps) for e in again] == [(True, 6), (False, 8)]
+
+
+def test_without_next_obs_a_success_of_the_last_action_is_counted_a_step_earlier(tmp_path):
     (episode,) = read_robomimic(write(tmp_path / "f.hdf5", {"demo_0": demo(0, 6, 5)}, next_obs=False), "Lift")
-    assert episode.steps == 5 and episode.success is None and not episode.terminated
+    assert episode.steps == 5 and episode.success is True and episode.rewards.tolist() == [0, 0, 0, 0, 1]
     (early,) = read_robomimic(write(tmp_path / "g.hdf5", {"demo_0": demo(0, 6, 3)}, next_obs=False), "Lift")
     assert early.steps == 4 and early.success is True
+
+
+def test_a_demonstration_of_one_step_is_read_or_named(tmp_path):
+    (episode,) = read_robomimic(write(tmp_path / "f.hdf5", {"demo_0": demo(0, 1, 0)}), "Lift")
+    assert episode.steps == 1 and episode.success is True
+    with pytest.raises(ConfigError, match=r"demo_0 is one action.*next_obs.*subset"):
+        read_robomimic(write(tmp_path / "g.hdf5", {"demo_0": demo(0, 1, 0)}, next_obs=False), "Lift")
 
 
 def test_the_sign_that_robosuite_turned_round_is_turned_back(tmp_path):
@@ -141,23 +196,117 @@ def test_wide_actions_are_clipped_and_named(tmp_path):
     assert episode.limits == ((), (), ("action_range",), (), (), ())
 
 
+def test_a_far_frame_is_refused_with_its_place(tmp_path):
+    made = {f"demo_{i}": demo(i, 20, 19) for i in range(4)}
+    made["demo_2"][0][5, 7] = 1e4
+    with pytest.raises(ConfigError, match=r"demo_2, step 5, observations\[7\] = 10000 .*subset"):
+        read_robomimic(write(tmp_path / "f.hdf5", made), "Lift")
+
+
 def changed(**values):
     return {**ARGUMENTS, "env_kwargs": {**ARGUMENTS["env_kwargs"], **values}}
+
+
+def controlled(**values):
+    return changed(controller_configs={"type": "OSC_POSE", **values})
+
+
+def composite(frame=None, **values):
+    part = {"type": "OSC_POSE", **({} if frame is None else {"input_ref_frame": frame}), **values}
+    return {**changed(controller_configs={"type": "BASIC", "body_parts": {"right": part}}), "env_version": "1.5.1"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({**ARGUMENTS, "env_name": "PickPlaceCan"}, "env_name = 'PickPlaceCan'"),
+        ({**ARGUMENTS, "type": 2}, "type = 2"),
+        ({**ARGUMENTS, "env_version": "0.3.0"}, "env_version = '0.3.0'"),
+        ({**ARGUMENTS, "env_version": "1.x"}, "env_version = '1.x'"),
+        ({**ARGUMENTS, "env_kwargs": 3}, "env_kwargs"),
+        ([], "env_kwargs"),
         (changed(robots=["Sawyer"]), "robots"),
-        (changed(control_freq=10), "control_freq"),
-        (changed(controller_configs={"type": "JOINT_VELOCITY"}), "OSC_POSE"),
-        (changed(controller_configs={"type": "OSC_POSE", "control_delta": False}), "absolute"),
+        (changed(control_freq=10), "control_freq = 10"),
+        (changed(gripper_types=["RethinkGripper"]), "gripper_types = 'RethinkGripper'"),
+        (changed(table_offset=[0, 0, 0.9]), "table_offset.*not known"),
+        (changed(reward_scale="1"), "reward_scale"),
+        (changed(controller_configs=None), "controller_configs is absent"),
+        (changed(controller_configs=[ARGUMENTS["env_kwargs"]["controller_configs"]] * 2), "2 robots"),
+        (changed(controller_configs={"type": "JOINT_VELOCITY"}), "JOINT_VELOCITY.*OSC_POSE"),
+        (changed(controller_configs={"type": "WHOLE_BODY_IK", "body_parts": {}}), "WHOLE_BODY_IK"),
+        (controlled(control_delta=False), "control_delta = False"),
+        (controlled(input_type="absolute"), "input_type = 'absolute'"),
+        (controlled(output_max=0.1), "output_max = 0.1"),
+        (controlled(output_max=[0.05, 0.05, 0.05, 0.5, 0.5, 0.4]), "output_max"),
+        (controlled(output_min=[-0.05] * 6), "output_min"),
+        (controlled(input_max=2), "input_max = 2"),
+        (controlled(input_min=[-1, -1]), "input_min"),
+        (controlled(input_ref_frame="eef"), "input_ref_frame = 'eef'"),
+        (controlled(impedance_mode="variable_kp"), "impedance_mode"),
+        (controlled(kp=300), "kp = 300"),
+        (controlled(damping_ratio=2), "damping_ratio"),
+        (controlled(interpolation="linear"), "interpolation"),
+        (controlled(uncouple_pos_ori=1), "uncouple_pos_ori"),
+        (controlled(gripper={"type": "JOINT_POSITION"}), "gripper"),
+        (controlled(policy_freq=40), "policy_freq"),
+        (controlled(speed_up=2), "speed_up.*not known"),
+        (composite(output_max=0.1), "output_max"),
     ],
 )
-def test_another_task_robot_rate_or_action_is_refused(tmp_path, arguments, message):
+def test_what_decides_a_meaning_and_differs_is_refused_by_name(tmp_path, arguments, message):
     with pytest.raises(ConfigError, match=message):
         read_robomimic(write(tmp_path / "f.hdf5", {"demo_0": demo(0)}, arguments), "Lift")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"env_name": "Lift", "env_kwargs": {"robots": "Panda", "controller_configs": {"type": "OSC_POSE"}}},
+        changed(reward_shaping=True, use_camera_obs=False, camera_heights=84, has_renderer=False, horizon=500),
+        controlled(
+            **{"input_max": 1, "input_min": -1, "output_max": [0.05, 0.05, 0.05, 0.5, 0.5, 0.5], "kp": 150},
+            **{"output_min": [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5], "damping": 1, "impedance_mode": "fixed"},
+            **{"kp_limits": [0, 300], "damping_limits": [0, 10], "position_limits": None, "orientation_limits": None},
+            **{"uncouple_pos_ori": True, "control_delta": True, "interpolation": None, "ramp_ratio": 0.2},
+        ),
+        composite("world"),
+        composite(),
+    ],
+)
+def test_absent_fields_have_their_writers_default(tmp_path, arguments):
+    assert read_robomimic(write(tmp_path / "f.hdf5", {"demo_0": demo(0)}, arguments), "Lift")[0].success
+
+
+@pytest.mark.parametrize(("arguments", "fits"), [(ARGUMENTS, True), (composite("world"), True), (composite(), False)])
+def test_axes_of_an_opposite_arms_base_are_not_the_worlds(arguments, fits):
+    two = {**arguments["env_kwargs"], "robots": ["Panda", "Panda"]}
+    text = json.dumps({**arguments, "env_name": "TwoArmTransport", "env_kwargs": two})
+    if fits:
+        check_environment(text, "Transport", "f.hdf5")
+    else:
+        with pytest.raises(ConfigError, match="input_ref_frame = 'base'"):
+            check_environment(text, "Transport", "f.hdf5")
+
+
+FIELDS = ["robots", "control_freq", "controller_configs", "reward_scale", "reward_shaping", "gripper_types", "horizon"]
+CONTROLLER_FIELDS = ["type", "input_max", "output_min", "kp", "input_ref_frame", "gripper", "position_limits", "other"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(field=st.sampled_from(FIELDS + CONTROLLER_FIELDS + ["env_version", "env_name", "body_parts"]), value=JSON)
+def test_no_description_raises_anything_but_a_refusal(field, value):
+    kwargs = {"robots": ["Panda"], "controller_configs": {"type": "OSC_POSE"}}
+    arguments = {"env_name": "Lift", "env_kwargs": kwargs}
+    if field in FIELDS:
+        kwargs[field] = value
+    elif field == "body_parts":
+        kwargs["controller_configs"] = {"type": "BASIC", "body_parts": value}
+    elif field in CONTROLLER_FIELDS:
+        kwargs["controller_configs"][field] = value
+    else:
+        arguments[field] = value
+    with contextlib.suppress(ConfigError):
+        check_environment(json.dumps(arguments), "Lift", "f.hdf5")
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
@@ -178,11 +327,12 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        ("obs/object", np.zeros((6, 9)), "must be 19 numbers"),
+        ("obs/object", np.zeros((6, 9)), "object.*must be 10 numbers"),
         ("obs/robot0_eef_pos", np.full((6, 3), np.nan), "not finite"),
         ("actions", np.zeros((6, 6)), "actions"),
-        ("actions", np.full((6, 7), np.inf), "readable"),
-        ("actions", np.zeros((4, 7)), "for 4 steps"),
+        ("actions", np.full((6, 7), np.inf), "action that is not finite"),
+        ("obs/robot0_eef_quat", np.zeros((7, 4)), "not of length 1"),
+        ("actions", np.zeros((4, 7)), r"must be \[4\]"),
         ("rewards", np.zeros(4), "rewards"),
         ("obs/object", None, "no obs/object"),
     ],
@@ -204,6 +354,8 @@ def test_what_does_not_fit_together_is_named(tmp_path, where, value, message):
 def test_transport_of_both_orders_is_understood(tmp_path, flags_at):
     rng = np.random.default_rng(0)
     arms = rng.uniform(-1.0, 1.0, (4, 18))
+    for quat in (arms[:, 3:7], arms[:, 12:16]):
+        quat /= np.linalg.norm(quat, axis=1, keepdims=True)
     poses = rng.uniform(-1.0, 1.0, (4, 27))
     payload, trash, lid = poses[:, 0:3], poses[:, 7:10], poses[:, 14:17]
     ways = np.concatenate(
@@ -241,7 +393,10 @@ def test_an_experiment_draws_its_demonstrations_from_a_file(tmp_path):
     scripted = Experiment(**values, tasks=["robosuite:Lift"]).jobs()[0]
     write(path, {f"demo_{i}": demo(i + 1) for i in range(6)})
     changed = Experiment(**values, **given).jobs()[0]
-    assert len({first.digest, scripted.digest, changed.digest}) == 3
+    succeed = {"robosuite:Lift": {"demo_file": str(path), "unlabelled_demos_succeed": True}}
+    believed = Experiment(**values, tasks=succeed).jobs()[0]
+    assert len({first.digest, scripted.digest, changed.digest, believed.digest}) == 4
+    assert line_digest({**believed.facts()}) == believed.digest
     assert line_digest({**first.facts()}) == first.digest
     with pytest.raises(ConfigError, match="holds 6 demonstrations, demos = 7"):
         demonstrations(dataclasses.replace(first, demos=7), None)

@@ -1,4 +1,4 @@
-"""Pins: robosuite as a task: sizes, repeatability, fresh observations, refusals, and demonstrators that can do it."""
+"""Pins: robosuite as a task: sizes, repeatability, fresh observations, refusals, and experts that can do it."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from inril_core.errors import ConfigError
 from inril_core.experts.robosuite import SCRIPTS, ScriptedPicker
 from inril_core.tasks import make_task
-from inril_core.tasks.robosuite_task import SPECS, interface, observation_keys, relative_pose
+from inril_core.tasks.families.robosuite import SPECS, interface, observation_keys, relative_pose
 from inril_core.transforms import quat_from_rotvec
 
 
@@ -20,8 +20,6 @@ def test_sizes_are_those_of_robomimics_files():
 def test_unknown_names_and_settings_are_refused():
     with pytest.raises(ConfigError, match="robosuite:Square"):
         make_task("robosuite:Door")
-    with pytest.raises(ConfigError, match="noise"):
-        ScriptedPicker(SCRIPTS["Lift"], noise=float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         ScriptedPicker(SCRIPTS["Lift"]).act(np.full(19, np.nan, np.float32))
 
@@ -33,18 +31,6 @@ def test_a_relative_pose_undoes_the_hand():
     assert relative_pose(tool, -hand, tool, hand)[3:] == pytest.approx([0, 0, 0, 1])  # the same rotation
     turned = relative_pose(np.array([1.0, 0.0, 0.0]), hand, np.zeros(3), np.array(quat_from_rotvec((0, 0, np.pi / 2))))
     assert turned[:3] == pytest.approx([0.0, -1.0, 0.0])
-
-
-def test_noise_repeats_by_the_seed_and_spares_the_gripper():
-    observation = np.zeros(19, np.float32)
-    observation[[6, 15]] = 1.0
-    expert = ScriptedPicker(SCRIPTS["Lift"], noise=0.2)
-    rows = []
-    for seed in (1, 1, 2):
-        expert.reset(seed)
-        rows.append(expert.act(observation))
-    assert np.array_equal(rows[0], rows[1]) and not np.array_equal(rows[0], rows[2])
-    assert abs(rows[2][6]) == 1.0
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +84,10 @@ def test_an_idle_episode_is_truncated_not_terminated(lift):
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
-def test_the_scripted_demonstrator_succeeds(name):
+def test_the_scripted_expert_succeeds(name):
     pytest.importorskip("robosuite", reason="needs `make extras`")
     task = make_task(f"robosuite:{name}")
-    expert = task.demonstrator()
+    expert = task.expert()
     observation, outcome = task.reset(1, "demo"), None
     expert.reset(1)
     while outcome is None or not (outcome.terminated or outcome.truncated):

@@ -19,6 +19,20 @@ def test_it_is_made_once_for_the_owner_alone(tmp_path):
     assert os.listdir(path.parent) == ["weights.key"]
 
 
+def test_it_is_made_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", unsupported)
+    assert len(load_or_create_key(tmp_path / "weights.key")) == KEY_BYTES
+
+
+def test_the_file_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "config").write_text("a file where a folder should be")
+    with pytest.raises(ConfigError, match=r"File exists .*config.*INRIL_KEY"):
+        load_or_create_key(tmp_path / "config" / "weights.key")
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
 def test_a_key_others_can_touch_is_refused(tmp_path, mode):
     path = tmp_path / "weights.key"

@@ -3,12 +3,16 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inril_core.evaluation.headline import summary
+from inril_core.files import write_lines
 from inril_core.run import RunPaths
 from inril_core.weights import Refusal
 from inril_core.weights.gate import Offer
 from inril_core.weights.log import MAX_RUN_ID_CHARS, WeightsLog
+from tests.strategies import JSON
 
 BEGAN_NS = 1_700_000_000_000_000_000
 
@@ -50,6 +54,7 @@ def test_a_line_says_which_version_when_and_why(folder):
     log.acting("run-1", 0, BEGAN_NS, BEGAN_NS + 250_000_000)
     refused, acting = lines_of(folder)
     assert refused == {
+        "event": "offered",
         "n": 0,
         "run_id": "run-1",
         "accepted": False,
@@ -95,3 +100,22 @@ def test_a_line_that_was_not_written_is_an_error_and_is_tried_again(folder):
 def test_an_announced_run_id_cannot_fill_the_log(folder):
     WeightsLog(folder).offered(offer(1, "r" * 10**6), published_ns(1), Refusal.UNKNOWN_RUN)
     assert lines_of(folder)[0]["run_id"] == "r" * MAX_RUN_ID_CHARS
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    key=st.sampled_from(["n", "run_id", "accepted", "reason", "offered_unix_s", "push_to_acting_ms", "event"]),
+    value=JSON,
+)
+def test_a_field_of_another_type_costs_its_line_alone(tmp_path_factory, key, value):
+    root = tmp_path_factory.mktemp("run")
+    folder = RunPaths(root).weights
+    folder.mkdir()
+    log = WeightsLog(folder)
+    log.offered(offer(1), published_ns(1), None)
+    log.acting("run-1", 1, published_ns(1), published_ns(1) + 1_000_000)
+    good = lines_of(folder)
+    write_lines(folder / "log.jsonl", [*good, *({**line, key: value} for line in good)])
+    assert summary(root)["weights_pushed"] >= 1
+    WeightsLog(folder).offered(offer(2), published_ns(2), None)
+    assert lines_of(folder)[-1]["n"] == 2

@@ -2,13 +2,15 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
 from inril_core.weights import Refusal, WeightsRefused
 from inril_core.weights.store import STATE_NAME, WeightStore
+from tests.strategies import JSON
 
 
 class Killed(Exception):
@@ -43,31 +45,27 @@ def test_a_bounded_number_is_kept_and_never_without_the_active_one(tmp_path, mak
     assert caught.value.reason is Refusal.NOT_KEPT
 
 
-@pytest.mark.parametrize("dies_at", range(1, 13))
+@pytest.mark.parametrize("dies_at", range(1, 25))
 def test_killed_at_any_call_to_the_disk_the_old_or_the_new_state_is_found_whole(tmp_path, make, monkeypatch, dies_at):
     """Every file operation of `add` and `activate` in turn is the last one of the process."""
     store = WeightStore(tmp_path)
     first = store.add(make.pack(1), "run-1", 1)
     store.activate(first.sha256, pinned=False)
     calls = 0
-    open_path = Path.open
 
     def dying(real):
         def call(*arguments, **named):
             nonlocal calls
             calls += 1
             if calls == dies_at:
-                if real is open_path:
-                    real(*arguments, **named).close()  # emptied, and nothing written
                 raise Killed
             return real(*arguments, **named)
 
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", dying(os.fsync))
-        patch.setattr(Path, "replace", dying(Path.replace))
-        patch.setattr(Path, "open", dying(Path.open))
+        for name in ("open", "ftruncate", "write", "fsync", "replace"):
+            patch.setattr(os, name, dying(getattr(os, name)))
         try:
             second = store.add(make.pack(2), "run-1", 2)
             store.activate(second.sha256, pinned=False)
@@ -78,14 +76,14 @@ def test_killed_at_any_call_to_the_disk_the_old_or_the_new_state_is_found_whole(
     active = again.active()
     assert active.n in (1, 2)
     assert again.read(active) == make.pack(active.n)
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".tmp-")]
+    assert not list(tmp_path.glob("*.tmp"))
     assert {path.name for path in tmp_path.glob("*.pack")} == {kept.file_name for kept in again.state.packs}
 
 
 def test_truncated_temporary_files_and_unnamed_packs_are_cleared(tmp_path, make):
     store = WeightStore(tmp_path)
     store.add(make.pack(1), "run-1", 1)
-    (tmp_path / f".tmp-{STATE_NAME}-abc").write_text('{"run_id": "ru')
+    (tmp_path / f"{STATE_NAME}.tmp").write_text('{"run_id": "ru')
     (tmp_path / "00000002-feedfeedfeedfeed.pack").write_bytes(make.pack(2)[:100])
     (tmp_path / "a_note.txt").write_text("not ours")
     WeightStore(tmp_path)
@@ -96,7 +94,7 @@ def test_truncated_temporary_files_and_unnamed_packs_are_cleared(tmp_path, make)
     ]
 
 
-def test_damage_is_named_with_the_mend(tmp_path, make):
+def test_damage_is_named_with_the_fix(tmp_path, make):
     store = WeightStore(tmp_path)
     kept = store.add(make.pack(1), "run-1", 1)
     (tmp_path / kept.file_name).write_bytes(make.pack(1)[:-1] + b"x")
@@ -111,3 +109,27 @@ def test_damage_is_named_with_the_mend(tmp_path, make):
             WeightStore(tmp_path)
     with pytest.raises(ConfigError, match="keep"):
         WeightStore(tmp_path, keep=1)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    key=st.sampled_from(["run_id", "highest_n", "pinned", "active", "packs"]),
+    inner=st.sampled_from(["run_id", "n", "sha256"]) | st.none(),
+    value=JSON,
+)
+def test_a_state_with_any_other_value_is_taken_or_refused_with_the_fix(tmp_path_factory, make, key, inner, value):
+    folder = tmp_path_factory.mktemp("weights")
+    store = WeightStore(folder)
+    store.activate(store.add(make.pack(1), "run-1", 1).sha256, pinned=False)
+    state = json.loads((folder / STATE_NAME).read_text())
+    if inner is None:
+        state[key] = value
+    else:
+        state["packs"][0][inner] = value
+    (folder / STATE_NAME).write_text(json.dumps(state))
+    try:
+        again = WeightStore(folder)
+    except ConfigError as error:
+        assert "restore it or remove the folder" in str(error)
+    else:
+        again.add(make.pack(2), "run-1", 2)

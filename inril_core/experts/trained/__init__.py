@@ -1,4 +1,4 @@
-"""Policies that our own reinforcement learning trained, packaged, and the demonstrators they make."""
+"""Experts that are policies: those packaged here, which our own reinforcement learning trained, and saved ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,34 @@ from pathlib import Path
 
 import numpy as np
 
+from inril_core.contract import Interface
 from inril_core.errors import ConfigError
-from inril_core.tasks.base import Interface
+from inril_core.policies import Memory, Policy, load_policy
 
 TIERS = ("expert", "medium")
 _FOLDER = Path(__file__).parent
+_TAG = 7  # keeps the noise apart from whatever else the seed decides
+
+
+class PolicyExpert:
+    """A policy that shows what it would do, deterministically where it can.
+
+    One that plans ahead plans anew at every step: in between somebody else may have acted.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """See `Expert.reset`; only a policy that always samples has noise."""
+        self._memory, self._rng = Memory(), np.random.default_rng([seed, _TAG])
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """See `Expert.act`."""
+        self._memory.clear()
+        action: np.ndarray = self._policy.act(observation, False, self._rng, self._memory).action
+        return action
 
 
 def expert_path(environment: str, tier: str = "expert") -> Path:
@@ -25,52 +48,42 @@ def expert_path(environment: str, tier: str = "expert") -> Path:
     return _FOLDER / f"{environment.replace('/', '_').replace(':', '_')}{suffix}.safetensors"
 
 
-class PolicyDemonstrator:
-    """Acts by a trained policy's mode.
-
-    Args:
-        path: what `inril_core.experts.train` wrote.
-        environment: that it must have been trained in; its reward may differ.
-        interface: of the task to demonstrate.
-        noise: standard deviation added to each action component, in [0, 2].
+def saved_policy_expert(path: Path, interface: Interface) -> PolicyExpert:
+    """The policy in a file as an expert for an interface.
 
     Raises:
-        ConfigError: no such file, or it was trained for something else; or the noise is out of range.
+        ConfigError: no such file, not a policy, or of other sizes.
     """
+    policy, _ = load_policy(path)
+    _check_sizes(policy, interface, str(path))
+    return PolicyExpert(policy)
 
-    def __init__(self, path: Path, environment: str, interface: Interface, noise: float = 0.0) -> None:
-        from inril_core.policies import load_policy  # imports torch
 
-        command = f"python -m inril_core.experts.train gym:{environment}"
-        if not 0.0 <= noise <= 2.0:  # false for NaN too
-            raise ConfigError(f"expert noise = {noise}: must be in [0, 2]")
-        if not path.is_file():
-            raise ConfigError(f"{interface.task}: nobody here can do it ({path} is missing); train one: {command}")
-        self._policy, self.facts = load_policy(path)
-        sizes = (self._policy.observation_size, self._policy.action_size)
-        if self.facts.get("environment") != environment or sizes != (
-            interface.observation_size,
-            interface.action_size,
-        ):
-            raise ConfigError(
-                f"{path}: trained in {self.facts.get('environment')!r} with sizes {sizes}, not {environment!r} with "
-                f"{(interface.observation_size, interface.action_size)}; train it again: {command}"
-            )
-        self._noise = noise
-        self.reset(0)
+def trained_expert(path: Path, environment: str, interface: Interface) -> PolicyExpert:
+    """What `inril_core.experts.train` wrote, as an expert.
 
-    def reset(self, seed: int) -> None:
-        """Begin an episode: restart the noise."""
-        self._rng = np.random.default_rng(seed)
+    Args:
+        environment: that it must have been trained in; its reward may differ.
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """Action float32[A] in [-1, 1] for an observation float32[D].
+    Raises:
+        ConfigError: no such file, or it was trained for something else.
+    """
+    command = f"python -m inril_core.experts.train gym:{environment}"
+    if not path.is_file():
+        raise ConfigError(f"{interface.task}: nobody here can do it ({path} is missing); train one: {command}")
+    policy, facts = load_policy(path)
+    if facts.get("environment") != environment:
+        raise ConfigError(
+            f"{path}: trained in {facts.get('environment')!r}, not in {environment!r}; train one: {command}"
+        )
+    _check_sizes(policy, interface, f"{path} (trained by: {command})")
+    return PolicyExpert(policy)
 
-        Raises:
-            ValueError: the observation has another size or is not finite.
-        """
-        action = self._policy.act(observation, False, self._rng).action
-        if self._noise > 0.0:
-            action = action + (self._noise * self._rng.standard_normal(action.shape)).astype(np.float32)
-        clipped: np.ndarray = action.clip(-1.0, 1.0)
-        return clipped
+
+def _check_sizes(policy: Policy, interface: Interface, name: str) -> None:
+    sizes = (interface.observation_size, interface.action_size)
+    if (policy.observation_size, policy.action_size) != sizes:
+        raise ConfigError(
+            f"expert.policy = {name}: its observation and action sizes "
+            f"{(policy.observation_size, policy.action_size)} are not those of {interface.task}, {sizes}"
+        )

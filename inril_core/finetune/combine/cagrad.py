@@ -8,11 +8,11 @@ from torch import Tensor
 
 from inril_core.finetune.combine.common.gradients import Scaling, cagrad
 from inril_core.finetune.combine.common.joint import JointStep, Normalise, refuse_separated
-from inril_core.finetune.flat import FlatParameters
-from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.contracts import CombineConfig
+from inril_core.networks.flat import FlatParameters
 
 
-class Config(MethodConfig):
+class Config(CombineConfig):
     """Settings of CAGrad.
 
     Attributes:
@@ -37,9 +37,9 @@ class Config(MethodConfig):
         """See `MethodConfig.check`."""
         refuse_separated(self.method, whole)
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "Cagrad":
-        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
-        return Cagrad(self, flat, rl_lr)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "Cagrad":
+        """See `CombineConfig.build`."""
+        return Cagrad(self, actor, rl_lr)
 
 
 class Cagrad(JointStep):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.combine import cagrad
-from inril_core.finetune.flat import FlatParameters
+from inril_core.networks.flat import FlatParameters
 
 
 class Config(cagrad.Config):
@@ -47,9 +47,9 @@ class Config(cagrad.Config):
             )
         return self
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "Cair":
-        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
-        return Cair(self, flat, rl_lr)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "Cair":
+        """See `CombineConfig.build`."""
+        return Cair(self, actor, rl_lr)
 
 
 class Cair(cagrad.Cagrad):

@@ -4,21 +4,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from inril_core.finetune.combine.base import Combiner, GradientSource
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSource, StepResult
+from inril_core.networks.flat import Adam, FlatParameters
 
 
-class Config(MethodConfig):
+class Config(CombineConfig):
     """``il_lr``: learning rate of the imitation step."""
 
     method: Literal["il_only"]
     requires = (("il", "actor_gradient"),)
     il_lr: float = Field(1e-4, gt=0.0)
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "IlOnly":
-        """The combination; ``rl_lr`` is not used."""
-        return IlOnly(flat, self.il_lr)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "IlOnly":
+        """See `CombineConfig.build`."""
+        return IlOnly(actor, self.il_lr)
 
 
 class IlOnly(Combiner):
@@ -30,9 +29,9 @@ class IlOnly(Combiner):
         super().__init__(flat)
         self.adams = {"il": Adam(flat.value.numel(), il_lr)}
 
-    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def step(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.step`."""
         adam = self.adams["il"]
         gradient, metrics = il()
         self.flat.value.sub_(adam.direction(gradient), alpha=adam.lr)
-        return metrics
+        return StepResult(metrics)

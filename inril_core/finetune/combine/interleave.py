@@ -1,4 +1,4 @@
-"""Interleaved RL and IL updates with gradient separation, by surgery or by separate networks.
+"""Interleaved RL and IL updates with gradient separation, by projection or by separate networks.
 
 IN-RIL's idea (arXiv 2505.10442), re-implemented from the paper's description. A cycle is ``rl_per_il`` RL updates, then
 IL steps at the parameters they led to. What one RL update is, how many IL steps there are, which gradient is projected
@@ -18,11 +18,11 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio
 from inril_core.finetune.combine.common.gradients import cosine, project_conflicting, project_orthogonal
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSource, StepResult
+from inril_core.networks.flat import Adam, FlatParameters
+from inril_core.settings import Settings
 
 Projection = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,46 +38,50 @@ _PROJECTIONS: dict[str, Projection] = {
 }
 
 
-class Config(MethodConfig):
-    """Settings of the interleaving.
+class ProjectionConfig(Settings):
+    """How the step of one loss is kept from undoing the other's."""
 
-    Attributes:
-        rl_per_il: m, RL updates per insertion of imitation (the paper: fixed, 5 to 15, for its on-policy iterations);
-            ``adaptive``: from the measured alignment, see `inril_core.finetune.combine.common.adaptive_ratio`.
-        m_min, m_max, smoothness: limits of an adaptive m, and L in its formula.
-        il_unit: what counts as an RL update: one gradient step of the actor (``grad_step``; off-policy only, because in
-            the middle of PPO's epochs an IL step makes the stored log-probabilities stale), or one ``iteration``: a
-            rollout with all its epochs (off-policy: the same as a step). The IL steps come after it.
-        il_steps: IL minibatch steps per insertion.
-        il_lr: learning rate of the IL step.
-        separation: ``surgery``: a projection, on one network; ``network``: imitation and RL reach different parameters
-            (a policy of kind ``residual``: the base learns by imitation, the residual by RL), and nothing is projected.
-        surgery: ``conflicting``: only what opposes the other gradient is removed; ``orthogonal``: all along it;
-            ``none``: interleaving alone.
-        projected: ``il``: the IL step is projected against the RL gradient, so that it does not undo RL; ``rl``: every
-            RL step against a fresh IL gradient, so that it does not undo imitation. That costs an IL gradient a step.
-        project: ``step``: the preconditioned step (default); ``gradient``: the raw gradient, before Adam.
-        reference: what it is projected against: the other loss's raw ``gradient`` (then, to first order, that loss does
-            not rise) or the other optimizer's preconditioned ``step``.
-        preconditioner: of the IL step: its ``own`` Adam, or the ``rl`` optimizer's second moments, where it has any.
-    """
+    kind: Literal["conflicting", "orthogonal", "none"] = "conflicting"
+    """``conflicting``: only what opposes the other gradient is removed; ``orthogonal``: all along it; ``none``."""
+    target: Literal["il", "rl"] = "il"
+    """Whose step is projected. ``il``: against the RL gradient, so that it does not undo RL; ``rl``: every RL step
+    against a fresh IL gradient, so that it does not undo imitation. That costs an IL gradient a step."""
+    space: Literal["step", "gradient"] = "step"
+    """What is projected: the preconditioned step, or the raw gradient, before Adam."""
+    reference: Literal["gradient", "step"] = "gradient"
+    """What it is projected against: the other loss's raw ``gradient`` (then, to first order, that loss does not rise)
+    or the other optimizer's preconditioned ``step``."""
+
+
+class Config(CombineConfig):
+    """Settings of the interleaving."""
 
     method: Literal["interleave"]
     provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
-    rl_per_il: int | Literal["adaptive"] = 8
+    rl_per_il: int | Literal["adaptive"] = 4
+    """m, RL updates per insertion of imitation (the paper: fixed, 5 to 15, for its on-policy iterations);
+    ``adaptive``: from the measured alignment, see `inril_core.finetune.combine.common.adaptive_ratio`."""
     m_min: int = Field(2, ge=1)
+    """Least adaptive m."""
     m_max: int = Field(30, ge=1)
+    """Largest adaptive m."""
     smoothness: float = Field(0.0, ge=0.0)
+    """L in the formula of an adaptive m."""
     il_unit: Literal["grad_step", "iteration"] = "grad_step"
+    """What counts as an RL update: one gradient step of the actor (``grad_step``; off-policy only, because in the
+    middle of PPO's epochs an IL step makes the stored log-probabilities stale), or one ``iteration``: a rollout with
+    all its epochs (off-policy: the same as a step). The IL steps come after it."""
     il_steps: int = Field(1, ge=1)
+    """IL minibatch steps per insertion."""
     il_lr: float = Field(3e-5, gt=0.0)
-    separation: Literal["surgery", "network"] = "surgery"
-    surgery: Literal["conflicting", "orthogonal", "none"] = "conflicting"
-    projected: Literal["il", "rl"] = "il"
-    project: Literal["step", "gradient"] = "step"
-    reference: Literal["gradient", "step"] = "gradient"
+    """Learning rate of the IL step."""
+    separation: Literal["projection", "network"] = "projection"
+    """``projection``: on one network; ``network``: imitation and RL reach different parameters (a policy of kind
+    ``residual``: the base learns by imitation, the residual by RL), and nothing is projected."""
+    projection: ProjectionConfig = ProjectionConfig()
     preconditioner: Literal["own", "rl"] = "own"
+    """Of the IL step: its ``own`` Adam, or the ``rl`` optimizer's second moments, where it has any."""
 
     @field_validator("rl_per_il")
     @classmethod
@@ -88,22 +92,25 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _combination(self) -> "Config":
-        if self.project == "gradient" and self.reference == "step":
+        p = self.projection
+        if p.space == "gradient" and p.reference == "step":
             raise ConfigError(
-                "combine.reference = 'step' needs combine.project = 'step': a raw gradient is compared with a gradient"
+                "combine.projection.reference = 'step' needs combine.projection.space = 'step': a raw gradient is "
+                "compared with a gradient"
             )
-        if self.project == "gradient" and self.rl_per_il == "adaptive":
+        if p.space == "gradient" and self.rl_per_il == "adaptive":
             raise ConfigError(
-                "combine.project = 'gradient' with combine.rl_per_il = 'adaptive': m is measured on the step before "
-                "its projection, and a step of a projected gradient hides the conflict; set combine.project to 'step'"
+                "combine.projection.space = 'gradient' with combine.rl_per_il = 'adaptive': m is measured on the step "
+                "before its projection, and a step of a projected gradient hides the conflict; set "
+                "combine.projection.space to 'step'"
             )
         if self.m_min > self.m_max:
             raise ConfigError(f"combine.m_min = {self.m_min}: must be at most combine.m_max = {self.m_max}")
         if self.separation == "network":
-            if self.surgery != "none":
+            if p.kind != "none":
                 raise ConfigError(
-                    f"combine.surgery = {self.surgery!r} with combine.separation = 'network': the gradients have no "
-                    "parameter in common, so there is nothing to project; set combine.surgery to 'none'"
+                    f"combine.projection.kind = {p.kind!r} with combine.separation = 'network': the gradients have no "
+                    "parameter in common, so there is nothing to project; set combine.projection.kind to 'none'"
                 )
             if self.rl_per_il == "adaptive":
                 raise ConfigError(
@@ -115,9 +122,10 @@ class Config(MethodConfig):
                     "combine.preconditioner = 'rl' with combine.separation = 'network': RL has no moments of the "
                     "parameters that imitation reaches; set it to 'own'"
                 )
-        if self.projected == "rl" and self.surgery == "none":
+        if p.target == "rl" and p.kind == "none":
             raise ConfigError(
-                "combine.projected = 'rl' with combine.surgery = 'none': nothing is projected; choose a surgery"
+                "combine.projection.target = 'rl' with combine.projection.kind = 'none': nothing is projected; choose "
+                "another kind"
             )
         return self
 
@@ -132,21 +140,21 @@ class Config(MethodConfig):
                 f"combine.il_unit = 'grad_step' with rl.method = {whole.rl.method!r}: an IL step in the middle of the "
                 "epochs makes the rollout's log-probabilities stale; set combine.il_unit to 'iteration'"
             )
-        if self.separation == "surgery" and self.rl_per_il == "adaptive" and "separated" in whole.policy.offers():
+        if self.separation == "projection" and self.rl_per_il == "adaptive" and "separated" in whole.policy.offers():
             raise ConfigError(
                 f"combine.rl_per_il = 'adaptive' with policy.kind = {whole.policy.kind!r}: imitation and RL train "
                 "different parameters, so their gradients have no angle to adapt to; give a number"
             )
-        if self.separation == "surgery" and self.surgery != "none" and "separated" in whole.policy.offers():
+        if self.separation == "projection" and self.projection.kind != "none" and "separated" in whole.policy.offers():
             raise ConfigError(
-                f"combine.surgery = {self.surgery!r} with policy.kind = {whole.policy.kind!r}: imitation and RL train "
-                "different parameters, so there is nothing to project; set combine.separation to 'network' and "
-                "combine.surgery to 'none'"
+                f"combine.projection.kind = {self.projection.kind!r} with policy.kind = "
+                f"{whole.policy.kind!r}: imitation and RL train different parameters, so there is nothing to "
+                "project; set combine.separation to 'network' and combine.projection.kind to 'none'"
             )
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "Interleave":
-        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
-        return Interleave(self, flat, rl_lr)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "Interleave":
+        """See `CombineConfig.build`."""
+        return Interleave(self, actor, rl_lr)
 
 
 class Interleave(Combiner):
@@ -167,23 +175,25 @@ class Interleave(Combiner):
         """m, as it is now."""
         return self._ratio.m if self.config.rl_per_il == "adaptive" else self.config.rl_per_il
 
-    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def step(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.step`."""
-        gradient, metrics = rl()
+        gradient, rl_metrics = rl()
         if self._adaptive:
             self._ratio.saw(gradient)
-        if self.config.projected == "rl":
+        metrics = rl_metrics
+        if self.config.projection.target == "rl":
             g_rl = gradient.clone()
             g_il, il_metrics = il()
             metrics = {**metrics, **il_metrics, **self._projected_step("rl", g_rl, g_il)}
         else:
             self._take("rl", self.adams["rl"].direction(gradient))
         self._steps += 1
-        return {**metrics, **self._insert_if_due(rl, il)} if self.config.il_unit == "grad_step" else metrics
+        inserted = self._insert_if_due(rl, il) if self.config.il_unit == "grad_step" else {}
+        return StepResult({**metrics, **inserted}, rl_metrics)
 
-    def end_update(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def end_update(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.end_update`."""
-        return self._insert_if_due(rl, il) if self.config.il_unit == "iteration" else {}
+        return StepResult(self._insert_if_due(rl, il) if self.config.il_unit == "iteration" else {})
 
     def _insert_if_due(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
         self._updates += 1
@@ -210,27 +220,27 @@ class Interleave(Combiner):
 
     def _projected_step(self, own: Literal["il", "rl"], g: Tensor, other: Tensor) -> dict[str, float]:
         """The step of the loss ``own`` on its gradient ``g``, kept from undoing the other loss's, ``other``."""
-        c, adam = self.config, self.adams[own]
+        c, p, adam = self.config, self.config.projection, self.adams[own]
         adam_other = self.adams["rl" if own == "il" else "il"]
-        project = _PROJECTIONS[c.surgery] if c.projected == own else _no_projection
+        project = _PROJECTIONS[p.kind] if p.target == own else _no_projection
         angle = cosine(g, other)
-        g_in = project(g, other) if c.project == "gradient" else g
+        g_in = project(g, other) if p.space == "gradient" else g
         shared = own == "il" and c.preconditioner == "rl"
         step = adam.direction(g_in)
         if shared:  # but where RL has none: dividing by nothing is no step
             by_rl = adam_other.precondition(g_in)
             step = torch.where(adam_other.second > 0.0, by_rl, step)
-        before = g if c.project == "gradient" else step
+        before = g if p.space == "gradient" else step
         if own == "il" and self._adaptive:
             self._ratio.measured(adam.lr * step, other, c.il_steps, self._steps / max(self._updates, 1))
-        if c.project == "step":
-            reference = other if c.reference == "gradient" else adam_other.precondition(other)
+        if p.space == "step":
+            reference = other if p.reference == "gradient" else adam_other.precondition(other)
             step = project(step, reference)
-        after = g_in if c.project == "gradient" else step
+        after = g_in if p.space == "gradient" else step
         self._take(own, step)
         removed = float(torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30))
         metrics = {"gradient_cosine": angle, "conflict": float(angle < 0.0)}
-        if c.projected == own:
+        if p.target == own:
             metrics["norm_removed"] = removed
         name = "step_cosine" if own == "il" else "rl_step_cosine"
         return {**metrics, name: cosine(step, other)}

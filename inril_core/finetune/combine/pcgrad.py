@@ -6,11 +6,11 @@ from torch import Tensor
 
 from inril_core.finetune.combine.common.gradients import pcgrad
 from inril_core.finetune.combine.common.joint import JointStep, Normalise, refuse_separated
-from inril_core.finetune.flat import FlatParameters
-from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.contracts import CombineConfig
+from inril_core.networks.flat import FlatParameters
 
 
-class Config(MethodConfig):
+class Config(CombineConfig):
     """``normalise``: of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`."""
 
     method: Literal["pcgrad"]
@@ -22,9 +22,9 @@ class Config(MethodConfig):
         """See `MethodConfig.check`."""
         refuse_separated(self.method, whole)
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "Pcgrad":
-        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
-        return Pcgrad(flat, rl_lr, self.normalise)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "Pcgrad":
+        """See `CombineConfig.build`."""
+        return Pcgrad(actor, rl_lr, self.normalise)
 
 
 class Pcgrad(JointStep):

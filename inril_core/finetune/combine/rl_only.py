@@ -2,21 +2,20 @@
 
 from typing import Literal
 
-from inril_core.finetune.combine.base import Combiner, GradientSource
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSource, StepResult
+from inril_core.networks.flat import Adam, FlatParameters
 
 
-class Config(MethodConfig):
+class Config(CombineConfig):
     """No settings."""
 
     method: Literal["rl_only"]
     provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"),)
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "RlOnly":
-        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
-        return RlOnly(flat, rl_lr)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "RlOnly":
+        """See `CombineConfig.build`."""
+        return RlOnly(actor, rl_lr)
 
 
 class RlOnly(Combiner):
@@ -26,9 +25,9 @@ class RlOnly(Combiner):
         super().__init__(flat)
         self.adams = {"rl": Adam(flat.value.numel(), rl_lr)}
 
-    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def step(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.step`."""
         adam = self.adams["rl"]
         gradient, metrics = rl()
         self.flat.value.sub_(adam.direction(gradient), alpha=adam.lr)
-        return metrics
+        return StepResult(metrics, metrics)

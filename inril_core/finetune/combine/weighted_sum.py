@@ -4,14 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.combine.common.gradients import cosine
 from inril_core.finetune.combine.common.joint import refuse_separated
-from inril_core.finetune.flat import Adam, FlatParameters
-from inril_core.finetune.methods import MethodConfig
+from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSource, StepResult
+from inril_core.networks.flat import Adam, FlatParameters
 
 
-class Config(MethodConfig):
+class Config(CombineConfig):
     """``il_weight``: weight of the imitation loss beside the RL loss."""
 
     method: Literal["weighted_sum"]
@@ -23,9 +22,9 @@ class Config(MethodConfig):
         """See `MethodConfig.check`."""
         refuse_separated(self.method, whole)
 
-    def build(self, flat: FlatParameters, rl_lr: float) -> "WeightedSum":
-        """The combination; ``rl_lr`` is the RL method's actor learning rate."""
-        return WeightedSum(flat, rl_lr, self.il_weight)
+    def build(self, actor: FlatParameters, rl_lr: float) -> "WeightedSum":
+        """See `CombineConfig.build`."""
+        return WeightedSum(actor, rl_lr, self.il_weight)
 
 
 class WeightedSum(Combiner):
@@ -36,7 +35,7 @@ class WeightedSum(Combiner):
         self.il_weight = il_weight
         self.adams = {"rl": Adam(flat.value.numel(), rl_lr)}
 
-    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def step(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.step`."""
         adam = self.adams["rl"]
         gradient, metrics = rl()
@@ -45,4 +44,5 @@ class WeightedSum(Combiner):
         angle = cosine(g_rl, g_il)
         direction = adam.direction(g_rl + self.il_weight * g_il)
         self.flat.value.sub_(direction, alpha=adam.lr)
-        return {**metrics, **il_metrics, "gradient_cosine": angle, "step_cosine": cosine(direction, g_rl)}
+        cosines = {"gradient_cosine": angle, "step_cosine": cosine(direction, g_rl)}
+        return StepResult({**metrics, **il_metrics, **cosines}, metrics)

@@ -5,20 +5,20 @@ torchrun ... -m inril_core.finetune.distributed.follow
 
 import sys
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import InrilError
 from inril_core.finetune.distributed.parallel import follow
-from inril_core.finetune.machine import use_one_thread
+from inril_core.networks.compute import use_one_thread
 
 
 def main() -> int:
     """Entry point. Exit code 1 if the leader or another process was lost."""
     use_one_thread()
     try:
-        if not shards.in_torchrun():
+        if not distributed.in_torchrun():
             print("nobody to follow: start it by torchrun, see docs/finetuning.md", file=sys.stderr)
             return 1
-        if shards.start() == 0:
+        if distributed.start() == 0:
             print("rank 0 leads: start a learner there, and this on the other machines", file=sys.stderr)
             return 1
         follow()
@@ -26,7 +26,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     finally:
-        shards.stop()
+        distributed.stop()
     return 0
 
 

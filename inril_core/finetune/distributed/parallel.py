@@ -1,7 +1,7 @@
 """A data-parallel learner: the first process owns data and robot, the others follow it.
 
 The leader is a `Learner` that announces what it does; a follower repeats it on a learner of its own, so that all hold
-the same memory, draw the same numbers and meet in the averaging of each gradient (`shards`). What travels is
+the same memory, draw the same numbers and meet in the averaging of each gradient (`distributed`). What travels is
 safetensors with JSON in its header.
 """
 
@@ -10,7 +10,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,25 +17,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as torch_distributed
 from safetensors.torch import load, save
-from torch import Tensor, distributed
+from torch import Tensor
 
-from inril_core import shards
-from inril_core.contract import ImageShape
+from inril_core import distributed
+from inril_core.contract import ImageShape, Interface
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.checkpoint import write_atomically
+from inril_core.files import write_atomically
+from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import FineTuneConfig, config_from_values
-from inril_core.finetune.learner import CHECKPOINT_NAME, Ingested, Learner
+from inril_core.finetune.contracts import OffPolicyConfig, OnPolicyConfig
+from inril_core.finetune.learner import Learner
 from inril_core.policies import Policy, policy_from_manifest
-from inril_core.tasks.base import Interface
 
-# A method is listed once its losses are means over rows, or go through `shards` where they are not.
-_SHARDED = {
-    "rl": {"rlpd", "ppo", "dppo", "idql"},
-    "il": {"bc", "dagger", "hg_dagger"},
-    "policy": {"gaussian", "hetstat", "residual", "diffusion", "selected_diffusion"},
-}
 _TRAIN, _IDLE, _STOP = -1, -2, -3
 _HEARTBEAT_S = 5.0
 
@@ -54,31 +49,29 @@ class PlainInterface:
     image_shapes: tuple[ImageShape, ...] = ()
 
 
-def check_sharded(config: FineTuneConfig, processes: int) -> None:
+def check_distributed(config: FineTuneConfig, processes: int) -> None:
     """Refuse what would not give the numbers of one process.
 
     Raises:
         ConfigError: a method that was not made for it, or a batch that cannot be cut evenly.
     """
-    kinds = {"rl": [config.rl.method], "il": [config.il.method], "policy": [config.policy.kind]}
-    base = getattr(config.policy, "base", None)
-    if base is not None:
-        kinds["policy"].append(base.kind)
-    for part, names in kinds.items():
-        for name in names:
-            if name not in _SHARDED[part]:
-                raise ConfigError(
-                    f"{part} {name!r} under torchrun: its noise or its statistics are of one process's rows, so "
-                    f"{processes} processes would not learn what one does; start one process, or use one of "
-                    f"{sorted(_SHARDED[part])}"
-                )
-    rl: Any = config.rl
-    il: Any = config.il
-    sizes = {"il.batch": il.batch}
-    if hasattr(rl, "batch"):
-        demos = round(rl.batch * rl.demo_share)
-        sizes |= {"rl.batch": rl.batch, "rl.batch * rl.demo_share": demos}
-    elif rl.rollout_steps // rl.minibatches < processes:
+    parts = [("rl", config.rl.method, config.rl.distributed), ("il", config.il.method, config.il.distributed)]
+    for policy in (config.policy, getattr(config.policy, "base", None)):
+        if policy is not None:
+            parts.append(("policy", policy.kind, policy.distributed))
+    for part, name, able in parts:
+        if not able:
+            raise ConfigError(
+                f"{part} {name!r} under torchrun: it was not made for several processes (its config does not set "
+                f"`distributed`), so {processes} of them might not learn what one does; start one process, or choose "
+                f"another {part}"
+            )
+    rl, sizes = config.rl, {}
+    if "batch" in type(config.il).model_fields:
+        sizes["il.batch"] = int(getattr(config.il, "batch"))  # noqa: B009 - a method of somebody's own may have none
+    if isinstance(rl, OffPolicyConfig):
+        sizes |= {"rl.batch": rl.batch, "rl.batch * rl.demo_share": round(rl.batch * rl.demo_share)}
+    if isinstance(rl, OnPolicyConfig) and rl.rollout_steps // rl.minibatches < processes:
         raise ConfigError(f"rl.rollout_steps / rl.minibatches: must be at least the {processes} processes")
     for name, rows in sizes.items():
         if rows % processes:
@@ -91,12 +84,12 @@ def make_learner(
     """A learner; under torchrun one that the other processes follow.
 
     Raises:
-        ConfigError: as `Learner`, and under torchrun as `check_sharded`.
+        ConfigError: as `Learner`, and under torchrun as `check_distributed`.
         ProcessLost: the others did not come.
     """
-    if not shards.in_torchrun():
+    if not distributed.in_torchrun():
         return Learner(config, interface, policy, demos, run_dir)
-    shards.start()
+    distributed.start()
     return LeadingLearner(config, interface, policy, demos, run_dir)
 
 
@@ -106,7 +99,7 @@ class LeadingLearner(Learner):
     While nothing is to be done a thread tells the others so; without it they would take this process for dead.
 
     Raises:
-        ConfigError: as `Learner` and `check_sharded`.
+        ConfigError: as `Learner` and `check_distributed`.
         ProcessLost: also by every method that trains.
     """
 
@@ -116,7 +109,7 @@ class LeadingLearner(Learner):
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         try:
-            check_sharded(config, shards.size())
+            check_distributed(config, distributed.size())
             # first what can be refused: a follower learns only of what is in order
             state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
             super().__init__(config, interface, policy, demos, run_dir)
@@ -134,11 +127,8 @@ class LeadingLearner(Learner):
             self._send("demo", *_packed(demo))
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
-    def ingest(self, episode: Episode) -> Ingested:
-        """See `Learner.ingest`."""
-        if episode.purpose == "train" and not self.knows(episode.episode_id):
-            self._send("ingest", *_packed(episode))
-        return super().ingest(episode)
+    def _accepted(self, episode: Episode) -> None:
+        self._send("ingest", *_packed(episode))
 
     def train_step(self) -> dict[str, float] | None:
         """See `Learner.train_step`; after each group of updates the processes compare notes.
@@ -158,6 +148,11 @@ class LeadingLearner(Learner):
         self._send("published", {"version": version})
         super().published(version)
 
+    def go_on_from(self, version: int) -> bool:
+        """See `Learner.go_on_from`."""
+        self._send("go_on_from", {"version": version})
+        return super().go_on_from(version)
+
     def resume(self) -> dict[str, Any]:
         """See `Learner.resume`."""
         extra = super().resume()
@@ -166,20 +161,21 @@ class LeadingLearner(Learner):
         return extra
 
     def stop(self) -> None:
-        """Send the others home. It can be saved afterwards, but not trained."""
+        """Let the other processes end. It can be saved afterwards, but not trained."""
         self._stopped.set()
         with self._lock:
             try:
-                if shards.size() > 1:
+                if distributed.size() > 1:
                     _announce(_STOP)
-            except shards.ProcessLost:
+            except distributed.ProcessLost:
                 pass  # gone already
 
     def _send(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
         data = save(dict(tensors or {}), metadata={"message": json.dumps({"name": name, **facts})})
         with self._lock:
             _announce(len(data))
-            shards.together(lambda: distributed.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0))
+            buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            distributed.together(lambda: torch_distributed.broadcast(buffer, 0))
 
     def _beat(self) -> None:
         while not self._stopped.wait(_HEARTBEAT_S):
@@ -187,7 +183,7 @@ class LeadingLearner(Learner):
                 try:
                     if not self._stopped.is_set():
                         _announce(_IDLE)
-                except shards.ProcessLost:
+                except distributed.ProcessLost:
                     return  # the next command finds out and says so
 
 
@@ -198,7 +194,7 @@ def follow() -> None:
         ProcessLost: the leader or another follower has ended or says nothing.
         ConfigError: the leader has other code.
     """
-    shards.start()
+    distributed.start()
     with TemporaryDirectory(prefix="inril-follow-") as folder:
         learner: Learner | None = None
         demos: list[Episode] = []
@@ -226,17 +222,17 @@ def check_agreement(learner: Learner) -> None:
     Raises:
         ProcessLost: they differ: a method drew other numbers or took another path in one process.
     """
-    digest = hashlib.sha256(learner._generator.get_state().numpy().tobytes()).digest()
-    flat = learner._actor.value.double()
+    digest = hashlib.sha256(learner.parts.generator.get_state().numpy().tobytes()).digest()
+    flat = learner.parts.actor.value.double()
     mine = torch.tensor([float(int.from_bytes(digest[:6], "big")), float(flat.sum()), float(flat.norm())]).double()
     leaders = mine.clone()
-    shards.together(lambda: distributed.broadcast(leaders, 0))
+    distributed.together(lambda: torch_distributed.broadcast(leaders, 0))
     # processors of two kinds may round differently; a draw too many is never a matter of rounding
     same = leaders[0] == mine[0] and torch.allclose(leaders[1:], mine[1:], rtol=1e-3, atol=1e-3)
     worst = torch.tensor([0.0 if same else 1.0])
-    shards.together(lambda: distributed.all_reduce(worst))
+    distributed.together(lambda: torch_distributed.all_reduce(worst))
     if worst > 0.0:
-        raise shards.ProcessLost(
+        raise distributed.ProcessLost(
             f"update {learner.updates}: the processes have drifted apart; use the same version of inril and torch on "
             "all machines, and start all of them again"
         )
@@ -257,10 +253,11 @@ def _follower(begun: dict[str, Any], demos: Sequence[Episode], folder: Path) -> 
 
 def _repeat(learner: Learner, name: str, message: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if name == "ingest":
-        with suppress(ConfigError):  # the leader was refused the same, and says so
-            learner.ingest(_unpacked(message, tensors))
+        learner.ingest(_unpacked(message, tensors))
     elif name == "published":
         learner.published(message["version"])
+    elif name == "go_on_from":
+        learner.go_on_from(message["version"])
     elif name == "resume":
         write_atomically(learner.run_dir / CHECKPOINT_NAME, tensors["checkpoint"].numpy().tobytes())
         learner.resume()
@@ -269,18 +266,18 @@ def _repeat(learner: Learner, name: str, message: dict[str, Any], tensors: dict[
 
 
 def _announce(what: int) -> None:
-    shards.together(lambda: distributed.broadcast(torch.tensor([what]), 0))
+    distributed.together(lambda: torch_distributed.broadcast(torch.tensor([what]), 0))
 
 
 def _awaited() -> int:
     what = torch.zeros(1, dtype=torch.int64)
-    shards.together(lambda: distributed.broadcast(what, 0))
+    distributed.together(lambda: torch_distributed.broadcast(what, 0))
     return int(what)
 
 
 def _received(length: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
     buffer = torch.zeros(length, dtype=torch.uint8)
-    shards.together(lambda: distributed.broadcast(buffer, 0))
+    distributed.together(lambda: torch_distributed.broadcast(buffer, 0))
     data = buffer.numpy().tobytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # safetensors: length, JSON, tensors
     return json.loads(header["__metadata__"]["message"]), load(data)

@@ -7,13 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.contracts import Gradient, IlConfig, IlMethod
 from inril_core.finetune.memory.replay import Replay
-from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import ImitationSettings, Policy
 
 
-class Config(MethodConfig):
+class Config(IlConfig):
     """Settings of behaviour cloning.
 
     Attributes:
@@ -25,17 +25,17 @@ class Config(MethodConfig):
     """
 
     method: Literal["bc"]
-    provides = frozenset({"actor_gradient"})
+    distributed = True
     loss: Literal["nll", "mse", "faithful"] = "faithful"
     batch: int = Field(128, ge=1)
     action_limit: float = Field(0.99, gt=0.5, lt=1.0)
 
-    def build(self, policy: Policy, flat: FlatParameters, generator: torch.Generator) -> "Bc":
-        """The method on ``policy``, whose parameters are ``flat``."""
-        return Bc(self, policy, flat, generator)
+    def build(self, policy: Policy, actor: FlatParameters, generator: torch.Generator) -> "Bc":
+        """See `IlConfig.build`."""
+        return Bc(self, policy, actor, generator)
 
 
-class Bc:
+class Bc(IlMethod):
     """Gradient of the imitation loss on a minibatch of demonstrations."""
 
     def __init__(self, config: Config, policy: Policy, flat: FlatParameters, generator: torch.Generator) -> None:
@@ -43,22 +43,18 @@ class Bc:
         self._settings = ImitationSettings(loss=config.loss, action_limit=config.action_limit)
 
     def loss(self, inputs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The imitation loss of ``inputs [B, D_in]`` and ``actions [B, chunk * A]``, a mean over B.
-
-        Args:
-            generator: of the noise that some losses draw; None: the training's.
-        """
+        """See `IlMethod.loss`."""
         return self._policy.imitation_loss(inputs, actions, self._settings, generator or self._generator)
 
-    def gradient(self, demos: Replay, batch: int | None = None) -> tuple[Tensor, dict[str, float]]:
-        """Gradient ``[P]`` on a fresh minibatch; the buffer is reused by the policy's next gradient."""
+    def gradient(self, demos: Replay, batch: int | None = None) -> Gradient:
+        """See `IlMethod.gradient`."""
         rows = demos.sample(self.config.batch if batch is None else batch, self._generator)
         loss = self.loss(rows.observations, rows.actions)
-        return self._actor.gradient(loss), {"il_loss": loss.item()}
+        return Gradient(self._actor.gradient(loss), {"il_loss": loss.item()})
 
 
 def fit(
-    bc: Bc,
+    il: IlMethod,
     flat: FlatParameters,
     demos: Replay,
     updates: int,
@@ -70,7 +66,7 @@ def fit(
     adam = Adam(flat.value.numel(), lr)
     losses = []
     for update in range(updates):
-        gradient, metrics = bc.gradient(demos, batch)
+        gradient, metrics = il.gradient(demos, batch)
         rate = 0.5 * lr * (1.0 + torch.cos(torch.tensor(torch.pi * update / updates)).item())
         flat.value.sub_(adam.direction(gradient), alpha=rate)
         losses.append(metrics["il_loss"])

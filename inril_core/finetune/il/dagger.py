@@ -2,13 +2,14 @@
 AISTATS 2011, algorithm 3.1): the policy acts, and an expert says for every visited state what it would have done."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
+from inril_core.finetune.contracts import OffPolicyConfig, Signal
 from inril_core.finetune.il import bc
 from inril_core.finetune.il.hg_dagger import refuse_other_growth
 
@@ -17,7 +18,10 @@ class Config(bc.Config):
     """Settings of behaviour cloning. The expert is that of the ``interventions``."""
 
     method: Literal["dagger"]  # type: ignore[assignment]
-    asks_expert: ClassVar[bool] = True
+
+    def lives_on(self) -> frozenset[Signal]:
+        """See `MethodConfig.lives_on`."""
+        return frozenset({"answers"})
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""
@@ -29,7 +33,7 @@ class Config(bc.Config):
                 "choose il.method 'hg_dagger'"
             )
         self._refuse_plans(whole.policy)
-        if getattr(whole.rl, "demo_share", 0.0) > 0.0:
+        if isinstance(whole.rl, OffPolicyConfig) and whole.rl.demo_share > 0.0:
             raise ConfigError(
                 f"rl.demo_share = {whole.rl.demo_share} with il.method = 'dagger': relabelled actions were never "
                 "executed, so no critic can learn from them; set rl.demo_share to 0"

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode
 from inril_core.errors import ConfigError
+from inril_core.finetune.contracts import Signal
 from inril_core.finetune.il import bc
 
 
@@ -22,12 +23,16 @@ class Config(bc.Config):
     method: Literal["hg_dagger"]  # type: ignore[assignment]
     clone: Literal["expert_steps", "all_steps"] = "expert_steps"
 
+    def lives_on(self) -> frozenset[Signal]:
+        """See `MethodConfig.lives_on`."""
+        return frozenset({"takeovers"})
+
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""
         refuse_other_growth(whole)
 
     def aggregate(self, episode: Episode) -> tuple[Episode, npt.NDArray[np.bool_]]:
-        """The episode, and which of its steps ``[T]`` become demonstrations, successful or not."""
+        """See `IlConfig.aggregate`; the steps count whether the episode was a success or not."""
         human: npt.NDArray[np.bool_] = episode.source == SOURCE_HUMAN
         return episode, human if self.clone == "expert_steps" else human | (episode.source == SOURCE_POLICY)
 

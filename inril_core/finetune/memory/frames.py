@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.policies.encoder import PixelColumns, draw_shifts, shifted
+from inril_core.networks.encoder import PixelColumns, draw_shifts, shifted
 
 Slots = npt.NDArray[np.int64]
 Shift = Tensor

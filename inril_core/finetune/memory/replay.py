@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.finetune.memory.frames import Frames, Shift, to_bytes
-from inril_core.policies.encoder import PixelColumns
+from inril_core.networks.encoder import PixelColumns
 
 NO_ACTION = 2.0  # beyond any action: those are in [-1, 1], and standing still is one of them
 
@@ -78,17 +78,26 @@ class Replay:
     def __len__(self) -> int:
         return min(self._added, self.capacity)
 
-    @property
-    def rewarded(self) -> int:
-        """Transitions whose reward is not 0."""
-        kept, actions, *_ = self._columns
-        return int(torch.count_nonzero(self._rows[: len(self), kept + actions]))
-
     def add(self, batch: Batch) -> None:
         """Append transitions in order.
 
         Raises:
-            ValueError: a shape does not fit, a value is not finite or a pixel not a byte.
+            ValueError: as `check`.
+        """
+        rows = self.check(batch)
+        with self._lock:
+            slots = (self._added + np.arange(len(rows))) % self.capacity
+            if self._frames is not None:
+                self._add_frames(self._frames, batch, slots[-self.capacity :])
+            self._rows[torch.from_numpy(slots[-self.capacity :])] = rows[-self.capacity :]
+            self._added += len(rows)
+
+    def check(self, batch: Batch) -> Tensor:
+        """The rows that `add` would store, without pixels; what passes here can be added.
+
+        Raises:
+            ValueError: a shape does not fit, a value or its square is not finite in float32, an action is far out of
+                range, or a pixel is no byte.
         """
         parts = (
             batch.observations,
@@ -103,14 +112,15 @@ class Replay:
         observations, following = (self._without_pixels(parts[i]) for i in (0, 4))
         kept = (observations, *parts[1:4], following, parts[5])
         rows = torch.cat([part.to(self._rows.device) for part in kept], 1)
-        if not torch.isfinite(rows).all():
-            raise ValueError("a transition contains NaN or infinity")
-        with self._lock:
-            slots = (self._added + np.arange(len(rows))) % self.capacity
-            if self._frames is not None:
-                self._add_frames(self._frames, batch, slots[-self.capacity :])
-            self._rows[torch.from_numpy(slots[-self.capacity :])] = rows[-self.capacity :]
-            self._added += len(rows)
+        if not torch.isfinite(rows.square()).all():  # losses square them
+            raise ValueError("a transition contains NaN, infinity, or a number whose square is beyond float32")
+        if (parts[1].abs() >= NO_ACTION).any():
+            raise ValueError(f"an action contains a number of {NO_ACTION} or more: they are in [-1, 1]")
+        if self._frames is not None:
+            p = self._frames.pixels
+            for part in (batch.observations, batch.next_observations):
+                to_bytes(part[:, p.first : p.end])
+        return rows
 
     def _without_pixels(self, rows: Tensor) -> Tensor:
         if self._frames is None:
@@ -130,17 +140,17 @@ class Replay:
         Raises:
             ValueError: the memory is empty, or ``size`` cannot be cut evenly.
         """
-        if size % shards.size():
-            raise ValueError(f"{size} rows: must be a multiple of the {shards.size()} processes")
+        if size % distributed.size():
+            raise ValueError(f"{size} rows: must be a multiple of the {distributed.size()} processes")
         with self._lock:
             if self._added == 0:
                 raise ValueError("replay is empty: ingest episodes before training")
             picks = torch.randint(len(self), (size,), generator=generator)
-            own = shards.own(picks)
+            own = distributed.own(picks)
             shifts = None
             if self._frames is not None:  # drawn for all processes, as the picks are
                 drawn = [self._frames.draw(size, generator) for _ in range(2)]
-                shifts = [[shards.own(shift) for shift in shifts_of] for shifts_of in drawn]
+                shifts = [[distributed.own(shift) for shift in shifts_of] for shifts_of in drawn]
             return self._batch(self._rows.index_select(0, own.to(self._rows.device)), self._at[own.numpy()], shifts)
 
     def first(self, size: int) -> Batch:

@@ -17,10 +17,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Segment:
-    """T consecutive steps of one policy version, with nobody else in between.
-
-    ``bootstrap``: there is a value beyond the last step: a time limit, a takeover or a hold cut it off.
-    """
+    """T consecutive steps of one policy version, with nobody else in between."""
 
     inputs: Tensor  # [T + 1, D_in]
     raw: Tensor  # [T, A], samples before squashing and clipping
@@ -29,6 +26,17 @@ class Segment:
     chunk_index: npt.NDArray[np.int32]  # [T]
     rewards: Tensor  # [T]
     bootstrap: bool
+    """There is a value beyond the last step: a time limit, a takeover or a hold cut it off."""
+    informative: int = 0
+    """Steps that tell good from bad, see `RewardConfig.informative`."""
+
+    def check(self) -> None:
+        """Raises:
+        ValueError: a number or its square is not finite in float32.
+        """
+        for name in ("inputs", "raw", "log_prob", "aux", "rewards"):
+            if not torch.isfinite(getattr(self, name).square()).all():  # losses square them
+                raise ValueError(f"{name} contains NaN, infinity, or a number whose square is beyond float32")
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -41,6 +49,7 @@ def segments(
     policy: Policy,
     version: int,
     known: npt.NDArray[np.bool_] | None = None,
+    informative: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[list[Segment], int]:
     """Segments of the episode's steps that ``version`` of the policy acted, and how many steps others made.
 
@@ -75,6 +84,7 @@ def segments(
                 index[first:end],
                 torch.tensor(rewards[first:end]),
                 bool(masks[end - 1] > 0.0),
+                0 if informative is None else int(informative[first:end].sum()),
             )
         )
     return found, episode.steps - sum(map(len, found))
@@ -97,6 +107,7 @@ def pack_segments(rollout: Sequence[Segment]) -> dict[str, Tensor]:
     table["chunk_index"] = torch.from_numpy(np.concatenate([s.chunk_index for s in rollout]))
     table["lengths"] = torch.tensor([len(s) for s in rollout])
     table["bootstrap"] = torch.tensor([s.bootstrap for s in rollout])
+    table["informative"] = torch.tensor([s.informative for s in rollout])
     return table
 
 
@@ -108,10 +119,11 @@ def unpack_segments(table: dict[str, Tensor]) -> list[Segment]:
     inputs = table["inputs"].split([length + 1 for length in lengths])
     columns = {name: table[name].split(lengths) for name in (*_TENSORS, "chunk_index")}
     found = []
-    for i, bootstrap in enumerate(table["bootstrap"].tolist()):
+    facts = zip(table["bootstrap"].tolist(), table["informative"].tolist(), strict=True)
+    for i, (bootstrap, informative) in enumerate(facts):
         row = {name: column[i] for name, column in columns.items()}
         index = row.pop("chunk_index").numpy()
-        found.append(Segment(inputs=inputs[i], chunk_index=index, bootstrap=bootstrap, **row))
+        found.append(Segment(inputs=inputs[i], chunk_index=index, bootstrap=bootstrap, informative=informative, **row))
     return found
 
 

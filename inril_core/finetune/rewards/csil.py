@@ -18,8 +18,9 @@ from torch import Tensor
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import FlatParameters
-from inril_core.finetune.methods import Array, RewardConfig
+from inril_core.finetune.contracts import Array, Metrics, RewardConfig, RewardModel
+from inril_core.finetune.il import bc
+from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy, SquashedGaussian, policy_from_manifest
 from inril_core.policies.hetstat import STD_LIMIT
 from inril_core.policies.squashed import log_density
@@ -73,13 +74,13 @@ class Config(RewardConfig):
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""
-        cloned = getattr(whole.il, "action_limit", self.action_limit)
-        if cloned != self.action_limit:
+        il = whole.il
+        if isinstance(il, bc.Config) and il.action_limit != self.action_limit:
             raise ConfigError(
-                f"rewards.action_limit = {self.action_limit} with il.action_limit = {cloned}: the reward would be the "
-                "density of another action than the one that was cloned; give both the same"
+                f"rewards.action_limit = {self.action_limit} with il.action_limit = {il.action_limit}: the reward "
+                "would be the density of another action than the one that was cloned; give both the same"
             )
-        if getattr(whole.il, "loss", None) == "mse":
+        if isinstance(il, bc.Config) and il.loss == "mse":
             raise ConfigError(
                 "il.loss = 'mse' with rewards.method = 'csil': the reward is the clone's density, and this loss leaves "
                 "its spread untrained; set il.loss to 'faithful' or 'nll'"
@@ -137,7 +138,7 @@ def nominal_bound(std_floor: float) -> float:
     return _LOG_2 - math.log(std_floor)
 
 
-class CoherentReward:
+class CoherentReward(RewardModel):
     """The reward model q and its refinement. Actions are the learned policy's own (`SquashedGaussian.own`).
 
     Attributes:
@@ -161,7 +162,7 @@ class CoherentReward:
         return log_density(raw.unsqueeze(-1), mean.unsqueeze(-1), log_std.unsqueeze(-1)) + _LOG_2
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, actions: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, inputs: Tensor, actions: Tensor) -> tuple[Tensor, Metrics]:
         """Rewards ``[B]`` for the Bellman target, and how often a bound was met.
 
         ``reward_over_bound``: share of components above the nominal bound. ``reward_floored``: share of rows.

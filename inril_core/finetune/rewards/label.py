@@ -8,7 +8,7 @@ from pydantic import Field
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.methods import Array, RewardConfig
+from inril_core.finetune.contracts import Array, RewardConfig, Signal
 
 _MACHINES = ("cell", "episode_length", "session", "fault")
 
@@ -23,13 +23,14 @@ class Config(RewardConfig):
     """
 
     method: Literal["label"]
+    provides = frozenset({"last_step"})
     by: Literal["anyone", "person"] = "anyone"
     failure_reward: float = Field(0.0, ge=-1.0, le=0.0)
     failure_ends: bool = False
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""
-        limits = getattr(whole.rl, "target_range", None)
+        limits = whole.rl.value_bounds()
         if limits is not None and limits[0] > self.failure_reward:
             raise ConfigError(
                 f"rl.target_range = {list(limits)} cuts off rewards.failure_reward = {self.failure_reward}: a failure "
@@ -41,6 +42,10 @@ class Config(RewardConfig):
                 f"set it to [{self.failure_reward}, 1.0], or to null"
             )
 
+    def lives_on(self) -> frozenset[Signal]:
+        """See `MethodConfig.lives_on`."""
+        return frozenset({"labels"}) if self.by == "person" else frozenset()
+
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`."""
         rewards, masks = np.zeros(episode.steps, np.float32), np.ones(episode.steps, np.float32)
@@ -48,6 +53,10 @@ class Config(RewardConfig):
             rewards[-1] = 1.0 if episode.success else self.failure_reward
             masks[-1] = 0.0 if episode.success or episode.terminated or self.failure_ends else 1.0
         return rewards, masks
+
+    def informative(self, episode: Episode) -> npt.NDArray[np.bool_]:
+        """See `RewardConfig.informative`: a success, said by somebody whose label counts."""
+        return super().informative(episode) & self._labelled(episode)
 
     def known(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
         """See `RewardConfig.known`: without a label the last step has no reward; unlabelled is not failure."""

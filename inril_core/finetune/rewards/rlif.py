@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, SOURCE_RESET, Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.methods import Array, RewardConfig
+from inril_core.finetune.contracts import Array, RewardConfig, Signal
 
 
 def intervention_rewards(source: npt.ArrayLike) -> Array:
@@ -61,6 +61,10 @@ class Config(RewardConfig):
     terminate: Literal["success", "failure", "never"] = "success"
     store_expert_steps: Literal["all", "last", "none"] = "all"
 
+    def lives_on(self) -> frozenset[Signal]:
+        """See `MethodConfig.lives_on`."""
+        return frozenset({"takeovers"})
+
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""
         if self.terminate == ("failure" if self.form == "minus_one" else "success"):
@@ -69,7 +73,7 @@ class Config(RewardConfig):
                 f"rewards.terminate = {self.terminate!r} with rewards.form = {self.form!r}: {why}; "
                 "set rewards.terminate to 'never'"
             )
-        limits = getattr(whole.rl, "target_range", None)
+        limits = whole.rl.value_bounds()
         bound = 1.0 / (1.0 - whole.rl.gamma)
         low, high = (-bound, 0.0) if self.form == "minus_one" else (0.0, bound)
         if limits is not None and (limits[0] > low + 1e-6 or limits[1] < high - 1e-6):
@@ -87,6 +91,11 @@ class Config(RewardConfig):
             ended = "success" if episode.success else "failure"
             masks[-1] = 0.0 if ended == self.terminate else 1.0
         return rewards, masks
+
+    def informative(self, episode: Episode) -> npt.NDArray[np.bool_]:
+        """See `RewardConfig.informative`: the policy's steps just before a takeover."""
+        informative: npt.NDArray[np.bool_] = intervention_rewards(episode.source) != 0.0
+        return informative
 
     def keep(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
         """See `RewardConfig.keep`."""

@@ -3,11 +3,12 @@
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.methods import Array, RewardConfig
+from inril_core.finetune.contracts import Array, RewardConfig
 
 
 class Config(RewardConfig):
@@ -24,7 +25,7 @@ class Config(RewardConfig):
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""
-        if getattr(whole.rl, "target_range", None) == (0.0, 1.0):
+        if whole.rl.value_bounds() == (0.0, 1.0):
             raise ConfigError(
                 "rl.target_range = [0.0, 1.0] with rewards.method = 'simulator' cuts off the sum of a simulator's "
                 "rewards; set it to null, or to bounds that are true of your task's returns"
@@ -45,3 +46,11 @@ class Config(RewardConfig):
         if episode.complete and episode.terminated:
             masks[-1] = 0.0
         return (episode.rewards * np.float32(self.scale)).astype(np.float32), masks
+
+    def informative(self, episode: Episode) -> npt.NDArray[np.bool_]:
+        """See `RewardConfig.informative`: a success, and every reward other than the episode's most frequent one."""
+        told = super().informative(episode)
+        if episode.rewards is not None and episode.steps:
+            values, counts = np.unique(episode.rewards, return_counts=True)
+            told |= episode.rewards != values[np.argmax(counts)]
+        return told

@@ -6,17 +6,18 @@ import numpy as np
 
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.finetune.methods import Array, RewardConfig
+from inril_core.finetune.contracts import Array, RewardConfig
 
 
 class Config(RewardConfig):
     """No settings."""
 
     method: Literal["task"]
+    provides = frozenset({"last_step"})
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""
-        limits = getattr(whole.rl, "target_range", None)
+        limits = whole.rl.value_bounds()
         if limits is not None and (limits[0] > 0.0 or limits[1] < 1.0):
             raise ConfigError(
                 f"rl.target_range = {list(limits)} cuts off values of rewards.method = 'task', which lie in [0, 1]; "

@@ -7,32 +7,31 @@ Differences from the authors' code, each a setting: smaller networks, several cr
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import CriticEnsemble, views_like
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.contracts import Gradient, Metrics, OffPolicyConfig, OffPolicyRl, RewardModel
 from inril_core.finetune.memory.replay import NO_ACTION, Batch, Replay
-from inril_core.finetune.methods import MethodConfig
 from inril_core.finetune.rewards.csil import CoherentReward, copy_of, gaussian_kl
-from inril_core.policies import SquashedGaussian
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
+from inril_core.policies import Policy, SquashedGaussian
 from inril_core.policies.squashed import log_density
 
 _LOG_2 = math.log(2.0)
 
 
-class Config(MethodConfig):
+class Config(OffPolicyConfig):
     """Settings of CSIL; the authors' values are the defaults where nothing else is said.
 
     Attributes:
         critics: their minimum is used (1).
         hidden: widths of each critic (256, 256).
-        batch: demonstrations included. demo_share: of them.
         temperature: beta, weight of the KL term; where learned, its start.
         learn_temperature: SGD on beta so that the KL approaches ``kl_target``; None: A/2, the authors' bound.
         prior: of the KL term. ``cloned``: the frozen cloned policy (the authors' code). ``uniform``: the theory's; with
@@ -40,7 +39,6 @@ class Config(MethodConfig):
         kl: ``sampled`` at one action, or ``exact`` between the two Gaussians; a uniform prior is sampled.
         slope_weight: of sqrt(E_demos sum_a (dQ/da)^2).
         sarsa_updates, sarsa_lr: critic pre-training on the demonstrations, before the first update.
-        critic_steps: critic steps per RL update, which is one actor step.
     """
 
     method: Literal["csil"]
@@ -52,7 +50,6 @@ class Config(MethodConfig):
         "cloned": "its reward is the density of a policy that clones the demonstrations; choose policy.kind: hetstat, "
         "or for a residual set policy.learned: {kind: hetstat} and policy.freeze_base: true",
     }
-    collection: ClassVar[str] = "off_policy"
     critics: int = Field(1, ge=1, le=100)
     hidden: tuple[int, ...] = (128, 128)
     batch: int = Field(256, ge=2)
@@ -61,7 +58,6 @@ class Config(MethodConfig):
     actor_lr: float = Field(3e-4, gt=0.0)
     gamma: float = Field(0.99, gt=0.0, lt=1.0)
     tau: float = Field(0.005, gt=0.0, le=1.0)
-    critic_steps: int = Field(1, ge=1)
     temperature: float = Field(0.01, ge=0.0)
     learn_temperature: bool = False
     temperature_lr: float = Field(1e-2, gt=0.0)
@@ -90,25 +86,30 @@ class Config(MethodConfig):
                 "the gradient of a gradient, which torch.compile does not give; set compute.compile to false"
             )
 
-    def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Csil":
-        """The algorithm on ``policy``, whose trained parameters are ``flat``."""
-        return Csil(self, policy, flat, generator)
+    def build(
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
+    ) -> "Csil":
+        """See `RlConfig.build`."""
+        assert isinstance(policy, SquashedGaussian)  # required, see `requires`
+        assert isinstance(reward, CoherentReward)  # required: ('rewards', 'coherent')
+        return Csil(self, policy, actor, generator, reward)
 
 
-class Csil:
+class Csil(OffPolicyRl):
     """Critics, target, prior and temperature; the actor's step is left to the combination.
 
     Actions are the policy's own (`SquashedGaussian.own`), what a frozen base does is part of the state.
-
-    Attributes:
-        reward: MUST be set before the first update.
     """
 
-    reward: CoherentReward
-
     def __init__(
-        self, config: Config, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator
+        self,
+        config: Config,
+        policy: SquashedGaussian,
+        flat: FlatParameters,
+        generator: torch.Generator,
+        reward: CoherentReward,
     ) -> None:
+        self.reward = reward
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         self.prior = copy_of(policy.learned_part).requires_grad_(False)
         self._build_critic()
@@ -123,8 +124,8 @@ class Csil:
 
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
-        front = p.new_front(self._generator)
-        critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator, front)
+        image_encoder = p.new_image_encoder(self._generator)
+        critics = CriticEnsemble(c.critics, p.input_size, p.action_size, c.hidden, self._generator, image_encoder)
         self.critics = critics.to(self._actor.value.device)
         self._critic = FlatParameters(self.critics.parameters())
 
@@ -165,7 +166,7 @@ class Csil:
     def _sampled(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """An own action ``[B, A]`` of the policy, and the KL term ``[B]``."""
         mean, log_std = self._policy(inputs)
-        raw = mean + torch.exp(log_std) * shards.normal_like(mean, self._generator)
+        raw = mean + torch.exp(log_std) * distributed.normal_like(mean, self._generator)
         return torch.tanh(raw), self._divergence(inputs, raw, mean, log_std)
 
     def _divergence(self, inputs: Tensor, raw: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -242,22 +243,22 @@ class Csil:
             metrics |= self.reward.refine(demos, (batch.observations[:online], actions[:online]))
         return metrics
 
-    def actor_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of E[beta * KL term - min Q(s, a)], a ~ pi reparametrised.
 
         The buffer is reused by the next gradient of the same policy.
         """
         mean, log_std = self._policy(batch.observations)
-        raw = mean + torch.exp(log_std) * shards.normal_like(mean, self._generator)
+        raw = mean + torch.exp(log_std) * distributed.normal_like(mean, self._generator)
         q = self.values(batch.observations, torch.tanh(raw)).amin(0).mean()
         kl = self._divergence(batch.observations, raw, mean, log_std).mean()
         loss = self.temperature * kl - q
         self._kl = kl.item()
         entropy = -float(log_density(raw, mean, log_std).detach().mean())
         metrics = {"rl_loss": loss.item(), "q_policy": q.item(), "prior_kl": self._kl, "entropy": entropy}
-        return self._actor.gradient(loss), metrics
+        return Gradient(self._actor.gradient(loss), metrics)
 
-    def actor_stepped(self, entropy: float) -> None:
+    def actor_stepped(self, metrics: Metrics) -> None:
         """One SGD step of a learned temperature: up while the KL of the last actor step is above its target."""
         if self.config.learn_temperature:
             change = self.config.temperature_lr * (self._kl - self._kl_target)

@@ -14,11 +14,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.categorical import CategoricalCritics, project
-from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.contracts import RewardModel
 from inril_core.finetune.memory.replay import Batch
+from inril_core.finetune.rewards.csil import CoherentReward
 from inril_core.finetune.rl import csil
-from inril_core.policies import SquashedGaussian
+from inril_core.networks.categorical import CategoricalCritics, project
+from inril_core.networks.flat import FlatParameters
+from inril_core.policies import Policy, SquashedGaussian
 
 
 class Config(csil.Config):
@@ -48,9 +50,13 @@ class Config(csil.Config):
             raise ConfigError(f"rl.support = {self.support}: must be [low, high] with low < high")
         return self
 
-    def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Csilpp":
-        """The algorithm on ``policy``, whose trained parameters are ``flat``."""
-        return Csilpp(self, policy, flat, generator)
+    def build(
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
+    ) -> "Csilpp":
+        """See `RlConfig.build`."""
+        assert isinstance(policy, SquashedGaussian)  # required, see `requires`
+        assert isinstance(reward, CoherentReward)  # required: ('rewards', 'coherent')
+        return Csilpp(self, policy, actor, generator, reward)
 
 
 class Csilpp(csil.Csil):
@@ -68,10 +74,10 @@ class Csilpp(csil.Csil):
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
         width = p.input_size + p.action_size
-        front = p.new_front(self._generator)
-        critics = CategoricalCritics(c.critics, width, c.hidden, c.atoms, self._generator, front)
+        image_encoder = p.new_image_encoder(self._generator)
+        critics = CategoricalCritics(c.critics, width, c.hidden, c.atoms, self._generator, image_encoder)
         self.critics = critics.to(self._actor.value.device)
-        self._critic = FlatParameters([*self.critics.weights, *front.weights])
+        self._critic = FlatParameters([*self.critics.weights, *image_encoder.weights])
         self._set_support(*(c.support or (-1.0, 1.0)))
         self._steps = torch.zeros(1)
 

@@ -23,13 +23,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.flat import FlatParameters
+from inril_core.finetune.contracts import Gradient, RewardModel
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages
-from inril_core.finetune.rl.ppo import OnPolicy, OnPolicyConfig, clipped_norm, normalised
+from inril_core.finetune.rl.ppo import ClippedSurrogate, SurrogateConfig, clipped_norm, normalised
+from inril_core.networks.flat import FlatParameters
+from inril_core.policies import Policy
 from inril_core.policies.diffusion import LOG_DENSITY_RANGE, DiffusionPolicy
 
 
-class Config(OnPolicyConfig):
+class Config(SurrogateConfig):
     """Settings of DPPO; K' is the policy's ``finetuned_steps``.
 
     Attributes:
@@ -53,9 +55,12 @@ class Config(OnPolicyConfig):
             raise ConfigError(f"rl.clip_base = {self.clip_base}: must be at most rl.clip = {self.clip}")
         return self
 
-    def build(self, policy: DiffusionPolicy, flat: FlatParameters, generator: torch.Generator) -> "Dppo":
-        """The algorithm on ``policy``, whose trained parameters are ``flat``."""
-        return Dppo(self, policy, flat, generator)
+    def build(
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
+    ) -> "Dppo":
+        """See `RlConfig.build`."""
+        assert isinstance(policy, DiffusionPolicy)  # required, see `requires`
+        return Dppo(self, policy, actor, generator)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Steps:
     log_density: Tensor  # [B]
     advantages: Tensor  # [B], of the plan, normalised over the minibatch
     returns: Tensor  # [B]
-    share: float  # see `shards.share`
+    share: float  # see `distributed.share`
 
 
 def clip_ranges(steps: int, clip: float, base: float) -> Tensor:
@@ -94,7 +99,7 @@ def clip_ranges(steps: int, clip: float, base: float) -> Tensor:
     return base + (clip - base) * grown
 
 
-class Dppo(OnPolicy):
+class Dppo(ClippedSurrogate):
     """Critic of plans and the clipped surrogate over denoising steps; the actor's step is left to the combination."""
 
     table = Plans
@@ -154,7 +159,7 @@ class Dppo(OnPolicy):
         """One step on the squared error to the returns."""
         return self._critic_step(batch.inputs, batch.returns, batch.share)
 
-    def actor_gradient(self, batch: Steps) -> tuple[Tensor, dict[str, float]]:
+    def actor_gradient(self, batch: Steps) -> Gradient:
         """Gradient ``[P]`` of the clipped surrogate, over discounted advantages.
 
         The buffer is reused by the next gradient of the same policy.
@@ -164,4 +169,4 @@ class Dppo(OnPolicy):
         log_ratio = density.clamp(*LOG_DENSITY_RANGE).mean(-1) - batch.log_density
         advantages = batch.advantages * self._discounts[batch.step]
         loss, metrics = self._surrogate(log_ratio, advantages, self._clips[batch.step], batch.share)
-        return clipped_norm(self._actor.gradient(loss), self.config.grad_clip), metrics
+        return Gradient(clipped_norm(self._actor.gradient(loss), self.config.grad_clip), metrics)

@@ -9,47 +9,43 @@ Selection is the policy's (`inril_core.policies.selected_diffusion`), so the cri
 and travel with its weights.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import views_like
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.contracts import Gradient, OffPolicyConfig, OffPolicyRl, RewardModel
 from inril_core.finetune.memory.replay import Batch
-from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.critics import views_like
+from inril_core.networks.flat import Adam, FlatParameters
+from inril_core.policies import Policy
 from inril_core.policies.selected_diffusion import SelectedDiffusionPolicy, new_critics
 
 
-class Config(MethodConfig):
+class Config(OffPolicyConfig):
     """Settings of IDQL. DPPO's version is meant by "theirs".
 
     Attributes:
         expectile: of V (0.7 to 0.9; theirs 0.8).
-        demo_share: share of each batch from the demonstrations (IDQL's online phase: 0.5; theirs 0).
-        gamma, tau: discount per environment step, and the target network's step size (theirs 0.001).
+        demo_share: IDQL's online phase has 0.5, theirs 0.
+        gamma: discount per environment step. tau: the target network's step size (theirs 0.001).
         actor_weights: ``uniform``: every replayed plan is cloned alike (IDQL, theirs); ``expectile``: with weight
             ``expectile`` where Q > V, else 1 - ``expectile``, so that failures are cloned less (our choice; the weight
             that IDQL's eq. 9 gives the policy it stands for).
-        critic_steps: critic steps per RL update (which is one actor step).
         target_range: clip of the values; only true bounds may be given.
     """
 
     method: Literal["idql"]
-    provides = frozenset({"actor_gradient"})
     requires = (("policy", "selection"),)
-    collection: ClassVar[str] = "off_policy"
+    distributed = True
     batch: int = Field(256, ge=2)
     demo_share: float = Field(0.5, ge=0.0, lt=1.0)
     critic_lr: float = Field(3e-4, gt=0.0)
-    actor_lr: float = Field(1e-4, gt=0.0)
-    gamma: float = Field(0.97, gt=0.0, lt=1.0)
     tau: float = Field(0.005, gt=0.0, le=1.0)
     expectile: float = Field(0.8, ge=0.5, lt=1.0)
-    critic_steps: int = Field(1, ge=1)
     actor_weights: Literal["uniform", "expectile"] = "uniform"
     target_range: tuple[float, float] | None = (0.0, 1.0)
 
@@ -64,9 +60,16 @@ class Config(MethodConfig):
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
         return self
 
-    def build(self, policy: SelectedDiffusionPolicy, flat: FlatParameters, generator: torch.Generator) -> "Idql":
-        """The algorithm on ``policy``, whose trained parameters are ``flat``."""
-        return Idql(self, policy, flat, generator)
+    def value_bounds(self) -> tuple[float, float] | None:
+        """See `RlConfig.value_bounds`."""
+        return self.target_range
+
+    def build(
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
+    ) -> "Idql":
+        """See `RlConfig.build`."""
+        assert isinstance(policy, SelectedDiffusionPolicy)  # required, see `requires`
+        return Idql(self, policy, actor, generator)
 
 
 def expectile_loss(errors: Tensor, expectile: float) -> Tensor:
@@ -75,14 +78,12 @@ def expectile_loss(errors: Tensor, expectile: float) -> Tensor:
     return (weights * errors.square()).mean()
 
 
-class Idql:
+class Idql(OffPolicyRl):
     """Critics, value and target; the actor's step is left to the combination.
 
     Args:
         generator: all noise is drawn from it.
     """
-
-    temperature = 0.0
 
     def __init__(
         self, config: Config, policy: SelectedDiffusionPolicy, flat: FlatParameters, generator: torch.Generator
@@ -131,7 +132,7 @@ class Idql:
             "v_mean": float(v.detach().mean()),
         }
 
-    def actor_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of the denoising error on the replayed plans.
 
         The buffer is reused by the next gradient of the same policy.
@@ -142,13 +143,10 @@ class Idql:
             with torch.no_grad():
                 better = self._target_q(batch) > self._v(batch.observations)
             weights = torch.where(better, self.config.expectile, 1.0 - self.config.expectile)
-            errors = errors * (weights / shards.mean(weights))
+            errors = errors * (weights / distributed.mean(weights))
             metrics["better_share"] = float(better.float().mean())
         loss = errors.mean()
-        return self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics}
-
-    def actor_stepped(self, entropy: float) -> None:
-        """Nothing follows the actor's step."""
+        return Gradient(self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics})
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""

@@ -12,43 +12,36 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inril_core import shards
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core import distributed
+from inril_core.finetune.contracts import Gradient, OnPolicyConfig, OnPolicyRl, RewardModel
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages
-from inril_core.finetune.methods import MethodConfig
+from inril_core.networks.encoder import ImageEncoder
+from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy, SquashedGaussian
-from inril_core.policies.encoder import Front
 from inril_core.policies.squashed import log_density
 
 
-class OnPolicyConfig(MethodConfig):
+class SurrogateConfig(OnPolicyConfig):
     """Settings of what PPO and DPPO share.
 
     Attributes:
-        rollout_steps: environment steps per iteration; the episode that reaches it is used whole.
-        epochs, minibatches: passes over a rollout, and pieces of each pass.
+        epochs: passes over a rollout.
         kl_stop: mean KL estimate at which the rest of the iteration is skipped.
-        gae_lambda, gamma: see `generalised_advantages`; per decision.
-        critic_warmup_iterations: first iterations that train the critic alone.
+        gae_lambda: see `generalised_advantages`; per decision.
         grad_clip: largest norm of a gradient.
     """
 
-    provides = frozenset({"actor_gradient"})
-    collection: ClassVar[str] = "on_policy"
-    rollout_steps: int = Field(1000, ge=2)
+    distributed = True
     epochs: int = Field(10, ge=1)
-    minibatches: int = Field(4, ge=1)
     kl_stop: float | None = Field(0.1, gt=0.0)
-    gamma: float = Field(0.97, gt=0.0, lt=1.0)
     gae_lambda: float = Field(0.95, ge=0.0, le=1.0)
     actor_lr: float = Field(3e-4, gt=0.0)
     critic_lr: float = Field(1e-3, gt=0.0)
     hidden: tuple[int, ...] = (128, 128)
-    critic_warmup_iterations: int = Field(1, ge=0)
     grad_clip: float = Field(1.0, gt=0.0)
 
 
-class Config(OnPolicyConfig):
+class Config(SurrogateConfig):
     """Settings of PPO.
 
     Attributes:
@@ -61,15 +54,18 @@ class Config(OnPolicyConfig):
     clip: float = Field(0.2, gt=0.0, lt=1.0)
     entropy_weight: float = Field(0.0, ge=0.0)
 
-    def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Ppo":
-        """The algorithm on ``policy``, whose parameters are ``flat``."""
-        return Ppo(self, policy, flat, generator)
+    def build(
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
+    ) -> "Ppo":
+        """See `RlConfig.build`."""
+        assert isinstance(policy, SquashedGaussian)  # required, see `requires`
+        return Ppo(self, policy, actor, generator)
 
 
 class Rows:
     """A rollout as one table, or a minibatch of it."""
 
-    share = 1.0  # see `shards.share`
+    share = 1.0  # see `distributed.share`
 
     def __init__(self, inputs: Tensor, raw: Tensor, log_prob: Tensor, advantages: Tensor, returns: Tensor) -> None:
         self.inputs, self.raw, self.log_prob, self.advantages, self.returns = (
@@ -89,11 +85,11 @@ class Rows:
 
 
 def value_network(
-    input_size: int, hidden: tuple[int, ...], generator: torch.Generator, front: Front | None = None
+    input_size: int, hidden: tuple[int, ...], generator: torch.Generator, image_encoder: ImageEncoder | None = None
 ) -> nn.Sequential:
-    """An MLP V(s) with tanh layers, drawn from ``generator``, behind its own encoder of pixels (`Policy.new_front`)."""
-    layers: list[nn.Module] = [] if front is None else [front]
-    features = input_size if front is None else front.width(input_size)
+    """An MLP V(s) with tanh layers, drawn from ``generator``, behind its own image encoder."""
+    layers: list[nn.Module] = [] if image_encoder is None else [image_encoder]
+    features = input_size if image_encoder is None else image_encoder.width(input_size)
     for a, b in zip((features, *hidden), (*hidden, 1), strict=True):
         linear = nn.Linear(a, b)
         with torch.no_grad():
@@ -104,18 +100,17 @@ def value_network(
     return nn.Sequential(*layers[:-1])
 
 
-class OnPolicy:
+class ClippedSurrogate(OnPolicyRl):
     """Critic, minibatches and state of an on-policy method; a subclass gives rows and the actor's gradient."""
 
-    temperature = 0.0
     table: ClassVar[type]  # of a rollout; its attributes are tensors, and the names of its arguments
 
     def __init__(
-        self, config: OnPolicyConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator
+        self, config: SurrogateConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator
     ) -> None:
         self._settings, self._actor, self._generator = config, flat, generator
-        front = policy.new_front(generator)
-        self.value = value_network(policy.input_size, config.hidden, generator, front).to(flat.value.device)
+        image_encoder = policy.new_image_encoder(generator)
+        self.value = value_network(policy.input_size, config.hidden, generator, image_encoder).to(flat.value.device)
         self._critic = FlatParameters(self.value.parameters())
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._rollout: Any = None
@@ -132,7 +127,7 @@ class OnPolicy:
     def _next_rows(self) -> tuple[Tensor, Tensor, float]:
         """The next minibatch; every epoch visits each row once, in a new order.
 
-        Returns the rows of the whole minibatch, this process's places in it, and its `shards.share`.
+        Returns the rows of the whole minibatch, this process's places in it, and its `distributed.share`.
 
         Raises:
             ValueError: no rollout was taken in.
@@ -144,8 +139,8 @@ class OnPolicy:
             self._order = list(order.chunk(min(self._settings.minibatches, self._count)))
         order = self._order.pop(0)
         self._left -= 1
-        part = shards.own(torch.arange(len(order)))
-        share = shards.share(len(part), len(order))
+        part = distributed.own(torch.arange(len(order)))
+        share = distributed.share(len(part), len(order))
         if len(part) == 0:  # a piece of fewer rows than processes: somebody else's row, which does not count
             part = torch.zeros(1, dtype=torch.long)
         return order, part, share
@@ -170,14 +165,11 @@ class OnPolicy:
         ratio = torch.exp(log_ratio)
         loss = clipped_surrogate(ratio, advantages, clip) * share
         with torch.no_grad():
-            kl = float(shards.mean(ratio - 1.0 - log_ratio, share))
+            kl = float(distributed.mean(ratio - 1.0 - log_ratio, share))
             clipped_share = float(((ratio - 1.0).abs() > clip).float().mean()) * share
         if self._settings.kl_stop is not None and kl > self._settings.kl_stop:
             self.stopped = True
         return loss, {"rl_loss": loss.item(), "kl": kl, "clipped": clipped_share}
-
-    def actor_stepped(self, entropy: float) -> None:
-        """Nothing follows the actor's step."""
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors; in the middle of an iteration its rollout, too."""
@@ -200,7 +192,7 @@ class OnPolicy:
             self._order, self.stopped = list(state["order"].split(sizes)) if sizes else [], bool(stopped)
 
 
-class Ppo(OnPolicy):
+class Ppo(ClippedSurrogate):
     """Critic, advantages and the clipped surrogate; the actor's step is left to the combination."""
 
     table = Rows
@@ -241,7 +233,7 @@ class Ppo(OnPolicy):
         """One step on the squared error to the returns."""
         return self._critic_step(batch.inputs, batch.returns, batch.share)
 
-    def actor_gradient(self, batch: Rows) -> tuple[Tensor, dict[str, float]]:
+    def actor_gradient(self, batch: Rows) -> Gradient:
         """Gradient ``[P]`` of the clipped surrogate (PPO eq. 7), negated.
 
         The buffer is reused by the next gradient of the same policy.
@@ -255,7 +247,7 @@ class Ppo(OnPolicy):
             loss = loss - c.entropy_weight * entropy * batch.share
             metrics["rl_loss"] = loss.item()
         metrics["entropy"] = entropy.item() * batch.share
-        return clipped_norm(self._actor.gradient(loss), c.grad_clip), metrics
+        return Gradient(clipped_norm(self._actor.gradient(loss), c.grad_clip), metrics)
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip: float | Tensor) -> Tensor:

@@ -5,30 +5,29 @@ and the target may be clipped to the range that a sparse 0/1 reward allows.
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from inril_core import shards
+from inril_core import distributed
 from inril_core.errors import ConfigError
-from inril_core.finetune.critics import CriticEnsemble, views_like
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.contracts import Gradient, Metrics, OffPolicyConfig, OffPolicyRl, RewardModel
 from inril_core.finetune.memory.replay import Batch
-from inril_core.finetune.methods import MethodConfig
-from inril_core.policies import SquashedGaussian
+from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.flat import Adam, FlatParameters
+from inril_core.policies import Policy, SquashedGaussian
 
 
-class Config(MethodConfig):
+class Config(OffPolicyConfig):
     """Settings of RLPD.
 
     Attributes:
         target_subset: critics drawn for each target, without replacement; their minimum is used.
-        demo_share: share of each batch taken from the demonstrations (RLPD: 0.5).
-        gamma, tau: discount per step, and the target network's step size at every critic step.
+        demo_share: RLPD has 0.5.
+        tau: the target network's step size at every critic step.
         n_steps: length of the return before bootstrapping.
-        critic_steps: critic steps per RL update (which is one actor step).
         temperature: weight of the entropy; where learned, its start.
         target_entropy: of the learned temperature, nats; None: -A/2 as in RLPD.
         target_range: clip of the target value; only true bounds may be given.
@@ -42,20 +41,14 @@ class Config(MethodConfig):
     """
 
     method: Literal["rlpd"]
-    provides = frozenset({"actor_gradient"})
     requires = (("policy", "density"),)
-    collection: ClassVar[str] = "off_policy"
+    distributed = True
     critics: int = Field(2, ge=1, le=100)
     target_subset: int = Field(2, ge=1)
     hidden: tuple[int, ...] = (128, 128)
-    batch: int = Field(128, ge=2)
-    demo_share: float = Field(0.0, ge=0.0, lt=1.0)
     critic_lr: float = Field(3e-4, gt=0.0)
-    actor_lr: float = Field(1e-4, gt=0.0)
-    gamma: float = Field(0.97, gt=0.0, lt=1.0)
     tau: float = Field(0.005, gt=0.0, le=1.0)
     n_steps: int = Field(1, ge=1, le=50)
-    critic_steps: int = Field(1, ge=1)
     learn_temperature: bool = False
     temperature: float = Field(0.002, ge=0.0)
     temperature_lr: float = Field(3e-4, gt=0.0)
@@ -91,12 +84,23 @@ class Config(MethodConfig):
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
         return self
 
-    def build(self, policy: SquashedGaussian, flat: FlatParameters, generator: torch.Generator) -> "Rlpd":
-        """The algorithm on ``policy``, whose parameters are ``flat``."""
-        return Rlpd(self, policy, flat, generator)
+    def return_steps(self) -> int:
+        """See `OffPolicyConfig.return_steps`."""
+        return self.n_steps
+
+    def value_bounds(self) -> tuple[float, float] | None:
+        """See `RlConfig.value_bounds`."""
+        return self.target_range
+
+    def build(
+        self, policy: Policy, actor: FlatParameters, generator: torch.Generator, reward: RewardModel | None = None
+    ) -> "Rlpd":
+        """See `RlConfig.build`."""
+        assert isinstance(policy, SquashedGaussian)  # required, see `requires`
+        return Rlpd(self, policy, actor, generator)
 
 
-class Rlpd:
+class Rlpd(OffPolicyRl):
     """Critics, target and temperature; the actor's step is left to the combination.
 
     Args:
@@ -108,8 +112,9 @@ class Rlpd:
     ) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         d, a = policy.input_size, policy.action_size
-        front = policy.new_front(generator)
-        self.critics = CriticEnsemble(config.critics, d, a, config.hidden, generator, front).to(flat.value.device)
+        image_encoder = policy.new_image_encoder(generator)
+        critics = CriticEnsemble(config.critics, d, a, config.hidden, generator, image_encoder)
+        self.critics = critics.to(flat.value.device)
         self._critic = FlatParameters(self.critics.parameters())
         self._target = self._critic.value.clone()
         shapes = list(self.critics.parameters())
@@ -140,7 +145,7 @@ class Rlpd:
         """
         c = self.config
         with torch.no_grad():
-            noise = shards.normal_like(batch.actions, self._generator)
+            noise = distributed.normal_like(batch.actions, self._generator)
             actions, log_prob = self._policy.sample(batch.next_observations, noise)
             weights = self._target_weights
             if c.target_subset < c.critics:
@@ -164,13 +169,13 @@ class Rlpd:
         self._target.lerp_(self._critic.value, self.config.tau)
         return {"critic_loss": loss.item() / self.config.critics, "q_mean": float(q.detach().mean())}
 
-    def actor_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
 
         With ``behaviour_weight`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2.
         The buffer is reused by the next gradient of the same policy.
         """
-        noise = shards.normal_like(batch.actions, self._generator)
+        noise = distributed.normal_like(batch.actions, self._generator)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
@@ -182,18 +187,19 @@ class Rlpd:
         if weight > 0.0:
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
             distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
-            loss = loss / shards.mean(value.abs()).clamp_min(1e-3) + weight * distance
+            loss = loss / distributed.mean(value.abs()).clamp_min(1e-3) + weight * distance
         entropy = -log_prob.detach().mean().item()
         metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
-        return self._actor.gradient(loss), metrics
+        return Gradient(self._actor.gradient(loss), metrics)
 
-    def actor_stepped(self, entropy: float) -> None:
+    def actor_stepped(self, metrics: Metrics) -> None:
         """After the actor's step of an update, however many gradients that took.
 
         A learned temperature takes one towards the target entropy (SAC eq. 18, on its logarithm).
         """
         self._actor_steps += 1
         if self.config.learn_temperature:
+            entropy = distributed.mean_number(metrics["entropy"])
             gradient = torch.tensor([self.temperature * (entropy - self._target_entropy)])
             step = self._temperature_adam.direction(gradient)
             self._log_temperature.sub_(step, alpha=self._temperature_adam.lr)

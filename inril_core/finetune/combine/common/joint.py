@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.combine.base import Combiner, GradientSource
 from inril_core.finetune.combine.common.gradients import cosine
-from inril_core.finetune.flat import Adam, FlatParameters
+from inril_core.finetune.contracts import Combiner, GradientSource, StepResult
+from inril_core.networks.flat import Adam, FlatParameters
 
 Normalise = Literal["none", "gradient", "loss"]
 _DECAY = 0.99
@@ -25,7 +25,7 @@ def refuse_separated(method: str, whole: Any) -> None:
         raise ConfigError(
             f"combine.method = {method!r} with policy.kind = {whole.policy.kind!r}: imitation and RL train different "
             "parameters, so that their gradients have no angle and no common step; set combine to {method: "
-            "interleave, separation: network, surgery: none}"
+            "interleave, separation: network, projection: {kind: none}}"
         )
 
 
@@ -56,7 +56,7 @@ class JointStep(Combiner):
         """Weight of the RL gradient in an average; the IL gradient has the rest."""
         return 0.5
 
-    def step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def step(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.step`."""
         gradient, metrics = rl()
         g_rl = gradient.clone()
@@ -73,7 +73,8 @@ class JointStep(Combiner):
         direction = adam.direction(joint)
         self.flat.value.sub_(direction, alpha=adam.lr)
         logged = {"gradient_cosine": angle, "conflict": float(angle < 0.0), "rl_norm": norms[0], "il_norm": norms[1]}
-        return {**metrics, **il_metrics, **logged, **more, "step_cosine": cosine(direction, g_rl)}
+        logged["step_cosine"] = cosine(direction, g_rl)
+        return StepResult({**metrics, **il_metrics, **logged, **more}, metrics)
 
     def _scales(self, *norms: float) -> tuple[float, float]:
         self._sums.mul_(_DECAY).add_((1.0 - _DECAY) * torch.tensor([*norms, 1.0], dtype=torch.float64))

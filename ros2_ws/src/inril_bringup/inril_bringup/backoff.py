@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inril_bringup.graph import Respawn
+from inril_core.backoff import wait_s
 
 
 class Backoff:
@@ -23,8 +24,7 @@ class Backoff:
             self.in_a_row = 0
         if self.in_a_row >= self._policy.max_restarts:
             return None
-        # The exponent is bounded so that a long row cannot overflow.
-        wait_s = min(self._policy.initial_s * self._policy.factor ** min(self.in_a_row, 64), self._policy.max_s)
+        wait = wait_s(self.in_a_row, self._policy.initial_s, self._policy.max_s, self._policy.factor)
         self.in_a_row += 1
         self.total += 1
-        return wait_s
+        return wait

@@ -14,13 +14,14 @@ from inril_core.errors import ConfigError
 from inril_core.run import RunPaths, default_key_path
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
+from inril_core.teleop import device_config
 
 _SIGNERS = {"policy_node", "learner_node"}
 """Executables that need the key of the weights."""
 
 
 def check(graph: ResolvedGraph) -> None:
-    """Read what the nodes will read: programs, contract, plan, run folder, demonstrations, weights, preset and key.
+    """Read what the nodes will read: programs, contract, device, plan, run folder, preset, other inputs and key.
 
     Raises:
         ConfigError: one of them is wrong; the nodes would say so too, one by one, in their logs.
@@ -28,6 +29,8 @@ def check(graph: ResolvedGraph) -> None:
     _check_programs(graph)
     given = graph.arguments
     contract = load_contract(str(given["contract"])) if given.get("contract") is not None else None
+    if "teleop_node" in graph.nodes:
+        device_config(str(given.get("device", "scripted")), str(given.get("device_settings") or ""))
     _check_run_dir(graph.run_dir)
     if given.get("plan") is not None:
         plan = parse_plan(str(given["plan"]))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inril_bringup import data_command, episode_commands
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.errors import ConfigError, InrilError
@@ -139,6 +140,8 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_operating(commands: argparse._SubParsersAction) -> None:
+    data_command.add_arguments(_add(commands, "data", data_command.run, data_command.SUMMARY, *data_command.EXAMPLES))
+
     check = _add(
         commands,
         "preflight",
@@ -174,15 +177,7 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
     back.add_argument("--n", type=int, required=True, help="number of the version in its run")
     _add(commands, "unpin", _unpin, "let new versions in again after a rollback", "")
 
-    mark = _add(
-        commands,
-        "label",
-        _label,
-        "say how an episode went, also long after; needs its run's graph up",
-        "mine-0-train-00012-a1b2c3 failure",
-    )
-    mark.add_argument("episode_id", help="from `inril status` or the name of its file")
-    mark.add_argument("label", choices=["success", "failure", "unknown"])
+    episode_commands.add(commands, _add)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -337,13 +332,6 @@ def _unpin(arguments: argparse.Namespace) -> int:
     from inril_bringup import operate
 
     print(operate.unpin(arguments.namespace))
-    return 0
-
-
-def _label(arguments: argparse.Namespace) -> int:
-    from inril_bringup import operate
-
-    print(operate.label(arguments.namespace, arguments.episode_id, arguments.label))
     return 0
 
 

@@ -30,12 +30,14 @@ MANAGED_NODES = "managed_nodes"
 """`${managed_nodes}` stands for the names of the graph's lifecycle nodes, in starting order."""
 SIMULATED_CELL = "simulated_cell"
 """`${simulated_cell}`: whether a node of the graph says `simulated: true`."""
+SIMULATED_TIME = "simulated_time"
+"""`${simulated_time}`: stamps are those of the cell's /clock: it is simulated, and not at real time."""
 GRAPH_ID = "graph_id"
 """`${graph_id}`: run id and launch; every node of inril's own gets it as a parameter of that name."""
 CONTROL_SOCKET = "control_socket"
 """`${control_socket}`: where the arbiter listens for the people at this machine."""
 _GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET)
-_NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, *_GIVEN_AT_START}
+_NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, *_GIVEN_AT_START}
 ALWAYS = ("run_dir", "run_id", "namespace")
 """Arguments of every graph, whether or not a node refers to them."""
 
@@ -259,6 +261,7 @@ class Graph(_Frozen):
         for name, argument in self.arguments.items():
             if argument.required and values[name] is None:
                 raise ConfigError(f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}")
+        values[SIMULATED_TIME] = self.simulated and values.get("real_time_factor") != 1.0
         nodes = {name: _fill_node(node, values) for name, node in self.nodes.items()}
         if not self.simulated:
             self._refuse_simulation_only(values, nodes)

@@ -26,6 +26,8 @@ from inril_bringup.run_dir import lock_run_dir
 from launch import LaunchContext, LaunchDescription
 
 DESCRIBE_TIMEOUT_S = 120.0
+NOBODY_CAME = 3
+"""As inril_core.session.states.ExitCode, which this interpreter may not be able to import."""
 
 _held_locks: list[Any] = []
 """The place and the run folder, held until this process ends."""
@@ -139,6 +141,8 @@ def on_exit(name: str, node: dict[str, Any]) -> Callable[[ProcessExited, LaunchC
         nonlocal restarts_left
         if node["ends_graph"] and event.returncode == 0:
             return Shutdown(reason=f"{name} has finished")
+        if node["ends_graph"] and event.returncode == NOBODY_CAME:
+            raise RuntimeError(f"{name} waited for a person in vain; its last lines say for what")
         if event.returncode == os.EX_CONFIG and node["required"]:
             raise RuntimeError(f"{name} cannot work as it is configured; its last lines say why")
         restarts_left -= 1

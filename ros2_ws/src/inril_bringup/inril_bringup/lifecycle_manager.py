@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from inril_common.executor import NodeExecutor
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import EVENT
 from lifecycle_msgs.msg import Transition, TransitionEvent
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from inril_bringup.ownership import Ownership
@@ -66,8 +66,8 @@ class LifecycleManager(InrilPlainNode):
         self._reminded_ns = self._began_ns = self._listens_since_ns = self.mono_ns()
         self._all_active = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-        self.create_timer(_TICK_S, self._tick)
-        self.create_timer(_REPORT_S, self._report)
+        self.steady_timer(_TICK_S, self._tick)
+        self.steady_timer(_REPORT_S, self._report)
         self._ready = True
 
     def _on_matched(self, name: str, status: Any) -> None:
@@ -198,7 +198,7 @@ class LifecycleManager(InrilPlainNode):
         self._stopping = True  # or it would bring up again what goes down
         for name in self._names:
             self._drop_pending(name)
-        executor = SingleThreadedExecutor()
+        executor = NodeExecutor()
         executor.add_node(self)
         deadline_s = time.monotonic() + self._stop_timeout_s
         if self.get_node_names_and_namespaces().count((self.get_name(), self.get_namespace())) > 1:
@@ -212,7 +212,7 @@ class LifecycleManager(InrilPlainNode):
                 # One that is silent was mostly ended together with the others: do not wait for each of them.
                 share_s = share_s if answered else 0.25
 
-    def _shut_down(self, name: str, client: Any, executor: SingleThreadedExecutor, deadline_s: float) -> bool:
+    def _shut_down(self, name: str, client: Any, executor: NodeExecutor, deadline_s: float) -> bool:
         future = client.call_async(ChangeState.Request(transition=Transition(label="shutdown")))
         while not future.done() and time.monotonic() < deadline_s and client.service_is_ready():
             executor.spin_once(timeout_sec=0.05)

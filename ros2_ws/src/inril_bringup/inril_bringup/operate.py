@@ -1,4 +1,4 @@
-"""What a person asks of a running graph: arm it, look at it, roll weights back, label an episode."""
+"""What a person asks of a running graph: arm it, look at it, roll weights back."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from functools import partial
 from typing import Any
 
 import rclpy
+from inril_common.executor import NodeExecutor
 from inril_common.qos import EVENT, LATCHED
 from inril_msgs.msg import (
     ArbiterStatus,
-    EpisodeEvent,
     ExecutedAction,
     LearnerStatus,
     PolicyStatus,
     RecorderStatus,
     SessionStatus,
 )
-from inril_msgs.srv import Arm, LabelEpisode, RollBack
+from inril_msgs.srv import Arm, RollBack
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from inril_bringup.control import Here, Refused, here, person_name
@@ -41,11 +40,6 @@ STATUSES: dict[str, tuple[Any, Any]] = {
     "policy": (PolicyStatus, LATCHED),
     "recorder": (RecorderStatus, EVENT),
     "learner": (LearnerStatus, LATCHED),
-}
-LABELS = {
-    "success": EpisodeEvent.LABEL_SUCCESS,
-    "failure": EpisodeEvent.LABEL_FAILURE,
-    "unknown": EpisodeEvent.LABEL_UNKNOWN,
 }
 _SOURCES = {
     ExecutedAction.SOURCE_POLICY: "policy",
@@ -68,7 +62,7 @@ class NotServed(Refused):
 class Operator:
     """A short-lived node that speaks for a person."""
 
-    def __init__(self, node: Node, executor: SingleThreadedExecutor, graph_id: str | None = None) -> None:
+    def __init__(self, node: Node, executor: NodeExecutor, graph_id: str | None = None) -> None:
         self._node, self._executor, self._graph_id = node, executor, graph_id
 
     def graph_id(self) -> str:
@@ -183,7 +177,7 @@ def operator(namespace: str = "", graph_id: str | None = None) -> Iterator[Opera
         enable_rosout=False,
         start_parameter_services=False,
     )
-    executor = SingleThreadedExecutor(context=context)
+    executor = NodeExecutor(context=context)
     executor.add_node(node)
     try:
         yield Operator(node, executor, graph_id)
@@ -242,14 +236,15 @@ def disarm(namespace: str, graph: Here | None) -> str:
     return "disarmed" if graph is None else "the arm is disarmed; the arbiter does not run"
 
 
-def _meant(namespace: str) -> AbstractContextManager[Operator]:
+def meant(namespace: str) -> AbstractContextManager[Operator]:
+    """An operator for the graph on this machine, otherwise for the only one that is heard."""
     graph: Here | None = here(namespace)
     return operator(namespace, None if graph is None else graph.graph_id)
 
 
 def roll_back(namespace: str, run_id: str, n: int) -> str:
     """Act with an accepted version again and stay there. Raises `Refused`."""
-    with _meant(namespace) as person:
+    with meant(namespace) as person:
         request = RollBack.Request(graph_id=person.graph_id(), run_id=run_id, n=n, unpin=False)
         answer = person.call(RollBack, "policy/roll_back", request)
     return answer.message or f"version {n} acts and is pinned; `inril unpin` lets newer ones in again"
@@ -257,19 +252,9 @@ def roll_back(namespace: str, run_id: str, n: int) -> str:
 
 def unpin(namespace: str) -> str:
     """Let new versions in again. Raises `Refused`."""
-    with _meant(namespace) as person:
+    with meant(namespace) as person:
         answer = person.call(RollBack, "policy/roll_back", RollBack.Request(graph_id=person.graph_id(), unpin=True))
     return answer.message or "new versions are accepted again"
-
-
-def label(namespace: str, episode_id: str, word: str) -> str:
-    """Say how an episode went; `word` is one of `LABELS`. Raises `Refused`."""
-    with _meant(namespace) as person:
-        request = LabelEpisode.Request(
-            graph_id=person.graph_id(), episode_id=episode_id, label=LABELS[word], by=person_name()
-        )
-        answer = person.call(LabelEpisode, "session/label_episode", request)
-    return answer.message or f"{episode_id} is labelled {word}"
 
 
 def status(namespace: str = "") -> dict[str, dict[str, Any] | None]:

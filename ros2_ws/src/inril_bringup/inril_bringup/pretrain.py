@@ -81,14 +81,14 @@ class Output:
 def _pretrain(arguments: argparse.Namespace, output: Output) -> int:
     from inril_core.finetune.config import load_config
     from inril_core.finetune.demos import read_demos
-    from inril_core.finetune.machine import use_one_thread
     from inril_core.finetune.pretrain import pretrain as clone
+    from inril_core.networks.compute import use_one_thread
     from inril_core.policies.files import save_policy
 
     use_one_thread()
     contract = load_contract(arguments.contract)
     config = load_config(arguments.preset).changed(seed=arguments.seed)
-    demos = read_demos(arguments.demos, contract)
+    demos = read_demos(arguments.demos, contract, lambda problem: print(f"pretrain: {problem}", flush=True))
     successes = sum(bool(demo.success) for demo in demos)
     steps = sum(demo.steps for demo in demos)
     print(f"pretrain: {len(demos)} demonstrations ({successes} successful), {steps} steps", flush=True)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from inril_core.backoff import wait_s
+
 UNKNOWN, UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = (
     "unknown",
     "unconfigured",
@@ -122,11 +124,11 @@ class Sequencer:
         """A transition failed; the wait before it is tried again [s]."""
         node = self.nodes[name]
         node.asked = None
-        wait_s = min(self._retry_s * 2.0 ** min(node.failures, 30), self._retry_max_s)
+        wait = wait_s(node.failures, self._retry_s, self._retry_max_s)
         node.failures += 1
         self._set(node, UNKNOWN, now_ns)
-        node.retry_ns, node.poll_ns = now_ns + _ns(wait_s), now_ns
-        return wait_s
+        node.retry_ns, node.poll_ns = now_ns + _ns(wait), now_ns
+        return wait
 
     def appeared(self, name: str, now_ns: int) -> None:
         """A process with this node has come or gone: ask at once, and believe the old state until then."""

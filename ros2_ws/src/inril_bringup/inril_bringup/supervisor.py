@@ -26,6 +26,7 @@ from inril_bringup.run_dir import RunDirInUse, lock_run_dir, write_json
 from inril_bringup.starting import Start
 from inril_core.errors import ConfigError
 from inril_core.run import RunPaths
+from inril_core.session.states import ExitCode
 
 STATUS_FILE = "supervisor.json"
 _SELF = "supervisor"
@@ -178,6 +179,10 @@ class Supervisor:
             self._say(f"{name} cannot work as it is configured, and is not started again; see {self._log_of(name)}")
             if child.program.required or child.starts == 1:  # later, what is not required may be lost
                 self.request_stop(f"{name} cannot work as it is configured", exit_code=UNFINISHED)
+            return None
+        if child.program.ends_graph and code == ExitCode.NOBODY_CAME:
+            child.state = "done"
+            self.request_stop(f"{name} waited for a person in vain; see {self._log_of(name)}", exit_code=code)
             return None
         wait_s = child.backoff.after_death(lived_s) if child.backoff else None
         if wait_s is not None:

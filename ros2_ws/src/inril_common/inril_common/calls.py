@@ -58,7 +58,7 @@ class Calls:
         pending.future.add_done_callback(lambda _: self._finish(pending))
 
     def not_served(self, service_type: Any, service: str) -> str:
-        """Why a call would fail at once, with the mend; empty if the service is there."""
+        """Why a call would fail at once, with the fix; empty if the service is there."""
         client = self._clients.get(service)
         if client is None:
             client = self._clients[service] = self._node.create_client(service_type, service)

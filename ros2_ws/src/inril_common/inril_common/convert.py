@@ -9,6 +9,8 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, Twist
 from sensor_msgs.msg import Image
 
+from inril_core.control.pixels import check_layout, rgb_pixels
+
 
 def float32_array(values: np.ndarray) -> array.array[float]:
     """The fast path into a `float32[]` field."""
@@ -59,18 +61,23 @@ def array_to_twist(values: np.ndarray) -> Twist:
     return twist
 
 
-def image_to_array(image: Image) -> np.ndarray:
-    """uint8[height, width, 3] of an rgb8 image.
+def check_image(image: Image) -> None:
+    """Check that `image_to_array` can convert an image, at a cost that does not grow with it.
 
     Raises:
-        ValueError: another encoding, or a buffer that does not fit the announced size.
+        BadMeasurement: an unknown encoding, or a buffer that does not fit the announced size.
     """
-    if image.encoding != "rgb8" or len(image.data) != image.height * image.width * 3:
-        raise ValueError(
-            f"image {image.header.frame_id!r}: {image.encoding} {image.width}x{image.height} with "
-            f"{len(image.data)} bytes; rgb8 with {image.height * image.width * 3} bytes is expected"
-        )
-    return np.frombuffer(image.data, dtype=np.uint8).reshape(image.height, image.width, 3)
+    check_layout(image.encoding, image.height, image.width, image.step, len(image.data))
+
+
+def image_to_array(image: Image) -> np.ndarray:
+    """uint8[height, width, 3], red first, of an image in one of `pixels.ENCODINGS`.
+
+    Raises:
+        BadMeasurement: as `check_image`.
+    """
+    size = image.height, image.width, image.step
+    return rgb_pixels(image.encoding, *size, bool(image.is_bigendian), memoryview(image.data))
 
 
 def array_to_image(pixels: np.ndarray, stamp: Time, frame_id: str) -> Image:

@@ -1,4 +1,4 @@
-"""The two node bases: typed parameters, link diagnostics, and one teardown path."""
+"""The two node bases: typed parameters, diagnostics, guarded callbacks, and one teardown path."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 
-from inril_common.links import LinkMonitor, LinkReport
-from inril_common.qos import EVENT
+from inril_common.diagnostics import Diagnostics, Health
+from inril_common.executor import chosen_executor
+from inril_common.links import LinkMonitor
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 
@@ -50,6 +55,8 @@ class _Shared:
     """What both bases do. Mixed into an rclpy node."""
 
     boot_id: str
+    exit_code_when_stopped: int = 0
+    """Of a process that is told to stop; above 0 where that leaves work undone."""
 
     graph_id: str
     """Of the graph that started this node; empty for a node that was started on its own."""
@@ -58,9 +65,7 @@ class _Shared:
         self.boot_id = uuid.uuid4().hex
         self.configuration_failed = False
         self.graph_id = self.param("graph_id", "", "graph that this node belongs to; its launcher gives it")
-        self._links: dict[str, LinkMonitor] = {}
-        self._diagnostics_publisher: Any = None
-        self._diagnostics_timer: Any = None
+        self.diagnostics = Diagnostics(self, self.on_incompatible_qos, (NodeFinished,))
 
     def param(
         self,
@@ -103,14 +108,53 @@ class _Shared:
         """Declare `contract` and load it."""
         return load_contract(self.param("contract", "insert_leg", "packaged task name or path of a contract YAML"))
 
-    def link(self, name: str, timeout_s: float) -> LinkMonitor:
-        """Watch a link; its rate, age and drops go to /diagnostics once a second."""
-        monitor = self._links.setdefault(name, LinkMonitor(name, timeout_s))
-        if self._diagnostics_timer is None:
-            node: Any = self
-            self._diagnostics_publisher = node.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-            self._diagnostics_timer = node.create_timer(1.0, self._publish_diagnostics)
-        return monitor
+    def link(self, name: str, timeout_s: float, idle: Callable[[], bool] = lambda: False) -> LinkMonitor:
+        """Watch a link; its rate, age, drops and refused messages go to /diagnostics once a second.
+
+        idle: whether it may be silent now by design, for instance because no episode runs.
+        """
+        return self.diagnostics.link(name, timeout_s, idle)
+
+    def diagnose(self, name: str, health: Callable[[], Health]) -> None:
+        """Add a line to /diagnostics that `health` gives once a second."""
+        self.diagnostics.line(name, health)
+
+    def guarded(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """`callback`, of which nothing that it raises ends the node: it is logged, counted and in /diagnostics.
+
+        For everything that is called with what others sent: subscriptions, services, and timers that work on it.
+        """
+        return self.diagnostics.guarded(callback)
+
+    def on_incompatible_qos(self, topic: str, text: str) -> None:
+        """Called when an endpoint of `topic` elsewhere cannot be connected to this node's; `text` says why.
+
+        It is an error in the log and in /diagnostics already. A node for which it is more than that overrides this.
+        """
+
+    def create_publisher(self, kind: Any, topic: str, qos: Any, **options: Any) -> Publisher:
+        """As rclpy's, and a subscription that requests more than is offered is an error."""
+        if hasattr(self, "diagnostics") and isinstance(qos, QoSProfile):  # rclpy itself publishes before
+            options.setdefault("event_callbacks", self.diagnostics.publisher_events(topic, qos))
+        base: Any = super()
+        return base.create_publisher(kind, topic, qos, **options)  # type: ignore[no-any-return]
+
+    def create_subscription(self, kind: Any, topic: str, callback: Any, qos: Any, **options: Any) -> Subscription:
+        """As rclpy's, and a publisher that offers less than is requested is an error."""
+        if hasattr(self, "diagnostics") and isinstance(qos, QoSProfile):
+            options.setdefault("event_callbacks", self.diagnostics.subscription_events(topic, qos))
+        base: Any = super()
+        return base.create_subscription(kind, topic, callback, qos, **options)  # type: ignore[no-any-return]
+
+    def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """A timer on the steady clock: it fires on when the system clock is set, and when `/clock` stops.
+
+        The one kind of timer that a node may use: a timer on the ROS clock is silent for as long as that clock
+        was set back (rclpy issue 1490).
+        """
+        node: Any = self
+        timer: Timer = node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        return timer
 
     def meant_for_another(self, graph_id: str, stop: bool = False) -> str:
         """Why a request that names this graph must be refused here; empty if it may be done.
@@ -131,13 +175,6 @@ class _Shared:
         node: Any = self
         return int(node.get_clock().now().nanoseconds)
 
-    def _publish_diagnostics(self) -> None:
-        node: Any = self
-        message = DiagnosticArray()
-        message.header.stamp = node.get_clock().now().to_msg()
-        message.status = [_status(node.get_name(), link.report(self.mono_ns())) for link in self._links.values()]
-        self._diagnostics_publisher.publish(message)
-
     def setup(self) -> None:
         """Read parameters, make publishers, subscriptions and services. MUST NOT move anything."""
 
@@ -150,30 +187,7 @@ class _Shared:
             self.teardown()
         except Exception:
             node.get_logger().error(f"teardown failed:\n{traceback.format_exc()}")
-        if self._diagnostics_timer is not None:
-            node.destroy_timer(self._diagnostics_timer)
-            node.destroy_publisher(self._diagnostics_publisher)
-            self._diagnostics_timer = None
-        self._links.clear()
-
-
-def _status(node_name: str, link: LinkReport) -> DiagnosticStatus:
-    level = DiagnosticStatus.STALE if link.stale else DiagnosticStatus.OK
-    age = "never heard" if link.age_s is None else f"{link.age_s:.3f}"
-    values = {
-        "rate_hz": f"{link.rate_hz:.2f}",
-        "age_s": age,
-        "worst_gap_s": f"{link.worst_gap_s:.4f}",
-        "drops": str(link.drops),
-        "timeout_s": f"{link.timeout_s:.3f}",
-    }
-    return DiagnosticStatus(
-        level=level,
-        name=f"{node_name}: {link.name}",
-        message="stale" if link.stale else "ok",
-        hardware_id=node_name,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
-    )
+        self.diagnostics.close()
 
 
 class InrilNode(_Shared, LifecycleNode):
@@ -291,15 +305,19 @@ class InrilPlainNode(_Shared, Node):
 
 
 class NodeFinished(Exception):
-    """Raised in a callback by a node whose work is done: the process ends with exit code 0."""
+    """Raised in a callback by a node whose work is over: the process ends with this exit code."""
+
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(f"finished with exit code {code}")
+        self.code = int(code)
 
 
 def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     """Body of every node's `main`: spin until told to stop, tear down once, exit.
 
     SIGINT and SIGTERM are noted and obeyed between callbacks, so that nothing is cut short half-way.
-    Exit code 0 after a clean stop or a finished plan; 1 after an error, which is logged; EXIT_CONFIG where a person
-    must change something first, so that starting the node again would be in vain.
+    Exit code: `NodeFinished.code`; when told to stop `exit_code_when_stopped`, 0 for most nodes; 1 after an error,
+    which is logged; EXIT_CONFIG where a person must change something first, so that a restart would be in vain.
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     told_to_stop = threading.Event()
@@ -311,7 +329,7 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         node = node_class()  # type: ignore[call-arg]
         if isinstance(node, InrilPlainNode):
             node.setup()
-        executor = SingleThreadedExecutor()
+        executor = chosen_executor()
         executor.add_node(node)
         while rclpy.ok() and not told_to_stop.is_set():
             if node.configuration_failed:
@@ -321,8 +339,11 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
                 node.get_logger().error(f"refused: {error}")
-    except (NodeFinished, ExternalShutdownException):
-        pass
+        code = int(node.exit_code_when_stopped)
+    except NodeFinished as finished:
+        code = finished.code
+    except ExternalShutdownException:
+        code = 0 if node is None else int(node.exit_code_when_stopped)
     except InrilError as error:
         _report(node, str(error))
         code = EXIT_CONFIG if isinstance(error, ConfigError) else 1

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import array
+import functools
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from inril_common.convert import array_to_pose, ns_to_stamp, pose_to_array, stamp_to_ns
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose
+from inril_common.convert import array_to_pose, ns_to_stamp, stamp_to_ns
+from inril_common.diagnostics import Health, control_health
 from inril_common.node import InrilNode, run_node
-from inril_common.qos import EVENT, LATCHED, TICK
+from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
     ExecutedAction,
@@ -20,15 +27,35 @@ from inril_msgs.msg import (
     TeleopAction,
 )
 from inril_msgs.srv import Arm
-from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 
 from inril_control.arm_desk import ArmDesk
+from inril_control.second_publisher import SecondPublishers
 from inril_core.safety.arbiter import Arbiter
+from inril_core.safety.faults import Blocks, Fault
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
 
+TICK_TOPICS = ("observation", "policy_action", "teleop_action", "executed_action", "target")
 TIMER_S = 0.02
 STATUS_PERIOD_NS = 100_000_000
+PUBLISHERS_PERIOD_S = 1.0
+LATEST_STAMP_NS = (2**31 - 1) * 1_000_000_000
+"""A stamp holds seconds in an int32; what is later is cut to this."""
+
+Callback = TypeVar("Callback", bound=Callable[..., None])
+
+
+def boundary(callback: Callback) -> Callback:
+    """No input ends the arbiter: whatever a callback raises is a latched fault and a hold."""
+
+    @functools.wraps(callback)
+    def guarded(node: ArbiterNode, *arguments: Any) -> None:
+        try:
+            callback(node, *arguments)
+        except Exception:
+            node.on_internal_error(callback.__name__)
+
+    return guarded  # type: ignore[return-value]
 
 
 class ArbiterNode(InrilNode):
@@ -52,21 +79,33 @@ class ArbiterNode(InrilNode):
         self._executed = self.create_publisher(ExecutedAction, "executed_action", TICK)
         self._target = self.create_publisher(Target, "target", TICK)
         self._status = self.create_publisher(ArbiterStatus, "arbiter_status", LATCHED)
-        self._observations = self.link("observation", self._config.observation_timeout_ns * 1e-9)
-        self.create_subscription(Observation, "observation", self._on_observation, TICK)
-        self.create_subscription(TeleopAction, "teleop_action", self._on_teleop_action, TICK)
+        self.diagnose("control", self._health)
+        self._observations = self.link(
+            "observation", self._config.observation_timeout_ns * 1e-9, lambda: not self._arbiter.in_episode
+        )
+        heard = {
+            self.create_subscription(Observation, "observation", self._on_observation, TICK): "observation_node",
+            self.create_subscription(TeleopAction, "teleop_action", self._on_teleop_action, TICK): "teleop_node",
+        }
         if self._config.expects_policy:
-            self.create_subscription(PolicyAction, "policy_action", self._on_policy_action, TICK)
+            actions = self.create_subscription(PolicyAction, "policy_action", self._on_policy_action, TICK)
+            heard[actions] = "policy_node"
             self.create_subscription(PolicyStatus, "policy_status", self._on_policy_status, LATCHED)
         if not self._config.lockstep:
-            self.create_subscription(RobotState, "robot_state", self._on_robot_state, TICK)
+            self.create_subscription(RobotState, "robot_state", self._on_robot_state, SENSOR)
         if self._config.expects_recorder:
             self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         if self._config.expects_session:
             self.create_subscription(SessionStatus, "session_status", self._on_session_status, LATCHED)
+        self._second_publishers = SecondPublishers(
+            self,
+            own=(self._target.topic_name, self._executed.topic_name),
+            heard={subscription.topic_name: name for subscription, name in heard.items()},
+        )
         self.create_service(Arm, "arbiter/arm", self._on_arm)
         self._desk = ArmDesk(self, self._set_armed, self._describe)
-        self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.steady_timer(TIMER_S, self._on_timer)
+        self.steady_timer(PUBLISHERS_PERIOD_S, self._on_publishers_timer)
 
     def _read_config(self) -> ArbiterConfig:
         contract, staleness = self.contract, self.contract.staleness
@@ -113,6 +152,7 @@ class ArbiterNode(InrilNode):
             self._desk.close()
             del self._desk
 
+    @boundary
     def _on_observation(self, message: Observation) -> None:
         mono_ns = self.mono_ns()
         self._observations.saw(mono_ns, message.k)
@@ -127,16 +167,19 @@ class ArbiterNode(InrilNode):
             phase=message.phase,
             purpose=message.purpose,
             last=message.last,
-            tool_pose=pose_to_array(message.tool_pose).tolist(),
+            tool_pose=_pose(message.tool_pose),
             link_age_s=message.link_age_s,
+            frame=message.header.frame_id,
         )
         self._say(self._arbiter.on_observation(tick, self.ros_ns(), mono_ns))
 
+    @boundary
     def _on_policy_action(self, message: PolicyAction) -> None:
         if self.active:
             answer = PolicyAnswer(message.boot_id, message.k, message.run_id, message.n, message.action)
             self._say(self._arbiter.on_policy_action(answer, self.ros_ns(), self.mono_ns()))
 
+    @boundary
     def _on_teleop_action(self, message: TeleopAction) -> None:
         if self.active:
             answer = HumanAnswer(
@@ -144,26 +187,48 @@ class ArbiterNode(InrilNode):
             )
             self._say(self._arbiter.on_teleop_action(answer, self.ros_ns(), self.mono_ns()))
 
+    @boundary
     def _on_robot_state(self, message: RobotState) -> None:
-        pose = pose_to_array(message.tool_pose).tolist()
-        sample = RobotSample(message.boot_id, stamp_to_ns(message.header.stamp), pose, message.needs_rearm)
+        sample = RobotSample(
+            message.boot_id,
+            stamp_to_ns(message.header.stamp),
+            _pose(message.tool_pose),
+            message.needs_rearm,
+            message.header.frame_id,
+        )
         self._arbiter.on_robot_state(sample, self.mono_ns())
 
+    @boundary
     def _on_policy_status(self, message: PolicyStatus) -> None:
         self._arbiter.on_policy_alive(self.mono_ns())
 
+    @boundary
     def _on_recorder_status(self, message: RecorderStatus) -> None:
         self._arbiter.on_recorder_alive(message.boot_id, self.mono_ns())
 
+    @boundary
     def _on_session_status(self, message: SessionStatus) -> None:
         self._arbiter.on_session_alive(self.mono_ns())
 
+    @boundary
     def _on_timer(self) -> None:
         mono_ns = self.mono_ns()
         if self.active:
             self._say(self._arbiter.on_timer(self.ros_ns(), mono_ns))
         if mono_ns >= self._next_status_ns:
             self._publish_status()
+
+    @boundary
+    def _on_publishers_timer(self) -> None:
+        self._look_for_publishers()
+        self._show_changes()
+
+    def _look_for_publishers(self) -> None:
+        seen = self._second_publishers.look(self.mono_ns(), self._arbiter.armed)
+        if seen is None:
+            self._arbiter.on_publishers(None, Blocks.NOTHING)
+        else:
+            self._arbiter.on_publishers(*seen)
 
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
         response.message = self.meant_for_another(request.graph_id, stop=not request.arm)
@@ -172,51 +237,43 @@ class ArbiterNode(InrilNode):
         return response
 
     def _set_armed(self, armed: bool, operator_name: str) -> tuple[bool, str]:
-        if not armed:
-            success, message = self._arbiter.disarm()
-        elif not self.active:
-            success, message = False, "arbiter_node is not active; see `inril status`"
-        else:
-            success, message = self._arbiter.arm(operator_name, self.ros_ns(), self.mono_ns())
+        try:
+            success, message = self._arm_or_disarm(armed, operator_name)
+        except Exception:
+            self.on_internal_error("arm")
+            success, message = False, "internal_error: see the arbiter's log"
         self.get_logger().info(f"{operator_name!r}: {message}")
-        self._show_changes()
+        self._publish_status()
         return success, message
 
     def _describe(self) -> dict[str, Any]:
         return {"graph_id": self.graph_id, "armed": self._arbiter.armed, "faults": self._arbiter.faults.named()}
 
+    def _arm_or_disarm(self, armed: bool, operator_name: str) -> tuple[bool, str]:
+        if not armed:
+            return self._arbiter.disarm()
+        if not self.active:
+            return False, "arbiter_node is not active; see `inril status`"
+        if unfit := self.diagnostics.incompatible(TICK_TOPICS):
+            return False, f"not armed: {Fault.INCOMPATIBLE_QOS}: {unfit}"
+        self._look_for_publishers()
+        return self._arbiter.arm(operator_name, self.ros_ns(), self.mono_ns())
+
+    def on_internal_error(self, where: str) -> None:
+        """Hold, say why, and keep the traceback in the log. Called while an exception is handled."""
+        trace = traceback.format_exc()
+        cause = trace.strip().rpartition("\n")[2]
+        self._arbiter.on_internal_error(f"{where}: {cause}; the log has the traceback: report it, then arm")
+        self.get_logger().error(f"internal error in {where}:\n{trace}", throttle_duration_sec=1.0)
+
     def _say(self, closed_ticks: list[Closed]) -> None:
         """Publish what the arbiter says: first the record, then the command."""
         for closed in closed_ticks:
-            tick = closed.tick
-            stamp = ns_to_stamp(tick.stamp_ns)
             if closed.source is not None:
-                executed = ExecutedAction(
-                    boot_id=tick.boot_id,
-                    k=tick.k,
-                    episode_id=tick.episode_id,
-                    step=tick.step,
-                    source=closed.source,
-                    run_id=closed.run_id,
-                    n=closed.n,
-                    proposed=closed.proposed,
-                    executed=closed.executed,
-                    limits=closed.limits,
-                )
-                executed.header.stamp = stamp
-                self._executed.publish(executed)
+                self._executed.publish(_executed_message(closed))
             if closed.target is not None:
-                target = Target(
-                    boot_id=tick.boot_id,
-                    k=tick.k,
-                    episode_id=tick.episode_id,
-                    pose=array_to_pose(closed.target.pose),
-                    gripper_width_m=closed.target.gripper_width_m,
-                    hold=closed.target.hold,
-                    valid_until=ns_to_stamp(closed.target.valid_until_ns),
-                )
-                target.header.stamp = stamp
-                target.header.frame_id = "base"
+                target = _target_message(closed)
+                target.header.frame_id = self.contract.base_frame
                 self._target.publish(target)
         self._show_changes()
 
@@ -224,6 +281,15 @@ class ArbiterNode(InrilNode):
         arbiter = self._arbiter
         if (arbiter.armed, arbiter.in_control, arbiter.faults.count) != self._shown:
             self._publish_status()
+
+    def _health(self) -> Health:
+        arbiter = self._arbiter
+        return control_health(arbiter.armed, arbiter.in_control.name.lower(), arbiter.faults.named())
+
+    def on_incompatible_qos(self, topic: str, text: str) -> None:
+        """Part of a tick is not heard: nothing moves until it is set right and a person arms."""
+        if topic in TICK_TOPICS:
+            self._arbiter.faults.latch(Fault.INCOMPATIBLE_QOS, text, Blocks.MOTION)
 
     def _publish_status(self) -> None:
         arbiter = self._arbiter
@@ -246,6 +312,55 @@ class ArbiterNode(InrilNode):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
+
+
+def _executed_message(closed: Closed) -> ExecutedAction:
+    tick = closed.tick
+    message = ExecutedAction(
+        boot_id=tick.boot_id,
+        k=tick.k,
+        episode_id=tick.episode_id,
+        step=tick.step,
+        source=closed.source,
+        run_id=closed.run_id,
+        n=closed.n,
+        proposed=_floats(closed.proposed),
+        executed=_floats(closed.executed),
+        limits=closed.limits,
+    )
+    message.header.stamp = _stamp(tick.stamp_ns)
+    return message
+
+
+def _target_message(closed: Closed) -> Target:
+    assert closed.target is not None
+    tick, commanded = closed.tick, closed.target
+    message = Target(
+        boot_id=tick.boot_id,
+        k=tick.k,
+        episode_id=tick.episode_id,
+        pose=array_to_pose(commanded.pose),
+        gripper_width_m=commanded.gripper_width_m,
+        hold=commanded.hold,
+        valid_until=_stamp(commanded.valid_until_ns),
+    )
+    message.header.stamp = _stamp(tick.stamp_ns)
+    return message
+
+
+def _pose(pose: Pose) -> tuple[float, ...]:
+    p, q = pose.position, pose.orientation
+    return p.x, p.y, p.z, q.x, q.y, q.z, q.w
+
+
+def _floats(values: Sequence[float]) -> array.array[float]:
+    """Into a `float32[]` field, the fast way; what does not fit becomes infinite."""
+    return array.array("f", values)
+
+
+def _stamp(time_ns: int) -> Time:
+    """A stamp at `time_ns`, or the nearest there is."""
+    return ns_to_stamp(min(max(time_ns, -LATEST_STAMP_NS), LATEST_STAMP_NS))
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from inril_common.node import InrilNode, run_node
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import ExecutedAction, Observation, PolicyAction, PolicyStatus, PolicyWeights
 from inril_msgs.srv import RollBack
-from rclpy.clock import Clock, ClockType
 
 from inril_control.weights_pull import WeightsPull
 from inril_core.control.observation import observation_vector
@@ -61,12 +60,14 @@ class PolicyNode(InrilNode):
         self._next_status_ns = 0
         self._actions = self.create_publisher(PolicyAction, "policy_action", TICK)
         self._status = self.create_publisher(PolicyStatus, "policy_status", LATCHED)
-        self._observations = self.link("observation", self.contract.staleness.policy_action_s)
-        self.create_subscription(Observation, "observation", self._on_observation, TICK)
-        self.create_subscription(ExecutedAction, "executed_action", self._on_executed, TICK)
-        self.create_subscription(PolicyWeights, "policy_weights", self._on_weights, LATCHED)
-        self.create_service(RollBack, "policy/roll_back", self._on_roll_back)
-        self.create_timer(TIMER_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._observations = self.link(
+            "observation", self.contract.staleness.policy_action_s, lambda: not self._in_episode
+        )
+        self.create_subscription(Observation, "observation", self.guarded(self._on_observation), TICK)
+        self.create_subscription(ExecutedAction, "executed_action", self.guarded(self._on_executed), TICK)
+        self.create_subscription(PolicyWeights, "policy_weights", self.guarded(self._on_weights), LATCHED)
+        self.create_service(RollBack, "policy/roll_back", self.guarded(self._on_roll_back))
+        self.steady_timer(TIMER_S, self.guarded(self._on_timer))
 
     def _open_weights(self) -> ActingPolicy:
         initial = self.param("initial_weights", "", "policy file to start from; kept weights of the run win")

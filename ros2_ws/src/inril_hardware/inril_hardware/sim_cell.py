@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from inril_common.convert import (
@@ -14,10 +13,9 @@ from inril_common.convert import (
     stamp_to_ns,
 )
 from inril_common.node import InrilNode, run_node
-from inril_common.qos import TICK
+from inril_common.qos import CLOCK, TICK
 from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, Target
 from inril_msgs.srv import Arm, ResetCell
-from rclpy.clock import Clock, ClockType
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 
@@ -30,9 +28,10 @@ PURPOSE_NAMES = {
     Observation.PURPOSE_TRAIN: "train",
     Observation.PURPOSE_EVAL: "eval",
 }
-BASE_FRAME = "base"
 SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
+IDLE_PERIOD_S = 0.2
+"""Between states in lockstep before the first reset: who joins late must hear one."""
 
 
 class SimCell(InrilNode):
@@ -40,7 +39,7 @@ class SimCell(InrilNode):
 
     In lockstep (`real_time_factor` 0) a Target moves the cell by one period; where none comes for
     `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a
-    steady timer paces it and stamps are the ROS clock's; at any other factor it publishes /clock.
+    steady timer paces it and stamps are the ROS clock's; at any other factor, lockstep too, it publishes /clock.
     """
 
     def __init__(self) -> None:
@@ -81,12 +80,13 @@ class SimCell(InrilNode):
             self._driver.reset(0, "", "train")
         self._publish(self._driver.cell.state)
         if self._lockstep:
-            self._steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer)
+            self._timers_of_cell.append(self.steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer))
+            self._timers_of_cell.append(self.steady_timer(IDLE_PERIOD_S, self._on_idle_timer))
             return
         period_s = 1.0 / self.contract.control_rate_hz / self._factor
-        self._steady_timer(period_s, self._on_period)
+        self._timers_of_cell.append(self.steady_timer(period_s, self._on_period))
         if self._factor != 1.0:
-            self._steady_timer(period_s / CLOCK_PIECES, self._publish_clock)
+            self._timers_of_cell.append(self.steady_timer(period_s / CLOCK_PIECES, self._publish_clock))
 
     def stop(self) -> None:
         """Cease to publish; physics stands still."""
@@ -104,9 +104,7 @@ class SimCell(InrilNode):
         self._robot = self.create_publisher(RobotState, "robot_state", TICK)
         self._parts = self.create_publisher(PartPoses, "part_poses", TICK)
         self._truth = self.create_publisher(CellTruth, "cell_truth", TICK)
-        self._clock_publisher = (
-            self.create_publisher(ClockMessage, "/clock", 1) if self._factor not in (0.0, 1.0) else None
-        )
+        self._clock_publisher = self.create_publisher(ClockMessage, "/clock", CLOCK) if self._factor != 1.0 else None
         self._cameras: dict[str, tuple[int, int, Any]] = {}
         for field in self.contract.images:
             left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
@@ -120,10 +118,6 @@ class SimCell(InrilNode):
         for camera, (width_px, height_px, _) in self._cameras.items():
             self._driver.cell.reset(0)
             self._driver.cell.render(camera, width_px, height_px)
-
-    def _steady_timer(self, period_s: float, callback: Callable[[], None]) -> None:
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timers_of_cell.append(self.create_timer(period_s, callback, clock=clock))
 
     def _on_target(self, message: Target) -> None:
         mono_ns = self.mono_ns()
@@ -148,14 +142,22 @@ class SimCell(InrilNode):
         if self.mono_ns() - self._published_mono_ns >= self._lockstep_timeout_ns:
             self._publish(self._driver.hold_period())
 
+    def _on_idle_timer(self) -> None:
+        if not self._driver.reset_id:
+            self._publish(self._driver.cell.state)
+
     def _on_period(self) -> None:
         held = self._driver.needs_rearm
         state = self._driver.run_period(self.mono_ns())
         if self._driver.needs_rearm and not held:
-            self.get_logger().error("no Target in time: the arm holds; look at it, then call /robot/arm")
+            self.get_logger().error("no Target in time: the arm holds; look at it, then `inril arm`")
         self._publish(state)
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
+        """A simulated cell is laid out within the call: it never answers `working`, and has nothing to cancel."""
+        if request.cancel:
+            response.success = True
+            return response
         try:
             if other := self.meant_for_another(request.graph_id):
                 raise InrilError(other)
@@ -173,20 +175,33 @@ class SimCell(InrilNode):
 
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
         response.message = self.meant_for_another(request.graph_id, stop=not request.arm)
-        if not response.message:
-            response.success, response.message = self._driver.arm(request.arm, request.operator_name)
+        if response.message:
+            return response
+        before = self._driver.needs_rearm
+        response.success, response.message = self._driver.arm(request.arm, request.operator_name)
+        if self.active and self._driver.needs_rearm != before:
+            self._publish_at_once()
         return response
+
+    def _publish_at_once(self) -> None:
+        """The arbiter refuses to be armed until it hears that the arm's own watchdog lets go."""
+        if self._lockstep:
+            self._publish(self._driver.hold_period())
+        else:
+            self._publish(self._driver.cell.state, self._between_states_ns())
 
     def _now_ns(self) -> int:
         return self.ros_ns() if self._factor == 1.0 else self._stamp_ns
 
-    def _publish(self, state: CellState) -> None:
-        """Publish one state with a stamp later than any before, also over resets."""
-        self._stamp_ns = self.ros_ns() if self._factor == 1.0 else self._stamp_ns + self.contract.period_ns
-        self._published_mono_ns = self.mono_ns()
+    def _publish(self, state: CellState, stamp_ns: int | None = None) -> None:
+        """Publish one state, of a new period unless a stamp is given: later than any before, also over resets."""
+        if stamp_ns is None:
+            self._stamp_ns = self.ros_ns() if self._factor == 1.0 else self._stamp_ns + self.contract.period_ns
+            self._published_mono_ns = self.mono_ns()
+            stamp_ns = self._stamp_ns
         if self._clock_publisher is not None:
-            self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(self._stamp_ns)))
-        stamp = ns_to_stamp(self._stamp_ns)
+            self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(stamp_ns)))
+        stamp = ns_to_stamp(stamp_ns)
         for camera, (width_px, height_px, publisher) in self._cameras.items():
             if self._is_due(camera):
                 pixels = self._driver.cell.render(camera, width_px, height_px)
@@ -200,9 +215,10 @@ class SimCell(InrilNode):
         robot.joint_velocity_radps = state.joint_velocity_radps
         robot.joint_torque_nm = state.joint_torque_nm
         robot.holding, robot.needs_rearm = self._driver.holding, self._driver.needs_rearm
+        robot.simulated = True
         self._seq += 1
         for message, publisher in ((truth, self._truth), (parts, self._parts), (robot, self._robot)):
-            message.header.stamp, message.header.frame_id = stamp, BASE_FRAME
+            message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
             publisher.publish(message)
 
     def _is_due(self, camera: str) -> bool:
@@ -211,11 +227,15 @@ class SimCell(InrilNode):
             field.camera == camera and field.due(purpose) for field in self.contract.images
         )
 
-    def _publish_clock(self) -> None:
-        """Simulated time between two states; it never runs ahead of the next one."""
+    def _between_states_ns(self) -> int:
+        """Time between two states; simulated time never runs ahead of the next one."""
+        if self._factor == 1.0:
+            return self.ros_ns()
         elapsed_ns = round((self.mono_ns() - self._published_mono_ns) * self._factor)
-        now_ns = self._stamp_ns + min(elapsed_ns, self.contract.period_ns - 1)
-        self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(now_ns)))
+        return self._stamp_ns + min(elapsed_ns, self.contract.period_ns - 1)
+
+    def _publish_clock(self) -> None:
+        self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(self._between_states_ns())))
 
 
 def main() -> None:

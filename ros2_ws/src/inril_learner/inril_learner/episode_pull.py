@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from inril_common.blob_request import BlobRequest
 from inril_common.calls import Calls
 from inril_msgs.msg import EpisodeReady
-from inril_msgs.srv import ListEpisodes, ReadBlob
-
-from inril_core.data.blobs import BlobCorrupt, BlobPull, BlobRefused
+from inril_msgs.srv import ListEpisodes
 
 LIST_SERVICE = "store/list_episodes"
 READ_SERVICE = "store/read_blob"
@@ -26,7 +24,8 @@ class EpisodePull:
 
     Args:
         wanted: whether an announced episode shall be pulled.
-        on_episode: gets each pulled file and its announcement; the file is its to remove.
+        on_episode: gets each pulled file and its announcement; the file is its to remove. False: it is pulled and given
+            again later, before any that follow.
         on_trouble: gets the reason when a request fails; the next `step` tries again.
     """
 
@@ -36,7 +35,7 @@ class EpisodePull:
         folder: Path,
         timeout_s: float,
         wanted: Callable[[EpisodeReady], bool],
-        on_episode: Callable[[Path, EpisodeReady], None],
+        on_episode: Callable[[Path, EpisodeReady], bool],
         on_trouble: Callable[[str], None],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +43,6 @@ class EpisodePull:
         self._wanted, self._on_episode, self._on_trouble = wanted, on_episode, on_trouble
         self._next_index = 0
         self._queue: deque[EpisodeReady] = deque()
-        self._pull: BlobPull | None = None
         self._busy = False
         self._look = True
         self._not_before_ns = 0
@@ -67,7 +65,7 @@ class EpisodePull:
         elif self._look:
             self._look = False
             request = ListEpisodes.Request(first_index=self._next_index, limit=LIST_LIMIT)
-            self._send(ListEpisodes, LIST_SERVICE, request, now_ns, self._listed)
+            self._send(request, now_ns)
 
     def _listed(self, reply: ListEpisodes.Response) -> None:
         for ready in reply.episodes:
@@ -78,49 +76,34 @@ class EpisodePull:
 
     def _read(self, now_ns: int) -> None:
         ready = self._queue[0]
-        sha256 = bytes(ready.sha256).hex()
-        try:
-            if self._pull is None or self._pull.sha256 != sha256:
-                self._pull = BlobPull(sha256, ready.size_bytes, self._folder / f"{sha256[:32]}.mcap")
-            asked = self._pull.next_request()
-            if asked is None:
-                self._finish()
-                return
-        except (BlobRefused, BlobCorrupt, OSError) as error:
-            self._pull = None
-            self._troubled(f"episode {ready.episode_id}: {error}", now_ns)
-            return
-        offset, length = asked
-        request = ReadBlob.Request(sha256=ready.sha256, offset=offset, length=length)
-        self._send(ReadBlob, READ_SERVICE, request, now_ns, lambda reply: self._took(offset, reply, now_ns))
+        sha256 = bytes(ready.sha256)
 
-    def _took(self, offset: int, reply: ReadBlob.Response, now_ns: int) -> None:
-        assert self._pull is not None
-        if not reply.success:
-            self._troubled(f"{READ_SERVICE}: {reply.message}", now_ns)
-            return
-        try:
-            self._pull.accept(offset, reply.size_bytes, bytes(reply.data))
-            if self._pull.next_request() is None:
-                self._finish()
-        except (BlobCorrupt, OSError) as error:
-            self._pull = None
-            self._troubled(str(error), now_ns)
+        def came(path: Path) -> None:
+            self._busy = False
+            if self._on_episode(path, self._queue[0]):
+                self._queue.popleft()
+                self.step(now_ns)  # what follows need not wait for the next tick
+            else:
+                self._not_before_ns = now_ns + RETRY_NS
 
-    def _finish(self) -> None:
-        assert self._pull is not None
-        path, self._pull = self._pull.finish(), None
-        self._on_episode(path, self._queue.popleft())
+        def failed(reason: str) -> None:
+            self._busy = False
+            self._look = True
+            self._troubled(f"episode {ready.episode_id}: {reason}", now_ns)
+
+        self._busy = True
+        request = BlobRequest(self._calls, READ_SERVICE, self._timeout_s, 1, came, failed)
+        request.start(sha256, ready.size_bytes, self._folder / f"{sha256.hex()[:32]}.mcap")
 
     def _troubled(self, reason: str, now_ns: int) -> None:
         self._not_before_ns = now_ns + RETRY_NS
         self._on_trouble(reason)
 
-    def _send(self, kind: Any, service: str, request: Any, now_ns: int, on_reply: Callable[[Any], None]) -> None:
-        def replied(reply: Any) -> None:
+    def _send(self, request: ListEpisodes.Request, now_ns: int) -> None:
+        def replied(reply: ListEpisodes.Response) -> None:
             self._busy = False
-            on_reply(reply)
-            self.step(now_ns)  # what follows need not wait for the next tick
+            self._listed(reply)
+            self.step(now_ns)
 
         def failed(reason: str) -> None:
             self._busy = False
@@ -128,4 +111,4 @@ class EpisodePull:
             self._troubled(reason, now_ns)
 
         self._busy = True
-        self._calls.call(kind, service, request, now_ns, self._timeout_s, replied, failed)
+        self._calls.call(ListEpisodes, LIST_SERVICE, request, now_ns, self._timeout_s, replied, failed)

@@ -14,29 +14,31 @@ from inril_common.calls import Calls
 from inril_common.convert import byte_array
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import LATCHED
-from inril_msgs.msg import EpisodeReady, LearnerStatus, Observation, PolicyWeights
+from inril_msgs.msg import EpisodeReady, LearnerStatus, Observation, PolicyStatus, PolicyWeights
 from inril_msgs.srv import ReadBlob
 from rclpy.clock import Clock, ClockType
 
-from inril_core import shards
-from inril_core.data import BlobRefused, BlobShelf, read_episode
+from inril_core import distributed
+from inril_core.data import BlobRefused, BlobShelf, Episode, read_episode
 from inril_core.data.container import EpisodeUnreadable
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, InrilError
+from inril_core.files import write_atomically
 from inril_core.finetune import DEFAULT_PRESET
-from inril_core.finetune.checkpoint import write_atomically
+from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
-from inril_core.finetune.learner import CHECKPOINT_NAME, Learner
-from inril_core.finetune.machine import use_one_thread
+from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.versions import VersionCounter
+from inril_core.finetune.weights_loop import PolicyReport, WeightsLoop
+from inril_core.networks.compute import use_one_thread
 from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import load_or_create_key
-from inril_core.weights.pack import pack
+from inril_core.weights.signed_pack import pack
 from inril_learner.episode_pull import EpisodePull
 
 SLICE_S = 0.04  # longest training between two looks at the graph
@@ -51,7 +53,8 @@ class LearnerNode(InrilPlainNode):
     """Publishes /policy_weights and /learner_status; serves /learner/read_blob.
 
     Training runs in the node's own thread, in slices between which it listens. It pushes every
-    ``push_every_updates`` of the preset, and whenever it has caught up with the data. Under torchrun the first process
+    ``push_every_updates`` of the preset, and whenever it has caught up with the data, and hears on /policy_status what
+    became of it. Under torchrun the first process
     is the node, and the others share its training.
     """
 
@@ -72,6 +75,7 @@ class LearnerNode(InrilPlainNode):
         key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
         self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
         self._versions = VersionCounter(self._folder / "version.json")
+        self._loop = WeightsLoop(self._learner, self._run.run_id)
         self._shelf = BlobShelf()
         # what was pushed before a restart may not have arrived: push again once caught up
         self._pushed_updates = 0
@@ -88,6 +92,7 @@ class LearnerNode(InrilPlainNode):
             self._calls, self._folder / "pulled", timeout_s, self._wanted, self._ingest, self._trouble
         )
         self.create_subscription(EpisodeReady, "episode_ready", self._announced, LATCHED)
+        self.create_subscription(PolicyStatus, "policy_status", self._heard, LATCHED)
         self.create_service(ReadBlob, "learner/read_blob", self._read_blob)
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -111,10 +116,19 @@ class LearnerNode(InrilPlainNode):
                 f"config = {preset}: its interventions are a simulated helper's, of in-process runs; here the "
                 "teleop node's device takes over: leave the section out (il.method 'dagger' works in-process only)"
             )
-        learner = make_learner(config, self.contract, policy, read_demos(Path(demos), self.contract), self._folder)
+        learner = make_learner(
+            config,
+            self.contract,
+            policy,
+            read_demos(Path(demos), self.contract, self.get_logger().warning),
+            self._folder,
+        )
         if (self._folder / CHECKPOINT_NAME).exists():
             learner.resume()
             self.get_logger().info(f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes")
+            if learner.added_demos:
+                added = ", ".join(learner.added_demos)
+                self.get_logger().warning(f"demonstrations that the run did not begin with are taken in: {added}")
         return learner
 
     def teardown(self) -> None:
@@ -125,7 +139,7 @@ class LearnerNode(InrilPlainNode):
             self._learner.checkpoint()
         if isinstance(getattr(self, "_learner", None), LeadingLearner):
             self._learner.stop()
-            shards.stop()
+            distributed.stop()
         if hasattr(self, "_metrics"):
             self._metrics.close()
 
@@ -137,17 +151,15 @@ class LearnerNode(InrilPlainNode):
         new = ready.episode_id not in self._refused and not self._learner.knows(ready.episode_id)
         return new and ready.purpose == Observation.PURPOSE_TRAIN
 
-    def _ingest(self, path: Path, ready: EpisodeReady) -> None:
+    def _ingest(self, path: Path, ready: EpisodeReady) -> bool:
         try:
-            episode = read_episode(path, images=bool(self.contract.image_shapes))
-            success = LABELS.get(ready.label)
-            if episode.success != success:
-                episode = episode.labelled(success, "label")
+            episode = self._read(path, ready)
             self._learner.ingest(episode)
             self._newest_stamp_ns = int(episode.stamps_ns[-1])
-        except RemoteError as error:
-            # the base's server may be starting again: the episode stays wanted
+        except (RemoteError, OSError) as error:
+            # the base's server may be starting again, or a disk be full: the episode stays wanted
             self._trouble(f"episode {ready.episode_id}: {error}")
+            return False
         except (EpisodeUnreadable, ConfigError) as error:
             # one bad recording must not end the run: it is named, left out, and kept in the store
             self._refused[ready.episode_id] = ready.steps
@@ -155,6 +167,35 @@ class LearnerNode(InrilPlainNode):
         finally:
             path.unlink(missing_ok=True)
         self._publish_status()
+        return True
+
+    def _read(self, path: Path, ready: EpisodeReady) -> Episode:
+        try:
+            episode = read_episode(path, images=bool(self.contract.image_shapes))
+            success = LABELS.get(ready.label)
+            return episode if episode.success == success else episode.labelled(success, "label")
+        except (InrilError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever a damaged recording leads to
+            raise EpisodeUnreadable(f"{type(error).__name__}: {error}") from error
+
+    def _heard(self, status: PolicyStatus) -> None:
+        """See `WeightsLoop`."""
+        report = PolicyReport(
+            status.active_run_id,
+            status.active_n,
+            status.pending_n,
+            status.highest_n,
+            status.last_rejected_n,
+            status.last_rejection,
+        )
+        acted = self._learner.version
+        news = self._loop.heard(report)
+        if self._learner.version != acted:  # what it is now has been published before
+            self._pushed_updates = self._learner.updates
+        if news:
+            self.get_logger().warning(news)
+            self._publish_status()
 
     def _trouble(self, reason: str) -> None:
         self.get_logger().warning(f"{reason}; trying again", throttle_duration_sec=5.0)
@@ -170,8 +211,8 @@ class LearnerNode(InrilPlainNode):
         schedule = self._learner.config.schedule
         if trained and self._learner.updates > schedule.critic_warmup_updates and self._learner.waits_for_reward:
             self.get_logger().warning(
-                f"the policy is not trained yet: {self._learner.rewarded_steps} steps with a reward were seen, "
-                f"schedule.rewards_before_actor = {schedule.rewards_before_actor}; help it succeed, explore less "
+                f"the policy is not trained yet: {self._learner.informative_steps} steps that tell good from bad were "
+                f"seen, schedule.rewards_before_actor = {schedule.rewards_before_actor}; help it succeed, explore less "
                 "(policy.log_std_init), or show the critics demonstrations (rl.demo_share)",
                 throttle_duration_sec=30.0,
             )
@@ -220,6 +261,7 @@ class LearnerNode(InrilPlainNode):
             "updates_per_s": self._updates_per_s,
             "data_age_s": age_s,
             "published_n": self._versions.newest,
+            "refused_versions": len(self._loop.refused),
         }
         self._metrics.write(self._learner.updates, facts, metrics)
 
@@ -256,6 +298,7 @@ class LearnerNode(InrilPlainNode):
         self._weights.publish(message)
         self._pushed_updates = learner.updates
         learner.published(n)
+        self._loop.pushed(n)
 
     def _read_blob(self, request: ReadBlob.Request, response: ReadBlob.Response) -> ReadBlob.Response:
         try:
@@ -279,6 +322,7 @@ class LearnerNode(InrilPlainNode):
     def _publish_status(self) -> None:
         self._next_status_ns = self.mono_ns() + round(STATUS_PERIOD_S * 1e9)
         state, reason = self._state()
+        reason = "; ".join(filter(None, (reason, self._loop.problem)))
         learner = self._learner
         status = LearnerStatus(
             boot_id=self.boot_id,
@@ -300,7 +344,7 @@ class LearnerNode(InrilPlainNode):
 
 def main() -> None:
     """Entry point; under torchrun all processes but the first only follow."""
-    if shards.in_torchrun() and os.environ.get("RANK", "0") != "0":
+    if distributed.in_torchrun() and os.environ.get("RANK", "0") != "0":
         sys.exit(follow.main())
     run_node(LearnerNode)
 

@@ -11,20 +11,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from inril_common.diagnostics import ERROR, OK, Health
 from inril_common.node import InrilNode, run_node
-from inril_common.qos import EVENT, RECORD
+from inril_common.qos import EVENT, RECORD, sensor_qos
 from inril_msgs import msg as messages
 from inril_msgs.msg import RecorderStatus
-from rclpy.clock import Clock, ClockType
 
 from inril_core.contract import Contract
 from inril_core.data.episode import PURPOSES
+from inril_core.data.episode_router import EpisodeRouter, RouterSettings
+from inril_core.data.episode_writer import episode_metadata, estimate_episode_bytes
 from inril_core.data.finalise import Recovery
 from inril_core.data.finisher import Finisher
 from inril_core.data.index import Annotation, EpisodeIndex
-from inril_core.data.recorder import EpisodeRecorder, RecorderSettings
-from inril_core.data.recording import episode_metadata, estimate_episode_bytes
-from inril_core.data.schemas import OBSERVATION, TOPICS, recorded_schemas
+from inril_core.data.schemas import OBSERVATION, SENSOR_TOPICS, TOPICS, recorded_schemas
 from inril_core.errors import ConfigError
 from inril_core.run import open_run
 
@@ -42,7 +42,7 @@ class RecorderNode(InrilNode):
     def __init__(self) -> None:
         super().__init__("recorder_node")
         self._finisher: Finisher | None = None
-        self._recorder: EpisodeRecorder | None = None
+        self._recorder: EpisodeRouter | None = None
         self._lock: IO[str] | None = None
         self._heard: list[Any] = []
         self._steady_timers: list[Any] = []
@@ -51,6 +51,7 @@ class RecorderNode(InrilNode):
         """Take hold of the run's folders, recover what lies there, subscribe."""
         self.contract = self.contract_param()
         run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
+        lockstep = self.param("real_time_factor", 0.0, "0: lockstep; N: N times real time", 0.0, 100.0) == 0.0
         settings = self._settings()
         for folder in (run.paths.raw, run.paths.episodes):
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ class RecorderNode(InrilNode):
         self._lock = _lock(run.paths.raw)
         index = EpisodeIndex(run.paths.episodes)
         self._finisher = Finisher(run.paths.raw, run.paths.episodes, index)
-        self._recorder = EpisodeRecorder(
+        self._recorder = EpisodeRouter(
             run.paths.raw,
             recorded_schemas(),
             settings,
@@ -69,17 +70,19 @@ class RecorderNode(InrilNode):
         self._index = index
         self._purposes = settings.purposes
         self._told: tuple[Any, ...] = ()
+        self._said = ""
         self._publisher = self.create_publisher(RecorderStatus, "recorder_status", EVENT)
-        self._link = self.link("observation", self.contract.staleness.session_s)
+        self._link = self.link("observation", self.contract.staleness.session_s, self._idle)
+        self.diagnose("recording", self._health)
         for topic, type_name in TOPICS.items():
             kind = getattr(messages, type_name.rsplit("/", 1)[1])
-            heard = self.create_subscription(kind, topic.removeprefix("/"), self._hear(topic), RECORD, raw=True)
-            self._heard.append(heard)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
+            quality = sensor_qos(lockstep, record=True) if topic in SENSOR_TOPICS else RECORD
+            hear = self.guarded(self._hear(topic))
+            self._heard.append(self.create_subscription(kind, topic.lstrip("/"), hear, quality, raw=True))
         self._look_at_disk()
         self._steady_timers = [
-            self.create_timer(POLL_PERIOD_S, self._poll, clock=steady),
-            self.create_timer(STATUS_PERIOD_S, self._tell, clock=steady),
+            self.steady_timer(POLL_PERIOD_S, self.guarded(self._poll)),
+            self.steady_timer(STATUS_PERIOD_S, self.guarded(self._tell)),
         ]
 
     def stop(self) -> None:
@@ -101,13 +104,16 @@ class RecorderNode(InrilNode):
             self._lock.close()
             self._lock = None
 
-    def _settings(self) -> RecorderSettings:
-        default = RecorderSettings()
+    def _idle(self) -> bool:
+        return not self.active or self._recorder is None or not self._recorder.recording
+
+    def _settings(self) -> RouterSettings:
+        default = RouterSettings()
         purposes = self.param("record_purposes", list(PURPOSES), "purposes of the episodes to record")
         unknown = sorted(set(purposes) - set(PURPOSES))
         if unknown:
             raise ConfigError(f"record_purposes: {unknown} are not purposes; give some of {PURPOSES}")
-        return RecorderSettings(
+        return RouterSettings(
             purposes=tuple(purposes),
             linger_s=self.param("linger_s", default.linger_s, "wait for answers after an episode is whole", 0.0, 5.0),
             close_timeout_s=self.param(
@@ -131,7 +137,7 @@ class RecorderNode(InrilNode):
             try:
                 self._recorder.handle(topic, data, self.ros_ns(), now_ns)
             except ValueError as error:
-                self.get_logger().error(f"not recorded: {error}", throttle_duration_sec=1.0)
+                self.diagnostics.complain("message", f"not recorded: {error}")
             self._advance(now_ns)
 
         return hear
@@ -155,6 +161,9 @@ class RecorderNode(InrilNode):
             self._recorder.last_step_on_disk,
             self._recorder.refusal,
         )
+        if self._recorder.refusal and self._recorder.refusal != self._said:
+            self.get_logger().error(f"not recorded: {self._recorder.refusal}")
+        self._said = self._recorder.refusal
         if state != self._told:
             self._told = state
             self._publish()
@@ -174,9 +183,7 @@ class RecorderNode(InrilNode):
     def _publish(self) -> None:
         assert self._recorder is not None and self._finisher is not None
         recorder = self._recorder
-        reason = recorder.refusal or self._no_room
-        if not self._finisher.keeps_up:
-            reason = f"{self._finisher.backlog} episodes wait to be finished; is the disk full or slow?"
+        reason = self._reason()
         status = RecorderStatus(
             boot_id=self.boot_id,
             episode_id=recorder.episode_id,
@@ -193,6 +200,28 @@ class RecorderNode(InrilNode):
         else:
             status.state = RecorderStatus.FINALISING if self._finisher.backlog else RecorderStatus.IDLE
         self._publisher.publish(status)
+
+    def _reason(self) -> str:
+        """Why no episode is recorded now; empty if one would be."""
+        assert self._recorder is not None and self._finisher is not None
+        if not self._finisher.keeps_up:
+            return f"{self._finisher.backlog} episodes wait to be finished; is the disk full or slow?"
+        return self._recorder.refusal or self._no_room
+
+    def _health(self) -> Health:
+        if self._recorder is None or self._finisher is None:
+            return Health(OK, "not set up")
+        values = {
+            "episode_id": self._recorder.episode_id,
+            "last_step_on_disk": self._recorder.last_step_on_disk,
+            "unrecorded_messages": self._recorder.unrecorded,
+            "free_bytes": self._free_bytes,
+            "waiting_to_be_finished": self._finisher.backlog,
+        }
+        reason = self._reason()
+        if reason:
+            return Health(ERROR, reason, values)
+        return Health(OK, "recording" if self._recorder.recording else "idle", values)
 
     def _report(self, result: Recovery | Annotation | str) -> None:
         if isinstance(result, str):

@@ -1,26 +1,42 @@
-"""Runs a session's plan: resets the cell, begins episodes, notes how they end, and says what it waits for."""
+"""Runs a session's plan in the graph: `inril_core.session` decides, this node hears, asks and tells."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
-from enum import Enum, auto
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from inril_common.calls import Calls
 from inril_common.node import InrilPlainNode, NodeFinished, run_node
-from inril_common.qos import EVENT, LATCHED
-from inril_msgs.msg import EpisodeEvent, Observation, SessionStatus, StepOutcome
-from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCell
+from inril_common.qos import EVENT, LATCHED, TICK
+from inril_msgs.msg import (
+    ArbiterStatus,
+    EpisodeEvent,
+    LearnerStatus,
+    Observation,
+    PolicyStatus,
+    RecorderStatus,
+    ResetStatus,
+    RobotState,
+    SessionStatus,
+    StepOutcome,
+)
+from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCell, SessionCommand
 
 from inril_core.run import open_run
-from inril_core.session.ledger import EpisodeResult, Ledger
-from inril_core.session.plan import Segment, episode_seed, parse_plan
+from inril_core.session import requests as ask
+from inril_core.session.commands import label, obey
+from inril_core.session.ledger import Ledger
+from inril_core.session.long_wait import LongWait
+from inril_core.session.plan import parse_plan
+from inril_core.session.progress import progress_line
+from inril_core.session.readiness import Expected, Readiness
+from inril_core.session.reset import ResetTimes
+from inril_core.session.session import END_GRACE_S, Session
+from inril_core.session.states import ExitCode, Outcome, SessionSettings, State
+from inril_core.session.statuses import ArbiterNews, LearnerNews, News, PolicyNews, RecorderNews
 from inril_session.arm_marker import armed_by_this_launch, note_armed
-from inril_session.long_wait import LongWait
-from inril_session.progress import progress_line
-from inril_session.readiness import Readiness
 
 PURPOSE_CODES = {
     "demo": Observation.PURPOSE_DEMO,
@@ -28,375 +44,328 @@ PURPOSE_CODES = {
     "eval": Observation.PURPOSE_EVAL,
 }
 LABELS = {True: EpisodeEvent.LABEL_SUCCESS, False: EpisodeEvent.LABEL_FAILURE, None: EpisodeEvent.LABEL_UNKNOWN}
+POLL_PERIOD_S = 0.02
 CALL_TIMEOUT_S = 10.0
-END_GRACE_S = 3.0
-RECORDED_S = 5.0  # longest wait for the recorder to have an ended episode whole on disk
 STATUS_PERIOD_S = 0.5
 PROGRESS_PERIOD_S = 2.0
 
-
-class State(Enum):
-    """Where the running episode is."""
-
-    WAITING = auto()
-    RESETTING = auto()
-    BEGINNING = auto()
-    RUNNING = auto()
-    ENDING = auto()
-    ENDED = auto()
-    """It counts once the recorder has it on disk."""
+N = TypeVar("N", bound=News)
 
 
 class SessionNode(InrilPlainNode):
-    """Serves /session/label_episode; publishes /episode_event and /session_status."""
+    """Serves session/command and session/label_episode; publishes episode_event and session_status."""
 
     def __init__(self) -> None:
         super().__init__("session_node")
         self._calls = Calls(self)
-        self._state = State.WAITING
-        self._ended: EpisodeResult | None = None
+        self._session: Session | None = None
+        self.exit_code_when_stopped = ExitCode.NOT_FINISHED
 
     def setup(self) -> None:
         """Read the plan, open the ledger, and start looking for the first episode."""
         self.contract = self.contract_param()
-        self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
-        self._plan = parse_plan(
+        run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
+        plan = parse_plan(
             self.param("plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order")
         )
-        self._seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
+        seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
-        self._lockstep = factor == 0.0
-        arm_at_start = self.param(
-            "arm_at_start",
-            False,
-            "arm once when the graph is started; for simulated cells, a person arms a real one",
+        arm_at_start = self.param("arm_at_start", False, "simulation only: arm once when the graph is started")
+        unattended = self.param("unattended", False, "nobody comes: a wait for a person ends the run with exit code 3")
+        unattended_wait_s = self.param("unattended_wait_s", 60.0, "longest such wait", 0.1, 86400.0)
+        times = ResetTimes(
+            self.param("reset_timeout_s", ResetTimes.timeout_s, "longest reset of the cell", 1.0, 86400.0),
+            self.param("reset_heartbeat_s", ResetTimes.heartbeat_s, "silence that ends a reset", 0.5, 60.0),
         )
-        self._ledger = Ledger(self._run.paths.session)
-        self._ledger.check_plan(self._plan)
-        self._arm_marker = self._run.paths.root / "armed_at_start"
-        self._arm_wanted = arm_at_start and not armed_by_this_launch(self._arm_marker)
-        self._events = self.create_publisher(EpisodeEvent, "episode_event", EVENT)
-        self._ready = Readiness(self, self._events, self.contract, self._lockstep)
-        self._waiting_for = ""
+        by_hand = self.param("reset", "service", "who lays the cell out", choices=("service", "by_hand")) == "by_hand"
+        expected = Expected(
+            self.param("expects_policy", True, "the graph has a policy_node"),
+            self.param("expects_recorder", True, "the graph has a recorder_node that records all"),
+            self.param("expects_learner", True, "the graph has a learner_node"),
+        )
+        ledger = Ledger(run.paths.session)
+        for problem in ledger.problems:
+            self.get_logger().error(problem)
+        ledger.check_plan(plan)
+        self._arm_marker = run.paths.root / "armed_at_start"
+        session = self._session = Session(
+            SessionSettings(
+                run.run_id,
+                self.boot_id,
+                self.contract.episode_length_steps,
+                seed,
+                by_hand,
+                times,
+                unattended_wait_s if unattended else None,
+            ),
+            plan,
+            ledger,
+            Readiness(self.contract, expected, factor == 0.0, self.mono_ns()),
+            time.time,
+            arm_at_start and not armed_by_this_launch(self._arm_marker),
+        )
+        self._run_id, self._reset_timeout_s = run.run_id, times.timeout_s
         self._long_wait = LongWait(self.get_logger().warning)
-        self._episode: dict[str, Any] = {}
-        self._deadline_ns = 0
-        self._begun_s = time.monotonic()
-        self._steps_here = 0
+        self._began_ns, self._shown_results = self.mono_ns(), len(ledger)
         self._next_status_ns = self._next_progress_ns = 0
+        self._shown: tuple[Any, ...] = ()
+        self._events = self.create_publisher(EpisodeEvent, "episode_event", EVENT)
         self._status = self.create_publisher(SessionStatus, "session_status", LATCHED)
+        self._listen(session, expected)
+        self.create_service(SessionCommand, "session/command", self._on_command)
+        self.create_service(LabelEpisode, "session/label_episode", self._on_label)
+        self.steady_timer(POLL_PERIOD_S, self._poll)
+
+    def _listen(self, session: Session, expected: Expected) -> None:
+        self._hear(ArbiterStatus, "arbiter_status", LATCHED, ArbiterNews)
+        if expected.policy:
+            self._hear(PolicyStatus, "policy_status", LATCHED, PolicyNews)
+        if expected.learner:
+            self._hear(LearnerStatus, "learner_status", LATCHED, LearnerNews)
+        if expected.recorder:
+            self._hear(RecorderStatus, "recorder_status", EVENT, RecorderNews)
         self.create_subscription(StepOutcome, "episode_outcome", self._on_outcome, EVENT)
-        self.create_service(LabelEpisode, "session/label_episode", self._label)
-        self.create_timer(0.02, self._poll)
+        self.create_subscription(ResetStatus, "reset_status", self._on_reset_status, EVENT)
+        self._robot: Any = None
+        if session.arming.wanted:
+            self._robot = self.create_subscription(RobotState, "robot_state", self._on_robot, TICK)
+
+    def _hear(self, kind: Any, topic: str, qos: Any, news: type[N]) -> None:
+        names = [declared.name for declared in fields(news)]
+
+        def hear(message: Any) -> None:
+            assert self._session is not None
+            self._session.readiness.hear(news(**{n: getattr(message, n) for n in names}), self.mono_ns())
+
+        self.create_subscription(kind, topic, hear, qos)
 
     def teardown(self) -> None:
         """End the running episode, so that the recorder can close it."""
-        if self._state in (State.RUNNING, State.ENDING, State.BEGINNING):
-            self._finish(success=None, terminated=False, steps=0, by="session", reason="session ended", valid=False)
-        elif self._ended is not None:
-            self._write_down(replace(self._ended, valid=False, reason="session ended"))
+        if self._session is not None:
+            self._session.close(self.mono_ns())
+            self._act()
         self._calls.cancel()
 
-    @property
-    def _segment_index(self) -> int:
-        for index, segment in enumerate(self._plan):
-            if not self._ledger.progress(index).done(segment):
-                return index
-        return len(self._plan)
-
     def _poll(self) -> None:
-        now_ns = self.mono_ns()
+        session, now_ns = self._session, self.mono_ns()
+        assert session is not None
         self._calls.poll(now_ns)
-        if self._state is State.ENDED:
-            self._await_recording(now_ns)
-        if self._state is State.WAITING:
-            self._try_next()
-        elif self._state is State.RUNNING:
-            self._watch()
-        elif self._state is State.ENDING and now_ns > self._deadline_ns:
-            self._finish(None, False, 0, "session", "no node closed the episode in time", valid=False)
-        self._long_wait.update(self._waiting_for, now_ns)  # also while it asks for arming, again and again
-        if now_ns >= self._next_status_ns:
-            self._next_status_ns = now_ns + round(STATUS_PERIOD_S * 1e9)
-            self._publish_status()
-
-    def _try_next(self) -> None:
-        index = self._segment_index
-        if self._arm_wanted:
-            self._arm()
-            return
-        if index == len(self._plan):
-            self._waiting_for = self._ready.drained()
-            if not self._waiting_for:
-                self._publish_status()
-                self._progress()
-                self.get_logger().info("plan finished")
-                raise NodeFinished
-            return
-        segment = self._plan[index]
-        self._waiting_for = (
-            self._ready.blocked_by(segment.purpose)
-            or self._calls.not_served(ResetCell, "cell/reset")
-            or self._calls.not_served(BeginEpisode, "observation/begin_episode")
+        session.readiness.recorder_connected = self._events.get_subscription_count() > 0
+        session.hear_services(
+            self._calls.not_served(ResetCell, "cell/reset"),
+            self._calls.not_served(BeginEpisode, "observation/begin_episode"),
         )
-        if not self._waiting_for:
-            self._reset(index, segment)
+        session.poll(now_ns)
+        self._act()
+        self._long_wait.update(session.waiting.text, now_ns)
+        if not session.arming.wanted and self._robot is not None:
+            self.destroy_subscription(self._robot)
+            self._robot = None
+        if session.state is State.DONE:
+            self._finish(session)
+        if now_ns >= self._next_status_ns or (session.state, session.waiting.person) != self._shown:
+            self._publish_status(session, now_ns)
 
-    def _arm(self) -> None:
-        if self._ready.armed():  # a person was faster: should they disarm, it stays disarmed
-            self._arm_wanted = False
-            return
-        reason = self._ready.not_armable()
-        self._waiting_for = reason or "the arbiter's readiness to be armed (/arbiter/arm)"
-        if reason:
-            return
+    def _finish(self, session: Session) -> None:
+        self._publish_status(session, self.mono_ns())
+        if session.exit_code == ExitCode.FINISHED:
+            self._progress(session)
+            self.get_logger().info(session.end_reason)
+        else:
+            self.get_logger().error(session.end_reason)
+        raise NodeFinished(session.exit_code)
 
-        def armed(reply: Arm.Response) -> None:
-            self._state = State.WAITING
-            if reply.success:
-                self._arm_wanted = False
-                self.get_logger().info("armed once, as arm_at_start says; from here on only a person arms")
-            else:
-                self._waiting_for = reply.message
+    def _act(self) -> None:
+        """Do what the session asks, in its order; an answer that comes at once may add to it."""
+        session = self._session
+        assert session is not None
+        while session.requests:
+            self._do(session, session.requests.popleft())
+        if len(session.ledger) > self._shown_results and self.mono_ns() >= self._next_progress_ns:
+            self._shown_results = len(session.ledger)
+            self._next_progress_ns = self.mono_ns() + round(PROGRESS_PERIOD_S * 1e9)
+            self._progress(session)
 
-        def robot_armed(_: Arm.Response) -> None:
-            # Before it is asked for: killed in between, this node must not arm a second time.
-            note_armed(self._arm_marker)
-            self._call(Arm, "arbiter/arm", request, armed)
+    def _do(self, session: Session, request: ask.Request) -> None:
+        arm = Arm.Request(graph_id=self.graph_id, arm=True, operator_name="arm_at_start")
+        match request:
+            case ask.Tell(text, warning=True):
+                self.get_logger().warning(text)
+            case ask.Tell(text):
+                self.get_logger().info(text)  # rclpy refuses another severity from the same line
+            case ask.ArmRobot():
+                self._ask_to_arm("robot/arm", arm, session.arming.on_robot_armed)
+            case ask.ArmArbiter():
+                note_armed(self._arm_marker)  # first: killed in between, nobody arms a second time
+                self._ask_to_arm("arbiter/arm", arm, session.arming.on_arbiter_armed)
+            case ask.ResetCell(attempt):
+                self._reset(session, attempt)
+            case ask.CancelReset(reset_id):
+                cancel = ResetCell.Request(graph_id=self.graph_id, reset_id=reset_id, cancel=True)
+                self._call(ResetCell, "cell/reset", cancel, CALL_TIMEOUT_S, _ignore, _ignore)
+            case ask.BeginEpisode(attempt):
+                self._begin(session, attempt)
+            case ask.EndEpisode(episode_id, success, by, reason):
+                self._end(session, episode_id, success, by, reason)
+            case ask.Announce():
+                self._announce(request)
 
-        # the arm's own watchdog first: the arbiter refuses while it holds
-        request = Arm.Request(graph_id=self.graph_id, arm=True, operator_name="arm_at_start")
-        self._state = State.RESETTING
-        self._call(Arm, "robot/arm", request, robot_armed)
+    def _call(self, kind: Any, service: str, request: Any, timeout_s: float, on_reply: Any, on_failure: Any) -> None:
+        self._calls.call(kind, service, request, self.mono_ns(), timeout_s, on_reply, on_failure)
 
-    def _reset(self, index: int, segment: Segment) -> None:
-        number = self._ledger.progress(index).episodes
-        earlier = sum(
-            self._ledger.progress(i).episodes for i in range(index) if self._plan[i].purpose == segment.purpose
-        )
-        if segment.purpose == "eval":
-            earlier = 0  # every evaluation meets the same starts
-        attempt = self._ledger.attempts(index)
-        self._episode = {
-            "index": number,
-            "segment_index": index,
-            "segment": segment,
-            "episode_id": f"{self._run.run_id}-{index}-{segment.purpose}-{attempt:05d}-{self.boot_id[:6]}",
-            "seed": episode_seed(segment.purpose, earlier + number, self._seed),
-            "explore": segment.purpose == "train",
-        }
+    def _ask_to_arm(self, service: str, request: Arm.Request, on_answer: Any) -> None:
+        assert self._session is not None
+        failed = self._session.arming.on_failure
+
+        def answered(reply: Arm.Response) -> None:
+            on_answer(reply.success, reply.message, self.mono_ns())
+            self._act()
+
+        self._call(Arm, service, request, CALL_TIMEOUT_S, answered, lambda why: failed(why, self.mono_ns()))
+
+    def _reset(self, session: Session, attempt: ask.Attempt) -> None:
         request = ResetCell.Request(
             graph_id=self.graph_id,
-            seed=self._episode["seed"],
-            reset_id=self._episode["episode_id"],
-            purpose=PURPOSE_CODES[segment.purpose],
+            reset_id=attempt.episode_id,
+            seed=attempt.seed,
+            purpose=PURPOSE_CODES[attempt.purpose],
         )
-        self._state = State.RESETTING
-        self._call(ResetCell, "cell/reset", request, self._on_reset)
 
-    def _on_reset(self, reply: ResetCell.Response) -> None:
-        if not reply.success:
-            self._give_up(f"cell/reset refused: {reply.message}")
-            return
-        self._state = State.BEGINNING
-        self._ready.note_begin()
-        self._publish_event(EpisodeEvent.BEGIN)
+        def answered(reply: ResetCell.Response) -> None:
+            session.on_reset_answer(attempt.episode_id, reply.success, reply.working, reply.message, self.mono_ns())
+            self._act()
+
+        # the session itself notices a server that has gone, and a reset that takes too long
+        self._call(ResetCell, "cell/reset", request, self._reset_timeout_s, answered, _ignore)
+
+    def _begin(self, session: Session, attempt: ask.Attempt) -> None:
         request = BeginEpisode.Request(
             graph_id=self.graph_id,
-            episode_id=self._episode["episode_id"],
-            purpose=PURPOSE_CODES[self._episode["segment"].purpose],
-            seed=self._episode["seed"],
-            explore=self._episode["explore"],
+            episode_id=attempt.episode_id,
+            purpose=PURPOSE_CODES[attempt.purpose],
+            seed=attempt.seed,
+            explore=attempt.explore,
             max_steps=self.contract.episode_length_steps,
         )
-        self._episode["began_ns"] = self.mono_ns()
-        self._call(BeginEpisode, "observation/begin_episode", request, self._on_begun)
 
-    def _on_begun(self, reply: BeginEpisode.Response) -> None:
-        if self._state is not State.BEGINNING:
-            return  # the outcome was faster than this reply
-        if not reply.success:
-            self._finish(None, False, 0, "session", f"not begun: {reply.message}", valid=False)
-            return
-        self._state = State.RUNNING
+        def begun(success: bool, message: str) -> None:
+            session.on_begun(attempt.episode_id, success, message, self.mono_ns())
+            self._act()
 
-    def _watch(self) -> None:
-        trouble = self._ready.trouble_while_running()
-        ran_s = (self.mono_ns() - self._episode["began_ns"]) * 1e-9
-        if not trouble and ran_s > 2.0 * self.contract.episode_length_steps:
-            trouble = f"the episode has run for {ran_s:.0f} s"
-        if trouble:
-            self._request_end(trouble)
+        self._call(
+            BeginEpisode,
+            "observation/begin_episode",
+            request,
+            CALL_TIMEOUT_S,
+            lambda reply: begun(reply.success, reply.message),
+            lambda why: begun(False, why),
+        )
 
-    def _request_end(self, reason: str) -> None:
-        self.get_logger().warning(f"ending {self._episode['episode_id']}: {reason}")
-        self._episode["trouble"] = reason
-        self._state = State.ENDING
-        self._deadline_ns = self.mono_ns() + round(END_GRACE_S * 1e9)
+    def _end(self, session: Session, episode_id: str, success: bool | None, by: str, reason: str) -> None:
         request = EndEpisode.Request(
-            graph_id=self.graph_id,
-            episode_id=self._episode["episode_id"],
-            label=EpisodeEvent.LABEL_UNKNOWN,
-            by="session",
-            reason=reason,
+            graph_id=self.graph_id, episode_id=episode_id, label=LABELS[success], by=by, reason=reason
         )
 
         def answered(reply: EndEpisode.Response) -> None:
-            if not reply.success and self._state is State.ENDING:
-                self._finish(None, False, 0, "session", reason, valid=False)
+            if not reply.success:
+                session.on_end_refused(episode_id, self.mono_ns())
+                self._act()
 
-        self._calls.call(
-            EndEpisode,
-            "observation/end_episode",
-            request,
-            self.mono_ns(),
-            END_GRACE_S,
-            answered,
-            lambda _: None,
+        self._call(EndEpisode, "observation/end_episode", request, END_GRACE_S, answered, _ignore)
+
+    def _announce(self, news: ask.Announce) -> None:
+        event = EpisodeEvent(
+            event=int(news.kind),
+            run_id=self._run_id,
+            episode_id=news.episode_id,
+            label=LABELS[news.success],
+            by=news.by,
+            reason=news.reason,
         )
+        if news.attempt is not None:
+            event.purpose, event.seed = PURPOSE_CODES[news.attempt.purpose], news.attempt.seed
+            event.explore, event.max_steps = news.attempt.explore, self.contract.episode_length_steps
+        event.header.stamp = self.get_clock().now().to_msg()
+        self._events.publish(event)
 
-    def _on_outcome(self, outcome: StepOutcome) -> None:
-        running = self._state in (State.BEGINNING, State.RUNNING, State.ENDING)
-        if not running or outcome.episode_id != self._episode["episode_id"]:
-            return
-        trouble = self._episode.get("trouble") or self._ready.trouble_while_running()
-        labelled = outcome.source != "session"
-        self._finish(
-            success=outcome.success if labelled else None,
-            terminated=outcome.terminated,
-            steps=outcome.step + 1,
-            by=outcome.source,
-            reason=trouble or outcome.reason,
-            valid=not trouble,
+    def _on_outcome(self, message: StepOutcome) -> None:
+        assert self._session is not None
+        outcome = Outcome(
+            message.episode_id, message.step, message.success, message.terminated, message.source, message.reason
         )
+        self._session.on_outcome(outcome, self.mono_ns())
+        self._act()
 
-    def _finish(self, success: bool | None, terminated: bool, steps: int, by: str, reason: str, valid: bool) -> None:
-        self._publish_event(EpisodeEvent.END, LABELS[success], by, reason)
-        segment = self._episode["segment"]
-        result = EpisodeResult(
-            segment_index=self._episode["segment_index"],
-            segment=segment.name,
-            index=self._episode["index"],
-            episode_id=self._episode["episode_id"],
-            purpose=segment.purpose,
-            seed=self._episode["seed"],
-            steps=steps,
-            success=bool(success),
-            terminated=terminated,
-            source=by,
-            reason=reason,
-            version_n=self._ready.active_version(),
-            late_ticks=self._ready.late_ticks_while_running(),
-            duration_s=(self.mono_ns() - self._episode["began_ns"]) * 1e-9,
-            ended_unix_s=time.time(),
-            valid=valid,
-        )
-        if not valid:
-            self._write_down(result)
-            return
-        self._ended, self._state = result, State.ENDED
-        self._deadline_ns = self.mono_ns() + round(RECORDED_S * 1e9)
-        self._await_recording(self.mono_ns())
+    def _on_reset_status(self, message: ResetStatus) -> None:
+        assert self._session is not None
+        self._session.on_reset_status(message.reset_id, message.state, message.text, self.mono_ns())
+        self._act()
 
-    def _await_recording(self, now_ns: int) -> None:
-        """Count the ended episode once it is whole on disk; what the recorder lost is done again."""
-        result = self._ended
-        assert result is not None
-        trouble = self._ready.not_recorded(result.episode_id, result.steps)
-        if trouble is None and now_ns > self._deadline_ns:
-            trouble = "recorder_node did not confirm the episode in time"
-        if trouble:
-            self.get_logger().warning(f"{result.episode_id} does not count: {trouble}")
-            result = replace(result, valid=False, reason=trouble)
-        if trouble is not None:
-            self._write_down(result)
+    def _on_robot(self, message: RobotState) -> None:
+        assert self._session is not None
+        self._session.arming.simulated = bool(message.simulated)
 
-    def _write_down(self, result: EpisodeResult) -> None:
-        self._ledger.append(result)
-        self._steps_here += result.steps
-        if result.purpose == "train" and result.valid:
-            trained = [r.steps for r in self._ledger.results if r.purpose == "train" and r.valid]
-            self._ready.note_trained(sum(trained))
-        self._state, self._ended = State.WAITING, None
-        self._episode = {}
-        if self.mono_ns() >= self._next_progress_ns:
-            self._next_progress_ns = self.mono_ns() + round(PROGRESS_PERIOD_S * 1e9)
-            self._progress()
-
-    def _give_up(self, reason: str) -> None:
-        """Before an episode began: nothing to close, try again."""
-        if self._state not in (State.RESETTING, State.BEGINNING):
-            return  # an answer that nobody waits for any more
-        self._waiting_for = reason
-        self.get_logger().warning(reason, throttle_duration_sec=2.0)
-        if self._state is State.BEGINNING:
-            self._finish(None, False, 0, "session", reason, valid=False)
-        self._state = State.WAITING
-
-    def _call(self, service_type: Any, service: str, request: Any, on_reply: Any) -> None:
-        self._calls.call(service_type, service, request, self.mono_ns(), CALL_TIMEOUT_S, on_reply, self._give_up)
-
-    def _label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
+    def _on_command(self, request: SessionCommand.Request, response: SessionCommand.Response) -> Any:
+        session = self._session
+        assert session is not None
         response.message = self.meant_for_another(request.graph_id)
         if response.message:
             return response
-        known = any(r.episode_id == request.episode_id for r in self._ledger.results)
-        if not known or request.label not in (EpisodeEvent.LABEL_SUCCESS, EpisodeEvent.LABEL_FAILURE):
-            response.message = f"episode {request.episode_id!r} or label {request.label} is unknown; see session.jsonl"
-            return response
-        event = EpisodeEvent(
-            event=EpisodeEvent.LABEL,
-            run_id=self._run.run_id,
-            episode_id=request.episode_id,
-            label=request.label,
-            by=request.by,
+        response.success, response.message = obey(
+            session, request.command, request.episode_id, request.by, self.mono_ns()
         )
-        event.header.stamp = self.get_clock().now().to_msg()
-        self._events.publish(event)
-        response.success = True
+        self.get_logger().info(f"{request.by!r}: {response.message}")
+        self._act()
         return response
 
-    def _publish_event(
-        self, kind: int, label: int = EpisodeEvent.LABEL_UNKNOWN, by: str = "", reason: str = ""
-    ) -> None:
-        event = EpisodeEvent(
-            event=kind,
-            run_id=self._run.run_id,
-            episode_id=self._episode["episode_id"],
-            purpose=PURPOSE_CODES[self._episode["segment"].purpose],
-            seed=self._episode["seed"],
-            explore=self._episode["explore"],
-            max_steps=self.contract.episode_length_steps,
-            label=label,
-            by=by,
-            reason=reason,
-        )
-        event.header.stamp = self.get_clock().now().to_msg()
-        self._events.publish(event)
+    def _on_label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
+        assert self._session is not None
+        response.message = self.meant_for_another(request.graph_id)
+        if response.message:
+            return response
+        said = {code: success for success, code in LABELS.items()}
+        if request.label not in said:
+            response.message = f"label = {request.label}: give one of {sorted(said)}"
+            return response
+        response.success, response.message = label(self._session, request.episode_id, said[request.label], request.by)
+        self._act()
+        return response
 
-    def _publish_status(self) -> None:
-        index = self._segment_index
-        done = index == len(self._plan)
-        progress = self._ledger.progress(index)
+    def _publish_status(self, session: Session, now_ns: int) -> None:
+        self._next_status_ns = now_ns + round(STATUS_PERIOD_S * 1e9)
+        self._shown = (session.state, session.waiting.person)
+        index = session.segment_index
+        done = index == len(session.plan)
+        progress = session.ledger.progress(index)
         status = SessionStatus(
             boot_id=self.boot_id,
-            run_id=self._run.run_id,
-            segment="done" if done else self._plan[index].purpose,
-            waiting_for=self._waiting_for if self._state is State.WAITING else "",
-            episode_id=self._episode.get("episode_id", ""),
+            run_id=self._run_id,
+            segment="done" if done else session.plan[index].purpose,
+            state=str(session.state),
+            waiting_for=session.waiting.text,
+            waits_for_person=session.waiting.person,
+            episode_id="" if session.attempt is None else session.attempt.episode_id,
             episodes=progress.episodes,
             steps=progress.steps,
             successes=progress.successes,
             failures=progress.episodes - progress.successes,
-            steps_per_s=self._steps_here / max(time.monotonic() - self._begun_s, 1e-6),
-            eta_s=math.nan if done else self._ledger.eta_s(self._plan[index], index),
+            steps_per_s=self._steps_per_s(session),
+            eta_s=math.nan if done else session.ledger.eta_s(session.plan[index], index),
         )
         status.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(status)
 
-    def _progress(self) -> None:
-        steps_per_s = self._steps_here / max(time.monotonic() - self._begun_s, 1e-6)
-        self.get_logger().info(progress_line(self._ledger, self._plan, steps_per_s, self._ready.learner_summary()))
+    def _steps_per_s(self, session: Session) -> float:
+        return session.steps / max((self.mono_ns() - self._began_ns) * 1e-9, 1e-6)
+
+    def _progress(self, session: Session) -> None:
+        learner = session.readiness.learner_summary()
+        line = progress_line(session.ledger, session.plan, self._steps_per_s(session), learner)
+        self.get_logger().info(line)
+
+
+def _ignore(_: Any) -> None:
+    """What follows is seen by the session's own clock."""
 
 
 def main() -> None:

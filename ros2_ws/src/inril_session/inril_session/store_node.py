@@ -8,7 +8,6 @@ from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import LATCHED
 from inril_msgs.msg import EpisodeReady
 from inril_msgs.srv import ListEpisodes, ReadBlob
-from rclpy.clock import Clock, ClockType
 
 from inril_core.data.blobs import BlobRefused
 from inril_core.data.episode import PURPOSES
@@ -38,9 +37,9 @@ class StoreNode(InrilPlainNode):
         self._store = EpisodeStore(run.paths.episodes, timeout_s)
         self._publisher = self.create_publisher(EpisodeReady, "episode_ready", LATCHED)
         self._poll()
-        self.create_service(ListEpisodes, "store/list_episodes", self._list)
-        self.create_service(ReadBlob, "store/read_blob", self._read)
-        self.create_timer(1.0 / rate_hz, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(ListEpisodes, "store/list_episodes", self.guarded(self._list))
+        self.create_service(ReadBlob, "store/read_blob", self.guarded(self._read))
+        self.steady_timer(1.0 / rate_hz, self._poll)
 
     def _poll(self) -> None:
         for announcement in self._store.poll(self.mono_ns()):

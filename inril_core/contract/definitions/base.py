@@ -1,0 +1,60 @@
+"""What a task brings besides its contract: observation features, success rule, scene and scripted expert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from inril_core.errors import ConfigError
+from inril_core.plugins import Kind
+from inril_core.settings import Settings
+
+Features = Callable[[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""(tool_pose float64[7], tool_twist float64[6], gripper_width_m, parts {name: float64[7]}) to named observation fields.
+
+Poses are m and xyzw, twists m/s and rad/s, base frame. MUST have no memory, raise KeyError for a part that is missing
+and ValueError for what has no meaning.
+"""
+
+KIND = Kind("definitions", "inril_core.contract.definitions", "DEFINITION")
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """One task. A contract names it in ``definition`` (``module:attribute``, an entry point ``inril.definitions``, or
+    a file here); without, its ``task`` is the name.
+
+    A task without a success rule is judged by people; one without a scene runs on hardware only.
+    """
+
+    features: Features
+    """From measurements to the observation fields that the contract may list."""
+    success: type[Settings] | None = None
+    """What the contract's section ``success`` holds."""
+    sim: type[Settings] | None = None
+    """What the contract's section ``sim`` holds: how the scene is made and where episodes start."""
+    scene: str = ""
+    """The scene of the simulated cell: a file of `inril_core.sim.scenes`, entry point ``inril.scenes`` or
+    ``module:class`` of an `inril_core.sim.scenes.base.Scene`; empty: none."""
+    expert: str = ""
+    """Who can do it: a file of `inril_core.experts.scripted`, entry point ``inril.experts`` or ``module:class`` of an
+    `inril_core.experts.scripted.base.ScriptedExpert`; empty: nobody."""
+    expert_noise: float = 0.0
+    """Standard deviation of the noise on each action with which the expert demonstrates."""
+
+
+def find_definition(name: str) -> TaskDefinition:
+    """The definition called ``name``.
+
+    Raises:
+        ConfigError: there is none, or it cannot be imported.
+    """
+    found = KIND.find(name, "definition")
+    if not isinstance(found, TaskDefinition):
+        raise ConfigError(
+            f"definition = {name!r}: must be an inril_core.contract.definitions.TaskDefinition, "
+            f"this is of type {type(found).__name__}"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Scripted experts of contracts' tasks, one file per task."""

@@ -1,0 +1,63 @@
+"""What a learner is put together from: the policy and the methods that train it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from inril_core.errors import ConfigError
+from inril_core.finetune.config import FineTuneConfig
+from inril_core.finetune.contracts import Combiner, IlMethod, OffPolicyRl, OnPolicyRl, RewardModel, RlMethod
+from inril_core.finetune.memory.buffers import ReplayBuffers
+from inril_core.networks.compute import compiled, usable_device
+from inril_core.networks.flat import FlatParameters
+from inril_core.policies import Policy
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The policy, the methods that train it, and what they train it on."""
+
+    config: FineTuneConfig
+    policy: Policy
+    actor: FlatParameters
+    """The policy's trained parameters."""
+    rl: RlMethod
+    il: IlMethod
+    combine: Combiner
+    reward: RewardModel | None
+    buffers: ReplayBuffers
+    generator: torch.Generator
+    """All noise of training is drawn from it."""
+
+
+def build_parts(config: FineTuneConfig, policy: Policy, action_size: int, generator: torch.Generator) -> Parts:
+    """Move ``policy`` to its device and build the methods on it.
+
+    Raises:
+        ConfigError: there is no such device, or a method builds something else than its contract says.
+    """
+    device = usable_device(config.compute)
+    policy.to(device)
+    policy.prepare_finetuning()
+    actor = FlatParameters(p for p in policy.parameters() if p.requires_grad)
+    reward = config.rewards.model(policy)
+    if reward is not None:
+        _check("rewards", config.rewards.method, reward, RewardModel)
+    rl = config.rl.build(policy, actor, generator, reward)
+    _check("rl", config.rl.method, rl, OnPolicyRl if config.rl.collection == "on_policy" else OffPolicyRl)
+    il = config.il.build(policy, actor, generator)
+    _check("il", config.il.method, il, IlMethod)
+    combine = config.combine.build(actor, config.rl.actor_lr)
+    _check("combine", config.combine.method, combine, Combiner)
+    compiled(config.compute, policy, rl)
+    buffers = ReplayBuffers(config, policy, action_size, device)
+    return Parts(config, policy, actor, rl, il, combine, reward, buffers, generator)
+
+
+def _check(part: str, method: str, made: Any, base: type) -> None:
+    if not isinstance(made, base):
+        raise ConfigError(
+            f"{part}.method = {method!r}: it builds a {type(made).__name__}, which is no {base.__name__}; "
+            "inril_core.finetune.contracts says what it must be"
+        )

@@ -1,0 +1,1 @@
+"""Networks and how they are trained: image encoder, critics, flat parameter vectors, Adam. Below the policies."""

@@ -1,0 +1,73 @@
+"""What networks are trained on: device, precision, threads."""
+
+import ctypes
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import nn
+
+from inril_core.errors import ConfigError
+from inril_core.settings import Settings
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+_KEEP_BYTES = 1 << 28
+
+
+class ComputeConfig(Settings):
+    """What the learner computes on; the numbers of two settings differ by rounding."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Networks, replay and batches live there; random numbers are drawn on the CPU for all."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the matrix products; sums, optimizer and parameters are float32 anyway."""
+    compile: bool = False
+    """Run the networks through torch.compile."""
+
+
+def use_one_thread() -> None:
+    """One torch thread, deterministic kernels, and freed memory kept for the next update.
+
+    Runs then repeat to the bit and leave the other cores alone. Without the last point glibc returns each
+    activation of 128 kB to the kernel and faults its pages in again, a third of an update of a small network.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's matrix products are refused
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    # nothing here reads memory it has not written; filling it would cost a tenth of an update
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 - not in torch's types
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+    except (OSError, AttributeError):
+        pass  # not glibc: slower, same numbers
+
+
+def usable_device(compute: ComputeConfig) -> torch.device:
+    """The device asked for.
+
+    Raises:
+        ConfigError: this machine does not have it.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "compute.device = 'cuda': torch finds no GPU; install a CUDA build of the same version, or use cpu"
+        )
+    return torch.device(compute.device)
+
+
+def precision(compute: ComputeConfig) -> AbstractContextManager[object]:
+    """A fresh context in which matrix products are of the precision asked for."""
+    if compute.precision == "float32":
+        return nullcontext()
+    return torch.autocast(compute.device, torch.bfloat16)
+
+
+def compiled(compute: ComputeConfig, *owners: object) -> None:
+    """Where asked for, compile each network among ``owners`` and their attributes, in place."""
+    if compute.compile:
+        networks = [m for owner in owners for m in (owner, *vars(owner).values()) if isinstance(m, nn.Module)]
+        for network in dict.fromkeys(networks):
+            network.compile()

@@ -1,0 +1,102 @@
+"""The commanded pose: where it begins, how an action moves it, and that no Target leaves without the last check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from inril_core.contract import Contract
+from inril_core.safety.last_check import TargetLimits, violation
+from inril_core.safety.limits import ActionLimiter, Limited
+from inril_core.safety.measured import MeasuredPose
+from inril_core.transforms import within_turn
+
+FOLLOWING_ERROR = 3.0
+"""Nothing moves while the arm is further than this many wind-ups from its last Target: something else moved it."""
+
+FOLLOWING_ERRORS_IN_A_ROW = 3
+"""So many actions in a row that could not move for it are a fault."""
+
+
+class Command:
+    """The pose of the last Target. Only `begin`, at the measured pose, and `move` with `check`, within limits, set it.
+
+    A hold is the last Target once more: it takes no measurement, so it does not follow an arm that sags.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._limiter = ActionLimiter(contract)
+        self._limits = TargetLimits.of(contract)
+        self._far_m = FOLLOWING_ERROR * contract.action.windup_translation_m
+        self._far_rad = FOLLOWING_ERROR * contract.action.windup_rotation_rad
+        self.measured = MeasuredPose(contract)
+        self.size = self._limiter.size
+        self.far_n = 0
+        """Actions in a row that could not move because the arm is far from its last Target."""
+        self._pose: tuple[float, ...] | None = None
+
+    @property
+    def pose(self) -> tuple[float, ...] | None:
+        """Of the last Target: 7, m and xyzw, base frame; None where commanding has to begin first."""
+        return self._pose
+
+    @property
+    def gripper_width_m(self) -> float:
+        """As `ActionLimiter.gripper_width_m`."""
+        return self._limiter.gripper_width_m
+
+    @property
+    def still(self) -> tuple[float, ...]:
+        """As `ActionLimiter.still`."""
+        return self._limiter.still
+
+    def end(self) -> None:
+        """Commanding ends; the next Target waits for `begin`."""
+        self._limiter.forget()
+        self._pose = None
+        self.far_n = 0
+
+    def end_episode(self) -> None:
+        """As `end`: what the last episode asked of the gripper no longer counts either."""
+        self.end()
+        self._limiter.begin()
+
+    def begin(self) -> str | None:
+        """Command the measured pose where none is commanded yet. Why that cannot be; None: nothing speaks against it.
+
+        Without a measurement, or while one is doubted, nothing is commanded.
+        """
+        measured = self.measured
+        if self._pose is not None or measured.pose is None or measured.refused_n:
+            return None
+        reason = measured.too_far_to_start()
+        if reason is None:
+            self._limiter.reference(measured.pose)
+            self._pose = measured.pose
+        return reason
+
+    def move(self, action: Sequence[float]) -> Limited | None:
+        """What the limits leave of a finite action (A numbers, contract units); `check` then makes it the last Target.
+
+        None: nothing may move, because no pose is commanded or measured, the newest measurement is doubted, or the arm
+        is too far from the commanded pose.
+        """
+        measured = self.measured.pose
+        if self._pose is None or measured is None or self.measured.refused_n:
+            return None
+        near = math.dist(self._pose[:3], measured[:3]) <= self._far_m
+        if not (near and within_turn(self._pose[3:], measured[3:], self._far_rad)):
+            self.far_n += 1
+            return None
+        self.far_n = 0
+        return self._limiter.apply(action, measured)
+
+    def check(self, pose: Sequence[float]) -> str | None:
+        """The last check of a Target. None: it passed and is the last Target from now on; otherwise the rule broken."""
+        assert self._pose is not None
+        wrong = violation(self._limits, self._pose, pose, self._limiter.gripper_width_m)
+        if wrong is None:
+            self._pose = tuple(pose)
+        else:
+            self._limiter.reference(self._pose)
+        return wrong

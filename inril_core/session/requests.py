@@ -1,0 +1,103 @@
+"""What the session asks others to do; session_node turns each into a message or a service call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from inril_core.session.plan import Segment
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at an episode of the plan."""
+
+    episode_id: str
+    """Also the reset_id of the reset it starts from."""
+    segment_index: int
+    segment: Segment
+    index: int
+    """Number within its segment, counting episodes that count."""
+    seed: int
+
+    @property
+    def purpose(self) -> str:
+        """demo, train or eval."""
+        return self.segment.purpose
+
+    @property
+    def explore(self) -> bool:
+        """Whether the policy samples."""
+        return self.segment.purpose == "train"
+
+
+@dataclass(frozen=True)
+class ArmRobot:
+    """Arm the arm's own watchdog."""
+
+
+@dataclass(frozen=True)
+class ArmArbiter:
+    """Arm the arbiter. Before it is asked, it MUST be on disk that this launch has armed once."""
+
+
+@dataclass(frozen=True)
+class ResetCell:
+    """Lay the cell out for the attempt."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class CancelReset:
+    """Stop working on a reset."""
+
+    reset_id: str
+
+
+@dataclass(frozen=True)
+class BeginEpisode:
+    """Number the coming ticks as this episode."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class EndEpisode:
+    """End the running episode at its next tick. success None: nobody says."""
+
+    episode_id: str
+    success: bool | None
+    by: str
+    reason: str
+
+
+class EventKind(IntEnum):
+    """As EpisodeEvent.event."""
+
+    BEGIN = 0
+    END = 1
+    LABEL = 2
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Tell everybody of a change in an episode's life. attempt None: of an earlier one, known by its id."""
+
+    kind: EventKind
+    episode_id: str
+    attempt: Attempt | None = None
+    success: bool | None = None
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Say it on the console."""
+
+    text: str
+    warning: bool = True
+
+
+Request = Tell | ArmRobot | ArmArbiter | ResetCell | CancelReset | BeginEpisode | EndEpisode | Announce

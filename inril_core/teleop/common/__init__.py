@@ -1,0 +1,1 @@
+"""What runs a device, whichever it is."""

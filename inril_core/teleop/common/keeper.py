@@ -1,0 +1,150 @@
+"""Keeps a device at hand: opens it, reads it, names what is wrong, and gets it back. Reads no clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+
+import numpy as np
+
+from inril_core.teleop.base import Device, HumanInput, TickView
+
+FIRST_WAIT_NS, LONGEST_WAIT_NS = 500_000_000, 8_000_000_000
+"""Between a failure and the next attempt to open: doubled with each failure in a row."""
+STABLE_NS = 5_000_000_000
+"""A device that has worked for so long begins with the first wait again."""
+OPENING_NS = 10_000_000_000
+"""An `open` that has not returned after so long is reported."""
+CLOSING_S = 2.0
+
+Start = Callable[[Callable[[], None]], None]
+
+
+class _State(Enum):
+    CLOSED = "closed"
+    OPENING = "opening"
+    OPEN = "open"
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Do it beside the caller; a thread that never returns does not keep the process."""
+    threading.Thread(target=work, daemon=True, name="teleop device").start()
+
+
+class DeviceKeeper:
+    """A device and its state. Whatever the device raises or returns, no exception leaves this class.
+
+    A device that fails is silent until it works again, so that the arbiter's watchdogs see that nobody is there. If the
+    person had control, the failure is first told as one reading that keeps control and holds still: the arm stops at
+    once.
+
+    Args:
+        action_size: numbers in an action.
+        start: runs `Device.open` of an asynchronous device; one that is synchronous is opened in place.
+    """
+
+    def __init__(self, device: Device, action_size: int, start: Start = in_a_thread) -> None:
+        self.device = device
+        self.trouble = ""
+        """What is wrong and what is done about it; empty: nothing."""
+        self.failures = 0
+        """Since it was made."""
+        self._size = action_size
+        self._start = start
+        self._state = _State.CLOSED
+        self._lock = threading.Lock()
+        self._opened: list[str] = []
+        self._had_control = False
+        self._in_a_row = 0
+        self._next_open_ns = self._opening_ns = self._open_ns = 0
+        self._ended = False
+
+    @property
+    def ready(self) -> bool:
+        """The device is open."""
+        return self._state is _State.OPEN
+
+    def tend(self, mono_ns: int) -> None:
+        """Open the device if it is time to. Call it regularly."""
+        if self._state is _State.OPENING:
+            self._take_opened(mono_ns)
+        elif self._state is _State.CLOSED and mono_ns >= self._next_open_ns and not self._ended:
+            self._state, self._opening_ns = _State.OPENING, mono_ns
+            if self.device.synchronous:
+                self._open()
+            else:
+                self._start(self._open)
+            self._take_opened(mono_ns)
+
+    def read(self, tick: TickView | None, mono_ns: int) -> HumanInput | None:
+        """What the person does, action float32[A] within [-1, 1]; None while there is no device."""
+        self.tend(mono_ns)
+        if self._state is not _State.OPEN:
+            return None
+        try:
+            said = self._checked(self.device.read(tick))
+        except Exception as error:  # code of somebody else: whatever it raises, the node and the person go on
+            return self._failed(f"{type(error).__name__}: {error}", mono_ns)
+        self._had_control = said.grab and not said.released
+        self.trouble = ""
+        if mono_ns - self._open_ns >= STABLE_NS:
+            self._in_a_row = 0
+        return said
+
+    def close(self) -> None:
+        """Close the device for good; waits for it for a moment only."""
+        self._ended, self._state = True, _State.CLOSED
+        closing = threading.Thread(target=self._close, daemon=True)
+        closing.start()
+        closing.join(CLOSING_S)
+
+    def _open(self) -> None:
+        try:
+            self._close()
+            self.device.open()
+            outcome = ""
+        except Exception as error:  # as in `read`
+            outcome = f"{type(error).__name__}: {error}"
+        with self._lock:
+            self._opened.append(outcome)
+            ended = self._ended
+        if ended:
+            self._close()
+
+    def _close(self) -> None:
+        try:
+            self.device.close()
+        except Exception as error:  # as in `read`
+            self.trouble = f"device {self.device.name} cannot be closed ({type(error).__name__}: {error})"
+
+    def _take_opened(self, mono_ns: int) -> None:
+        with self._lock:
+            outcome = self._opened.pop() if self._opened else None
+        if outcome is None:
+            if mono_ns - self._opening_ns >= OPENING_NS:
+                waited_s = (mono_ns - self._opening_ns) // 1_000_000_000
+                self.trouble = f"device {self.device.name}: open() has not returned for {waited_s} s; unplug it?"
+        elif outcome:
+            self._failed(outcome, mono_ns)
+        else:
+            self._state, self._open_ns = _State.OPEN, mono_ns
+
+    def _failed(self, what: str, mono_ns: int) -> HumanInput | None:
+        had_control, self._had_control = self._had_control, False
+        wait_ns = min(FIRST_WAIT_NS << min(self._in_a_row, 16), LONGEST_WAIT_NS)
+        self._in_a_row += 1
+        self.failures += 1
+        self._state, self._next_open_ns = _State.CLOSED, mono_ns + wait_ns
+        self.trouble = f"device {self.device.name} is lost ({what}); tried again in {wait_ns / 1e9:g} s"
+        if not had_control or self.device.synchronous:
+            return None
+        return HumanInput(np.zeros(self._size, np.float32), True, False)
+
+    def _checked(self, said: HumanInput) -> HumanInput:
+        if not isinstance(said, HumanInput):
+            raise TypeError(f"read() gave {type(said).__name__}, not HumanInput")
+        action = np.asarray(said.action, np.float64)
+        if action.shape != (self._size,) or not np.isfinite(action).all():
+            raise ValueError(f"read() gave the action {action.tolist()}; {self._size} finite numbers are expected")
+        return HumanInput(action.clip(-1.0, 1.0).astype(np.float32), bool(said.grab), bool(said.released))

@@ -1,0 +1,82 @@
+"""The words for what an episode is for, how it went, who acted, and in which phase a tick is.
+
+Each is an enum whose values are the numbers that messages and recordings carry; ``inril_msgs`` defines the same numbers
+and a test compares the two. Files, plans and command lines use the words.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Purpose(IntEnum):
+    """What an episode is for."""
+
+    NONE = 0
+    """No episode runs."""
+    DEMO = 1
+    """Somebody demonstrates the task."""
+    TRAIN = 2
+    """The policy acts, may explore, and the learner ingests what happened."""
+    EVAL = 3
+    """The policy acts deterministically; never ingested."""
+
+    @property
+    def word(self) -> str:
+        """``demo``, ``train`` or ``eval``; empty for `NONE`."""
+        return "" if self is Purpose.NONE else self.name.lower()
+
+    @staticmethod
+    def of(purpose: str | int) -> Purpose:
+        """The purpose of an episode, from its word or its number.
+
+        Raises:
+            ValueError: there is no such purpose; the message says what there is.
+        """
+        for known in (Purpose.DEMO, Purpose.TRAIN, Purpose.EVAL):
+            if purpose == known.word or (not isinstance(purpose, str) and purpose == known):
+                return known
+        numbers = ", ".join(f"{word} ({Purpose.of(word)})" for word in PURPOSES)
+        raise ValueError(f"purpose = {purpose!r}: must be one of {numbers}")
+
+
+PURPOSES = ("demo", "train", "eval")
+"""Words of the purposes an episode may have, in the order of their numbers."""
+
+
+class Label(IntEnum):
+    """What is said of an episode's success."""
+
+    UNKNOWN = 0
+    SUCCESS = 1
+    FAILURE = 2
+
+    @property
+    def success(self) -> bool | None:
+        """None: nobody said."""
+        return {Label.SUCCESS: True, Label.FAILURE: False}.get(self)
+
+    @staticmethod
+    def of(success: bool | None) -> Label:
+        """The inverse of `success`."""
+        return Label.UNKNOWN if success is None else Label.SUCCESS if success else Label.FAILURE
+
+
+class Source(IntEnum):
+    """Who is in control of a step."""
+
+    POLICY = 0
+    HUMAN = 1
+    HOLD = 2
+    RESET = 3
+
+
+class Phase(IntEnum):
+    """Phase of a tick."""
+
+    IDLE = 0
+    """No episode runs."""
+    RESET = 1
+    """The cell is being laid out for an episode."""
+    RUN = 2
+    """An episode runs."""

@@ -1,0 +1,79 @@
+"""What a person says of episodes: how the running one ends, pause and resume, and labels, also long after."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+WORDS = {
+    "success": "end the running episode as a success",
+    "failure": "end the running episode as a failure",
+    "discard": "end the running episode; it does not count and is done again from the same start",
+    "redo": "the running episode, else the last one that counted, does not count and is done again",
+    "pause": "no further episode begins; a running one goes on to its end, a reset is cancelled",
+    "resume": "go on after a pause",
+    "ready": "the cell is laid out (reset:=by_hand)",
+}
+LABELS = {"success": True, "failure": False, "unknown": None}
+
+# Modules that import ROS are imported where they are used: `inril --help` must not wait for them.
+
+
+def add(commands: argparse._SubParsersAction, add_command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add `inril episode` and `inril label`."""
+    say = add_command(
+        commands, "episode", episode, "end, discard or repeat an episode, pause the session, confirm a reset",
+        "success", "discard", "pause",
+    )  # fmt: skip
+    what = "; ".join(f"{word}: {meaning}" for word, meaning in WORDS.items())
+    say.add_argument("word", choices=list(WORDS), metavar="WORD", help=what)
+    say.add_argument("--episode-id", default="", help="refuse if another episode is meant (default: whichever it is)")
+    mark = add_command(
+        commands, "label", label, "say how an ended episode went, also long after",
+        "mine-0-train-00012-a1b2c3 failure", "runs/demos demos-0-demo-00003-a1b2c3 success",
+    )  # fmt: skip
+    mark.add_argument("run_dir", type=Path, nargs="?", help="folder of the run; needed when its graph is not up")
+    mark.add_argument("episode_id", help="from `inril status` or the name of its file")
+    mark.add_argument("label", choices=list(LABELS))
+
+
+def episode(arguments: argparse.Namespace) -> int:
+    """Tell the running session."""
+    from inril_msgs.srv import SessionCommand
+
+    from inril_bringup import operate
+
+    with operate.meant(arguments.namespace) as person:
+        request = SessionCommand.Request(
+            graph_id=person.graph_id(),
+            command=getattr(SessionCommand.Request, arguments.word.upper()),
+            episode_id=arguments.episode_id,
+            by=operate.person_name(),
+        )
+        print(person.call(SessionCommand, "session/command", request).message)
+    return 0
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Label through the session where the run's graph is up, otherwise on disk."""
+    from inril_bringup import operate
+    from inril_core.session.offline import GraphIsUp, label_offline
+
+    by = operate.person_name()
+    if arguments.run_dir is not None:
+        try:
+            print(label_offline(arguments.run_dir, arguments.episode_id, LABELS[arguments.label], by, time.time_ns()))
+            return 0
+        except GraphIsUp:
+            pass
+    from inril_msgs.msg import EpisodeEvent
+    from inril_msgs.srv import LabelEpisode
+
+    code = getattr(EpisodeEvent, f"LABEL_{arguments.label.upper()}")
+    with operate.meant(arguments.namespace) as person:
+        request = LabelEpisode.Request(graph_id=person.graph_id(), episode_id=arguments.episode_id, label=code, by=by)
+        answer = person.call(LabelEpisode, "session/label_episode", request)
+    print(answer.message or f"{arguments.episode_id} is labelled {arguments.label}")
+    return 0

@@ -1,0 +1,287 @@
+"""The executor of every node: rclpy's single-threaded one with a wait set that is kept.
+
+`rclpy.executors.SingleThreadedExecutor` gathers all entities, enters each handle and allocates a wait set for each
+wait; a lifecycle node has some sixty entities, so that costs more than what its callbacks do
+(`python -m inril_common.executor_benchmark`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.context import Context
+from rclpy.event_handler import EventHandler
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor, TimeoutObject
+from rclpy.node import Node
+from rclpy.task import Future, Task
+from rclpy.utilities import timeout_sec_to_nsec
+
+from inril_common.taking import TAKE, Call, is_due
+from inril_common.wait_set import KINDS, EntityDestroyed, WaitSet, Work, is_alive
+from inril_core.errors import ConfigError
+
+LOG_EVENTS_PERIOD_NS = 200_000_000
+"""How often QoS events are looked at that only lead to a warning in the log (those that rclpy adds to each publisher
+and subscription: half of a node's entities)."""
+
+
+class NodeExecutor(Executor):
+    """Runs the callbacks of its nodes in the thread that spins.
+
+    Differs from `rclpy.executors.SingleThreadedExecutor` in this:
+
+    * It works in rounds. A round is one wait, then everything that was ready: one call of each timer, one message of
+      each subscription (a longer queue is taken in order of arrival, one message a round), one request of each
+      service, and so on. `spin_once` still runs one callback.
+    * A timer that becomes due during a round runs before the next message, once a round: neither a flood of messages
+      nor a slow timer can starve the other.
+    * Tasks run in the order of their creation.
+    * An entity that was destroyed is left out: it never raises `InvalidHandle` out of the executor.
+    * QoS event callbacks of rclpy's own, which log a warning, and those with an attribute `may_come_late` come up to
+      0.2 s late; others that a user gives do not.
+    """
+
+    def __init__(self, *, context: Context | None = None) -> None:
+        super().__init__(context=context)
+        self._changed = True
+        """Whether entities may have come or gone since they were gathered."""
+        self._entities: list[Any] | None = None
+        self._main: WaitSet | None = None
+        self._log_events: WaitSet | None = None
+        self._log_events_at_ns = 0
+        self._ready: deque[Work] = deque()
+        self._late_timers: list[Work] = []
+        """Timers that have not run in this round."""
+        self._round_begun = False
+        """Whether something of this round has been served, so that a timer may have become due since the wait."""
+        self._tasks_collected = False
+        self._depth = 0
+        """Callbacks that are running: more than one where a callback spins."""
+
+    def add_node(self, node: Node) -> bool:
+        """Serve a node; false if it was served already."""
+        added = super().add_node(node)
+        self.wake()
+        return added
+
+    def remove_node(self, node: Node) -> None:
+        """Do not serve a node any more."""
+        super().remove_node(node)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again which entities there are; nodes call it from any thread when entities come or go."""
+        self._changed = True
+        guard = self._guard
+        if guard is not None:
+            with suppress(InvalidHandle):  # another thread may be shutting the executor down
+                guard.trigger()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """Serve nothing more; a thread that spins returns."""
+        done = super().shutdown(timeout_sec)
+        self._main = self._log_events = None
+        self._entities, self._late_timers = None, []
+        self._ready.clear()
+        return done
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Run one callback; wait for it for at most `timeout_sec` (None or negative: without limit).
+
+        Raises:
+            ExternalShutdownException: the context was shut down.
+            Exception: whatever the callback raises.
+        """
+        self._spin_once(timeout_sec, lambda: False)
+
+    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | TimeoutObject | None = None) -> None:
+        """As `spin_once`, but returns when the future is done."""
+
+        def wake(_: Future) -> None:
+            self.wake()
+
+        future.add_done_callback(wake)
+        try:
+            self._spin_once(timeout_sec, future.done)
+        finally:
+            future.remove_done_callback(wake)
+
+    def _spin_once(self, timeout_sec: float | TimeoutObject | None, condition: Callable[[], bool]) -> None:
+        given = timeout_sec.timeout if isinstance(timeout_sec, TimeoutObject) else timeout_sec
+        timeout_ns = timeout_sec_to_nsec(given)
+        deadline_ns = time.monotonic_ns() + timeout_ns
+        waited = False
+        while not self._is_shutdown and not condition():
+            work = self._next()
+            if work is not None:
+                self._depth += 1
+                try:
+                    if self._serve(work):
+                        return
+                finally:
+                    self._depth -= 1
+            elif not self._collect_tasks():
+                left_ns = -1 if timeout_ns < 0 else max(0, deadline_ns - time.monotonic_ns())
+                if left_ns == 0 and waited:
+                    return
+                self._wait(left_ns)
+                waited = True
+
+    def _next(self) -> Work | None:
+        """What to serve next in this round; None at its end."""
+        if self._changed:
+            self._refresh()
+        if not self._ready:
+            return None
+        if self._round_begun:
+            for work in self._late_timers:
+                if is_due(work.entity) and self.can_execute(work.entity):
+                    self._late_timers.remove(work)
+                    return work
+        self._round_begun = True
+        return self._ready.popleft()
+
+    def _collect_tasks(self) -> bool:
+        """Once a round: run what `create_task` was given, and let the coroutines that wait look again."""
+        if self._tasks_collected or not self._tasks:
+            return False
+        self._tasks_collected = True
+        nodes = self.get_nodes()
+        with self._tasks_lock:
+            self._tasks = [item for item in self._tasks if not item[0].done() and not item[0].cancelled()]
+            self._ready.extend(
+                Work("task", task, node) for task, _, node in self._tasks if node is None or node in nodes
+            )
+        return True
+
+    def _wait(self, timeout_ns: int) -> None:
+        """Begin a round: wait until there is something to serve, at most `timeout_ns`."""
+        main, log_events = self._main, self._log_events
+        if main is None:  # another thread shuts the executor down
+            return
+        # Only a coroutine that waits, or a callback that spins, keeps others of its callback group from running.
+        may_run = self.can_execute if self._tasks or self._depth else None
+        self._tasks_collected = self._round_begun = False
+        try:
+            if log_events is not None:
+                left_ns = self._log_events_at_ns - time.monotonic_ns()
+                if left_ns <= 0:
+                    self._ready.extend(log_events.wait(0, may_run)[0])
+                    self._log_events_at_ns = time.monotonic_ns() + LOG_EVENTS_PERIOD_NS
+                    left_ns = 0 if self._ready else LOG_EVENTS_PERIOD_NS
+                timeout_ns = left_ns if timeout_ns < 0 else min(timeout_ns, left_ns)
+            ready, self._late_timers = main.wait(timeout_ns, may_run)
+        except EntityDestroyed:
+            self._entities, self._changed = None, True
+            return
+        if not self._is_shutdown and not self._context.ok():
+            raise ExternalShutdownException()
+        self._ready.extend(ready)
+
+    def _refresh(self) -> None:
+        """Build the wait sets again if entities have come or gone."""
+        self._changed = False  # before looking: what changes meanwhile is looked at again
+        found = [work for node in self.get_nodes() for work in _works_of(node)]
+        entities = [work.entity for work in found]
+        if self._entities is not None and list(map(id, entities)) == list(map(id, self._entities)):
+            return
+        guard, sigint_guard = self._guard, self._sigint_gc
+        if guard is None or sigint_guard is None:  # another thread shuts the executor down
+            return
+        self._entities = entities
+        alive = [work for work in found if is_alive(work)]
+        log_events = [work for work in alive if _only_logs(work)]
+        rest = [work for work in alive if not _only_logs(work)]
+        self._main = WaitSet(self._context, rest, [guard, sigint_guard])
+        self._log_events = WaitSet(self._context, log_events, []) if log_events else None
+        known = {id(entity) for entity in entities}
+        self._ready = deque(work for work in self._ready if work.kind == "task" or id(work.entity) in known)
+        self._late_timers = [work for work in self._late_timers if id(work.entity) in known]
+
+    def _serve(self, work: Work) -> bool:
+        """Take what is ready and run its callback, a coroutine up to where it waits; false if nothing was there."""
+        if work.kind == "task":
+            return _step(work.entity)
+        entity, group = work.entity, work.entity.callback_group
+        if not group.beginning_execution(entity):
+            return False
+        try:
+            call = TAKE[work.kind](entity, work.node)
+        except InvalidHandle:
+            call = None
+        if call is None:
+            group.ending_execution(entity)
+            return False
+        if inspect.iscoroutinefunction(call.callback):
+            task = Task(_finish, (call, group, entity), executor=self)
+            with self._tasks_lock:
+                self._tasks.append((task, entity, work.node))
+            return _step(task)
+        try:
+            result = call.callback(*call.arguments)
+            if call.finish is not None:
+                call.finish(result)
+        finally:
+            group.ending_execution(entity)
+        return True
+
+
+EXECUTORS: dict[str, type[Executor]] = {"inril": NodeExecutor, "rclpy": SingleThreadedExecutor}
+
+
+def chosen_executor() -> Executor:
+    """The executor of a node's process: `NodeExecutor`; for measurements another one of `EXECUTORS`.
+
+    Raises:
+        ConfigError: the environment variable `INRIL_EXECUTOR` names none.
+    """
+    name = os.environ.get("INRIL_EXECUTOR", "inril")
+    if name not in EXECUTORS:
+        raise ConfigError(f"INRIL_EXECUTOR = {name!r}: give one of {list(EXECUTORS)}, or unset it")
+    return EXECUTORS[name]()
+
+
+async def _finish(call: Call, group: CallbackGroup, entity: Any) -> None:
+    try:
+        result = await call.callback(*call.arguments)
+        if call.finish is not None:
+            call.finish(result)
+    finally:
+        group.ending_execution(entity)
+
+
+def _step(task: Task) -> bool:
+    """Run a task, or its coroutine up to where it waits again; raises what it raised."""
+    if task.done() or task.cancelled() or task.executing():
+        return False
+    task()
+    if task.done():
+        task.result()
+    return True
+
+
+def _works_of(node: Node) -> Iterator[Work]:
+    """What rclpy keeps in a node's lists, in the order of its creation."""
+    for kind, entities in zip(
+        (*KINDS, "waitable"),
+        (node.timers, node.subscriptions, node.guards, node.clients, node.services, node.waitables),
+        strict=True,
+    ):
+        for entity in entities:
+            yield Work(kind, entity, node)
+
+
+def _only_logs(work: Work) -> bool:
+    """Whether it is a QoS event callback that rclpy adds by itself, or one that says that it may come late."""
+    if not isinstance(work.entity, EventHandler):
+        return False
+    callback = work.entity.callback
+    return getattr(callback, "__module__", "") == EventHandler.__module__ or getattr(callback, "may_come_late", False)

@@ -1,0 +1,44 @@
+"""Pins: a process whose exit code says that the work was done when it was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from tests.graph.harness import own_domain
+
+NODE = """
+import sys
+from inril_common.node import InrilPlainNode, NodeFinished, run_node
+
+class Worker(InrilPlainNode):
+    exit_code_when_stopped = 2
+    def __init__(self):
+        super().__init__("worker")
+    def setup(self):
+        print("ready", flush=True)
+        if sys.argv[1] == "finish":
+            self.steady_timer(0.01, self.finish)
+    def finish(self):
+        raise NodeFinished(int(sys.argv[2]))
+
+run_node(Worker)
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [(["finish", "0"], 0), (["finish", "3"], 3), (["wait"], 2)])
+def test_the_exit_code_of_a_process(words: list[str], code: int) -> None:
+    with own_domain() as domain:
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+        command = [sys.executable, "-c", NODE, *words]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            if words == ["wait"]:
+                process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60.0) == code

@@ -1,0 +1,3 @@
+"""The packaged contract."""
+
+from tests.sim.conftest import contract  # noqa: F401

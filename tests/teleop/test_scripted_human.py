@@ -1,0 +1,66 @@
+"""Pins: when the scripted human takes over, when it hands back, and that its noise is reproducible."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inril_core.contract import Contract
+from inril_core.errors import ConfigError
+from inril_core.experts.scripted.insert_leg import InsertLegExpert
+from inril_core.teleop import TickView, device_config
+from inril_core.teleop.scripted import ScriptedHuman
+
+
+def view(episode: str, step: int, purpose: str, seed: int, state: np.ndarray) -> TickView:
+    return TickView(episode, step, purpose, seed, state, np.zeros(7))
+
+
+def grabs(human: ScriptedHuman, purpose: str, steps: int, size: int, episode: str = "e") -> list[tuple[bool, bool]]:
+    inputs = [human.read(view(episode, step, purpose, 1, np.zeros(size, np.float32))) for step in range(steps)]
+    return [(i.grab, i.released) for i in inputs]
+
+
+def test_demonstrates_from_the_first_step(contract: Contract) -> None:
+    human = ScriptedHuman(InsertLegExpert(contract))
+    assert grabs(human, "demo", 3, contract.observation_size) == [(True, False)] * 3
+
+
+def test_keeps_out_of_train_and_eval(contract: Contract) -> None:
+    human = ScriptedHuman(InsertLegExpert(contract))
+    for purpose in ("train", "eval"):
+        assert grabs(human, purpose, 3, contract.observation_size) == [(False, False)] * 3
+
+
+def test_takes_over_in_mid_episode_and_hands_back_once(contract: Contract) -> None:
+    human = ScriptedHuman(InsertLegExpert(contract), (1, 3))
+    said = [(False, False), (True, False), (True, False), (False, True), (False, False)]
+    assert grabs(human, "train", 5, contract.observation_size) == said
+
+
+def test_hands_back_where_the_episode_ended_before(contract: Contract) -> None:
+    human = ScriptedHuman(InsertLegExpert(contract), (1, 30))
+    grabs(human, "train", 4, contract.observation_size)
+    assert grabs(human, "train", 2, contract.observation_size, "next") == [(False, True), (True, False)]
+
+
+def test_noise_restarts_with_the_episode(contract: Contract) -> None:
+    human = ScriptedHuman(InsertLegExpert(contract, noise=0.5))
+    state = np.zeros(contract.observation_size, np.float32)
+    actions = [human.read(view(name, 0, "demo", 7, state)).action for name in ("a", "b")]
+    assert np.array_equal(*actions)
+
+
+def test_settings_make_it(contract: Contract) -> None:
+    human = device_config("scripted", "{takeover_steps: [1, 2], expert: {noise: 0.3}}").build(contract)
+    state = np.zeros(contract.observation_size, np.float32)
+    said = [human.read(view("e", step, "train", 5, state)) for step in range(3)]
+    assert [s.grab for s in said] == [False, True, False]
+    expert = InsertLegExpert(contract, noise=0.3, seed=5)
+    assert np.array_equal(said[1].action, [expert.act(state) for _ in range(2)][1])
+
+
+@pytest.mark.parametrize("steps", ["20", "[40, 20]", "[5, 5]", "[-1, 3]", "[a, b]", "[1, 2, 3]", "[1.5, 2]", "20:40"])
+def test_a_range_that_is_none_is_refused(steps: str) -> None:
+    with pytest.raises(ConfigError, match="takeover_steps"):
+        device_config("scripted", f"{{takeover_steps: {steps}}}")
