@@ -32,15 +32,17 @@ def checked(graph: str, **arguments: object) -> None:
     check(load_graph(graph).resolve({name: str(value) for name, value in arguments.items()}))
 
 
-def test_more_demonstrations_than_the_folder_s_plan_had_are_refused_with_the_way_to_record_them(tmp_path: Path) -> None:
-    """`inril demos --count 5` after `--count 3`: eight deaths of the session."""
+def test_a_plan_that_the_folder_was_not_begun_with_is_refused(tmp_path: Path) -> None:
+    """Pins eight deaths of the session; more of the same (`inril demos --count 5` after 3) is recorded."""
     ledger = Ledger(open_run(tmp_path).paths.session)
     ledger.append(
         EpisodeResult(0, "demo:3:episodes", 0, "e0", "demo", 1, 20, True, True, "cell", "", 3, 0, 70.0, 10.0, True)
     )
-    with pytest.raises(ConfigError, match="demo:3:episodes"):
-        checked("collect_demos", run_dir=tmp_path, plan="demo:5:episodes")
-    checked("collect_demos", run_dir=tmp_path, plan="demo:3:episodes,demo:2:episodes")
+    for plan in ("demo:5:steps", "eval:3:episodes"):
+        with pytest.raises(ConfigError, match="demo:3:episodes.*the plan it was begun with, or a new run_dir"):
+            checked("collect_demos", run_dir=tmp_path, plan=plan)
+    for plan in ("demo:5:episodes", "demo:3:episodes,demo:2:episodes"):
+        checked("collect_demos", run_dir=tmp_path, plan=plan)
 
 
 def test_demonstrations_are_a_run_folder_with_demonstrations(tmp_path: Path) -> None:
