@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import unicodedata
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,28 +69,59 @@ class Run:
     paths: RunPaths
 
 
-def open_run(run_dir: str | Path) -> Run:
+def open_run(run_dir: str | Path, run_id: str | None = None) -> Run:
     """Open a run directory and give it its id at the first call. Processes may race for it.
 
+    Args:
+        run_id: of a new run; None: made from the folder's name. A run that exists must have it.
+
     Raises:
-        ConfigError: the folder cannot be made, or its run.json is not one of inril's.
+        ConfigError: the folder cannot be made, its run.json is not one of inril's, or it is another run.
     """
     root = Path(run_dir).expanduser().absolute()
     identity = root / "run.json"
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not identity.exists():
-            content = {"run_id": f"{root.name}-{uuid.uuid4().hex[:8]}"}
+            content = {"run_id": run_id or f"{_safe(root.name)}-{uuid.uuid4().hex[:8]}"}
             create_once(identity, json.dumps(content).encode() + b"\n")
-        run_id = json.loads(identity.read_text())["run_id"]
+        text = identity.read_text()
     except OSError as error:
-        raise ConfigError(
-            f"run_dir = {root}: {error.strerror} ({error.filename}); make it writable for you, or give another folder"
-        ) from error
+        raise ConfigError(f"run_dir = {root}: {_cause(error, root)}") from error
+    try:
+        known = json.loads(text)["run_id"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{identity}: not the identity of a run ({error}); restore the file, or give a new folder"
+            f"{identity}: {type(error).__name__} ({error}); restore the file, or give a folder that is new"
         ) from error
-    if not isinstance(run_id, str) or not run_id:
-        raise ConfigError(f"{identity}: run_id = {run_id!r} is not a name; restore the file or use a new folder")
-    return Run(run_id, RunPaths(root))
+    if not isinstance(known, str) or not _RUN_ID.fullmatch(known):
+        raise ConfigError(
+            f"{identity}: run_id = {known!r:.100} is no id; restore the file, or give a folder that is new"
+        )
+    if run_id is not None and known != run_id:
+        raise ConfigError(f"run_dir = {root}: is run {known!r}, not {run_id!r}; leave run_id out, or give a new folder")
+    return Run(known, RunPaths(root))
+
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Episodes are named after their run, and files after episodes."""
+_LONGEST_NAME = 40
+
+
+def _safe(name: str) -> str:
+    """A folder's name as the beginning of an id: ASCII letters and digits, bounded, never empty."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9]+", "-", ascii_name)[:_LONGEST_NAME].strip("-") or "run"
+
+
+def _cause(error: OSError, root: Path) -> str:
+    """What failed, and the remedy that fits it."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{error.filename} is a file; give a folder"
+    if error.errno == errno.ENOSPC:
+        return f"{error.strerror}; free some space, or give a folder on another disk"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.strerror}; give a shorter name (255 bytes at most)"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.strerror} ({error.filename or root}); give a folder that you may write to"
+    return f"{error}; give a folder on a local disk"

@@ -24,6 +24,7 @@ COMMANDS = [
     "status",
     "arm",
     "disarm",
+    "down",
     "rollback",
     "unpin",
     "label",
@@ -41,7 +42,8 @@ def run(*words: str) -> int:
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Pins a command that cannot be used without reading its source."""
     assert run(command, "--help") == 0
-    assert f"examples:\n  inril {command}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"examples:\n  inril {command}" in out and "exit code: 0 when" in out
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,12 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
         (["up", "finetune", "run_dir:=a", "demos:=.", "initial_weights:=.", "preset:=weighted"], "'weighted'"),
         (["up", "finetune", "run_dir:=a", "demos:=.", "initial_weights:=.", "plan:=trane:5:steps"], "trane"),
         (["up", "deploy", "run_dir:=a", "contract:=insert_log"], "insert_log"),
+        (["up", "finetune", "run_dir:=a", "demos:=.", "initial_weights:=."], "no demonstrations in"),
+        (["up", "deploy", "run_dir:=a", "run_id:=../a"], "run_id = '../a'"),
+        (["up", "deploy", "run_dir:=a", "namespace:=1st"], "namespace = '1st'"),
+        (["-n", "left", "up", "deploy", "run_dir:=a", "namespace:=left"], "are both given"),
+        (["demos", "--count", "1", "--run-dir", "x", "contract:=insert_log"], "insert_log"),
+        (["demos", "--count", "1", "--run-dir", "/proc/self/status/x"], "is not a folder"),
         (["demos", "--count", "0", "--run-dir", "x"], "--count = 0; give 1 or more"),
         (["demos", "--count", "1", "--run-dir", "x", "plan:=demo:1:steps"], "plan:= is what an option"),
     ],
@@ -86,7 +94,8 @@ def test_arguments_of_a_graph_are_listed(capsys: pytest.CaptureFixture[str]) -> 
 def test_demos_start_the_graph_that_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Pins `inril demos` that records another number, or arms a real arm unasked."""
     started: list[Any] = []
-    monkeypatch.setattr("inril_bringup.supervisor.supervise", lambda graph: started.append(graph) or 0)
+    monkeypatch.setattr("inril_bringup.supervisor.supervise", lambda start: started.append(start.graph) or 0)
+    monkeypatch.setattr("inril_bringup.starting.refuse_neighbours", lambda graph, place: None)
     assert run("demos", "--count", "7", "--run-dir", str(tmp_path), "seed:=3") == 0
     session = started[0].nodes["session_node"].parameters
     assert started[0].name == "collect_demos"
@@ -101,7 +110,7 @@ operate.SERVICE_TIMEOUT_S = operate.STATUS_TIMEOUT_S = 0.3
 import json
 with operate.operator() as person:
     try:
-        person.call(operate.Arm, "/arbiter/arm", operate.Arm.Request(arm=True), 0.3)
+        person.call(operate.Arm, "arbiter/arm", operate.Arm.Request(arm=True), 0.3)
     except operate.Refused as error:
         print(json.dumps({"told": str(error), "heard": list(person.statuses(0.3))}))
 """
@@ -109,7 +118,7 @@ with operate.operator() as person:
         environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout.splitlines()[-1])
-    assert f"/arbiter/arm: nobody serves it on ROS domain {domain}; is the graph up?" in found["told"]
+    assert f"arbiter/arm: nobody serves it on ROS domain {domain}; is the graph up?" in found["told"]
     assert found["heard"] == []
 
 
@@ -138,18 +147,19 @@ def test_arming_waits_until_the_arbiter_has_heard_of_the_armed_robot_and_for_not
     calls = []
 
     class Person:
-        def served(self, *_: object) -> bool:
-            return True
+        def graph_id(self) -> str:
+            return "run.launch"
 
         def pause(self, seconds: float) -> None:
-            assert calls[-1] == "/arbiter/arm"
+            assert calls[-1] == "arbiter/arm"
 
-        def call(self, _: object, service: str, __: object) -> object:
+        def call(self, _: object, service: str, request: Any) -> object:
             calls.append(service)
-            if service == "/arbiter/arm" and refusals:
+            assert request.graph_id == "run.launch"
+            if service == "arbiter/arm" and refusals:
                 raise operate.Refused(refusals.pop())
             return operate.Arm.Response(success=True, message="armed by Kim")
 
     with pytest.raises(operate.Refused, match=reason) if reason else nullcontext():
         assert operate.arm_both(Person(), "Kim") == "armed by Kim"  # type: ignore[arg-type]
-    assert calls == ["/robot/arm", *["/arbiter/arm"] * asked]
+    assert calls == ["robot/arm", *["arbiter/arm"] * asked]

@@ -15,6 +15,13 @@ from inril_bringup.graph import Argument, load_graph, packaged_graphs
 from inril_core.errors import ConfigError
 from inril_core.finetune import DEFAULT_PRESET
 
+COMMAND: dict[str, Any] = {
+    "command": ["ros2", "run", "my_robot", "driver"],
+    "environment": "inherit",
+    "lifecycle": False,
+    "required": True,
+    "parameters": {"id": "${graph_id}"},
+}
 NODE: dict[str, Any] = {"package": "my_robot", "executable": "driver", "lifecycle": False, "required": True}
 
 
@@ -34,13 +41,14 @@ def test_packaged_graphs_are_whole(name: str) -> None:
     graph = load_graph(name)
     resolved = graph.resolve({name: "run" for name, argument in graph.arguments.items() if argument.required})
     assert resolved.run_dir.is_absolute()
-    assert resolved.nodes["lifecycle_manager"].parameters["managed_nodes"] == graph.managed_nodes
-    assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == ["session_node"]
+    if not resolved.joins:
+        assert resolved.nodes["lifecycle_manager"].parameters["managed_nodes"] == graph.managed_nodes
+        assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == ["session_node"]
     assert all(spec.respawn is not None for spec in graph.nodes.values())
 
 
 @pytest.mark.parametrize(("factor", "simulated"), [(0.0, True), (4.0, True), (1.0, False)])
-@pytest.mark.parametrize("name", packaged_graphs())
+@pytest.mark.parametrize("name", [name for name in packaged_graphs() if name != "finetune_learner"])
 def test_who_stamps_what_is_recorded_follows_the_cells_clock(name: str, factor: float, simulated: bool) -> None:
     """Pins one recording with stamps of two clocks."""
     graph = load_graph(name)
@@ -63,12 +71,43 @@ def test_who_is_in_which_graph() -> None:
     assert {"learner_node", "policy_node"} < set(load_graph("finetune").nodes)
 
 
+def test_what_is_for_simulation_is_refused_without_a_simulated_cell(tmp_path: Path) -> None:
+    """Pins a real arm that arms with nobody there, or that runs at the rate of its state stream."""
+    nodes = ["robot", "observation_node", "session_node", "teleop_node", "lifecycle_manager"]
+    path = write(tmp_path, nodes=nodes, **defining())
+    plain = load_graph(path)
+    resolved = plain.resolve({"run_dir": "x"})
+    for name in ("observation_node", "session_node"):
+        assert resolved.nodes[name].parameters["real_time_factor"] == 1.0
+    assert resolved.nodes["observation_node"].parameters["simulated_cell"] is False
+    assert load_graph("deploy").resolve({"run_dir": "x"}).nodes["observation_node"].parameters["simulated_cell"] is True
+    for name, value in (("arm_at_start", "true"), ("real_time_factor", "0.0"), ("unattended", "true")):
+        with pytest.raises(ConfigError, match=f"{name} = {value}.*simulated"):
+            plain.resolve({"run_dir": "x", name: value})
+        for content in ({"defaults": {name: yaml.safe_load(value)}}, {"parameters": {"session_node": {name: 0.5}}}):
+            other = write(tmp_path, nodes=nodes, **defining(), **content)
+            with pytest.raises(ConfigError, match=f"{name} = .*simulated"):
+                load_graph(other).resolve({"run_dir": "x"})
+    assert load_graph(write(tmp_path, nodes=nodes, **defining(simulated=True))).resolve(
+        {"run_dir": "x", "arm_at_start": "true"}
+    )
+
+
+def test_every_node_learns_whose_it_is(tmp_path: Path) -> None:
+    """Pins a node that obeys every graph."""
+    path = write(tmp_path, nodes=["arbiter_node", "robot", "lifecycle_manager"], define={"nodes": {"robot": COMMAND}})
+    started = load_graph(path).resolve({"run_dir": "x"}).started_as("run.1", "/tmp/socket")
+    assert started.nodes["arbiter_node"].parameters["graph_id"] == "run.1"
+    assert started.nodes["arbiter_node"].parameters["control_socket"] == "/tmp/socket"
+    assert started.nodes["robot"].parameters == {"id": "run.1"}
+
+
 def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
     """Pins the way to put a real arm in without touching the packaged files."""
     node = defining(parameters={"speed": "${speed}", "address": "${speed}/x", "left_out": "${plan}"})
     node["define"]["arguments"] = {"speed": {"type": "float", "description": "m/s", "default": 0.5}}
     graph = load_graph(write(tmp_path, **node))
-    assert sorted(graph.arguments) == ["plan", "run_dir", "speed"]
+    assert sorted(graph.arguments) == ["namespace", "plan", "run_dir", "run_id", "speed"]
     resolved = graph.resolve({"run_dir": "x", "speed": "1"})
     assert resolved.nodes["robot"].parameters == {"speed": 1.0, "address": "1.0/x"}
 
@@ -84,6 +123,8 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
         (defining(required="yes"), "define.nodes.robot.required"),
         (defining(respawn={"initial_s": 0}), "define.nodes.robot.respawn.initial_s"),
         (defining(nice=-5), "define.nodes.robot.nice"),
+        (defining(command=["x"]), "either package and executable, or command"),
+        (defining(environment="inherit"), "environment: inherit needs command"),
         (defining(executable="a b"), "define.nodes.robot.executable"),
         (defining(parameters={"a": "${nothing}"}), "no argument 'nothing' for ${nothing}"),
         (defining(parameters={"a": "$(rm -rf)"}), "a $ that is not ${argument_name}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import runpy
 import subprocess
 import sys
@@ -13,7 +15,11 @@ from typing import Any
 import pytest
 import yaml
 from inril_bringup.graph import load_graph, packaged_graphs
+from inril_bringup.place import place_of
 from inril_bringup.programs import programs_of
+
+from inril_core.errors import ConfigError
+from tests.graph.harness import own_domain
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,10 +50,34 @@ def launch() -> Iterator[types.SimpleNamespace]:
                 classes[name] = type(name, (Recorded,), {})
                 setattr(module, name, classes[name])
             patch.setitem(sys.modules, module_name, module)
-        yield types.SimpleNamespace(**classes)
-    launching = sys.modules.pop("inril_bringup.launching", None)
-    for lock in getattr(launching, "_held_locks", []):
-        lock.close()
+        from inril_bringup import describe as description
+        from inril_bringup import launching, starting
+
+        asked = launching._describe  # in a process of its own; here in this one, and without demonstrations to look at
+
+        def described(graph: str, *words: str) -> Any:
+            if words == ("--arguments",):
+                return json.loads(json.dumps(description.describe_arguments(graph)))
+            try:
+                return json.loads(json.dumps(description.describe_nodes(graph, words)))
+            except ConfigError as error:
+                raise RuntimeError(str(error)) from error
+
+        patch.setattr(launching, "_describe", described)
+        patch.setattr(starting, "check", lambda graph: None)
+        patch.setattr(starting, "refuse_neighbours", lambda graph, place: None)
+        with own_domain() as domain:
+            patch.setenv("ROS_DOMAIN_ID", str(domain))
+            yield types.SimpleNamespace(**classes, asked=asked, locks=launching._held_locks)
+    sys.modules.pop("inril_bringup.launching", None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_held(launch: types.SimpleNamespace) -> Iterator[None]:
+    """Each test starts with a free place, as in a process of its own."""
+    yield
+    while launch.locks:
+        launch.locks.pop().close()
 
 
 def describe(graph: str) -> tuple[dict[str, Any], Any]:
@@ -84,15 +114,19 @@ def test_every_packaged_graph_has_a_launch_file_with_its_nodes(
         name for name, argument in graph.arguments.items() if argument.required
     ]
 
-    given = {**required(name, tmp_path), "seed": "7", "real_time_factor": "2"}
+    given = {**required(name, tmp_path), "seed": "7", "namespace": "left"}
     nodes = start(action, filled(declared, **given), [f"{key}:={value}" for key, value in given.items()])
     resolved = graph.resolve(given)
     assert [node.settings["name"] for node in nodes] == list(resolved.nodes)
     for node in nodes:
         expected = resolved.nodes[node.settings["name"]]
         assert node.settings["arguments"] == ["-m", f"{expected.package}.{expected.executable}"]
-        assert node.settings["parameters"] == [expected.parameters]
-        assert node.settings["remappings"] == list(expected.remappings.items())
+        (parameters,) = node.settings["parameters"]
+        assert parameters.pop("graph_id").startswith("test-every")
+        assert parameters.pop("control_socket", "/tmp").startswith("/tmp")
+        assert parameters == {k: v for k, v in expected.parameters.items() if k != "control_socket"}
+        assert node.settings["namespace"] == "left"
+        assert dict(node.settings["remappings"]) == {"/clock": "/left/clock", **expected.remappings}
         assert node.settings["respawn"] == (expected.respawn is not None)
         assert node.settings.get("prefix", "") == (f"nice -n {expected.nice}" if expected.nice else "")
 
@@ -105,12 +139,15 @@ def test_the_supervisor_starts_the_same_with_the_same_parameters(
     declared, action = describe(name)
     given = required(name, tmp_path)
     nodes = start(action, filled(declared, **given))
-    for node, program in zip(nodes, programs_of(load_graph(name).resolve(given)), strict=True):
+    graph_id = nodes[0].settings["parameters"][0]["graph_id"]
+    place = place_of(os.environ)
+    graph = load_graph(name).resolve(given).started_as(graph_id, str(place.socket))
+    for node, program in zip(nodes, programs_of(graph), strict=True):
         settings = node.settings
         assert program.name == settings["name"]
         assert program.command[:3] == (settings["executable"], *settings["arguments"])
         written = yaml.safe_load(Path(program.command[program.command.index("--params-file") + 1]).read_text())
-        assert written == {program.name: {"ros__parameters": settings["parameters"][0]}}
+        assert written == {f"/**/{program.name}": {"ros__parameters": settings["parameters"][0]}}
 
 
 def test_slips_are_refused(launch: types.SimpleNamespace, tmp_path: Path) -> None:
@@ -125,6 +162,25 @@ def test_slips_are_refused(launch: types.SimpleNamespace, tmp_path: Path) -> Non
     assert isinstance(remark, launch.LogInfo) and "rviz" in remark.settings["msg"]
 
 
+def test_the_checks_of_inril_up_come_first(launch: types.SimpleNamespace, tmp_path: Path) -> None:
+    """Pins ten nodes that start with a plan that each of them refuses."""
+    for wrong, told in (("plan:=trian:5:steps", "trian"), ("demos:=nope", "demos = ")):
+        words = [wrong, f"run_dir:={tmp_path / 'run'}", f"initial_weights:={tmp_path}"]
+        words += [] if wrong.startswith("demos") else [f"demos:={tmp_path}"]
+        with pytest.raises(RuntimeError, match=told):
+            launch.asked("finetune", *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_launch_in_the_same_place_is_refused(launch: types.SimpleNamespace, tmp_path: Path) -> None:
+    """Pins two graphs that serve each other's requests."""
+    declared, action = describe("collect_demos")
+    start(action, filled(declared, run_dir=str(tmp_path / "A")))
+    with pytest.raises(RuntimeError, match="graph A-.*namespace:="):
+        start(action, filled(declared, run_dir=str(tmp_path / "B")))
+    assert start(action, filled(declared, run_dir=str(tmp_path / "B"), namespace="left"))
+
+
 def test_what_an_exit_means(launch: types.SimpleNamespace, tmp_path: Path) -> None:
     """Pins a launch that outlives the plan or a required node, or that ends with the learner."""
     declared, action = describe("finetune")
@@ -134,6 +190,8 @@ def test_what_an_exit_means(launch: types.SimpleNamespace, tmp_path: Path) -> No
         return nodes[name].settings["on_exit"](types.SimpleNamespace(returncode=code), None)
 
     assert isinstance(exits("session_node", 0), launch.Shutdown)
+    with pytest.raises(RuntimeError, match="as it is configured"):
+        exits("arbiter_node", os.EX_CONFIG)
     with pytest.raises(RuntimeError, match="waited for a person in vain"):
         exits("session_node", 3)
     retries = nodes["sim_cell"].settings["respawn_max_retries"]

@@ -1,4 +1,4 @@
-"""Preflight: what is found broken, with which mend; and that the command's exit code says so."""
+"""Preflight: what is found broken, with which fix; and that the command's exit code says so."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from inril_bringup import cli, preflight
+from inril_bringup import cli, neighbours, preflight
+
+from tests.graph.harness import own_domain
+
+SHORT_PROBE = "import sys; from inril_bringup import probe; probe.EXCHANGE_TIMEOUT_S = 1.0; probe.main(sys.argv[1:])"
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def test_a_key_that_others_can_read_fails(key_file: Path, mode: int) -> None:
     """Pins weights that anybody on the machine can sign."""
     key_file.chmod(mode)
     check = preflight.key(key_file)
-    assert check.level == "FAIL" and f"{mode:o}" in check.found and "chmod 600" in check.mend
+    assert check.level == "FAIL" and f"{mode:o}" in check.found and "chmod 600" in check.fix
 
 
 def test_other_keys_that_will_not_do(key_file: Path, tmp_path: Path) -> None:
@@ -40,6 +44,44 @@ def test_other_keys_that_will_not_do(key_file: Path, tmp_path: Path) -> None:
     key_file.write_bytes(b"short")
     assert preflight.key(key_file).level == "FAIL"
     assert preflight.key(tmp_path / "none").level == "WARN"
+
+
+def test_a_home_that_cannot_be_written_says_where_the_key_may_be(tmp_path: Path) -> None:
+    """Pins `make setup` as the remedy for a read-only home."""
+    check = preflight.key(Path("/proc/self/none/weights.key"))
+    assert check.level == "FAIL" and "INRIL_KEY" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF", "set LOCALHOST or SUBNET"),
+        ("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp", "unset RMW_IMPLEMENTATION"),
+        ("ROS_DISCOVERY_SERVER", "127.0.0.1:11999", "nobody answers there"),
+        ("ROS_DOMAIN_ID", "abc", "give an integer"),
+        ("ROS_DOMAIN_ID", "233", "give an integer"),
+    ],
+)
+def test_an_environment_in_which_nodes_do_not_hear_each_other_fails(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    """Pins an OK for a graph that would wait for ever, and a middleware that ends the whole of preflight."""
+    monkeypatch.setattr(neighbours, "PROBE", ("-c", SHORT_PROBE))
+    with own_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        monkeypatch.setenv(name, value)
+        (check,) = preflight.dds()
+    assert check.level == "FAIL" and told in f"{check.found}; {check.fix}"
+
+
+def test_two_processes_that_hear_each_other_are_what_ok_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins an OK that nobody tried, and a home that is not needed to try it."""
+    with own_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        monkeypatch.setenv("HOME", "/proc")
+        checks = {check.name: check for check in preflight.dds()}
+    assert [check.level for check in checks.values()] == ["OK"] * 3
+    assert "hear each other" in checks["dds"].found and "nobody else" in checks["domain"].found
 
 
 def test_a_little_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +98,7 @@ def test_shared_memory_is_warned_of(monkeypatch: pytest.MonkeyPatch, given: str 
     if given is not None:
         monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", given)
     check = preflight.transport()
-    assert check.level == level and (level == "OK" or "deaf" in check.mend)
+    assert check.level == level and (level == "OK" or "deaf" in check.fix)
 
 
 def test_another_torch_fails_and_another_helper_only_warns(tmp_path: Path) -> None:
@@ -75,7 +117,7 @@ def test_no_graphics_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
     """Pins a run that fails at its first camera image, or a driver's crash that takes preflight with it."""
     monkeypatch.setattr(preflight, "_RENDER", "import os; os.kill(os.getpid(), 11)")
     check = preflight.graphics()
-    assert check.level == "FAIL" and "libegl1" in check.mend
+    assert check.level == "FAIL" and "libegl1" in check.fix
 
 
 def test_the_command_says_it_with_its_exit_code(
@@ -86,8 +128,8 @@ def test_the_command_says_it_with_its_exit_code(
     def broken() -> preflight.Check:
         raise RuntimeError("no such thing")
 
-    for name in ("middleware", "domain", "graphics"):
-        monkeypatch.setattr(preflight, name, lambda name=name: preflight.Check(name, "OK", "as expected"))
+    for name in ("dds", "graphics"):
+        monkeypatch.setattr(preflight, name, lambda *_, name=name: preflight.Check(name, "OK", "as expected"))
     monkeypatch.setenv("INRIL_KEY", str(key_file))
     monkeypatch.setattr(preflight, "packages", lambda: preflight.Check("packages", "OK", "as pinned"))
 

@@ -20,7 +20,7 @@ from inril_bringup.backoff import Backoff
 from inril_bringup.graph import Respawn
 from inril_bringup.programs import Program, parameter_file
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir
-from inril_bringup.supervisor import StopTimes, Supervisor
+from inril_bringup.supervisor import UNFINISHED, StopTimes, Supervisor
 
 DEADLINE_S = 60.0
 
@@ -116,12 +116,24 @@ def test_a_required_program_that_is_lost_ends_all_with_exit_code_1(tmp_path: Pat
     assert "broken is required and was lost" in status(tmp_path)["reason"]
 
 
+@pytest.mark.parametrize("required", [True, False])
+def test_what_a_person_must_change_first_is_not_started_again(tmp_path: Path, required: bool) -> None:
+    """Pins 65 deaths of a node whose settings cannot work."""
+    code = "import os; raise SystemExit(os.EX_CONFIG)"
+    broken = program("broken", code, required=required, respawn=Respawn())
+    recorder = Recorder([forever("other"), broken], tmp_path)
+    assert recorder.run() == UNFINISHED
+    assert recorder.waits_s == [] and status(tmp_path)["nodes"]["broken"]["starts"] == 1
+    assert "broken cannot work as it is configured" in status(tmp_path)["reason"]
+    assert "broken.log" in recorder.out.getvalue()
+
+
 def test_a_program_that_is_not_required_may_be_lost(tmp_path: Path) -> None:
     """Pins the learner taking the robot down with it, and a crash over a program that cannot start."""
     lost = Program(name="learner", command=("/nonexistent/program",), required=False)
     recorder = Recorder([forever("robot"), lost], tmp_path)
     recorder.when("ready", recorder.stop)
-    assert recorder.run() == 0
+    assert recorder.run() == UNFINISHED
     assert "learner cannot be started" in recorder.out.getvalue()
 
 
@@ -152,7 +164,7 @@ def test_a_killed_program_is_started_again(tmp_path: Path) -> None:
 
     recorder.when("ready", kill)
     recorder.when("ready", recorder.stop, times=2)
-    assert recorder.run() == 0
+    assert recorder.run() == UNFINISHED
     assert recorder.waits_s == [0.25]
     assert status(tmp_path)["nodes"]["node"]["restarts"] == 1
     assert "node died with signal SIGKILL" in recorder.out.getvalue()
@@ -168,7 +180,7 @@ def test_a_stop_asks_the_manager_first_and_waits_for_it(tmp_path: Path) -> None:
         programs.append(forever(name, write, manages=name == "manager"))
     recorder = Recorder(programs, tmp_path)
     recorder.when("ready", recorder.stop, times=3)
-    assert recorder.run() == 0
+    assert recorder.run() == UNFINISHED
     assert order.read_text().split()[0] == "manager"
     assert sorted(order.read_text().split()) == ["first", "manager", "second"]
 
@@ -183,7 +195,7 @@ def test_what_ignores_sigint_is_terminated_and_then_killed(tmp_path: Path) -> No
     times = StopTimes(interrupt_s=0.05, terminate_s=0.05, kill_s=5.0)
     recorder = Recorder([deaf], tmp_path, stop_times=times)
     recorder.when("ready", recorder.stop)
-    assert recorder.run() == 0
+    assert recorder.run() == UNFINISHED
     assert status(tmp_path)["nodes"]["deaf"]["last_exit"] == -signal.SIGKILL
     assert "deaf did not stop: SIGTERM" in recorder.out.getvalue()
 
@@ -192,7 +204,7 @@ def test_what_a_program_prints_is_prefixed_and_kept(tmp_path: Path) -> None:
     """Pins lost output: stderr, a last line without an end, and bytes that are no UTF-8."""
     code = r"import os; os.write(2, b'trouble\n'); os.write(1, b'tail \xff')"
     recorder = Recorder([program("node", code, required=False)], tmp_path)
-    assert recorder.run() == 0
+    assert recorder.run() == UNFINISHED
     assert "node       | trouble\n" in recorder.out.getvalue()
     assert "node       | tail \ufffd\n" in recorder.out.getvalue()
     assert (tmp_path / "logs" / "node.log").read_bytes() == b"trouble\ntail \xff"
@@ -227,10 +239,10 @@ def start_script(run_dir: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_supervisor_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    """Pins Ctrl-C that leaves processes behind or reports failure."""
+    """Pins Ctrl-C that leaves processes behind, or that reports a plan as done."""
     process, pids = start_script(tmp_path)
     process.send_signal(number)
-    assert process.wait(DEADLINE_S) == 0
+    assert process.wait(DEADLINE_S) == 128 + number
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 

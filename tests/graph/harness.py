@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -103,8 +103,16 @@ class GraphRun:
     """
 
     def __init__(
-        self, graph: str, run_dir: Path, respawn_s: Mapping[str, float] | None = None, **arguments: object
+        self,
+        graph: str,
+        run_dir: Path,
+        respawn_s: Mapping[str, float] | None = None,
+        domain: int | None = None,
+        **arguments: object,
     ) -> None:
+        """Nothing is started yet; without a domain it takes one of its own."""
+        self.domain = domain
+        self._namespace = str(arguments.get("namespace", ""))
         self.paths = RunPaths(run_dir)
         self._folder = Path(tempfile.mkdtemp(prefix="inril-graph-"))
         self._graph = patient_graph(graph, self._folder, respawn_s or {})
@@ -116,24 +124,21 @@ class GraphRun:
         self._log = self._folder / "log"
 
     def __enter__(self) -> GraphRun:
-        self._domain = own_domain()
-        domain = self._domain.__enter__()
-        environment = {
-            **os.environ,
-            "ROS_DOMAIN_ID": str(domain),
-        }
+        self._own_domain = own_domain() if self.domain is None else nullcontext(self.domain)
+        self.domain = domain = self._own_domain.__enter__()
+        self._environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
         command = [sys.executable, "-m", "inril_bringup.cli", "up", str(self._graph)]
         command += [f"{key}:={_text(value)}" for key, value in self._arguments.items()]
         self._process = subprocess.Popen(
             command,
-            env=environment,
+            env=self._environment,
             stdout=self._log.open("w"),
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
         )
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
-        self.node = rclpy.create_node("test_observer", context=self._context)
+        self.node = rclpy.create_node("test_observer", context=self._context, namespace=f"/{self._namespace}")
         self.calls = Calls(self.node)
         self._executor = NodeExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -144,10 +149,10 @@ class GraphRun:
             ("session", SessionStatus, LATCHED),
             ("recorder", RecorderStatus, EVENT),
         ):
-            self.node.create_subscription(kind, f"/{name}_status", self._keep(name), qos)
-        self.node.create_subscription(RobotState, "/robot_state", self._keep("robot"), TICK)
-        self.node.create_subscription(Target, "/target", self._count_target, TICK)
-        self.node.create_subscription(EpisodeEvent, "/episode_event", self.events.append, EVENT)
+            self.node.create_subscription(kind, f"{name}_status", self._keep(name), qos)
+        self.node.create_subscription(RobotState, "robot_state", self._keep("robot"), TICK)
+        self.node.create_subscription(Target, "target", self._count_target, TICK)
+        self.node.create_subscription(EpisodeEvent, "episode_event", self.events.append, EVENT)
         return self
 
     def __exit__(
@@ -157,7 +162,7 @@ class GraphRun:
         self.node.destroy_node()
         self._executor.shutdown()
         rclpy.shutdown(context=self._context)
-        self._domain.__exit__(None, None, None)
+        self._own_domain.__exit__(None, None, None)
         if kind is None:
             shutil.rmtree(self._folder)
         else:
@@ -194,6 +199,26 @@ class GraphRun:
             f"{getattr(session, 'waiting_for', None)!r}; faults {getattr(arbiter, 'faults', None)}"
         )
 
+    def graph_id(self) -> str:
+        """Of this launch, as its supervisor says."""
+
+        def read() -> str:
+            try:
+                return str(json.loads((self.paths.root / "supervisor.json").read_text())["graph_id"])
+            except (OSError, ValueError, KeyError):
+                return ""
+
+        return str(self.until(read, "the graph's id"))
+
+    def inril(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command in another terminal of the same person."""
+        return self.python("-m", "inril_bringup.cli", *words)
+
+    def python(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """This interpreter in the graph's domain."""
+        command = [sys.executable, *words]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=120)
+
     def finished(self, timeout_s: float) -> int:
         """Wait for the graph to end by itself and return its exit code."""
         return self._process.wait(timeout=timeout_s)
@@ -229,16 +254,16 @@ class GraphRun:
 
     def arm(self) -> None:
         """A person arms the arm and the arbiter: asks until both agree or the time is over."""
-        for service in ("/robot/arm", "/arbiter/arm"):
+        for service in ("robot/arm", "arbiter/arm"):
             self._ask(service, arm=True)
 
     def disarm(self) -> None:
         """A person disarms the arbiter."""
-        self._ask("/arbiter/arm", arm=False)
+        self._ask("arbiter/arm", arm=False)
         self.until(lambda: not self.status("arbiter").armed, "the disarming")
 
     def _ask(self, service: str, arm: bool) -> None:
-        request = Arm.Request(arm=arm, operator_name="test")
+        request = Arm.Request(graph_id=self.graph_id(), arm=arm, operator_name="test")
         answers: list[tuple[bool, str]] = [(False, "not asked")]
         asked = 0
 

@@ -207,7 +207,7 @@ def test_afterwards_every_step_is_on_disk_exactly_once(graph: GraphRun) -> None:
     goes_on(graph)
     counted = {result.episode_id for result in graph.results() if result.valid}
     graph.until(lambda: counted <= set(ingested(graph)), "the learner to pull the rest", START_S)
-    assert graph.stop() == 0
+    assert graph.stop() == 130, "Ctrl-C before the plan was done"
     results = graph.results()
     assert len(results) == len({result.episode_id for result in results}), "an episode is in the ledger twice"
     episodes = graph.episodes()

@@ -1,43 +1,65 @@
 """What can be known to be wrong before the first process of a graph is started."""
 
+from __future__ import annotations
+
 import importlib.util
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from inril_bringup.graph import ResolvedGraph
-from inril_core.contract import load_contract
+from inril_bringup.programs import node_program
+from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError
+from inril_core.run import RunPaths, default_key_path
+from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
 from inril_core.teleop import device_config
 
+_SIGNERS = {"policy_node", "learner_node"}
+"""Executables that need the key of the weights."""
+
 
 def check(graph: ResolvedGraph) -> None:
-    """Read what the nodes will read: contract, device, plan, preset, and the files and programs that must be there.
+    """Read what the nodes will read: programs, contract, device, plan, run folder, preset, other inputs and key.
 
     Raises:
         ConfigError: one of them is wrong; the nodes would say so too, one by one, in their logs.
     """
+    _check_programs(graph)
     given = graph.arguments
-    for name, node in graph.nodes.items():
-        program = f"{node.package}.{node.executable}"
-        if not _exists(program):
-            raise ConfigError(
-                f"graph {graph.name}: nodes.{name}: there is no Python module {program}; install the package into "
-                "inril's environment, or mend package and executable"
-            )
-    if given.get("contract") is not None:
-        load_contract(str(given["contract"]))
+    contract = load_contract(str(given["contract"])) if given.get("contract") is not None else None
     if "teleop_node" in graph.nodes:
         device_config(str(given.get("device", "scripted")), str(given.get("device_settings") or ""))
+    _check_run_dir(graph.run_dir)
     if given.get("plan") is not None:
-        parse_plan(str(given["plan"]))
-    for name in ("demos", "initial_weights"):
-        path = given.get(name)
-        if path is not None and not Path(str(path)).exists():
-            raise ConfigError(f"graph {graph.name}: {name} = {path}: is not there; give an existing path")
+        plan = parse_plan(str(given["plan"]))
+        session = RunPaths(graph.run_dir).session
+        if session.exists():
+            Ledger(session).check_plan(plan)
     if given.get("preset") is not None:
         from inril_core.finetune.config import load_config
 
-        load_config(str(given["preset"]))
+        _check_device(load_config(str(given["preset"])), str(given["preset"]))
+    _check_input(graph, "demos", lambda path: _check_demos(path, contract))
+    _check_input(graph, "initial_weights", lambda path: _check_weights(path, contract))
+    if any(node.executable in _SIGNERS for node in graph.nodes.values()):
+        _check_key(graph.run_dir)
+
+
+def _check_programs(graph: ResolvedGraph) -> None:
+    for name, node in graph.nodes.items():
+        if node.command is not None:
+            try:
+                node_program(node, os.environ)
+            except ConfigError as error:
+                raise ConfigError(f"graph {graph.name}: nodes.{name}: {error}") from error
+        elif not _exists(f"{node.package}.{node.executable}"):
+            raise ConfigError(
+                f"graph {graph.name}: nodes.{name}: there is no Python module {node.package}.{node.executable} in "
+                "inril's environment; install the package there, or start it from a sourced workspace, with "
+                f"`command: [ros2, run, {node.package}, {node.executable}]` and `environment: inherit` instead"
+            )
 
 
 def _exists(program: str) -> bool:
@@ -45,3 +67,89 @@ def _exists(program: str) -> bool:
         return importlib.util.find_spec(program) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _check_run_dir(run_dir: Path) -> None:
+    existing = next(path for path in (run_dir, *run_dir.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise ConfigError(f"run_dir = {run_dir}: {existing} is not a folder; give another run_dir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"run_dir = {run_dir}: {existing} cannot be written; give a folder that you may write to")
+    if len(os.fsencode(run_dir.name)) > 255:
+        raise ConfigError(f"run_dir = {run_dir}: the name is longer than 255 bytes; give a shorter one")
+
+
+def _check_input(graph: ResolvedGraph, name: str, look: Callable[[Path], None]) -> None:
+    value = graph.arguments.get(name)
+    if value is None:
+        return
+    path = Path(str(value))
+    if not path.exists():
+        raise ConfigError(f"graph {graph.name}: {name} = {path}: is not there; give an existing path")
+    try:
+        look(path)
+    except ConfigError as error:
+        raise ConfigError(f"graph {graph.name}: {name} = {path}: {error}") from error
+
+
+def _check_demos(path: Path, contract: Contract | None) -> None:
+    """The list of demonstrations and the first of them: to read all takes the learner long enough."""
+    from inril_core.data import EpisodeStore, read_episode
+    from inril_core.data.index import EpisodeIndex
+
+    if not path.is_dir():
+        raise ConfigError("is a file; give the run folder that the demonstrations were recorded in")
+    folder = RunPaths(path).episodes
+    first = next((entry for entry in EpisodeIndex(folder).entries if entry.purpose == "demo" and entry.steps), None)
+    if first is None:
+        raise ConfigError(f"no demonstrations in {folder}; record some with `inril demos`")
+    demo = read_episode(EpisodeStore(folder).path(first.episode_id), images=False)
+    if contract is not None and demo.interface_digest != contract.interface_digest:
+        raise ConfigError(f"recorded under another interface than contract {contract.task}; give their contract")
+
+
+def _check_weights(path: Path, contract: Contract | None) -> None:
+    from inril_core.policies import load_policy
+
+    if path.is_dir():
+        raise ConfigError("is a folder; give the file that `inril pretrain --out` wrote")
+    _, facts = load_policy(path)
+    if contract is not None and facts.get("interface_digest") != contract.interface_digest:
+        raise ConfigError(
+            f"made for another interface than contract {contract.task}; pre-train again under this contract"
+        )
+
+
+def _check_device(config: object, preset: str) -> None:
+    if getattr(getattr(config, "compute", None), "device", "cpu") == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                f"preset = {preset}: compute.device = 'cuda', and torch {torch.__version__} finds no GPU (nvidia-smi "
+                "lists what the driver sees); install a CUDA build of the same version, or set compute.device: cpu"
+            )
+
+
+def _check_key(run_dir: Path) -> None:
+    """The key is there or can be made, and is the one that signed what the run has kept."""
+    from inril_core.weights import Refusal, WeightsRefused, load_or_create_key, unpack
+    from inril_core.weights.store import WeightStore
+
+    path = default_key_path()
+    try:
+        key = load_or_create_key(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or set INRIL_KEY to the path of a key elsewhere") from error
+    weights = RunPaths(run_dir).weights
+    if weights.exists():
+        store = WeightStore(weights)
+        kept = store.active()
+        try:
+            if kept is not None:
+                unpack(store.read(kept), key)
+        except WeightsRefused as error:
+            fix = "restore the file, or give a new run_dir"
+            if error.reason is Refusal.BAD_SIGNATURE:
+                fix = f"signed with another key than {path}: set INRIL_KEY to the key that the run was begun with"
+            raise ConfigError(f"run_dir = {run_dir}: kept weights: {error}; {fix}") from error

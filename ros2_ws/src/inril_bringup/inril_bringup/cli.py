@@ -8,20 +8,24 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from inril_bringup import data_command, demo, episode_commands
-from inril_bringup.check import check
+from inril_bringup import data_command, episode_commands
 from inril_bringup.environment import leave_foreign_ros
-from inril_bringup.graph import Graph, Value, load_graph, packaged_graphs, parse_values
 from inril_core.bench import command as bench_command
 from inril_core.errors import ConfigError, InrilError
 from inril_core.finetune import DEFAULT_PRESET
 
-# Modules that import ROS or torch are imported where they are used: `inril --help` must not wait for them.
+# Modules that are slow to import are imported where they are used: a person waits for `inril disarm`.
+if TYPE_CHECKING:
+    from inril_bringup.graph import Graph, Value
+
+EXIT_CODES = """exit code: 0 when what was asked for is done (`up`, `demos`, `demo`: the plan is finished);
+1 after an error, which is told; 2 for words that are no command; 130 after Ctrl-C and 128 + N after signal N"""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Entry point: run a command and exit with its code; what a user can mend is told without traceback."""
+    """Entry point: run a command and exit with its code; what a user can fix is told without traceback."""
     if words is None:
         leave_foreign_ros()
     arguments = _parser().parse_args(words)
@@ -42,8 +46,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Fine-tunes a manipulation policy on the robot that runs it.",
         epilog="examples:\n  inril demo\n  inril preflight\n"
         "  inril up finetune run_dir:=runs/mine demos:=runs/demos initial_weights:=bc.inril plan:=train:5000:steps\n"
-        "  inril status\n\n`inril COMMAND --help` says more.",
+        f"  inril status\n\n`inril COMMAND --help` says more.\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-n",
+        "--namespace",
+        default="",
+        type=lambda text: text.strip("/"),
+        help="of the graph that is meant (namespace:= of inril up), before COMMAND; default: the root",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_running(commands)
@@ -59,7 +70,7 @@ def _add(
         name,
         help=summary,
         description=summary[:1].upper() + summary[1:] + ".",
-        epilog=f"examples:\n{shown}",
+        epilog=f"examples:\n{shown}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -67,7 +78,8 @@ def _add(
 
 
 def _add_running(commands: argparse._SubParsersAction) -> None:
-    graphs = ", ".join(packaged_graphs())
+    folder = Path(__file__).parent / "graphs"
+    graphs = ", ".join(sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "nodes"))
     up = _add(
         commands,
         "up",
@@ -89,7 +101,7 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
         "--count 20 --run-dir runs/demos --arm-at-start",
         "--count 5 --run-dir runs/mine real_time_factor:=1.0",
     )
-    demos.add_argument("--count", type=int, required=True, help="successful or not, so many episodes")
+    demos.add_argument("--count", type=int, required=True, help="so many episodes, successful or not, in all")
     demos.add_argument("--run-dir", type=Path, required=True, help="folder of this run")
     demos.add_argument(
         "--arm-at-start",
@@ -116,12 +128,12 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
     whole = _add(
         commands,
         "demo",
-        demo.run,
+        _demo,
         "the whole of it on the simulated arm: demonstrate, pre-train, fine-tune, report",
         "",
         "--run-dir runs/mine --seed 1",
     )
-    demo.add_arguments(whole)
+    _add_demo(whole)
 
     bench = _add(commands, "bench", _bench, bench_command.SUMMARY, *bench_command.EXAMPLES)
     bench_command.add_arguments(bench)
@@ -146,8 +158,13 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
     state = _add(commands, "status", _status, "say once what the running graph does", "", "--json")
     state.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
-    _add(commands, "arm", _arm, "arm the arm; look at it first", "")
-    _add(commands, "disarm", _disarm, "disarm the arm: it holds where it is", "")
+    for name, run, summary in (
+        ("arm", _arm, "arm the arm; look at it first"),
+        ("disarm", _disarm, "disarm the arm: it holds where it is"),
+        ("down", _down, "stop the graph that runs on this machine, in order, as Ctrl-C does"),
+    ):
+        asked = _add(commands, name, run, summary, "", "--run-dir runs/mine")
+        asked.add_argument("--run-dir", type=Path, default=None, help="only if the graph is this run's")
 
     back = _add(
         commands,
@@ -163,38 +180,78 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
     episode_commands.add(commands, _add)
 
 
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        default=None,
+        help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
+    )
+    parser.add_argument("--preset", default=DEFAULT_PRESET, help="fine-tuning preset (default: %(default)s)")
+    parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
+    parser.add_argument(
+        "--eval-episodes", type=int, default=100, help="before and after fine-tuning (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--real-time-seconds", type=int, default=60, help="of the segment at real time (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of demonstrations and training (default: %(default)s)")
+
+
 def _show(graph: Graph) -> None:
     print(f"{graph.name}: {graph.description}\nnodes: {', '.join(graph.nodes)}\narguments (NAME:=VALUE):")
     for name, argument in graph.arguments.items():
         unset = "required" if argument.required else "not set"
         default = unset if argument.default is None else f"default: {argument.default}"
-        print(f"  {name} ({argument.allowed}; {default})")
+        only = "; simulated cell only" if argument.simulation_only else ""
+        print(f"  {name} ({argument.allowed}; {default}{only})")
         print(f"      {argument.description}")
 
 
+def _start(graph: Graph, values: dict[str, Value]) -> int:
+    from inril_bringup.starting import prepare
+    from inril_bringup.supervisor import supervise
+
+    return supervise(prepare(graph.resolve(values)))
+
+
 def _up(arguments: argparse.Namespace) -> int:
+    from inril_bringup.graph import load_graph, parse_values
+
     graph = load_graph(arguments.graph)
     if arguments.show_args:
         _show(graph)
         return 0
-    from inril_bringup.supervisor import supervise
+    return _start(graph, _in_namespace(arguments, parse_values(arguments.values)))
 
-    resolved = graph.resolve(parse_values(arguments.values))
-    check(resolved)
-    return supervise(resolved)
+
+def _in_namespace(arguments: argparse.Namespace, values: dict[str, Value]) -> dict[str, Value]:
+    """`inril -n left up ...` and `inril up ... namespace:=left` are the same."""
+    if not arguments.namespace:
+        return values
+    if "namespace" in values:
+        raise ConfigError("namespace:= and --namespace are both given; give one")
+    return values | {"namespace": arguments.namespace}
 
 
 def _demos(arguments: argparse.Namespace) -> int:
     if arguments.count < 1:
         raise ConfigError(f"--count = {arguments.count}; give 1 or more")
-    from inril_bringup.supervisor import supervise
+    from inril_bringup.graph import load_graph, parse_values
 
     own: dict[str, Value] = {"run_dir": str(arguments.run_dir), "plan": f"demo:{arguments.count}:episodes"}
     own |= {"arm_at_start": True} if arguments.arm_at_start else {}
     given = parse_values(arguments.values)
     for name in own.keys() & given.keys():
         raise ConfigError(f"{name}:= is what an option of `inril demos` says; to say it all: inril up collect_demos")
-    return supervise(load_graph("collect_demos").resolve(own | given))
+    return _start(load_graph("collect_demos"), _in_namespace(arguments, own | given))
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from inril_bringup import demo
+
+    return demo.run(arguments)
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
@@ -212,7 +269,9 @@ def _preflight(arguments: argparse.Namespace) -> int:
 
     quiet = arguments.json
     checks = preflight.run_checks(
-        arguments.run_dir, lambda check: None if quiet else print(preflight.line(check), flush=True)
+        arguments.run_dir,
+        lambda check: None if quiet else print(preflight.line(check), flush=True),
+        arguments.namespace,
     )
     if quiet:
         print(json.dumps(preflight.as_dict(checks)))
@@ -222,7 +281,7 @@ def _preflight(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from inril_bringup import operate
 
-    states = operate.status()
+    states = operate.status(arguments.namespace)
     if arguments.json:
         print(json.dumps({"stamp_s": time.time(), **states}))
     else:
@@ -231,30 +290,48 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _arm(arguments: argparse.Namespace) -> int:
-    from inril_bringup import operate
-
-    print(operate.arm(operate.person_name()))
-    return 0
+    return _ask_at_once(arguments, "arm")
 
 
 def _disarm(arguments: argparse.Namespace) -> int:
+    return _ask_at_once(arguments, "disarm")
+
+
+def _ask_at_once(arguments: argparse.Namespace, ask: str) -> int:
+    """Over the control socket of a graph on this machine; what that cannot do is `operate`'s, over DDS."""
+    from inril_bringup import control
+
+    graph = control.here(arguments.namespace, arguments.run_dir)
+    if graph is not None:
+        try:
+            print(graph.ask(ask))
+            return 0
+        except control.NoArbiter as error:
+            print(f"inril {ask}: {error}", file=sys.stderr, flush=True)
     from inril_bringup import operate
 
-    print(operate.disarm(operate.person_name()))
+    print(getattr(operate, ask)(arguments.namespace, graph))
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    from inril_bringup import control
+
+    print(control.down(arguments.namespace, arguments.run_dir))
     return 0
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
     from inril_bringup import operate
 
-    print(operate.roll_back(arguments.run_id, arguments.n))
+    print(operate.roll_back(arguments.namespace, arguments.run_id, arguments.n))
     return 0
 
 
 def _unpin(arguments: argparse.Namespace) -> int:
     from inril_bringup import operate
 
-    print(operate.unpin())
+    print(operate.unpin(arguments.namespace))
     return 0
 
 

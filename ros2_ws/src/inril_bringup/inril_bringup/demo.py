@@ -14,33 +14,12 @@ from pathlib import Path
 
 from inril_bringup.programs import die_with_parent
 from inril_core.errors import ConfigError
-from inril_core.finetune import DEFAULT_PRESET
 from inril_core.run import open_run
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
 from inril_core.session.states import ExitCode
 
 DEMO_CONTRACT = "insert_leg"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `inril demo`."""
-    parser.add_argument(
-        "--run-dir",
-        type=Path,
-        default=None,
-        help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
-    )
-    parser.add_argument("--preset", default=DEFAULT_PRESET, help="fine-tuning preset (default: %(default)s)")
-    parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
-    parser.add_argument(
-        "--eval-episodes", type=int, default=100, help="before and after fine-tuning (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--real-time-seconds", type=int, default=60, help="of the segment at real time (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of demonstrations and training (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

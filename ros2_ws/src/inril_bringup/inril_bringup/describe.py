@@ -6,11 +6,14 @@ With `--arguments`: the graph's arguments. Otherwise: its nodes with the given N
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from inril_bringup.graph import load_graph, parse_values
+from inril_bringup.programs import node_program, ros_remappings
+from inril_bringup.starting import prepare
 from inril_core.errors import InrilError
 
 
@@ -30,20 +33,34 @@ def _text(value: object) -> str:
 
 
 def describe_nodes(name: str, values: Sequence[str]) -> dict[str, Any]:
-    """The run folder, and each node's settings in starting order.
+    """The run folder, the place to hold, and each node's settings in starting order.
 
     Raises:
-        ConfigError: as `Graph.resolve`.
+        ConfigError: as `Graph.resolve` and `prepare`.
     """
-    resolved = load_graph(name).resolve(parse_values(values))
+    start = prepare(load_graph(name).resolve(parse_values(values)))
+    place, graph = start.place, start.graph
+    nodes = {}
+    for key, node in graph.nodes.items():
+        (program, *words), environment = node_program(node, os.environ)
+        nodes[key] = {
+            **node.model_dump(mode="json"),
+            "program": program,
+            "words": words,
+            "environment": environment,
+            "namespace": graph.namespace,
+            "remappings": ros_remappings(node, graph.namespace),
+        }
     return {
-        "run_dir": str(resolved.run_dir),
-        "nodes": {key: node.model_dump(mode="json") for key, node in resolved.nodes.items()},
+        "run_dir": str(graph.run_dir),
+        "place": None if place is None else {"domain": place.domain, "namespace": place.namespace},
+        "facts": start.facts,
+        "nodes": nodes,
     }
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the JSON; an error a user can mend goes to stderr with exit code 1."""
+    """Print the JSON; an error a user can fix goes to stderr with exit code 1."""
     try:
         name, *values = words
         print(json.dumps(describe_arguments(name) if values == ["--arguments"] else describe_nodes(name, values)))

@@ -7,9 +7,11 @@ meet over DDS.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 DDS_ENVIRONMENT = {
@@ -35,6 +37,11 @@ _SEARCH_PATHS = (
 _NATIVE_ROS = Path("/opt/ros")
 
 
+CALLER = "INRIL_CALLER_PATHS"
+"""The search paths that the user's shell had, as JSON: `leave_foreign_ros` keeps them for nodes that inherit them."""
+_BOOTSTRAP = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
+
+
 def child_environment(environment: Mapping[str, str], prefix: Path | None = None) -> dict[str, str]:
     """`environment` without other ROS installations, completed by the defaults of every node.
 
@@ -46,11 +53,50 @@ def child_environment(environment: Mapping[str, str], prefix: Path | None = None
     foreign = [_NATIVE_ROS, *(Path(entry) for value in named for entry in value.split(os.pathsep) if entry)]
     foreign = [path for path in foreign if path != own]
     kept = {**DEFAULT_ENVIRONMENT, **environment}
+    kept.pop(CALLER, None)
     for name in _SEARCH_PATHS:
         if name in kept:
             entries = [entry for entry in kept[name].split(os.pathsep) if entry]
             kept[name] = os.pathsep.join(entry for entry in entries if not _below(Path(entry), foreign, own))
     return kept
+
+
+def caller_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the shell that started inril has, other ROS installations and overlays included; talks as the graph does."""
+    try:
+        paths = json.loads(environment.get(CALLER, "{}"))
+    except ValueError:
+        paths = {}
+    kept = {**DDS_ENVIRONMENT, **environment}
+    kept.pop(CALLER, None)
+    if paths:
+        kept.pop(_BOOTSTRAP, None)
+        for name in _SEARCH_PATHS:
+            kept.pop(name, None)
+        kept |= paths
+    return kept
+
+
+def find_program(command: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The command with its program's path; `ros2 run PACKAGE EXECUTABLE` is looked up along AMENT_PREFIX_PATH.
+
+    Raises:
+        FileNotFoundError: there is no such program in this environment; the message names the places.
+    """
+    if tuple(command[:2]) == ("ros2", "run") and len(command) >= 4:
+        package, executable = command[2], command[3]
+        prefixes = [entry for entry in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if entry]
+        for prefix in prefixes:
+            path = Path(prefix) / "lib" / package / executable
+            if path.is_file() and os.access(path, os.X_OK):
+                return (str(path), *command[4:])
+        raise FileNotFoundError(
+            f"no executable lib/{package}/{executable} in {os.pathsep.join(prefixes) or 'an empty AMENT_PREFIX_PATH'}"
+        )
+    found = shutil.which(command[0], path=environment.get("PATH", os.defpath))
+    if found is None:
+        raise FileNotFoundError(f"no executable {command[0]} (PATH {environment.get('PATH', os.defpath)})")
+    return (found, *command[1:])
 
 
 def _below(path: Path, foreign: list[Path], own: Path) -> bool:
@@ -63,9 +109,15 @@ def use_dds_of_the_graph() -> None:
         os.environ.setdefault(name, value)
 
 
+def remembered_paths(environment: Mapping[str, str]) -> str:
+    """The search paths of a shell, for `CALLER`."""
+    return environment.get(CALLER) or json.dumps({n: environment[n] for n in _SEARCH_PATHS if n in environment})
+
+
 def leave_foreign_ros() -> None:
     """Start this program again without other ROS installations on its paths, if there are any."""
     clean = child_environment(os.environ)
     if any(clean.get(name, "") != os.environ.get(name, "") for name in ("PYTHONPATH", "LD_LIBRARY_PATH")):
-        clean.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)  # the wheels then put their own libraries first
+        clean.pop(_BOOTSTRAP, None)  # the wheels then put their own libraries first
+        clean[CALLER] = remembered_paths(os.environ)
         os.execve(sys.executable, sys.orig_argv, clean)

@@ -47,12 +47,13 @@ def episode(arguments: argparse.Namespace) -> int:
 
     from inril_bringup import operate
 
-    request = SessionCommand.Request(
-        command=getattr(SessionCommand.Request, arguments.word.upper()),
-        episode_id=arguments.episode_id,
-        by=operate.person_name(),
-    )
-    with operate.operator() as person:
+    with operate.meant(arguments.namespace) as person:
+        request = SessionCommand.Request(
+            graph_id=person.graph_id(),
+            command=getattr(SessionCommand.Request, arguments.word.upper()),
+            episode_id=arguments.episode_id,
+            by=operate.person_name(),
+        )
         print(person.call(SessionCommand, "session/command", request).message)
     return 0
 
@@ -75,8 +76,9 @@ def label(arguments: argparse.Namespace) -> int:
             pass
     from inril_msgs.srv import LabelEpisode
 
-    request = LabelEpisode.Request(episode_id=arguments.episode_id, label=LABELS[arguments.label], by=by)
-    with operate.operator() as person:
+    with operate.meant(arguments.namespace) as person:
+        code = LABELS[arguments.label]
+        request = LabelEpisode.Request(graph_id=person.graph_id(), episode_id=arguments.episode_id, label=code, by=by)
         answer = person.call(LabelEpisode, "session/label_episode", request)
     print(answer.message or f"{arguments.episode_id} is labelled {arguments.label}")
     return 0

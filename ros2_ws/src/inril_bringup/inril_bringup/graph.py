@@ -28,9 +28,18 @@ ParameterValue = Value | list[str]
 
 MANAGED_NODES = "managed_nodes"
 """`${managed_nodes}` stands for the names of the graph's lifecycle nodes, in starting order."""
+SIMULATED_CELL = "simulated_cell"
+"""`${simulated_cell}`: whether a node of the graph says `simulated: true`."""
 SIMULATED_TIME = "simulated_time"
 """`${simulated_time}`: stamps are those of the cell's /clock: it is simulated, and not at real time."""
-SIMULATED_CELL = "sim_cell"
+GRAPH_ID = "graph_id"
+"""`${graph_id}`: run id and launch; every node of inril's own gets it as a parameter of that name."""
+CONTROL_SOCKET = "control_socket"
+"""`${control_socket}`: where the arbiter listens for the people at this machine."""
+_GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET)
+_NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, *_GIVEN_AT_START}
+ALWAYS = ("run_dir", "run_id", "namespace")
+"""Arguments of every graph, whether or not a node refers to them."""
 
 _REFERENCE = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 _NAME = r"^[a-z][a-z0-9_]*$"
@@ -69,6 +78,11 @@ class Argument(_Frozen):
     choices: tuple[str, ...] | None = None
     low: float | None = None
     high: float | None = None
+    pattern: str | None = None
+    """Regular expression that the whole text must match."""
+    simulation_only: bool = False
+    """In a graph without a simulated cell it, and any parameter of its name, can only be `elsewhere`."""
+    elsewhere: Value | None = None
 
     @property
     def allowed(self) -> str:
@@ -82,6 +96,7 @@ class Argument(_Frozen):
             "int": "an integer",
             "float": "a number",
         }
+        words["str"] += "" if self.pattern is None else f" that matches {self.pattern}"
         low = "" if self.low is None else f", at least {self.low:g}"
         high = "" if self.high is None else f", at most {self.high:g}"
         return words[self.type] + low + high
@@ -94,6 +109,8 @@ class Argument(_Frozen):
         """
         typed = self._typed(value)
         if self.choices is not None and typed not in self.choices:
+            raise ValueError
+        if self.pattern is not None and not re.fullmatch(self.pattern, str(typed)):
             raise ValueError
         if isinstance(typed, int | float) and not isinstance(typed, bool):
             if not math.isfinite(typed):
@@ -117,13 +134,17 @@ class Argument(_Frozen):
 
 
 class NodeSpec(_Frozen):
-    """One node of a graph.
+    """One node of a graph: a Python module of inril's environment, or any executable that takes `--ros-args`."""
 
-    Its process is `python -m PACKAGE.EXECUTABLE`, or `ros2 run PACKAGE EXECUTABLE` under launch.
-    """
-
-    package: str = Field(pattern=_NAME)
-    executable: str = Field(pattern=_NAME)
+    package: str | None = Field(default=None, pattern=_NAME)
+    executable: str | None = Field(default=None, pattern=_NAME)
+    """With `package`: the process is `python -m PACKAGE.EXECUTABLE` in inril's own interpreter."""
+    command: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Instead of package and executable: a program with its arguments, or `[ros2, run, PACKAGE, EXECUTABLE]`."""
+    environment: Literal["inril", "inherit"] = "inril"
+    """inril: without other ROS installations and overlays. inherit: as the shell that started the graph has it."""
+    simulated: bool = False
+    """It simulates the cell; see `Argument.simulation_only`."""
     lifecycle: bool
     """The lifecycle_manager configures and activates it."""
     required: bool
@@ -140,13 +161,19 @@ class NodeSpec(_Frozen):
     needs: tuple[str, ...] = ()
     """Arguments without which it cannot start: required in every graph that has this node."""
 
+    @model_validator(mode="after")
+    def _one_program(self) -> NodeSpec:
+        module = self.package is not None and self.executable is not None
+        if module == (self.command is not None) or (self.package is None) != (self.executable is None):
+            raise ValueError("give either package and executable, or command")
+        if self.environment == "inherit" and self.command is None:
+            raise ValueError("environment: inherit needs command: a module runs in inril's own environment")
+        return self
+
     def references(self) -> set[str]:
         """Names of the arguments that it stands on: parameters, remappings and needs."""
         texts = [value for value in [*self.parameters.values(), *self.remappings.values()] if isinstance(value, str)]
-        return {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs) - {
-            MANAGED_NODES,
-            SIMULATED_TIME,
-        }
+        return {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs) - _NOT_ARGUMENTS
 
 
 class Catalogue(_Frozen):
@@ -190,11 +217,18 @@ class Graph(_Frozen):
     arguments: dict[str, Argument]
     nodes: dict[str, NodeSpec]
     """In starting order."""
+    simulation_only: dict[str, Argument]
+    """Those of all known arguments that are for simulated cells, used here or not."""
 
     @property
     def managed_nodes(self) -> list[str]:
         """Lifecycle nodes in starting order."""
         return [name for name, node in self.nodes.items() if node.lifecycle]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it has a simulated cell."""
+        return any(node.simulated for node in self.nodes.values())
 
     def resolve(self, given: Mapping[str, Value]) -> ResolvedGraph:
         """Fill in the arguments.
@@ -203,12 +237,16 @@ class Graph(_Frozen):
             given: argument name to value, or to the text a user typed.
 
         Raises:
-            ConfigError: an argument is unknown, missing, of another type or out of range.
+            ConfigError: an argument is unknown, missing, of another type, out of range, or for simulation only.
         """
         for name in given:
             if name not in self.arguments:
                 raise ConfigError(f"graph {self.name}: no argument {name!r}{suggest(name, self.arguments)}")
-        values: dict[str, ParameterValue | None] = {MANAGED_NODES: self.managed_nodes}
+        values: dict[str, ParameterValue | None] = {
+            MANAGED_NODES: self.managed_nodes,
+            SIMULATED_CELL: self.simulated,
+            **{name: f"${{{name}}}" for name in _GIVEN_AT_START},
+        }
         for name, argument in self.arguments.items():
             value = given.get(name, argument.default)
             if value is None:
@@ -223,11 +261,26 @@ class Graph(_Frozen):
         for name, argument in self.arguments.items():
             if argument.required and values[name] is None:
                 raise ConfigError(f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}")
-        simulated = any(node.executable == SIMULATED_CELL for node in self.nodes.values())
-        values[SIMULATED_TIME] = simulated and values.get("real_time_factor") != 1.0
+        values[SIMULATED_TIME] = self.simulated and values.get("real_time_factor") != 1.0
         nodes = {name: _fill_node(node, values) for name, node in self.nodes.items()}
+        if not self.simulated:
+            self._refuse_simulation_only(values, nodes)
         arguments = {name: value for name, value in values.items() if name in self.arguments}
         return ResolvedGraph(name=self.name, arguments=arguments, nodes=nodes)
+
+    def _refuse_simulation_only(
+        self, values: Mapping[str, ParameterValue | None], nodes: Mapping[str, NodeSpec]
+    ) -> None:
+        """Whether as an argument or as a parameter in the graph file: what is for simulation is not for an arm."""
+        for name, argument in self.simulation_only.items():
+            given = {f"{node}.{name}": spec.parameters.get(name) for node, spec in nodes.items()}
+            for where, value in {name: values.get(name), **given}.items():
+                if value is not None and value != argument.elsewhere:
+                    only = "cannot be set" if argument.elsewhere is None else f"must be {_as_text(argument.elsewhere)}"
+                    raise ConfigError(
+                        f"graph {self.name}: {where} = {_as_text(value)}: for a simulated cell only, and no node of "
+                        f"this graph says `simulated: true`; here it {only}"
+                    )
 
 
 class ResolvedGraph(_Frozen):
@@ -242,6 +295,25 @@ class ResolvedGraph(_Frozen):
         """Folder of everything this run writes."""
         return Path(str(self.arguments["run_dir"]))
 
+    @property
+    def namespace(self) -> str:
+        """ROS namespace without slashes at its ends; empty: the root."""
+        return str(self.arguments.get("namespace") or "").strip("/")
+
+    @property
+    def joins(self) -> bool:
+        """It commands no arm (no lifecycle nodes, no manager) and may run beside a graph that does."""
+        return not any(node.lifecycle or node.manages for node in self.nodes.values())
+
+    def started_as(self, graph_id: str, control_socket: str) -> ResolvedGraph:
+        """The graph of one launch: every node learns whose it is."""
+        given: dict[str, ParameterValue | None] = {GRAPH_ID: graph_id, CONTROL_SOCKET: control_socket}
+        nodes = {}
+        for name, node in self.nodes.items():
+            own = {GRAPH_ID: graph_id} if node.command is None else {}
+            nodes[name] = _fill_node(node.model_copy(update={"parameters": node.parameters | own}), given)
+        return self.model_copy(update={"nodes": nodes})
+
 
 def _fill_node(node: NodeSpec, values: Mapping[str, ParameterValue | None]) -> NodeSpec:
     parameters = {key: _fill(value, values) for key, value in node.parameters.items()}
@@ -255,8 +327,12 @@ def _fill(value: ParameterValue, values: Mapping[str, ParameterValue | None]) ->
         return value
     whole = _REFERENCE.fullmatch(value)
     if whole:
-        return values[whole.group(1)]
-    return _REFERENCE.sub(lambda match: str(values[match.group(1)]), value)
+        return values.get(whole.group(1), value)
+    return _REFERENCE.sub(lambda match: str(values.get(match.group(1), match.group(0))), value)
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -290,13 +366,22 @@ def packaged_graphs() -> list[str]:
     return sorted(name for name in names if name != "nodes")
 
 
+def catalogue_nodes() -> list[str]:
+    """Names of all nodes that packaged graphs are made of."""
+    return sorted(_read(_folder() / "nodes.yaml", Catalogue).nodes)
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("inril_bringup") / "graphs"))
+
+
 def load_graph(name_or_path: str | Path) -> Graph:
     """Read a graph by the name of a packaged one or by the path of a YAML file.
 
     Raises:
-        ConfigError: missing, unreadable or not a valid graph; names file, field and mend.
+        ConfigError: missing, unreadable or not a valid graph; names file, field and fix.
     """
-    folder = Path(str(resources.files("inril_bringup") / "graphs"))
+    folder = _folder()
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         if str(name_or_path) not in packaged_graphs():
@@ -311,7 +396,7 @@ def _read(path: Path, model: type[_M]) -> _M:
     try:
         content: Any = read_yaml(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({error}); mend the file or its path") from error
+        raise ConfigError(f"{path}: cannot be read as YAML ({error}); fix the file or its path") from error
     try:
         # Lax about tuples only: YAML has lists; numbers and texts stay what they were written as.
         return model.model_validate_json(_to_json(content, path))
@@ -342,7 +427,7 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
     for name in file.parameters:
         if name not in nodes:
             raise ConfigError(f"{path}: parameters: no node {name!r} in this graph{suggest(name, nodes)}")
-    used = {"run_dir"}.union(*(node.references() for node in nodes.values()))
+    used = set(ALWAYS).union(*(node.references() for node in nodes.values()))
     for name in used:
         if name not in known_arguments:
             raise ConfigError(f"{path}: no argument {name!r} for ${{{name}}}{suggest(name, known_arguments)}")
@@ -350,6 +435,10 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
     for needed in {need for node in nodes.values() for need in node.needs}:
         if arguments[needed].default is None:
             arguments[needed] = arguments[needed].model_copy(update={"required": True})
+    if not any(node.simulated for node in nodes.values()):
+        for name, argument in arguments.items():
+            if argument.simulation_only:
+                arguments[name] = argument.model_copy(update={"default": argument.elsewhere})
     for name, default in file.defaults.items():
         if name not in arguments:
             raise ConfigError(f"{path}: defaults: no argument {name!r} in this graph{suggest(name, arguments)}")
@@ -358,7 +447,14 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
             arguments[name].convert(default)
         except ValueError:
             raise ConfigError(f"{path}: defaults.{name} = {default!r}; give {arguments[name].allowed}") from None
-    graph = Graph(name=path.stem, description=file.description, source=str(path), arguments=arguments, nodes=nodes)
+    graph = Graph(
+        name=path.stem,
+        description=file.description,
+        source=str(path),
+        arguments=arguments,
+        nodes=nodes,
+        simulation_only={name: argument for name, argument in known_arguments.items() if argument.simulation_only},
+    )
     _check_roles(graph)
     return graph
 
@@ -378,10 +474,12 @@ def _check_roles(graph: Graph) -> None:
 
 def _check_references(graph: Graph, where: str, value: str) -> None:
     if "$" in _REFERENCE.sub("", value):
-        raise ConfigError(f"{where}: a $ that is not ${{argument_name}}; mend the reference")
+        raise ConfigError(f"{where}: a $ that is not ${{argument_name}}; fix the reference")
     if _REFERENCE.fullmatch(value):
         return
     for name in _REFERENCE.findall(value):
+        if name in _NOT_ARGUMENTS:
+            continue
         argument = graph.arguments.get(name)
         if argument is None or (argument.default is None and not argument.required):
             raise ConfigError(f"{where}: {name} may be unset; give it a default or let ${{{name}}} stand alone")

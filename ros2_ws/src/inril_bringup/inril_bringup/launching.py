@@ -20,16 +20,17 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutd
 from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 
-from inril_bringup.environment import child_environment
+from inril_bringup.environment import CALLER, child_environment, remembered_paths
+from inril_bringup.place import Place, hold_place
 from inril_bringup.run_dir import lock_run_dir
 from launch import LaunchContext, LaunchDescription
 
-DESCRIBE_TIMEOUT_S = 60.0
+DESCRIBE_TIMEOUT_S = 120.0
 NOBODY_CAME = 3
 """As inril_core.session.states.ExitCode, which this interpreter may not be able to import."""
 
 _held_locks: list[Any] = []
-"""Run folders held until this process ends."""
+"""The place and the run folder, held until this process ends."""
 
 
 def generate_launch_description(graph: str) -> LaunchDescription:
@@ -39,7 +40,7 @@ def generate_launch_description(graph: str) -> LaunchDescription:
     (`initial_s`), where the supervisor backs off; the number of restarts is bounded in both.
 
     Raises:
-        RuntimeError: the description cannot be had; the message says why and the mend.
+        RuntimeError: the description cannot be had; the message says why and the fix.
     """
     arguments = _describe(graph, "--arguments")
     declared = [
@@ -70,7 +71,7 @@ def _describe(graph: str, *words: str) -> Any:
     try:
         done = subprocess.run(
             command,
-            env=_environment(),
+            env=_environment() | {CALLER: remembered_paths(os.environ)},
             capture_output=True,
             text=True,
             timeout=DESCRIBE_TIMEOUT_S,
@@ -87,6 +88,8 @@ def _start(context: LaunchContext, graph: str, names: list[str]) -> list[Any]:
     remarks = _check_names(graph, names, list(getattr(context, "argv", None) or []))
     texts = {name: context.launch_configurations.get(name, "") for name in names}
     description = _describe(graph, *(f"{name}:={text}" for name, text in texts.items() if text))
+    if description["place"] is not None:
+        _held_locks.append(hold_place(Place(**description["place"]), description["facts"]))
     _held_locks.append(lock_run_dir(Path(description["run_dir"])))
     return [*remarks, *(node_action(name, node) for name, node in description["nodes"].items())]
 
@@ -105,7 +108,7 @@ def _check_names(graph: str, names: list[str], argv: list[str]) -> list[LogInfo]
 
 
 def node_action(name: str, node: dict[str, Any]) -> Node:
-    """One node as a launch action; `node` has the fields of `graph.NodeSpec`."""
+    """One node as a launch action; `node` has the fields that `inril_bringup.describe` gives it."""
     settings: dict[str, Any] = {}
     if node["respawn"] is not None:
         settings["respawn"] = True
@@ -113,11 +116,13 @@ def node_action(name: str, node: dict[str, Any]) -> Node:
         settings["respawn_max_retries"] = node["respawn"]["max_restarts"]
     if node["nice"]:
         settings["prefix"] = f"nice -n {node['nice']}"
-    changed = {key: value for key, value in _environment().items() if os.environ.get(key) != value}
+    environment = node["environment"] or _environment()
+    changed = {key: value for key, value in environment.items() if os.environ.get(key) != value}
     return Node(
-        executable=str(inril_python()),
-        arguments=["-m", f"{node['package']}.{node['executable']}"],
+        executable=node["program"],
+        arguments=node["words"],
         name=name,
+        namespace=node["namespace"] or None,
         exec_name=name,
         parameters=[node["parameters"]] if node["parameters"] else None,
         remappings=list(node["remappings"].items()),
@@ -138,6 +143,8 @@ def on_exit(name: str, node: dict[str, Any]) -> Callable[[ProcessExited, LaunchC
             return Shutdown(reason=f"{name} has finished")
         if node["ends_graph"] and event.returncode == NOBODY_CAME:
             raise RuntimeError(f"{name} waited for a person in vain; its last lines say for what")
+        if event.returncode == os.EX_CONFIG and node["required"]:
+            raise RuntimeError(f"{name} cannot work as it is configured; its last lines say why")
         restarts_left -= 1
         if restarts_left < 0 and node["required"]:
             # Not a Shutdown: launch stops everything in both cases, but only an error fails `ros2 launch`.

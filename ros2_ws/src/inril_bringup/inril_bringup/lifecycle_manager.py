@@ -1,6 +1,7 @@
 """Brings the lifecycle nodes up in order, a respawned one back, and all down in reverse order.
 
-It starts no process and judges no health: nodes watch their own links and hold by themselves.
+It starts no process and judges no health: nodes watch their own links and hold by themselves. It manages the nodes of
+its own graph only, and nobody at all while another lifecycle_manager is heard in its namespace.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.task import Future
 
+from inril_bringup.ownership import Ownership
 from inril_bringup.sequencer import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, UNKNOWN, Ask, Sequencer
 from inril_core.errors import ConfigError
 
@@ -27,6 +29,8 @@ _STATES = {UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED}
 _TICK_S = 0.25
 _REPORT_S = 1.0
 _REMIND_S = 5.0
+_LISTEN_S = 1.0
+"""No transition before: another manager would be heard by then."""
 
 
 class LifecycleManager(InrilPlainNode):
@@ -56,8 +60,10 @@ class LifecycleManager(InrilPlainNode):
                 EVENT,
                 event_callbacks=SubscriptionEventCallbacks(matched=partial(self._on_matched, name)),
             )
+        self._ownership = Ownership(self, self._names, self.graph_id, lambda name: self._tick())
+        self._told_foreign: set[str] = set()
         self._pending: dict[str, Future] = {}
-        self._reminded_ns = self._began_ns = self.mono_ns()
+        self._reminded_ns = self._began_ns = self._listens_since_ns = self.mono_ns()
         self._all_active = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
         self.steady_timer(_TICK_S, self._tick)
@@ -67,20 +73,54 @@ class LifecycleManager(InrilPlainNode):
     def _on_matched(self, name: str, status: Any) -> None:
         if status.current_count_change:
             self._pending.pop(name, None)
+            self._ownership.forget(name)
             self._sequencer.appeared(name, self.mono_ns())
             self._tick()
 
     def _tick(self) -> None:
-        if self._stopping:
+        if self._stopping or self._alone() is False:
             return
         for name, ask in self._sequencer.due(self.mono_ns()):
             self._ask(name, ask)
         self._tell_progress()
 
+    def _alone(self) -> bool | None:
+        """Whether no other manager is heard in this namespace; None while it is too early to know.
+
+        Raises:
+            ConfigError: one is heard before this one has brought its nodes up: this graph gives way.
+        """
+        own = (self.get_name(), self.get_namespace())
+        others = self.get_node_names_and_namespaces().count(own) > 1
+        if others and not self._sequencer.brought_up:
+            raise ConfigError(
+                f"lifecycle_manager: another one is heard in namespace {self.get_namespace()} of this ROS domain: two "
+                "graphs there would serve each other's requests. Give one of them namespace:=NAME or another "
+                "ROS_DOMAIN_ID, or stop one (inril down)"
+            )
+        if others:
+            self.get_logger().error(
+                "another lifecycle_manager is heard in this namespace: nothing is brought up or shut down until it has "
+                "gone; stop it, or give it another namespace",
+                throttle_duration_sec=10.0,
+            )
+            return False
+        return True if self.mono_ns() - self._listens_since_ns > _LISTEN_S * 1e9 else None
+
+    def _is_own(self, name: str) -> bool:
+        if self._ownership.is_own(name, self.mono_ns()):
+            return True
+        whose = self._ownership.foreign.get(name)
+        if whose is not None and name not in self._told_foreign:
+            self._told_foreign.add(name)
+            self.get_logger().error(f"{name} belongs to graph {whose!r}, not to {self.graph_id!r}: it is left alone")
+        return False
+
     def _ask(self, name: str, ask: Ask) -> None:
         client = self._state_clients[name] if ask is Ask.STATE else self._change_clients[name]
         self._drop_pending(name)
-        if not client.service_is_ready():
+        too_early = ask is not Ask.STATE and self._alone() is None
+        if too_early or not client.service_is_ready() or not self._is_own(name):
             self._sequencer.answered(name, UNKNOWN, self.mono_ns())
             return
         if ask is Ask.STATE:
@@ -142,7 +182,7 @@ class LifecycleManager(InrilPlainNode):
         waiting = self._sequencer.waiting_for()
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN if waiting else DiagnosticStatus.OK,
-            name="lifecycle_manager: nodes",
+            name=f"{self.get_fully_qualified_name()}: nodes",
             message=f"waiting for {self._describe(self.mono_ns())}" if waiting else "all active",
             hardware_id="lifecycle_manager",
             values=[KeyValue(key=node.name, value=node.state) for node in self._sequencer.nodes.values()],
@@ -161,10 +201,13 @@ class LifecycleManager(InrilPlainNode):
         executor = NodeExecutor()
         executor.add_node(self)
         deadline_s = time.monotonic() + self._stop_timeout_s
+        if self.get_node_names_and_namespaces().count((self.get_name(), self.get_namespace())) > 1:
+            self.get_logger().warning("another lifecycle_manager is heard: the nodes end by signal")
+            return
         share_s = self._stop_timeout_s / 4.0
         for name in reversed(self._names):
             client = self._change_clients[name]
-            if client.service_is_ready():
+            if client.service_is_ready() and self._is_own(name):
                 answered = self._shut_down(name, client, executor, min(deadline_s, time.monotonic() + share_s))
                 # One that is silent was mostly ended together with the others: do not wait for each of them.
                 share_s = share_s if answered else 0.25

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -23,14 +22,16 @@ from inril_msgs.msg import (
     SessionStatus,
 )
 from inril_msgs.srv import Arm, RollBack
+from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.node import Node
 
+from inril_bringup.control import Here, Refused, here, person_name
 from inril_bringup.environment import use_dds_of_the_graph
-from inril_core.errors import InrilError
 from inril_core.safety.faults import Fault
 
-SERVICE_TIMEOUT_S = 5.0
+SERVICE_TIMEOUT_S = 10.0
+"""For a service to be matched, and again for its answer: discovery on a loaded machine takes seconds."""
 STATUS_TIMEOUT_S = 2.5
 ARM_TRIES, ARM_PAUSE_S = 20, 0.1  # far longer than the arm takes to publish its next state
 STATUSES: dict[str, tuple[Any, Any]] = {
@@ -54,15 +55,49 @@ _RECORDER_STATES = {
 }
 
 
-class Refused(InrilError):
-    """The graph did not do what was asked; the message says why and the mend."""
+class NotServed(Refused):
+    """Nobody serves what was asked for."""
 
 
 class Operator:
     """A short-lived node that speaks for a person."""
 
-    def __init__(self, node: Node, executor: NodeExecutor) -> None:
-        self._node, self._executor = node, executor
+    def __init__(self, node: Node, executor: NodeExecutor, graph_id: str | None = None) -> None:
+        self._node, self._executor, self._graph_id = node, executor, graph_id
+
+    def graph_id(self) -> str:
+        """Of the only graph in this domain and namespace, as its arbiter says it; empty if it says none.
+
+        Raises:
+            Refused: no arbiter is heard, or more than one.
+        """
+        if self._graph_id is None:
+            arbiters = self._arbiters
+            if not self._spin_until(lambda: bool(arbiters()), time.monotonic() + SERVICE_TIMEOUT_S):
+                raise Refused(f"no arbiter is heard {self.where()}; is the graph up? (inril status)")
+            if len(arbiters()) > 1:
+                raise Refused(
+                    f"{len(arbiters())} arbiters are heard {self.where()}: say which is meant, on its own host"
+                )
+            name = arbiters()[0]
+            client = self._node.create_client(GetParameters, f"{name}/get_parameters")
+            future = None
+            if self._spin_until(client.service_is_ready, time.monotonic() + SERVICE_TIMEOUT_S):
+                future = client.call_async(GetParameters.Request(names=["graph_id"]))
+                self._spin_until(future.done, time.monotonic() + SERVICE_TIMEOUT_S)
+            values = future.result().values if future is not None and future.done() else []
+            self._graph_id = next((value.string_value for value in values), "")
+        return self._graph_id
+
+    def _arbiters(self) -> list[str]:
+        publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name("arbiter_status"))
+        return [f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in publishers]
+
+    def where(self) -> str:
+        """Domain and namespace, for messages."""
+        namespace = self._node.get_namespace()
+        inside = f", namespace {namespace}" if namespace != "/" else ""
+        return f"on ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}{inside}"
 
     def call(self, service_type: Any, service: str, request: Any, timeout_s: float = SERVICE_TIMEOUT_S) -> Any:
         """Call a service and return its answer.
@@ -71,12 +106,9 @@ class Operator:
             Refused: nobody serves it, nobody answers in time, or the answer is no.
         """
         client = self._node.create_client(service_type, service)
+        if not self._spin_until(client.service_is_ready, time.monotonic() + timeout_s):
+            raise NotServed(f"{service}: nobody serves it {self.where()}; is the graph up? (inril status)")
         deadline_s = time.monotonic() + timeout_s
-        if not self._spin_until(client.service_is_ready, deadline_s):
-            raise Refused(
-                f"{service}: nobody serves it on ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}; "
-                "is the graph up? (inril status)"
-            )
         future = client.call_async(request)
         if not self._spin_until(future.done, deadline_s):
             raise Refused(f"{service}: no answer within {timeout_s:.0f} s; see the log of the node that serves it")
@@ -85,17 +117,34 @@ class Operator:
             raise Refused(f"{service}: {answer.message or 'refused without a reason'}")
         return answer
 
-    def served(self, service_type: Any, service: str, timeout_s: float = 1.0) -> bool:
-        """Whether somebody serves it."""
-        client = self._node.create_client(service_type, service)
-        return self._spin_until(client.service_is_ready, time.monotonic() + timeout_s)
+    def tell_all(self, service_type: Any, services: list[str], request: Any) -> list[str]:
+        """Call several services at once, each as soon as it is matched; what went wrong."""
+        clients = {service: self._node.create_client(service_type, service) for service in services}
+        futures: dict[str, Any] = {}
+
+        def all_answered() -> bool:
+            for service, client in clients.items():
+                if service not in futures and client.service_is_ready():
+                    futures[service] = client.call_async(request)
+            return len(futures) == len(clients) and all(future.done() for future in futures.values())
+
+        self._spin_until(all_answered, time.monotonic() + SERVICE_TIMEOUT_S)
+        troubles = []
+        for service in services:
+            if service not in futures:
+                troubles.append(f"{service}: nobody serves it {self.where()}")
+            elif not futures[service].done():
+                troubles.append(f"{service}: no answer within {SERVICE_TIMEOUT_S:.0f} s")
+            elif not futures[service].result().success:
+                troubles.append(f"{service}: {futures[service].result().message or 'refused without a reason'}")
+        return troubles
 
     def statuses(self, timeout_s: float = STATUS_TIMEOUT_S) -> dict[str, Any]:
         """Newest status message of each node that publishes one; those not heard in time are missing."""
         heard: dict[str, Any] = {}
         for name, (message_type, profile) in STATUSES.items():
             take = partial(heard.__setitem__, name)
-            self._node.create_subscription(message_type, f"/{name}_status", take, profile)
+            self._node.create_subscription(message_type, f"{name}_status", take, profile)
         self._spin_until(lambda: len(heard) == len(STATUSES), time.monotonic() + timeout_s)
         return heard
 
@@ -112,40 +161,55 @@ class Operator:
 
 
 @contextmanager
-def operator() -> Iterator[Operator]:
-    """An `Operator` on this shell's ROS domain."""
+def operator(namespace: str = "", graph_id: str | None = None) -> Iterator[Operator]:
+    """An `Operator` on this shell's ROS domain, in a namespace.
+
+    Args:
+        graph_id: of the graph that is meant; None: the only one there.
+    """
     use_dds_of_the_graph()
     context = Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("inril_operator", context=context, enable_rosout=False, start_parameter_services=False)
+    rclpy.init(args=["--ros-args", "--disable-external-lib-logs"], context=context)
+    node = rclpy.create_node(
+        "inril_operator",
+        context=context,
+        namespace=f"/{namespace}",
+        enable_rosout=False,
+        start_parameter_services=False,
+    )
     executor = NodeExecutor(context=context)
     executor.add_node(node)
     try:
-        yield Operator(node, executor)
+        yield Operator(node, executor, graph_id)
     finally:
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown(context=context)
 
 
-def arm(name: str) -> str:
-    """Arm the arm's own watchdog where it has one, then the arbiter.
+def arm(namespace: str, graph: Here | None) -> str:
+    """Arm a graph of another host: the arm's own watchdog where it has one, then the arbiter.
+
+    Args:
+        graph: the one on this machine, whose arbiter does not run.
 
     Raises:
         Refused: one of them says no.
     """
-    with operator() as person:
-        return arm_both(person, name)
+    if graph is not None:
+        raise Refused("not armed; `inril arm` again once the arbiter is back")
+    with operator(namespace) as person:
+        return arm_both(person, person_name())
 
 
 def arm_both(person: Operator, name: str) -> str:
     """See `arm`. The arbiter hears with the arm's next state that its watchdog lets go, and is asked until then."""
-    request = Arm.Request(arm=True, operator_name=name)
-    if person.served(Arm, "/robot/arm"):
-        person.call(Arm, "/robot/arm", request)
+    request = Arm.Request(graph_id=person.graph_id(), arm=True, operator_name=name)
+    with suppress(NotServed):  # an arm without a watchdog of its own; the arbiter refuses where one holds
+        person.call(Arm, "robot/arm", request)
     for _ in range(ARM_TRIES):
         try:
-            return person.call(Arm, "/arbiter/arm", request).message or "armed"
+            return person.call(Arm, "arbiter/arm", request).message or "armed"
         except Refused as error:
             if Fault.ROBOT_NEEDS_REARM not in str(error):
                 raise
@@ -154,50 +218,48 @@ def arm_both(person: Operator, name: str) -> str:
     raise refused
 
 
-def disarm(name: str) -> str:
-    """Disarm both; the arm's own watchdog is told even when the arbiter does not answer.
+def disarm(namespace: str, graph: Here | None) -> str:
+    """Disarm whoever hears it: arbiter and arm of another host, or the arm alone.
+
+    Args:
+        graph: the one on this machine, whose arbiter does not run.
 
     Raises:
         Refused: one of them did not obey.
     """
-    request = Arm.Request(arm=False, operator_name=name)
-    troubles = []
-    with operator() as person:
-        for service in ("/arbiter/arm", "/robot/arm"):
-            try:
-                person.call(Arm, service, request)
-            except Refused as error:
-                troubles.append(str(error))
+    request = Arm.Request(arm=False, operator_name=person_name())  # for no graph: a stop is for everybody
+    services = ["robot/arm"] if graph is not None else ["arbiter/arm", "robot/arm"]
+    with operator(namespace) as person:
+        troubles = person.tell_all(Arm, services, request)
     if troubles:
         raise Refused("; ".join(troubles) + "; if the arm still moves, press its emergency stop")
-    return "disarmed"
+    return "disarmed" if graph is None else "the arm is disarmed; the arbiter does not run"
 
 
-def roll_back(run_id: str, n: int) -> str:
+def meant(namespace: str) -> AbstractContextManager[Operator]:
+    """An operator for the graph on this machine, otherwise for the only one that is heard."""
+    graph: Here | None = here(namespace)
+    return operator(namespace, None if graph is None else graph.graph_id)
+
+
+def roll_back(namespace: str, run_id: str, n: int) -> str:
     """Act with an accepted version again and stay there. Raises `Refused`."""
-    with operator() as person:
-        answer = person.call(RollBack, "/policy/roll_back", RollBack.Request(run_id=run_id, n=n, unpin=False))
+    with meant(namespace) as person:
+        request = RollBack.Request(graph_id=person.graph_id(), run_id=run_id, n=n, unpin=False)
+        answer = person.call(RollBack, "policy/roll_back", request)
     return answer.message or f"version {n} acts and is pinned; `inril unpin` lets newer ones in again"
 
 
-def unpin() -> str:
+def unpin(namespace: str) -> str:
     """Let new versions in again. Raises `Refused`."""
-    with operator() as person:
-        answer = person.call(RollBack, "/policy/roll_back", RollBack.Request(unpin=True))
+    with meant(namespace) as person:
+        answer = person.call(RollBack, "policy/roll_back", RollBack.Request(graph_id=person.graph_id(), unpin=True))
     return answer.message or "new versions are accepted again"
 
 
-def person_name() -> str:
-    """Who sits at this shell."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
-
-
-def status() -> dict[str, dict[str, Any] | None]:
+def status(namespace: str = "") -> dict[str, dict[str, Any] | None]:
     """Status of each part as plain values; None: not heard."""
-    with operator() as person:
+    with operator(namespace) as person:
         heard = person.statuses()
     return {name: _plain(heard[name]) if name in heard else None for name in STATUSES}
 
@@ -218,7 +280,8 @@ def describe(states: dict[str, dict[str, Any] | None]) -> list[str]:
     """One line per part, for people."""
     if not any(states.values()):
         return [
-            f"no part was heard within {STATUS_TIMEOUT_S:g} s: is a graph up (inril up), under the same ROS_DOMAIN_ID?"
+            f"no part was heard within {STATUS_TIMEOUT_S:g} s: is a graph up (inril up), with the same "
+            "ROS_DOMAIN_ID and namespace?"
         ]
     lines = []
     for name, values in states.items():

@@ -1,4 +1,4 @@
-"""Is this machine fit to run a graph? Each check answers OK, WARN or FAIL, and names the mend."""
+"""Is this machine fit to run a graph? Each check answers OK, WARN or FAIL, and names the fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import inril_core
-from inril_bringup.environment import use_dds_of_the_graph
+from inril_bringup.neighbours import listen
+from inril_bringup.place import PlaceError, place_of
+from inril_core.errors import ConfigError
 from inril_core.run import default_key_path
 
 Level = Literal["OK", "WARN", "FAIL"]
@@ -31,7 +33,6 @@ DISK_FAIL_BYTES, DISK_WARN_BYTES = GIB, 5 * GIB
 KEY_MIN_BYTES = 32
 EXACT = ("torch", "mujoco", "numpy", "ros-jazzy-rclpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastrtps")
 """Packages whose version decides numbers or the wire."""
-DISCOVERY_S = 2.0
 RENDER_TIMEOUT_S = 60.0
 _TIME_ERROR = 5  # <sys/timex.h>: the clock is not synchronised
 _RENDER = """
@@ -47,12 +48,12 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found; `mend` is empty where there is nothing to do."""
+    """What one check found; `fix` is empty where there is nothing to do."""
 
     name: str
     level: Level
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def python() -> Check:
@@ -95,20 +96,34 @@ def _differs(version: str | None, pin: str) -> bool:
     return version is not None and version.split("+")[0] != pin.split("+")[0]
 
 
-def middleware() -> Check:
-    """The RMW that rclpy loads."""
-    import rclpy
+def dds(namespace: str = "") -> list[Check]:
+    """Two processes exchange a message under this very environment; who else is heard, and who can hear a graph.
 
-    found = rclpy.get_rmw_implementation_identifier()
-    if found != "rmw_fastrtps_cpp":
-        return Check("rmw", "WARN", found, "tested is rmw_fastrtps_cpp: unset RMW_IMPLEMENTATION")
-    return Check("rmw", "OK", found)
+    In processes of their own: loading a middleware can end the one that tries it.
+    """
+    try:
+        place = place_of(os.environ, namespace)
+        found = listen(namespace)
+    except (ConfigError, PlaceError) as error:
+        what, _, fix = str(error).partition("; ")
+        return [Check("dds", "FAIL", what, fix)]
+    checks = [Check("dds", "OK", f"two processes on this machine hear each other ({found.rmw})")]
+    if found.rmw != "rmw_fastrtps_cpp":
+        checks = [Check("dds", "WARN", f"{found.rmw} works", "tested is rmw_fastrtps_cpp: unset RMW_IMPLEMENTATION")]
+    if found.others:
+        fix = (
+            "a second graph needs its own namespace:= or ROS_DOMAIN_ID (0 to 101); inril down stops one of this machine"
+        )
+        checks.append(Check("domain", "WARN", f"{place}: {', '.join(found.others)}", fix))
+    else:
+        checks.append(Check("domain", "OK", f"{place}: nobody else is heard"))
+    return [*checks, discovery_range()]
 
 
 def discovery_range() -> Check:
     """Who can hear this graph."""
     found = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST (set by inril)")
-    if found.startswith("LOCALHOST") or found == "OFF":
+    if found.startswith("LOCALHOST"):
         return Check("discovery", "OK", found)
     return Check(
         "discovery",
@@ -116,35 +131,6 @@ def discovery_range() -> Check:
         found,
         "everybody on this network can command the graph; see docs/security.md, or set LOCALHOST",
     )
-
-
-def domain() -> Check:
-    """Whether other nodes are heard on this domain id."""
-    import rclpy
-    from rclpy.context import Context
-
-    use_dds_of_the_graph()
-    number = os.environ.get("ROS_DOMAIN_ID", "0")
-    context = Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("inril_preflight", context=context, enable_rosout=False, start_parameter_services=False)
-    try:
-        deadline_s = time.monotonic() + DISCOVERY_S
-        others: list[str] = []
-        while not others and time.monotonic() < deadline_s:
-            others = sorted({name for name in node.get_node_names() if not name.startswith("inril_preflight")})
-            time.sleep(0.05)
-    finally:
-        node.destroy_node()
-        rclpy.shutdown(context=context)
-    if others:
-        return Check(
-            "domain",
-            "WARN",
-            f"{number}: {', '.join(others)}",
-            "stop them, or set another ROS_DOMAIN_ID (0 to 101)",
-        )
-    return Check("domain", "OK", f"{number}: nobody else is heard")
 
 
 def clock() -> Check:
@@ -230,6 +216,12 @@ def key(path: Path | None = None) -> Check:
     try:
         status = path.lstat()
     except FileNotFoundError:
+        existing = next(folder for folder in path.parents if folder.exists())
+        if not os.access(existing, os.W_OK | os.X_OK):
+            fix = (
+                "set INRIL_KEY to a path that you may write to, e.g. on the disk of the runs; a run makes the key there"
+            )
+            return Check("key", "FAIL", f"{path} is not there, and {existing} cannot be written", fix)
         return Check(
             "key",
             "WARN",
@@ -264,7 +256,7 @@ def graphics() -> Check:
     """Render one small image off screen, in a process of its own: OpenGL drivers crash rather than raise."""
     environment = {"MUJOCO_GL": "egl", **os.environ}
     kind = environment["MUJOCO_GL"]
-    mend = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri; only cameras and videos need it"
+    fix = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri; only cameras and videos need it"
     try:
         done = subprocess.run(
             [sys.executable, "-c", _RENDER],
@@ -274,11 +266,11 @@ def graphics() -> Check:
             timeout=RENDER_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
-        return Check("graphics", "FAIL", f"{kind}: no image within {RENDER_TIMEOUT_S:.0f} s", mend)
+        return Check("graphics", "FAIL", f"{kind}: no image within {RENDER_TIMEOUT_S:.0f} s", fix)
     if done.returncode == 0:
         return Check("graphics", "OK", f"{kind}: an image was rendered")
     lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-    return Check("graphics", "FAIL", f"{kind}: {lines[-1][:120]}", mend)
+    return Check("graphics", "FAIL", f"{kind}: {lines[-1][:120]}", fix)
 
 
 def usb() -> Check:
@@ -297,37 +289,37 @@ def processors() -> Check:
     return Check("processors", "OK", found)
 
 
-def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: None) -> list[Check]:
+def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: None, namespace: str = "") -> list[Check]:
     """All checks in order; each one is offered as soon as it is known. A check that breaks is a FAIL."""
-    checks: list[tuple[str, Callable[[], Check]]] = [
+    checks: list[tuple[str, Callable[[], Check | list[Check]]]] = [
         ("python", python),
         ("packages", packages),
-        ("rmw", middleware),
-        ("discovery", discovery_range),
-        ("domain", domain),
+        ("dds", partial(dds, namespace)),
+        ("transport", transport),
         ("clock", clock),
         ("processors", processors),
-        ("transport", transport),
         ("disk", partial(disk, run_dir.expanduser().absolute())),
         ("key", key),
         ("graphics", graphics),
         ("libusb", usb),
     ]
-    results = []
+    results: list[Check] = []
     for name, check in checks:
         try:
-            result = check()
+            found = check()
         except Exception as error:
-            result = Check(name, "FAIL", f"{type(error).__name__}: {error}", "make setup; see the message")
-        results.append(result)
-        offer(result)
+            fix = "report this with the message: the check itself failed, and says nothing about the machine"
+            found = Check(name, "FAIL", f"{type(error).__name__}: {error}", fix)
+        for result in found if isinstance(found, list) else [found]:
+            results.append(result)
+            offer(result)
     return results
 
 
 def line(check: Check) -> str:
-    """A line of the table, and the mend below it."""
+    """A line of the table, and the fix below it."""
     text = f"{check.level:<4}  {check.name:<13}  {check.found}"
-    return f"{text}\n{'':21}mend: {check.mend}" if check.mend else text
+    return f"{text}\n{'':21}fix: {check.fix}" if check.fix else text
 
 
 def as_dict(checks: list[Check]) -> dict[str, Any]:

@@ -3,13 +3,82 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
 
 from inril_core.contract import load_contract
+from inril_core.errors import ConfigError
 from inril_core.run import open_run
 
 
 def pretrain(arguments: argparse.Namespace) -> int:
-    """Clone a policy and write it with the facts of how it was made. Returns the exit code."""
+    """Clone a policy and write it with the facts of how it was made. Returns the exit code.
+
+    The output is opened before the work begins; whatever fails leaves nothing of it behind.
+    """
+    with Output(arguments.out) as output:
+        return _pretrain(arguments, output)
+
+
+class Output:
+    """A file that appears whole at the end of a piece of work, in a folder that is tried before it begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.expanduser().absolute()
+        self._draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        self._made: list[Path] = []
+        """Folders that were made for it, the innermost first."""
+
+    def __enter__(self) -> Output:
+        """Make the folder and a draft in it.
+
+        Raises:
+            ConfigError: that is not possible, or the path is a folder.
+        """
+        if self._path.is_dir():
+            raise ConfigError(f"--out = {self._path}: is a folder; give the name of a file in it")
+        folders = (self._path.parent, *self._path.parent.parents)
+        self._made = list(takewhile(lambda folder: not os.path.lexists(folder), folders))
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._draft.touch()
+        except OSError as error:
+            self._clear()
+            raise ConfigError(
+                f"--out = {self._path}: {error.strerror} ({error.filename}); give a path that you may write to"
+            ) from error
+        return self
+
+    def write(self, save: Callable[[Path], None]) -> None:
+        """Have the draft written, and put it in its place.
+
+        Raises:
+            ConfigError: the disk is full, or the folder is no longer there.
+        """
+        try:
+            save(self._draft)
+            self._draft.replace(self._path)
+        except OSError as error:
+            raise ConfigError(
+                f"--out = {self._path}: {error.strerror}; free some space, or give another path"
+            ) from error
+        self._made = []
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        for path in self._draft.parent.glob(f"{self._draft.name}*"):
+            path.unlink(missing_ok=True)
+        for folder in self._made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _pretrain(arguments: argparse.Namespace, output: Output) -> int:
     from inril_core.finetune.config import load_config
     from inril_core.finetune.demos import read_demos
     from inril_core.finetune.pretrain import pretrain as clone
@@ -46,7 +115,6 @@ def pretrain(arguments: argparse.Namespace) -> int:
     }
     if arguments.run_dir is not None:
         facts["run_id"] = open_run(arguments.run_dir).run_id
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    save_policy(arguments.out, policy, facts)
+    output.write(lambda path: save_policy(path, policy, facts))
     print(f"pretrain: wrote {arguments.out}", flush=True)
     return 0

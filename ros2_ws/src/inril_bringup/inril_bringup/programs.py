@@ -6,13 +6,15 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from inril_bringup.environment import caller_environment, child_environment, find_program
 from inril_bringup.graph import NodeSpec, ParameterValue, ResolvedGraph, Respawn
+from inril_core.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -29,6 +31,8 @@ class Program:
     manages: bool = False
     nice: int = 0
     respawn: Respawn | None = None
+    environment: Mapping[str, str] | None = None
+    """None: the supervisor's for its children."""
 
 
 class _Quoted(str):
@@ -53,24 +57,46 @@ def parameter_file(name: str, parameters: Mapping[str, ParameterValue], folder: 
             return [_Quoted(item) for item in value]
         return _Quoted(value) if isinstance(value, str) else value
 
-    content = {name: {"ros__parameters": {key: quoted(value) for key, value in parameters.items()}}}
+    content = {f"/**/{name}": {"ros__parameters": {key: quoted(value) for key, value in parameters.items()}}}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
     path.write_text(yaml.dump(content, Dumper=_Dumper))
     return path
 
 
-def node_command(name: str, node: NodeSpec, parameters: Path | None) -> tuple[str, ...]:
-    """The command that runs a node with this interpreter."""
-    command = [
-        sys.executable,
-        "-m",
-        f"{node.package}.{node.executable}",
-        "--ros-args",
-        "-r",
-        f"__node:={name}",
-    ]
-    for topic, other in node.remappings.items():
+def node_program(node: NodeSpec, environment: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str] | None]:
+    """The words that start a node, without its ROS arguments, and its environment (None: that of inril's own nodes).
+
+    Raises:
+        ConfigError: its program is not there.
+    """
+    if node.command is None:
+        return (sys.executable, "-m", f"{node.package}.{node.executable}"), None
+    inherited = node.environment == "inherit"
+    own = caller_environment(environment) if inherited else child_environment(environment)
+    try:
+        return find_program(node.command, own), own
+    except FileNotFoundError as error:
+        hint = "" if inherited else "; a program of a sourced overlay also needs `environment: inherit`"
+        raise ConfigError(
+            f"command {list(node.command)}: {error}; source its workspace or give its path{hint}"
+        ) from error
+
+
+def ros_remappings(node: NodeSpec, namespace: str) -> dict[str, str]:
+    """A node's remappings; each namespace with simulated time has a clock of its own."""
+    return ({"/clock": f"/{namespace}/clock"} if namespace else {}) | node.remappings
+
+
+def node_command(
+    name: str, node: NodeSpec, parameters: Path | None, namespace: str = "", program: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The command that runs a node; without `program`, a module with this interpreter."""
+    command = [*(program or (sys.executable, "-m", f"{node.package}.{node.executable}"))]
+    # The supervisor keeps what a node prints: a second log, below a home that may be read-only, is not needed.
+    command += ["--ros-args", "--disable-external-lib-logs", "-r", f"__node:={name}"]
+    command += ["-r", f"__ns:=/{namespace}"] if namespace else []
+    for topic, other in ros_remappings(node, namespace).items():
         command += ["-r", f"{topic}:={other}"]
     if parameters is not None:
         command += ["--params-file", str(parameters)]
@@ -82,10 +108,12 @@ def programs_of(graph: ResolvedGraph) -> list[Program]:
     programs = []
     for name, node in graph.nodes.items():
         parameters = parameter_file(name, node.parameters, graph.run_dir / "params") if node.parameters else None
+        words, environment = node_program(node, os.environ)
         programs.append(
             Program(
                 name=name,
-                command=node_command(name, node, parameters),
+                command=node_command(name, node, parameters, graph.namespace, words),
+                environment=environment,
                 required=node.required,
                 ends_graph=node.ends_graph,
                 manages=node.manages,

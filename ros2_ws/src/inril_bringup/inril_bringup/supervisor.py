@@ -20,16 +20,19 @@ from typing import IO, Any
 from inril_bringup.backoff import Backoff
 from inril_bringup.console import Console, LineLog
 from inril_bringup.environment import child_environment
-from inril_bringup.graph import ResolvedGraph
+from inril_bringup.place import PlaceError, PlaceTaken, hold_place
 from inril_bringup.programs import Program, die_with_parent, programs_of
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir, write_json
+from inril_bringup.starting import Start
 from inril_core.errors import ConfigError
-from inril_core.run import RunPaths, open_run
+from inril_core.run import RunPaths
 from inril_core.session.states import ExitCode
 
 STATUS_FILE = "supervisor.json"
 _SELF = "supervisor"
 _READ_BYTES = 1 << 16
+UNFINISHED = 1
+"""Exit code where the plan was not done; 128 + N where signal N ended it, as shells say it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Supervisor:
         run_dir: Path,
         *,
         name: str = "graph",
+        graph_id: str = "",
         out: IO[str] = sys.stdout,
         environment: Mapping[str, str] | None = None,
         stop_times: StopTimes | None = None,
@@ -80,12 +84,13 @@ class Supervisor:
 
         Args:
             programs: in starting order.
+            graph_id: of this launch, for supervisor.json.
             run_dir: gets logs/NAME.log and supervisor.json.
             environment: of the children; None: this process's own, with the defaults of a node.
             clock: monotonic [s], for the life times of processes.
             sleep: waits before a restart.
         """
-        self._run_dir, self._name = run_dir, name
+        self._run_dir, self._name, self._graph_id = run_dir, name, graph_id
         self._environment = child_environment(os.environ) if environment is None else dict(environment)
         self._times = stop_times or StopTimes()
         self._clock, self._sleep = clock, sleep
@@ -104,7 +109,7 @@ class Supervisor:
         self._stop_reason = ""
         self._exit_code = 0
 
-    def request_stop(self, reason: str, exit_code: int = 0) -> None:
+    def request_stop(self, reason: str, exit_code: int = UNFINISHED) -> None:
         """Stop all in order; asked a second time while stopping, kill at once."""
         if self._stop.is_set():
             self._hurry.set()
@@ -114,13 +119,13 @@ class Supervisor:
         self._stop.set()
 
     async def run(self) -> int:
-        """Supervise to the end; exit code 0 after a clean stop, 1 when a required program was lost."""
+        """Supervise to the end; exit code 0 when a program that ends the graph has finished, and only then."""
         loop = asyncio.get_running_loop()
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup keeps its meaning
             numbers.append(signal.SIGHUP)
         for number in numbers:
-            loop.add_signal_handler(number, self.request_stop, number.name)
+            loop.add_signal_handler(number, self.request_stop, number.name, 128 + number)
         tasks = [asyncio.create_task(self._keep(child)) for child in self._children.values()]
         try:
             idle = asyncio.gather(*tasks)
@@ -167,7 +172,13 @@ class Supervisor:
         told = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if child.program.ends_graph and code == 0:
             child.state = "done"
-            self.request_stop(f"{name} has finished")
+            self.request_stop(f"{name} has finished", exit_code=0)
+            return None
+        if code == os.EX_CONFIG:
+            child.state = "lost"
+            self._say(f"{name} cannot work as it is configured, and is not started again; see {self._log_of(name)}")
+            if child.program.required or child.starts == 1:  # later, what is not required may be lost
+                self.request_stop(f"{name} cannot work as it is configured", exit_code=UNFINISHED)
             return None
         if child.program.ends_graph and code == ExitCode.NOBODY_CAME:
             child.state = "done"
@@ -182,7 +193,7 @@ class Supervisor:
         restarts = child.backoff.in_a_row if child.backoff else 0
         self._say(f"{name} died with {told} after {lived_s:.1f} s; given up after {restarts} restarts in a row")
         if child.program.required:
-            self.request_stop(f"{name} is required and was lost; see {self._log_of(name)}", exit_code=1)
+            self.request_stop(f"{name} is required and was lost; see {self._log_of(name)}")
         return None
 
     async def _run_once(self, child: _Child) -> int:
@@ -196,7 +207,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
-                env=self._environment,
+                env=self._environment if child.program.environment is None else dict(child.program.environment),
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the rest in order
                 preexec_fn=die_with_parent(child.program.nice),
             )
@@ -287,7 +298,7 @@ class Supervisor:
             for name, child in self._children.items()
         }
         state = state or ("stopping" if self._stop.is_set() else "running")
-        status = {"graph": self._name, "pid": os.getpid(), "state": state, "nodes": nodes}
+        status = {"graph": self._name, "graph_id": self._graph_id, "pid": os.getpid(), "state": state, "nodes": nodes}
         if state == "stopped":
             status |= {"exit_code": self._exit_code, "reason": self._stop_reason}
         try:
@@ -301,20 +312,23 @@ def _signal_group(process_id: int, number: signal.Signals) -> None:
         os.killpg(process_id, number)
 
 
-def supervise(graph: ResolvedGraph, out: IO[str] = sys.stdout) -> int:
-    """Run a graph to its end and return the exit code.
+def supervise(start: Start, out: IO[str] = sys.stdout) -> int:
+    """Run a graph that was checked to its end and return the exit code.
 
     Raises:
-        ConfigError: the run folder cannot be used or is in use by another launcher.
+        ConfigError: another graph is where this one is to run, or the run folder cannot be used or is in use.
     """
 
     async def run() -> int:
-        return await Supervisor(programs_of(graph), graph.run_dir, name=graph.name, out=out).run()
+        graph = start.graph
+        programs = programs_of(graph)
+        return await Supervisor(programs, graph.run_dir, name=graph.name, graph_id=start.graph_id, out=out).run()
 
-    open_run(graph.run_dir)
-    try:
-        lock = lock_run_dir(graph.run_dir)
-    except RunDirInUse as error:
-        raise ConfigError(str(error)) from error
-    with lock:
+    with contextlib.ExitStack() as held:
+        try:
+            if start.place is not None:
+                held.enter_context(hold_place(start.place, start.facts))
+            held.enter_context(lock_run_dir(start.graph.run_dir))
+        except (RunDirInUse, PlaceTaken, PlaceError) as error:
+            raise ConfigError(str(error)) from error
         return asyncio.run(run())

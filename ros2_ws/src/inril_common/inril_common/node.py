@@ -34,6 +34,9 @@ from inril_core.errors import ConfigError, InrilError
 LONGEST_WAIT_S = 0.2
 """Without news a node looks up this often, e.g. to see that it was told to stop."""
 
+EXIT_CONFIG = os.EX_CONFIG
+"""Exit code of a node that cannot work with the settings, files or permissions that it has."""
+
 UNHEARD_TIMEOUT_NS = 5_000_000_000
 """Longest that an activation waits for `expected_subscribers`."""
 
@@ -55,8 +58,13 @@ class _Shared:
     exit_code_when_stopped: int = 0
     """Of a process that is told to stop; above 0 where that leaves work undone."""
 
+    graph_id: str
+    """Of the graph that started this node; empty for a node that was started on its own."""
+
     def _init_shared(self) -> None:
         self.boot_id = uuid.uuid4().hex
+        self.configuration_failed = False
+        self.graph_id = self.param("graph_id", "", "graph that this node belongs to; its launcher gives it")
         self.diagnostics = Diagnostics(self, self.on_incompatible_qos, (NodeFinished,))
 
     def param(
@@ -148,6 +156,16 @@ class _Shared:
         timer: Timer = node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return timer
 
+    def meant_for_another(self, graph_id: str, stop: bool = False) -> str:
+        """Why a request that names this graph must be refused here; empty if it may be done.
+
+        stop: it asks for less motion, and is obeyed from somebody who does not know the graph's id, too.
+        """
+        if not self.graph_id or graph_id == self.graph_id or (stop and not graph_id):
+            return ""
+        asked = f"the request is for graph {graph_id!r:.100}" if graph_id else "the request names no graph"
+        return f"{asked}, this is {self.graph_id!r}; use the commands of one inril version, with the --namespace meant"
+
     def mono_ns(self) -> int:
         """The monotonic clock: liveness of processes, devices and people."""
         return time.monotonic_ns()
@@ -223,7 +241,8 @@ class InrilNode(_Shared, LifecycleNode):
             topic, _, count = item.rpartition(":")
             if not topic or not count.isdigit():
                 raise ConfigError(f"{self.get_name()}: expected_subscribers item {item!r}: give TOPIC:COUNT")
-            heard_by = sum(p.get_subscription_count() for p in self.publishers if p.topic_name == topic)
+            full_name = self.resolve_topic_name(topic)
+            heard_by = sum(p.get_subscription_count() for p in self.publishers if p.topic_name == full_name)
             if heard_by < int(count):
                 lacking.append(f"{topic} ({heard_by} of {count})")
         return ", ".join(lacking)
@@ -255,6 +274,9 @@ class InrilNode(_Shared, LifecycleNode):
     def _attempt(self, what: str, action: Any, undo: bool = False) -> TransitionCallbackReturn:
         try:
             action()
+        except ConfigError as error:
+            self.get_logger().fatal(f"cannot {what}: {error}")
+            self.configuration_failed = True
         except InrilError as error:
             self.get_logger().error(f"cannot {what}: {error}")
         except Exception:
@@ -295,7 +317,7 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
 
     SIGINT and SIGTERM are noted and obeyed between callbacks, so that nothing is cut short half-way.
     Exit code: `NodeFinished.code`; when told to stop `exit_code_when_stopped`, 0 for most nodes; 1 after an error,
-    which is logged.
+    which is logged; EXIT_CONFIG where a person must change something first, so that a restart would be in vain.
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     told_to_stop = threading.Event()
@@ -310,6 +332,9 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         executor = chosen_executor()
         executor.add_node(node)
         while rclpy.ok() and not told_to_stop.is_set():
+            if node.configuration_failed:
+                code = EXIT_CONFIG
+                break
             try:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
@@ -321,7 +346,7 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         code = 0 if node is None else int(node.exit_code_when_stopped)
     except InrilError as error:
         _report(node, str(error))
-        code = 1
+        code = EXIT_CONFIG if isinstance(error, ConfigError) else 1
     except Exception:
         _report(node, traceback.format_exc())
         code = 1

@@ -29,6 +29,7 @@ from inril_msgs.msg import (
 from inril_msgs.srv import Arm
 from rclpy.parameter import Parameter
 
+from inril_control.arm_desk import ArmDesk
 from inril_control.second_publisher import SecondPublishers
 from inril_core.safety.arbiter import Arbiter
 from inril_core.safety.faults import Blocks, Fault
@@ -103,6 +104,7 @@ class ArbiterNode(InrilNode):
             heard={subscription.topic_name: name for subscription, name in heard.items()},
         )
         self.create_service(Arm, "arbiter/arm", self._on_arm)
+        self._desk = ArmDesk(self, self._set_armed, self._describe)
         self.steady_timer(TIMER_S, self._on_timer)
         self.steady_timer(PUBLISHERS_PERIOD_S, self._on_publishers_timer)
 
@@ -144,6 +146,12 @@ class ArbiterNode(InrilNode):
         """Disarm: no target follows."""
         self._arbiter.disarm()
         self._publish_status()
+
+    def teardown(self) -> None:
+        """Stop listening to the people at this machine."""
+        if hasattr(self, "_desk"):
+            self._desk.close()
+            del self._desk
 
     @boundary
     def _on_observation(self, message: Observation) -> None:
@@ -224,24 +232,33 @@ class ArbiterNode(InrilNode):
             self._arbiter.on_publishers(*seen)
 
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
-        try:
-            response.success, response.message = self._arm_or_disarm(request)
-        except Exception:
-            self.on_internal_error("arm")
-            response.success, response.message = False, "internal_error: see the arbiter's log"
-        self.get_logger().info(f"{request.operator_name!r}: {response.message}")
-        self._publish_status()
+        response.message = self.meant_for_another(request.graph_id, stop=not request.arm)
+        if not response.message:
+            response.success, response.message = self._set_armed(request.arm, request.operator_name)
         return response
 
-    def _arm_or_disarm(self, request: Arm.Request) -> tuple[bool, str]:
-        if not request.arm:
+    def _set_armed(self, armed: bool, operator_name: str) -> tuple[bool, str]:
+        try:
+            success, message = self._arm_or_disarm(armed, operator_name)
+        except Exception:
+            self.on_internal_error("arm")
+            success, message = False, "internal_error: see the arbiter's log"
+        self.get_logger().info(f"{operator_name!r}: {message}")
+        self._publish_status()
+        return success, message
+
+    def _describe(self) -> dict[str, Any]:
+        return {"graph_id": self.graph_id, "armed": self._arbiter.armed, "faults": self._arbiter.faults.named()}
+
+    def _arm_or_disarm(self, armed: bool, operator_name: str) -> tuple[bool, str]:
+        if not armed:
             return self._arbiter.disarm()
         if not self.active:
             return False, "arbiter_node is not active; see `inril status`"
         if unfit := self.diagnostics.incompatible(TICK_TOPICS):
             return False, f"not armed: {Fault.INCOMPATIBLE_QOS}: {unfit}"
         self._look_for_publishers()
-        return self._arbiter.arm(request.operator_name, self.ros_ns(), self.mono_ns())
+        return self._arbiter.arm(operator_name, self.ros_ns(), self.mono_ns())
 
     def on_internal_error(self, where: str) -> None:
         """Hold, say why, and keep the traceback in the log. Called while an exception is handled."""

@@ -168,6 +168,8 @@ class ObservationNode(InrilNode):
 
     def _begin(self, request: BeginEpisode.Request, response: BeginEpisode.Response) -> BeginEpisode.Response:
         try:
+            if other := self.meant_for_another(request.graph_id):
+                raise EpisodeRefused(other)
             if not self.active:
                 raise EpisodeRefused("observation_node is not active; see `inril status`")
             self._ticker.begin(
@@ -188,6 +190,8 @@ class ObservationNode(InrilNode):
 
     def _end_episode(self, request: EndEpisode.Request, response: EndEpisode.Response) -> EndEpisode.Response:
         try:
+            if other := self.meant_for_another(request.graph_id):
+                raise EpisodeRefused(other)
             success = Label(request.label).success
             self._ticker.request_end(request.episode_id, success, request.by, request.reason)
             response.success = True

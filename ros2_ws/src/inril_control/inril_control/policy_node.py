@@ -19,7 +19,7 @@ from inril_msgs.srv import RollBack
 
 from inril_control.weights_pull import WeightsPull
 from inril_core.control.observation import observation_vector
-from inril_core.errors import InrilError
+from inril_core.errors import ConfigError, InrilError
 from inril_core.policies import load_policy
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import Refusal, WeightsRefused, load_or_create_key
@@ -252,6 +252,8 @@ class PolicyNode(InrilNode):
 
     def _on_roll_back(self, request: RollBack.Request, response: RollBack.Response) -> RollBack.Response:
         try:
+            if other := self.meant_for_another(request.graph_id):
+                raise ConfigError(other)
             if request.unpin:
                 self._acting.unpin()
                 response.message = "unpinned: new versions are accepted again"

@@ -201,6 +201,8 @@ class SimCell(InrilNode):
             response.success = True
             return response
         try:
+            if other := self.meant_for_another(request.graph_id):
+                raise InrilError(other)
             if not self.active:
                 raise InrilError("sim_cell is not active; see `inril status`")
             state = self._driver.reset(request.seed, request.reset_id, Purpose.of(request.purpose).word)
@@ -212,6 +214,9 @@ class SimCell(InrilNode):
         return response
 
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
+        response.message = self.meant_for_another(request.graph_id, stop=not request.arm)
+        if response.message:
+            return response
         before = self._driver.needs_rearm
         response.success, response.message = self._driver.arm(request.arm, request.operator_name)
         if self.active and self._driver.needs_rearm != before:

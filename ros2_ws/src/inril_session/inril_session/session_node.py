@@ -181,7 +181,7 @@ class SessionNode(InrilPlainNode):
             self._progress(session)
 
     def _do(self, session: Session, request: ask.Request) -> None:
-        arm = Arm.Request(arm=True, operator_name="arm_at_start")
+        arm = Arm.Request(graph_id=self.graph_id, arm=True, operator_name="arm_at_start")
         match request:
             case ask.Tell(text, warning=True):
                 self.get_logger().warning(text)
@@ -195,7 +195,7 @@ class SessionNode(InrilPlainNode):
             case ask.ResetCell(attempt):
                 self._reset(session, attempt)
             case ask.CancelReset(reset_id):
-                cancel = ResetCell.Request(reset_id=reset_id, cancel=True)
+                cancel = ResetCell.Request(graph_id=self.graph_id, reset_id=reset_id, cancel=True)
                 self._call(ResetCell, "cell/reset", cancel, CALL_TIMEOUT_S, _ignore, _ignore)
             case ask.BeginEpisode(attempt):
                 self._begin(session, attempt)
@@ -218,7 +218,12 @@ class SessionNode(InrilPlainNode):
         self._call(Arm, service, request, CALL_TIMEOUT_S, answered, lambda why: failed(why, self.mono_ns()))
 
     def _reset(self, session: Session, attempt: ask.Attempt) -> None:
-        request = ResetCell.Request(reset_id=attempt.episode_id, seed=attempt.seed, purpose=Purpose.of(attempt.purpose))
+        request = ResetCell.Request(
+            graph_id=self.graph_id,
+            reset_id=attempt.episode_id,
+            seed=attempt.seed,
+            purpose=Purpose.of(attempt.purpose),
+        )
 
         def answered(reply: ResetCell.Response) -> None:
             session.on_reset_answer(attempt.episode_id, reply.success, reply.working, reply.message, self.mono_ns())
@@ -229,6 +234,7 @@ class SessionNode(InrilPlainNode):
 
     def _begin(self, session: Session, attempt: ask.Attempt) -> None:
         request = BeginEpisode.Request(
+            graph_id=self.graph_id,
             episode_id=attempt.episode_id,
             purpose=Purpose.of(attempt.purpose),
             seed=attempt.seed,
@@ -250,7 +256,9 @@ class SessionNode(InrilPlainNode):
         )
 
     def _end(self, session: Session, episode_id: str, success: bool | None, by: str, reason: str) -> None:
-        request = EndEpisode.Request(episode_id=episode_id, label=Label.of(success), by=by, reason=reason)
+        request = EndEpisode.Request(
+            graph_id=self.graph_id, episode_id=episode_id, label=Label.of(success), by=by, reason=reason
+        )
 
         def answered(reply: EndEpisode.Response) -> None:
             if not reply.success:
@@ -294,6 +302,9 @@ class SessionNode(InrilPlainNode):
     def _on_command(self, request: SessionCommand.Request, response: SessionCommand.Response) -> Any:
         session = self._session
         assert session is not None
+        response.message = self.meant_for_another(request.graph_id)
+        if response.message:
+            return response
         response.success, response.message = obey(
             session, request.command, request.episode_id, request.by, self.mono_ns()
         )
@@ -303,6 +314,9 @@ class SessionNode(InrilPlainNode):
 
     def _on_label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:
         assert self._session is not None
+        response.message = self.meant_for_another(request.graph_id)
+        if response.message:
+            return response
         if request.label not in [label.value for label in Label]:
             response.message = f"label = {request.label}: give one of {[f'{one.value} ({one.name})' for one in Label]}"
             return response

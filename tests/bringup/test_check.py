@@ -1,0 +1,120 @@
+"""Pins: a permanent refusal that is found out by nodes which die of it again and again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inril_bringup.check import check
+from inril_bringup.graph import load_graph
+
+from inril_core.data.episode import check_episode_id
+from inril_core.errors import ConfigError
+from inril_core.run import RunPaths, open_run
+from inril_core.session.ledger import EpisodeResult, Ledger
+from inril_core.weights import load_or_create_key, pack
+from inril_core.weights.store import WeightStore
+
+MANIFEST = {
+    "run_id": "run",
+    "n": 1,
+    "parent": None,
+    "interface_digest": "",
+    "contract_text": "",
+    "policy": {},
+    "created_ns": 0,
+}
+
+
+def checked(graph: str, **arguments: object) -> None:
+    check(load_graph(graph).resolve({name: str(value) for name, value in arguments.items()}))
+
+
+def test_a_plan_that_the_folder_was_not_begun_with_is_refused(tmp_path: Path) -> None:
+    """Pins eight deaths of the session; more of the same (`inril demos --count 5` after 3) is recorded."""
+    ledger = Ledger(open_run(tmp_path).paths.session)
+    ledger.append(
+        EpisodeResult(0, "demo:3:episodes", 0, "e0", "demo", 1, 20, True, True, "cell", "", 3, 0, 70.0, 10.0, True)
+    )
+    for plan in ("demo:5:steps", "eval:3:episodes"):
+        with pytest.raises(ConfigError, match="demo:3:episodes.*the plan it was begun with, or a new run_dir"):
+            checked("collect_demos", run_dir=tmp_path, plan=plan)
+    for plan in ("demo:5:episodes", "demo:3:episodes,demo:2:episodes"):
+        checked("collect_demos", run_dir=tmp_path, plan=plan)
+
+
+def test_demonstrations_are_a_run_folder_with_demonstrations(tmp_path: Path) -> None:
+    file = tmp_path / "demo.json"
+    file.write_text("")
+    for demos, told in ((file, "is a file"), (tmp_path, "no demonstrations in")):
+        with pytest.raises(ConfigError, match=told):
+            checked("finetune_learner", run_dir=tmp_path / "run", demos=demos, initial_weights=file)
+
+
+def test_weights_are_a_policy_file(tmp_path: Path) -> None:
+    file = tmp_path / "policy.inril"
+    file.write_bytes(b"no policy")
+    for weights, told in ((file, "holds no readable policy"), (tmp_path, "is a folder")):
+        with pytest.raises(ConfigError, match=told):
+            checked("deploy", run_dir=tmp_path / "run", initial_weights=weights)
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins a learner that is configured for a GPU and finds out after the demonstrations were read."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    preset = tmp_path / "gpu.yaml"
+    preset.write_text("base: weighted_sum\nname: gpu\ncompute: {device: cuda}\n")
+    with pytest.raises(ConfigError, match="finds no GPU.*device: cpu"):
+        checked("finetune_learner", run_dir=tmp_path, demos=tmp_path, initial_weights=tmp_path, preset=preset)
+
+
+def test_a_key_that_cannot_be_made_or_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins HOME read-only (a crash loop), and another key: the session blamed the recorder."""
+    monkeypatch.setenv("INRIL_KEY", "/proc/none/weights.key")
+    with pytest.raises(ConfigError, match="set INRIL_KEY"):
+        checked("deploy", run_dir=tmp_path)
+    monkeypatch.setenv("INRIL_KEY", str(tmp_path / "weights.key"))
+    store = WeightStore(RunPaths(tmp_path).weights)
+    kept = store.add(
+        pack({"w": np.zeros(1, np.float32)}, MANIFEST, load_or_create_key(tmp_path / "first.key")), "run", 1
+    )
+    store.activate(kept.sha256, pinned=False)
+    with pytest.raises(ConfigError, match="the key that the run was begun with"):
+        checked("deploy", run_dir=tmp_path)
+    monkeypatch.setenv("INRIL_KEY", str(tmp_path / "first.key"))
+    checked("deploy", run_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["my demos", "läuft", "_old", "x" * 110, "名前", "...", "a\nb"])
+def test_any_folder_name_gives_an_id_that_episodes_can_have(tmp_path: Path, name: str) -> None:
+    """Pins a run in which every episode is refused seven times a second."""
+    run = open_run(tmp_path / name)
+    check_episode_id(f"{run.run_id}-0-train-00000-{'f' * 6}")
+    assert len(run.run_id) <= 49 and open_run(tmp_path / name).run_id == run.run_id
+
+
+def test_a_run_takes_the_id_it_is_given_once(tmp_path: Path) -> None:
+    """Pins a learner on another host whose every push is refused as `unknown_run`."""
+    assert open_run(tmp_path / "robot", "lab-7").run_id == open_run(tmp_path / "learner", "lab-7").run_id == "lab-7"
+    with pytest.raises(ConfigError, match="is run 'lab-7', not 'lab-8'"):
+        open_run(tmp_path / "robot", "lab-8")
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins `give a writable folder` for a virtual machine's shared folder."""
+
+    def no_links(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert open_run(tmp_path / "run").run_id.startswith("run-")
+
+
+def test_the_remedy_fits_the_cause(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file; give a folder"):
+        open_run(tmp_path / "file")
+    with pytest.raises(ConfigError, match="shorter name"):
+        open_run(tmp_path / ("x" * 300))

@@ -1,0 +1,41 @@
+"""Pins: a policy that is lost after all updates because its folder cannot be written; half a file after a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from inril_bringup.pretrain import Output
+
+from inril_core.errors import ConfigError
+
+
+def test_the_output_is_opened_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "bc.inril", tmp_path, Path("/proc/none/bc.inril")):
+        with pytest.raises(ConfigError, match="--out = "), Output(path):
+            raise AssertionError("the work has begun")
+
+
+def test_a_folder_that_is_not_there_is_made_and_taken_away_again_if_the_work_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "bc.inril"
+    with pytest.raises(KeyboardInterrupt), Output(path):
+        assert path.parent.is_dir()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with Output(path) as output:
+        output.write(lambda draft: draft.write_text("policy") and None)
+    assert [file.name for file in path.parent.iterdir()] == ["bc.inril"] and path.read_text() == "policy"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "bc.inril"
+    path.write_text("old")
+
+    def disk_full(draft: Path) -> None:
+        draft.with_name(draft.name + ".tmp").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ConfigError, match="free some space"), Output(path) as output:
+        output.write(disk_full)
+    assert [file.name for file in tmp_path.iterdir()] == ["bc.inril"] and path.read_text() == "old"
