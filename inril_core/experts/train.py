@@ -50,7 +50,7 @@ PPO = ppo.Config(
 
 @dataclass(frozen=True)
 class Score:
-    """Over episodes acted by the mode. returns: mean, in the task's reward. successes: see the task."""
+    """Over episodes in which the policy acts deterministically. returns: mean, in the task's reward."""
 
     returns: float
     returns_std: float
@@ -59,7 +59,7 @@ class Score:
 
 
 def score(task: Task, policy: GaussianPolicy, seeds: range, purpose: str) -> Score:
-    """Run whole episodes by the policy's mode, one per seed."""
+    """Run whole episodes, one per seed; the policy acts deterministically."""
     returns, successes, rng = [], 0, np.random.default_rng(0)
     for seed in seeds:
         observation, total, outcome = task.reset(seed, purpose), 0.0, None

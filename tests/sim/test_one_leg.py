@@ -109,7 +109,7 @@ def test_nothing_is_kept_from_the_reward_that_it_would_accept(
     assert cell_env.cell.scene._is_near(leg, TOP) or not assembled(reward, leg)
 
 
-def test_missing_furniture_bench_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_furniture_bench_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "furniture_bench.furniture", None)
     with pytest.raises(ConfigError, match="pip install --no-deps furniture-bench"):
         AssemblyReward()
