@@ -4,8 +4,8 @@ every test talks over DDS as the graph does, on this machine alone."""
 import os
 
 from hypothesis import settings
-from inril_bringup.environment import DDS_ENVIRONMENT
+from inril_bringup.environment import dds_environment
 
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
-os.environ.update(DDS_ENVIRONMENT)
+os.environ.update(dds_environment({}))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from inril_bringup import cli, neighbours, preflight
+from inril_bringup.environment import PROFILES, RANGE, TRANSPORTS
 
 from tests.graph.harness import own_domain
 
@@ -94,7 +95,8 @@ def test_a_little_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("given", "level"), [(None, "OK"), ("UDPv4", "OK"), ("DEFAULT", "WARN"), ("SHM", "WARN")])
 def test_shared_memory_is_warned_of(monkeypatch: pytest.MonkeyPatch, given: str | None, level: str) -> None:
     """Pins a node that stays deaf after kill -9, with nobody to say why."""
-    monkeypatch.delenv("FASTDDS_BUILTIN_TRANSPORTS", raising=False)
+    for name in (RANGE, TRANSPORTS, *PROFILES):
+        monkeypatch.delenv(name, raising=False)
     if given is not None:
         monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", given)
     check = preflight.transport()

@@ -14,17 +14,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-DDS_ENVIRONMENT = {
-    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    # Fast DDS's shared memory does not outlive kill -9: others clear a dead node's port away after its successor has
-    # opened it, which then hears nothing, for ever (Fast DDS issues 5053 and 5469).
-    "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
-}
-DEFAULT_ENVIRONMENT = {
-    **DDS_ENVIRONMENT,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
-}
+RANGE, TRANSPORTS = "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_BUILTIN_TRANSPORTS"
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+UDP_LOOPBACK = str(Path(__file__).resolve().parent / "udp_loopback.xml")
+NODE_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 """Where the caller's environment says nothing else."""
 
 _SEARCH_PATHS = (
@@ -42,6 +35,25 @@ CALLER = "INRIL_CALLER_PATHS"
 _BOOTSTRAP = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 
 
+def dds_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """How a graph talks where ``given`` says nothing else: over UDP, on this machine alone.
+
+    Not over Fast DDS's shared memory, which does not outlive kill -9: others clear a dead node's port away after its
+    successor has opened it, which then hears nothing, for ever (Fast DDS issues 5053 and 5469). The range LOCALHOST
+    switches shared memory on, whatever `FASTDDS_BUILTIN_TRANSPORTS` says, so a profile of Fast DDS stands for it.
+    """
+    reach, transports = given.get(RANGE, "LOCALHOST"), given.get(TRANSPORTS, "UDPv4")
+    chosen = {RANGE: reach, TRANSPORTS: transports}
+    if (reach, transports) != ("LOCALHOST", "UDPv4") or any(given.get(name) for name in PROFILES):
+        return chosen
+    return {**chosen, RANGE: "SYSTEM_DEFAULT", PROFILES[0]: UDP_LOOPBACK}
+
+
+def is_local(environment: Mapping[str, str]) -> bool:
+    """Whether nobody outside this machine hears what talks with this environment."""
+    return environment.get(PROFILES[0]) == UDP_LOOPBACK or environment.get(RANGE, "LOCALHOST") in ("LOCALHOST", "OFF")
+
+
 def child_environment(environment: Mapping[str, str], prefix: Path | None = None) -> dict[str, str]:
     """`environment` without other ROS installations, completed by the defaults of every node.
 
@@ -52,7 +64,7 @@ def child_environment(environment: Mapping[str, str], prefix: Path | None = None
     named = (environment.get(name, "") for name in ("AMENT_PREFIX_PATH", "COLCON_PREFIX_PATH"))
     foreign = [_NATIVE_ROS, *(Path(entry) for value in named for entry in value.split(os.pathsep) if entry)]
     foreign = [path for path in foreign if path != own]
-    kept = {**DEFAULT_ENVIRONMENT, **environment}
+    kept = {**NODE_ENVIRONMENT, **environment, **dds_environment(environment)}
     kept.pop(CALLER, None)
     for name in _SEARCH_PATHS:
         if name in kept:
@@ -67,7 +79,7 @@ def caller_environment(environment: Mapping[str, str]) -> dict[str, str]:
         paths = json.loads(environment.get(CALLER, "{}"))
     except ValueError:
         paths = {}
-    kept = {**DDS_ENVIRONMENT, **environment}
+    kept = {**environment, **dds_environment(environment)}
     kept.pop(CALLER, None)
     if paths:
         kept.pop(_BOOTSTRAP, None)
@@ -105,8 +117,7 @@ def _below(path: Path, foreign: list[Path], own: Path) -> bool:
 
 def use_dds_of_the_graph() -> None:
     """Let this process talk as the nodes do, unless its environment says otherwise; before it initialises rclpy."""
-    for name, value in DDS_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(dds_environment(os.environ))
 
 
 def remembered_paths(environment: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from inril_common.executor import EXECUTORS
 from inril_common.measuring import cpu_s, mean_ratio
 
-from inril_bringup.environment import DDS_ENVIRONMENT
+from inril_bringup.environment import dds_environment
 from inril_bringup.supervisor import STATUS_FILE
 from inril_core.run import RunPaths
 from inril_core.session.ledger import read_ledger
@@ -60,7 +60,12 @@ class Graph:
         self._run_dir = run_dir
         self._log = run_dir.with_suffix(".log")
         words = [f"{key}:={value}" for key, value in {"run_dir": run_dir, "arm_at_start": "true", **arguments}.items()]
-        environment = {**DDS_ENVIRONMENT, **os.environ, "ROS_DOMAIN_ID": str(domain), "INRIL_EXECUTOR": executor}
+        environment = {
+            **os.environ,
+            **dds_environment(os.environ),
+            "ROS_DOMAIN_ID": str(domain),
+            "INRIL_EXECUTOR": executor,
+        }
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "inril_bringup.cli", "up", name, *words],

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from inril_bringup.environment import child_environment
+from inril_bringup.environment import UDP_LOOPBACK, child_environment
 from inril_bringup.graph import ResolvedGraph, catalogue_nodes
 from inril_bringup.place import Place, taken
 from inril_core.errors import ConfigError
@@ -95,7 +95,7 @@ def _why_deaf(environment: os._Environ[str]) -> str:
     if server:
         return f"ROS_DISCOVERY_SERVER = {server}: nobody answers there; start it, or unset the variable"
     for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "CYCLONEDDS_URI"):
-        if environment.get(name):
+        if environment.get(name, UDP_LOOPBACK) != UDP_LOOPBACK:
             return f"{name} = {environment[name]} may switch off what is needed; unset it and try again"
     try:
         up = int(Path("/sys/class/net/lo/flags").read_text(), 16) & _IFF_UP

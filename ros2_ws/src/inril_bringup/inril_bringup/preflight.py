@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import inril_core
+from inril_bringup.environment import PROFILES, RANGE, TRANSPORTS, UDP_LOOPBACK, dds_environment, is_local
 from inril_bringup.neighbours import listen
 from inril_bringup.place import PlaceError, place_of
 from inril_core.errors import ConfigError
@@ -122,9 +123,10 @@ def dds(namespace: str = "") -> list[Check]:
 
 def discovery_range() -> Check:
     """Who can hear this graph."""
-    found = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST (set by inril)")
-    if found.startswith("LOCALHOST"):
-        return Check("discovery", "OK", found)
+    talks = {**os.environ, **dds_environment(os.environ)}
+    found = talks[RANGE]
+    if is_local(talks):
+        return Check("discovery", "OK", "this machine alone")
     return Check(
         "discovery",
         "WARN",
@@ -199,14 +201,15 @@ def disk(folder: Path) -> Check:
 
 def transport() -> Check:
     """What Fast DDS sends over."""
-    found = os.environ.get("FASTDDS_BUILTIN_TRANSPORTS", "")
-    if found in ("", "UDPv4"):
-        return Check("transport", "OK", found or "UDPv4 (set by inril)")
+    talks = {**os.environ, **dds_environment(os.environ)}
+    found = ", ".join(f"{name}={talks[name]}" for name in (RANGE, TRANSPORTS, *PROFILES) if talks.get(name))
+    if talks.get(PROFILES[0]) == UDP_LOOPBACK or (talks[RANGE], talks[TRANSPORTS]) == ("SUBNET", "UDPv4"):
+        return Check("transport", "OK", "UDP")
     return Check(
         "transport",
         "WARN",
         found,
-        "over shared memory a node that was killed and started again may stay deaf; unset FASTDDS_BUILTIN_TRANSPORTS",
+        "over shared memory a node that was killed and started again may stay deaf; unset these variables",
     )
 
 
