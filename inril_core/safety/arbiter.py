@@ -382,7 +382,7 @@ class Arbiter:
         policy, human = self._policy, self._human
         if source is Source.POLICY and policy is not None and self._policy_answered(tick):
             run_id, n, action = policy.run_id, policy.n, policy.action
-        elif source is Source.HUMAN and human.answer is not None and human.answer.grab:
+        elif source is Source.HUMAN and human.answer is not None and human.answer.grab and not human.answer.released:
             # a synchronous device acts in the tick that it answers, another one for as long as it is heard
             lives = in_tick and human.answered(tick) if human.synchronous else not self._watch.teleop_silent(mono_ns)
             action = human.answer.action if lives else None

@@ -47,10 +47,15 @@ class Human:
         self._hear_of_control(answer)
 
     def hear_late(self, answer: HumanAnswer) -> None:
-        """The tick that a synchronous device answers has closed: what it says of control still counts."""
+        """The tick that a synchronous device answers has closed: what it says of control still counts.
+
+        A grab in an answer older than the newest one does not: the device may have released since.
+        """
+        overtaken = self._answer is not None and self._answer.synchronous and answer.k <= self._answer.k
         if not self.synchronous:
             self._answer = answer._replace(action=())  # the one before is of another device, which need not live
-        self._hear_of_control(answer)
+        if answer.released or not overtaken:
+            self._hear_of_control(answer)
 
     def _hear_of_control(self, answer: HumanAnswer) -> None:
         if answer.released or not answer.grab:

@@ -252,6 +252,16 @@ def test_a_late_answer_does_not_replace_the_one_for_the_open_tick(bench):
     assert b.policy().proposed == (0, 1.0, 0, 0, 0, 0)
 
 
+def test_an_older_answer_that_comes_late_takes_back_no_release(bench):
+    """Pins: reordered answers of one device, release first, that leave it in control."""
+    b = bench()
+    b.observe()
+    b.observe()
+    b.human(FORWARD, released=True, sync=True)
+    b.human(FORWARD, k=0, sync=True)
+    assert b.policy().source is Source.POLICY
+
+
 def test_a_second_device_does_not_keep_the_first_ones_action_alive(bench):
     b = bench(lockstep=False)
     b.human(FORWARD)
