@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from inril_bringup import cli, neighbours, preflight
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 
 SHORT_PROBE = "import sys; from inril_bringup import probe; probe.EXCHANGE_TIMEOUT_S = 1.0; probe.main(sys.argv[1:])"
 
