@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from inril_bringup import cli, operate
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 
 COMMANDS = [
     "up",

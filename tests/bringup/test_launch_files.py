@@ -19,7 +19,7 @@ from inril_bringup.place import place_of
 from inril_bringup.programs import programs_of
 
 from inril_core.errors import ConfigError
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from inril_bringup.programs import parameter_file
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain, spawn
 
 DEADLINE_S = 60.0
 
@@ -43,19 +42,16 @@ class Graph:
         self.log = folder / "log"
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.environment = os.environ | {
-            "ROS_DOMAIN_ID": str(domain),
-            "PYTHONUNBUFFERED": "1",
-            "ROS_LOG_DIR": str(folder / "ros"),
-        }
+        self.domain = domain
+        self.environment = {"PYTHONUNBUFFERED": "1", "ROS_LOG_DIR": str(folder / "ros")}
 
     def start(self, name: str, *command: str) -> None:
         ros = ["--ros-args", "-r", f"__node:={name}"]
         if name == "lifecycle_manager":
             ros += ["--params-file", str(self.folder / "lifecycle_manager.yaml")]
         with self.log.open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, *command, *ros], stdout=log, stderr=log, env=self.environment
+            self.processes[name] = spawn(
+                [sys.executable, *command, *ros], self.domain, self.environment, stdout=log, stderr=log
             )
 
     def text(self) -> str:

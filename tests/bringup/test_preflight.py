@@ -10,7 +10,7 @@ import pytest
 from inril_bringup import cli, neighbours, preflight
 from inril_bringup.environment import PROFILES, RANGE, TRANSPORTS
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 
 SHORT_PROBE = "import sys; from inril_bringup import probe; probe.EXCHANGE_TIMEOUT_S = 1.0; probe.main(sys.argv[1:])"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ class Speaker(InrilNode):
 
 
 @pytest.fixture
-def speaker() -> Iterator[Speaker]:
-    rclpy.init(args=["--ros-args", "-p", "expected_subscribers:=/spoken:1"])
+def speaker(domain: int) -> Iterator[Speaker]:
+    rclpy.init(domain_id=domain, args=["--ros-args", "-p", "expected_subscribers:=/spoken:1"])
     node = Speaker()
     assert node.on_configure(None) == TransitionCallbackReturn.SUCCESS  # type: ignore[arg-type]
     yield node

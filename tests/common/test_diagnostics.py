@@ -33,8 +33,8 @@ class Turned(InrilPlainNode):
 
 
 @pytest.fixture
-def node() -> Iterator[Turned]:
-    rclpy.init()
+def node(domain: int) -> Iterator[Turned]:
+    rclpy.init(domain_id=domain)
     made = Turned()
     yield made
     made.end()

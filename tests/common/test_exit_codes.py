@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain, spawn
 
 NODE = """
 import sys
@@ -35,9 +34,8 @@ run_node(Worker)
 @pytest.mark.parametrize(("words", "code"), [(["finish", "0"], 0), (["finish", "3"], 3), (["wait"], 2)])
 def test_the_exit_code_of_a_process(words: list[str], code: int) -> None:
     with own_domain() as domain:
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
         command = [sys.executable, "-c", NODE, *words]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with spawn(command, domain, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
             if words == ["wait"]:
                 process.send_signal(signal.SIGINT)

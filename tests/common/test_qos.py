@@ -27,7 +27,7 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 
 PATIENCE_S = 60.0
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ from inril_common.calls import Calls
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
+from tests.domains import own_domain, spawn
 from tests.graph.lifecycle import bring_up
 
 PATIENCE_S = 60.0
@@ -44,13 +42,8 @@ class Bench:
         for name, value in parameters.items():
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
         name = module.rsplit(".", 1)[-1]
-        environment = {
-            **os.environ,
-            "ROS_DOMAIN_ID": str(self._domain),
-            "INRIL_KEY": str(self._folder / "weights.key"),
-            "OMP_NUM_THREADS": "1",
-        }
-        process = subprocess.Popen(command, env=environment, cwd=self._folder)
+        environment = {"INRIL_KEY": str(self._folder / "weights.key"), "OMP_NUM_THREADS": "1"}
+        process = spawn(command, self._domain, environment, cwd=self._folder)
         self._processes.append(process)
         bring_up(name, self.try_to_ask, PATIENCE_S)
         return process
@@ -113,17 +106,9 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    for domain in range(21, 30):
-        path = Path(tempfile.gettempdir()) / f"inril-test-domain-{domain}.lock"
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            made = Bench(domain, tmp_path)
-            try:
-                yield made
-            finally:
-                made.close()
-            return
-    raise RuntimeError("all test domains are in use")
+    with own_domain() as domain:
+        made = Bench(domain, tmp_path)
+        try:
+            yield made
+        finally:
+            made.close()

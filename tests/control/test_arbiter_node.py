@@ -1,7 +1,9 @@
 """Pins: an arbiter that is right as a library, and moves the arm wrongly as a node over DDS."""
 
+import signal
 import time
 
+import rclpy
 from geometry_msgs.msg import Point, Pose
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import (
@@ -203,3 +205,38 @@ def test_a_second_publisher_is_a_fault_until_it_has_gone(bench):
     bench.node.destroy_publisher(intruder)
     bench.until(lambda: arm(bench).success, "arming once it has gone")
     bench.until(lambda: statuses[-1].armed and not statuses[-1].faults, "no fault")
+
+
+def test_a_killed_predecessor_is_no_second_publisher_and_a_live_namesake_is_one(bench):
+    statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
+    first = bench.start("inril_control.arbiter_node")
+    observe = bench.speak(Observation, "/observation", TICK)
+    observe(observation(0))
+    assert arm(bench).success
+    bench.end(first, signal.SIGKILL)
+    statuses.clear()
+    bench.start("inril_control.arbiter_node")
+    bench.until(lambda: statuses, "the second arbiter")
+    second = statuses[-1].boot_id
+    listed = []
+
+    def armed() -> bool:
+        listed.append(len(bench.node.get_publishers_info_by_topic("/target")))
+        request = Arm.Request(arm=True, operator_name="test")
+        answer = bench.try_to_ask(Arm, "/arbiter/arm", request)
+        return answer is not None and answer.success
+
+    bench.until(armed, "arming beside a dead predecessor's remains")
+    assert listed[-1] == 2, "DDS had forgotten it: the test shows nothing"
+
+    namesake = rclpy.create_node("arbiter_node", context=bench.node.context)
+    namesake.create_publisher(Target, "/target", TICK)
+    lives = namesake.create_publisher(ArbiterStatus, "/arbiter_status", LATCHED)
+
+    def faulty() -> ArbiterStatus | None:
+        lives.publish(ArbiterStatus(boot_id="another"))
+        return next((s for s in statuses if s.boot_id == second and "second_publisher" in s.faults), None)
+
+    status = bench.until(faulty, "fault second_publisher")
+    assert "/arbiter_node" in status.details[list(status.faults).index("second_publisher")]
+    namesake.destroy_node()

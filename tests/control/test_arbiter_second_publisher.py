@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from inril_control.second_publisher import FORGOTTEN_NS, SecondPublishers
+from inril_control.second_publisher import FORGOTTEN_NS, LISTEN_NS, SecondPublishers
 
 from inril_core.safety.faults import Blocks
 
@@ -57,8 +57,31 @@ def test_a_node_of_the_same_name_counts_once_it_outlasts_a_killed_ones_remains()
     assert made.look(FORGOTTEN_NS + 3, True) is None, "the time counts anew"
 
 
-def test_beside_an_arbiter_of_the_same_name_nobody_arms() -> None:
+def test_beside_a_live_arbiter_of_the_same_name_nobody_arms() -> None:
     made = watch(Graph(target=["arbiter_node", "arbiter_node"]))
     refused = made.look(0, False)
-    assert refused is not None and "/arbiter_node" in refused.detail
-    assert made.look(1, True) is None, "while armed, a killed one's remains are no fault"
+    assert refused is not None and "/arbiter_node" in refused.detail, "it has had no time yet to say that it lives"
+    for now_ns in range(0, 10 * LISTEN_NS, LISTEN_NS):
+        made.heard_namesake(now_ns)
+        for armed in (False, True):
+            seen = made.look(now_ns + LISTEN_NS, armed)
+            assert seen is not None and seen.blocks == Blocks.TARGETS, "a live one is a fault while armed, too"
+
+
+def test_a_dead_predecessors_remains_cost_no_more_than_listening_for_it() -> None:
+    made = watch(Graph(target=["arbiter_node", "arbiter_node"]))
+    made.look(0, False)
+    assert made.look(LISTEN_NS + 1, False) is None
+    assert made.look(FORGOTTEN_NS, True) is None, "nor are they a fault while armed"
+    assert made.look(FORGOTTEN_NS + 1, True) is not None, "what DDS lists for longer is no remains"
+
+
+def test_a_namesake_that_was_heard_and_has_gone_is_forgotten() -> None:
+    graph = Graph(target=["arbiter_node", "arbiter_node"])
+    made = watch(graph)
+    made.heard_namesake(0)
+    assert made.look(0, False) is not None
+    assert made.look(LISTEN_NS + 1, False) is None
+    graph.publishers["/target"].pop()
+    made.heard_namesake(LISTEN_NS + 2)
+    assert made.look(LISTEN_NS + 2, False) is None, "it publishes nothing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from inril_core.run import RunPaths, open_run
 from inril_core.weights import load_or_create_key
 from inril_core.weights.signed_pack import unpack
 from tests.data.synthetic import CONTRACT, Synthetic
-from tests.graph.harness import own_domain
+from tests.domains import own_domain, spawn
 
 WAIT_S = 90.0
 SMALL = """
@@ -87,8 +86,7 @@ class LearnerBench:
         command = [sys.executable, "-m", module, "--ros-args", "-p", f"run_dir:={self.run_dir}"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(self._domain)}
-        self._processes[module] = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        self._processes[module] = spawn(command, self._domain)
 
     def start_learner(self) -> None:
         self.start(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +40,7 @@ from inril_core.data.episode import Episode
 from inril_core.data.store import EpisodeStore
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult, read_ledger
+from tests.domains import own_domain, spawn
 
 START_S = 90.0
 """Ten interpreters on two busy cores; nothing is asserted about it."""
@@ -81,21 +81,6 @@ def patient_graph(graph: str, folder: Path, respawn_s: Mapping[str, float]) -> P
     return path
 
 
-@contextmanager
-def own_domain() -> Iterator[int]:
-    """A ROS domain that no other test on this machine uses meanwhile."""
-    for domain in range(60, 100):
-        path = Path(tempfile.gettempdir()) / f"inril-test-domain-{domain}.lock"
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            yield domain
-            return
-    raise RuntimeError("all test domains are in use")
-
-
 class GraphRun:
     """`inril up` as a child process, and a node that hears its statuses and can call its services.
 
@@ -129,13 +114,7 @@ class GraphRun:
         self._environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
         command = [sys.executable, "-m", "inril_bringup.cli", "up", str(self._graph)]
         command += [f"{key}:={_text(value)}" for key, value in self._arguments.items()]
-        self._process = subprocess.Popen(
-            command,
-            env=self._environment,
-            stdout=self._log.open("w"),
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
+        self._process = spawn(command, domain, stdout=self._log.open("w"), stderr=subprocess.STDOUT)
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("test_observer", context=self._context, namespace=f"/{self._namespace}")

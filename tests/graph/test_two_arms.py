@@ -8,7 +8,8 @@ import pytest
 import yaml
 from inril_bringup.graph import load_graph
 
-from tests.graph.harness import START_S, GraphRun, own_domain
+from tests.domains import own_domain
+from tests.graph.harness import START_S, GraphRun
 
 pytestmark = pytest.mark.timeout(500)
 SMALL = ["sim_cell", "observation_node", "arbiter_node", "teleop_node", "session_node", "lifecycle_manager"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from inril_core.data.blobs import pull_blob
 from inril_core.data.schemas import EPISODE_EVENT, TOPICS
 from inril_core.run import RunPaths
 from tests.data.synthetic import CONTRACT, Synthetic
-from tests.graph.harness import own_domain
+from tests.domains import own_domain, spawn
 from tests.graph.lifecycle import bring_up
 
 START_S = 60.0
@@ -87,8 +86,7 @@ class RecordingBench:
             parameters["contract"] = contract
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
-        self._processes[name] = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        self._processes[name] = spawn(command, self.domain)
         if name == "recorder_node":
             bring_up(name, self._ask_once, START_S)
             self.until(self._matched, "the recorder's subscriptions")

@@ -20,7 +20,7 @@ from inril_session.session_node import SessionNode
 
 from inril_core.session.ledger import Ledger
 from inril_core.session.states import ExitCode
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 from tests.sim.nodes import Bench, ros_arguments
 
 NAMED = {"by": "anna"}

@@ -14,7 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 
 
 class Bench:

@@ -24,7 +24,7 @@ from rclpy.node import Node
 
 from inril_core.contract import load_contract
 from inril_core.teleop import HumanInput
-from tests.graph.harness import own_domain
+from tests.domains import own_domain
 from tests.sim.nodes import Bench, ros_arguments
 from tests.teleop.queue_device import EVENTS, QueueDevice
 

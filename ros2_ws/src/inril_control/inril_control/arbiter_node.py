@@ -27,7 +27,6 @@ from inril_msgs.msg import (
     TeleopAction,
 )
 from inril_msgs.srv import Arm
-from rclpy.parameter import Parameter
 
 from inril_control.arm_desk import ArmDesk
 from inril_control.second_publisher import SecondPublishers
@@ -103,6 +102,7 @@ class ArbiterNode(InrilNode):
             own=(self._target.topic_name, self._executed.topic_name),
             heard={subscription.topic_name: name for subscription, name in heard.items()},
         )
+        self.create_subscription(ArbiterStatus, "arbiter_status", self._on_arbiter_status, LATCHED)
         self.create_service(Arm, "arbiter/arm", self._on_arm)
         self._desk = ArmDesk(self, self._set_armed, self._describe)
         self.steady_timer(TIMER_S, self._on_timer)
@@ -123,8 +123,6 @@ class ArbiterNode(InrilNode):
             slower = max(1.0, 1.0 / factor)
             timeout_s = (period_s + staleness.robot_state_s) * slower
             period_s /= factor
-            if factor != 1.0:  # the cell's stamps are then those of its /clock
-                self.set_parameters([Parameter("use_sim_time", Parameter.Type.BOOL, True)])
         return ArbiterConfig(
             lockstep=lockstep,
             period_ns=round(period_s * 1e9),
@@ -210,6 +208,11 @@ class ArbiterNode(InrilNode):
     @boundary
     def _on_session_status(self, message: SessionStatus) -> None:
         self._arbiter.on_session_alive(self.mono_ns(), resetting=message.state == State.RESETTING)
+
+    @boundary
+    def _on_arbiter_status(self, message: ArbiterStatus) -> None:
+        if message.boot_id != self.boot_id:
+            self._second_publishers.heard_namesake(self.mono_ns())
 
     @boundary
     def _on_timer(self) -> None:

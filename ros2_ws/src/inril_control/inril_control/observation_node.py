@@ -21,7 +21,6 @@ from inril_common.node import InrilNode, run_node
 from inril_common.qos import EVENT, TICK, sensor_qos
 from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, StepOutcome
 from inril_msgs.srv import BeginEpisode, EndEpisode
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from inril_core.control.measurement import BadMeasurement, check_frame, check_tool
@@ -55,8 +54,6 @@ class ObservationNode(InrilNode):
         )
         self._simulated = self.param("simulated_cell", True, "the cell publishes /cell_truth, which judges the task")
         self._lockstep = self._factor == 0.0
-        if self._factor not in (0.0, 1.0):  # the cell's stamps are then those of its /clock
-            self.set_parameters([Parameter("use_sim_time", Parameter.Type.BOOL, True)])
         self._vector = StateVector(self.contract)
         self._ticker = EpisodeTicker()
         self._robot: RobotState | None = None

@@ -9,6 +9,8 @@ from inril_core.safety.faults import Blocks
 
 FORGOTTEN_NS = 25_000_000_000
 """DDS lists a process that was killed for 20 s more. Until then its successor has a publisher of the same name."""
+LISTEN_NS = 1_500_000_000
+"""A live arbiter says 10 times a second who it is: one that is silent for so long after it was seen is dead."""
 
 
 class Seen(NamedTuple):
@@ -22,7 +24,8 @@ class SecondPublishers:
     """Watches topics that must have one publisher each.
 
     A second one under another node name counts at once. One under the same name counts once it outlasts what a killed
-    process leaves behind; beside this node's own publishers it refuses an arming from the first moment.
+    process leaves behind. One of this node's own name says that it lives (`heard_namesake`) and counts at once; before it
+    has had the time to say so nobody is armed. A dead predecessor says nothing and does not count.
 
     node: an rclpy node, which publishes `own`. own: resolved topics that this node alone publishes. heard: resolved
     topics that it hears, and the name of the node that publishes each.
@@ -34,6 +37,11 @@ class SecondPublishers:
         self._heard = dict(heard)
         self._own = own
         self._doubled_since_ns: dict[str, int] = {}
+        self._namesake_heard_ns: int | None = None
+
+    def heard_namesake(self, mono_ns: int) -> None:
+        """Another process of this node's name lives: it has just said so."""
+        self._namesake_heard_ns = mono_ns
 
     def look(self, mono_ns: int, armed: bool) -> Seen | None:
         """The second publishers there are now; None: there is none."""
@@ -42,7 +50,7 @@ class SecondPublishers:
             others, doubled = self._others(topic)
             if doubled:
                 since_ns = self._doubled_since_ns.setdefault(topic, mono_ns)
-                if mono_ns - since_ns > FORGOTTEN_NS or (topic in self._own and not armed):
+                if mono_ns - since_ns > FORGOTTEN_NS or (topic in self._own and self._lives(since_ns, mono_ns, armed)):
                     others += [f"{doubled} (a second node of that name)"]
             else:
                 self._doubled_since_ns.pop(topic, None)
@@ -53,9 +61,16 @@ class SecondPublishers:
             return None
         remedy = (
             "only this graph may: end the other node or give one graph another namespace or ROS_DOMAIN_ID; "
-            "one that was killed is forgotten within 20 s"
+            "one that was killed is forgotten within 20 s (an arbiter within 2 s)"
         )
         return Seen(f"{'; '.join(details)}; {remedy}", blocks)
+
+    def _lives(self, since_ns: int, mono_ns: int, armed: bool) -> bool:
+        """Whether a second node of this one's name lives, or, before an arming, may live."""
+        heard_ns = self._namesake_heard_ns
+        if heard_ns is not None and mono_ns - heard_ns <= LISTEN_NS:
+            return True
+        return not armed and mono_ns - since_ns <= LISTEN_NS
 
     def _others(self, topic: str) -> tuple[list[str], str]:
         """Full names of the nodes that should not publish it, and that of the one that should if it is there twice."""
