@@ -24,7 +24,7 @@ COLUMNS = f"""\
   all training and evaluation episodes in the last W steps, with W the distance of two evaluations.
 * *Failed episodes until 90 %*: training episodes after the warm-up that did not succeed, until 90 % for good; ≥: it was
   not reached, all are counted.
-  Where somebody helps in training episodes, both tell of policy and helper together: look at the learning curve.
+  Where somebody takes over in training episodes, both count policy and intervener together: look at the learning curve.
 * *Against*: means over pairs of one task and seed (not IQMs). A ratio below 1 means fewer steps; a run that never got
   there counts with all its steps; *points more*, *points less drop*: above 0 is better than the baseline. Bold names
   the better one. `--compare` says why it cannot tell: fewer than {MIN_SEEDS} seeds, an interval that contains the tie,

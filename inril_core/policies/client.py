@@ -33,31 +33,28 @@ class RemoteError(InrilError):
 
 @dataclass(frozen=True)
 class Terms:
-    """What is asked for, and how long it may take.
-
-    Attributes:
-        rows: actions that are needed of each plan.
-        timeout_s: longest that `PolicyClient.ask` takes, connecting and answer included.
-        max_age_s: oldest observation that an answer may rest on.
-        retry_min_s, retry_max_s: shortest pause before connecting again; doubled at each failure up to the longest.
-    """
+    """What is asked for, and how long it may take."""
 
     address: str
     observation_size: int
     action_size: int
     rows: int
+    """Actions that are needed of each plan."""
     timeout_s: float
+    """Longest that `PolicyClient.ask` takes, connecting and answer included."""
     max_age_s: float
+    """Oldest observation that an answer may rest on."""
     retry_min_s: float
+    """Shortest pause before connecting again; doubled at each failure."""
     retry_max_s: float
+    """Longest pause before connecting again."""
 
 
 class PolicyClient:
-    """One connection, one question at a time. Not for several threads.
+    """One connection, one question at a time. Not for several threads."""
 
-    Attributes:
-        counts: answers by what became of them: ``ok``, and the reasons of refusals.
-    """
+    counts: Counter[str]
+    """Answers by what became of them: ``ok``, and the reasons of refusals."""
 
     def __init__(self, terms: Terms, clock: Callable[[], float] = time.monotonic) -> None:
         self.terms, self.counts = terms, Counter[str]()
