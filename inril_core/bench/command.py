@@ -39,15 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", type=_words, default=None, metavar="A,B", help="only these methods")
     parser.add_argument("--seeds", type=_numbers, default=None, metavar="0,1", help="only these seeds")
     parser.add_argument("--retry-failed", action="store_true", help="run those that failed again")
-    parser.add_argument("--list", action="store_true", help="say what is done, failed and missing; run nothing")
+    parser.add_argument("--list", action="store_true", help="print what is done, failed and missing; run nothing")
     parser.add_argument("--report-only", action="store_true", help="write tables and plots of what is there")
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods run for run; runs nothing")
     parser.add_argument(
-        "--interveners", action="store_true", help="how well the simulated interveners do alone, no runs"
+        "--compare", nargs=2, metavar=("A", "B"), help="compare two methods, paired by seed; run nothing"
+    )
+    parser.add_argument(
+        "--interveners",
+        action="store_true",
+        help="measure how well the simulated interveners do alone; run nothing else",
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="spread the runs over this Ray cluster; local: this machine")
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/results"), help="of lines, tables, plots (default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("docs/results"),
+        help="folder of lines, tables and plots (default: %(default)s)",
     )
     parser.add_argument(
         "--starts", type=Path, default=None, help="folder of cloned policies (default: in the user's cache)"

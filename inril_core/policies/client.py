@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from inril_core.backoff import wait_s
 from inril_core.errors import InrilError
 from inril_core.policies.wire import MAX_BODY_BYTES, PROTOCOL, Array, BadFrame, Decoder, encode, split_address
 
@@ -64,7 +65,7 @@ class PolicyClient:
         self._decoder = Decoder()
         self._id = 0
         self._silences = 0
-        self._pause_s, self._retry_at_s = terms.retry_min_s, -float("inf")
+        self._failures, self._retry_at_s = 0, -float("inf")
 
     def ask(self, observations: Array, explore: bool, seeds: Sequence[int], timeout_s: float | None = None) -> Array:
         """Plans ``[N, rows, A]`` in [-1, 1] for ``observations [N, D]``.
@@ -105,16 +106,16 @@ class PolicyClient:
 
     def _give_up(self) -> None:
         self.close()
-        self._retry_at_s = self._clock() + self._pause_s
-        self._pause_s = min(2.0 * self._pause_s, self.terms.retry_max_s)
+        self._retry_at_s = self._clock() + wait_s(self._failures, self.terms.retry_min_s, self.terms.retry_max_s)
+        self._failures += 1
 
     def _connect(self, deadline_s: float, patient: bool) -> None:
         if self._socket is not None:
             return
-        wait_s = self._retry_at_s - self._clock()
-        if wait_s > 0.0 and not patient:
+        left_s = self._retry_at_s - self._clock()
+        if left_s > 0.0 and not patient:
             raise RemoteError(
-                "not_connected", f"policy server {self.terms.address}: not connected; tried again in {wait_s:.2f} s"
+                "not_connected", f"policy server {self.terms.address}: not connected; tried again in {left_s:.2f} s"
             )
         self._socket = self._reached(deadline_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -139,7 +140,7 @@ class PolicyClient:
                 f"policy server {t.address}: says {str(wrong or {'chunk': chunk})[:200]}, but {wanted} and a chunk of "
                 f"at least {t.rows} are needed",
             )
-        self._pause_s, self._silences = t.retry_min_s, 0
+        self._failures = self._silences = 0
 
     def _reached(self, deadline_s: float) -> socket.socket:
         """A connection. The resolver of names knows no time-out: it works in a thread of its own, one at a time."""
