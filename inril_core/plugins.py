@@ -19,19 +19,16 @@ from inril_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of part.
-
-    Attributes:
-        name: e.g. ``rl``; the entry points' group is ``inril.<name>``.
-        package: whose files are the parts that come with inril; ``base`` and sub-packages are none.
-        attribute: what each of these files defines, e.g. ``Config``.
-        base: class that an outside part must be a subclass of; None: the caller checks it.
-    """
+    """One kind of part."""
 
     name: str
+    """E.g. ``rl``; the entry points' group is ``inril.<name>``."""
     package: str
+    """Whose files are the parts that come with inril; ``base`` and sub-packages are none."""
     attribute: str
+    """What each of these files defines, e.g. ``Config``."""
     base: type | None = None
+    """Class that an outside part must be a subclass of; None: the caller checks it."""
 
     @property
     def group(self) -> str:

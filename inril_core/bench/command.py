@@ -23,7 +23,7 @@ EXAMPLES = (
     "bench/insert_leg.yaml --workers 2",
     "bench/insert_leg.yaml --list",
     "bench/insert_leg.yaml --compare interleave rl_only",
-    "bench/rlif.yaml --helpers",
+    "bench/rlif.yaml --interveners",
     "bench/other_tasks.yaml --tasks gym:Hopper-v5:sparse --seeds 0,1",
     "bench/insert_leg.yaml --ray auto",
 )
@@ -39,13 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", type=_words, default=None, metavar="A,B", help="only these methods")
     parser.add_argument("--seeds", type=_numbers, default=None, metavar="0,1", help="only these seeds")
     parser.add_argument("--retry-failed", action="store_true", help="run those that failed again")
-    parser.add_argument("--list", action="store_true", help="say what is done, failed and missing; run nothing")
+    parser.add_argument("--list", action="store_true", help="print what is done, failed and missing; run nothing")
     parser.add_argument("--report-only", action="store_true", help="write tables and plots of what is there")
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods run for run; runs nothing")
-    parser.add_argument("--helpers", action="store_true", help="how well the simulated helpers do alone, no runs")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="compare two methods, paired by seed; run nothing"
+    )
+    parser.add_argument(
+        "--interveners",
+        action="store_true",
+        help="measure how well the simulated interveners do alone; run nothing else",
+    )
     parser.add_argument("--ray", metavar="ADDRESS", help="spread the runs over this Ray cluster; local: this machine")
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/results"), help="of lines, tables, plots (default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("docs/results"),
+        help="folder of lines, tables and plots (default: %(default)s)",
     )
     parser.add_argument(
         "--starts", type=Path, default=None, help="folder of cloned policies (default: in the user's cache)"
@@ -63,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     experiment = load_experiment(arguments.experiment)
     jobs = runner.Chosen(arguments.tasks, arguments.methods, arguments.seeds).of(experiment)
-    if arguments.helpers:
+    if arguments.interveners:
         return _helpers(jobs)
     for path in runner.unread(experiment, arguments.out):
         print(f"bench: also_read names {path.stem!r}, and there is no {path} (yet)", file=sys.stderr)
@@ -134,11 +143,11 @@ def _make_folder(path: Path, option: str) -> None:
 
 
 def _helpers(jobs: "list[Job]") -> int:
-    from inril_core.bench.helpers import HEAD, measure_helpers
+    from inril_core.bench.interveners import HEAD, measure_interveners
 
     print(HEAD)
-    for helper in measure_helpers(jobs):
-        print(helper.row, flush=True)
+    for intervener in measure_interveners(jobs):
+        print(intervener.row, flush=True)
     return 0
 
 

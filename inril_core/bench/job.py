@@ -29,7 +29,7 @@ class Job:
     seed: int
     config: Mapping[str, Any]
     """A whole `FineTuneConfig` as JSON values. demo_file, demo_sha256: recorded demonstrations, and their content;
-    None: the demonstrator's."""
+    None: the expert's."""
     demos: int
     start_episodes: int
     final_episodes: int

@@ -36,7 +36,7 @@ class LinesFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by __exit__
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error}; mend that, or give another --out") from error
+            raise ConfigError(f"{path}: cannot be written: {error}; fix that, or give another --out") from error
         try:
             # on the file itself: the kernel lets go of it when this process ends, however it ends
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +66,7 @@ class LinesFile:
         except OSError as error:
             self._file.truncate(end)
             raise ConfigError(
-                f"{self.path}: a finished run could not be written: {error}; mend that, and the same command goes on "
+                f"{self.path}: a finished run could not be written: {error}; fix that, and the same command goes on "
                 "with this run"
             ) from error
         self.lines.append(line)

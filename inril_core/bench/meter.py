@@ -8,16 +8,16 @@ from inril_core.tasks.base import Task, TaskStep
 
 
 class Meter:
-    """Stands before a task and passes everything on.
+    """Stands before a task and passes everything on."""
 
-    Attributes:
-        returns: sums of the rewards of each episode so far, by purpose and in order.
-        rewarded: whether some episode's return was not just 1 for success and 0 for failure.
-    """
+    returns: dict[str, list[float]]
+    """Sums of the rewards of each episode so far, by purpose and in order."""
+    rewarded: bool
+    """Whether some episode's return was not just 1 for success and 0 for failure."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self.returns: dict[str, list[float]] = {}
+        self.returns = {}
         self.rewarded = False
         self._purpose = ""
 

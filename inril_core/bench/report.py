@@ -192,7 +192,7 @@ def _way_table(groups: Groups) -> list[str]:
         [
             "method",
             "worst drop, points (per seed)",
-            "in training episodes",
+            f"in {measures.TRAINING_WINDOW_EPISODES} training episodes in a row",
             "fall after 80 %",
             "failed episodes until 90 %",
             "thousand steps to 50 % for good",

@@ -1,5 +1,4 @@
-"""The one way to move bytes: read a blob by its digest in bounded pieces, and pull it so that a break costs
-nothing."""
+"""Blobs of bytes: read one by its digest in bounded pieces, and pull it so that a break loses nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inril_core.errors import InrilError
+from inril_core.files import sync_folder
 
 MAX_READ_BYTES = 1 << 20
 MAX_BLOB_BYTES = 2 << 30
@@ -114,6 +114,7 @@ class BlobPull:
             self._discard()
             raise BlobCorrupt(f"{self.path.name}: sha256 {found[:12]}..., announced {self.sha256[:12]}...")
         os.replace(self._part, self.path)
+        sync_folder(self.path.parent)
         return self.path
 
     def _discard(self) -> None:

@@ -1,7 +1,7 @@
 """From the raw file of a running episode to a finished, listed recording, in steps that may be killed
 anywhere.
 
-Order: rewrite to a temporary file, sync, rename, list (with the digest), remove the raw file. What is
+Order: rewrite in memory, to a temporary file, sync, rename, list (with the digest), remove the raw file. What is
 announced is what is listed. Rewriting the same raw file gives the same bytes, so doing it all again gives
 exactly one copy.
 """
@@ -9,7 +9,7 @@ exactly one copy.
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ from inril_core.data.reader import (
 )
 from inril_core.data.schemas import IMAGE_TOPIC, IMAGE_TYPE, OBSERVATION
 from inril_core.errors import InrilError
-from inril_core.files import sync_folder
+from inril_core.files import AtomicFile, sync_folder
 
 RESULT = "inril.result"
 """Name of the MCAP metadata record that says what became of the episode."""
 SUFFIX = ".mcap"
-STAGES = ("written", "renamed", "listed", "removed")
+STAGES = ("rewritten", "renamed", "listed", "removed")
 
 OnStage = Callable[[str], None]
 
@@ -73,21 +73,17 @@ def finalise(raw_path: Path, episodes: Path, index: EpisodeIndex, on_stage: OnSt
     recording = read_recording(load_file(raw_path), MAX_EPISODE_BYTES)
     facts = _facts(recording, str(raw_path))
     final = episodes / f"{facts['episode_id']}{SUFFIX}"
-    draft = final.with_suffix(".tmp")
-    try:
-        facts["sha256"], facts["size_bytes"] = _rewrite(recording, facts, draft)
-        on_stage("written")
+    with AtomicFile(final) as file:
+        data = _rewrite(recording, facts)
+        facts["sha256"], facts["size_bytes"] = hashlib.sha256(data).hexdigest(), len(data)
+        on_stage("rewritten")
         listed = index.find(str(facts["episode_id"]))
         if listed is not None and listed.sha256 != facts["sha256"]:
             raise EpisodeConflict(
                 f"{raw_path}: episode {listed.episode_id} is listed with sha256 {listed.sha256[:12]}..., "
                 f"this file gives {str(facts['sha256'])[:12]}...; move the raw file away to keep both"
             )
-        os.replace(draft, final)
-        sync_folder(episodes)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        file.commit(data)
     on_stage("renamed")
     entry = listed if listed is not None else index.add(**facts)
     on_stage("listed")
@@ -148,21 +144,18 @@ def _facts(recording: Recording, name: str) -> dict[str, Any]:
     }
 
 
-def _rewrite(recording: Recording, facts: dict[str, Any], draft: Path) -> tuple[str, int]:
-    with open(draft, "wb") as file:
-        writer = Writer(file, compression=CompressionType.ZSTD)
-        writer.start(profile="ros2", library="inril")
-        writer.add_metadata(IDENTITY, recording.metadata[IDENTITY])
-        writer.add_metadata(
-            RESULT,
-            {key: "" if facts[key] is None else str(facts[key]) for key in ("steps", "complete", "success", "by")},
-        )
-        _copy(recording, writer)
-        writer.finish()
-        file.flush()
-        os.fsync(file.fileno())
-    data = draft.read_bytes()
-    return hashlib.sha256(data).hexdigest(), len(data)
+def _rewrite(recording: Recording, facts: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    writer = Writer(file, compression=CompressionType.ZSTD)
+    writer.start(profile="ros2", library="inril")
+    writer.add_metadata(IDENTITY, recording.metadata[IDENTITY])
+    writer.add_metadata(
+        RESULT,
+        {key: "" if facts[key] is None else str(facts[key]) for key in ("steps", "complete", "success", "by")},
+    )
+    _copy(recording, writer)
+    writer.finish()
+    return file.getvalue()
 
 
 def _copy(recording: Recording, writer: Writer) -> None:

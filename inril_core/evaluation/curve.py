@@ -10,7 +10,8 @@ import numpy as np
 from inril_core.evaluation.intervals import SuccessRate, success_rate
 
 WINDOW_EPISODES = 20
-"""Training episodes over which a success rate is taken: its standard error is then 0.11 at most."""
+"""Training episodes over which a success rate is taken: its standard error is then 0.11 at most. The pages
+of `inril bench` compare several runs over 40 (`inril_core.bench.measures.TRAINING_WINDOW_EPISODES`)."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class FineTuneConfig(Settings):
 
     ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file, see `inril_core.finetune.methods`;
     ``policy`` names an architecture by its file in `inril_core.policies`. ``interventions`` describes a simulated
-    helper of in-process runs; on a robot a person helps.
+    intervener of in-process runs; on a robot a person helps.
     """
 
     name: str
@@ -171,7 +171,7 @@ class FineTuneConfig(Settings):
         return values
 
     def refuse_nobody(self) -> None:
-        """Refuse to run in one process what only a person, or a helper, can give the signal for.
+        """Refuse to run in one process what only a person, or an intervener, can give the signal for.
 
         Raises:
             ConfigError: the reward or the imitation lives on interventions or labels, and nobody gives any.
@@ -183,7 +183,7 @@ class FineTuneConfig(Settings):
             if "takeovers" in needed and not helped:
                 raise ConfigError(
                     f"{part}.method = {method.method!r} learns from takeovers, and nobody takes over here: describe a "
-                    "simulated helper in the section interventions (bench/rlif.yaml has some)"
+                    "simulated intervener in the section interventions (bench/rlif.yaml has some)"
                 )
             if "answers" in needed and self.interventions is None:
                 raise ConfigError(

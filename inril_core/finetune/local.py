@@ -145,7 +145,7 @@ def collect_demos(task: Task, expert: Expert, seeds: Sequence[int]) -> list[Epis
 
 
 def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Intervener | None:
-    """The helper of ``config``; None where nobody takes over. May run the task, to fit a reference critic.
+    """The intervener of ``config``; None where nobody takes over. May run the task, to fit a reference critic.
 
     Args:
         seed: of the critic's episodes and its fit.
@@ -217,7 +217,7 @@ def fine_tune(
         observer: looks on while the learner trains.
 
     Raises:
-        ConfigError: the helper cannot be had, see `build_intervener`; or rewards and task do not fit.
+        ConfigError: the intervener cannot be had, see `build_intervener`; or rewards and task do not fit.
     """
     if intervener is None:
         config.refuse_nobody()

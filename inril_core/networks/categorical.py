@@ -39,11 +39,14 @@ class CategoricalCritics(nn.Module):
 
     Input -> batch norm -> [linear without bias -> batch norm -> ReLU] per hidden layer -> linear. The forward pass
     takes its parameters as an argument, as in `CriticEnsemble`; one ``image_encoder`` serves all members.
-
-    Attributes:
-        weights: per normalisation scale and shift ``[E, 1, width]``; per layer ``[E, in, out]``; the last one's bias.
-        means, variances: running statistics ``[E, 1, width]`` per normalisation.
     """
+
+    weights: nn.ParameterList
+    """Per normalisation scale and shift ``[E, 1, width]``; per layer ``[E, in, out]``; the last one's bias."""
+    means: nn.ParameterList
+    """Running mean ``[E, 1, width]`` per normalisation."""
+    variances: nn.ParameterList
+    """Running variance ``[E, 1, width]`` per normalisation."""
 
     def __init__(
         self,

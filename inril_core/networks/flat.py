@@ -13,11 +13,10 @@ from inril_core import distributed
 
 
 class FlatParameters:
-    """Moves parameters into one buffer; each parameter and its gradient become views of it.
+    """Moves parameters into one buffer; each parameter and its gradient become views of it."""
 
-    Attributes:
-        value: all parameters, ``[P]``; writing to it changes the module.
-    """
+    value: Tensor
+    """All parameters, ``[P]``; writing to it changes the module."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(parameters)

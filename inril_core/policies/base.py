@@ -33,22 +33,20 @@ class PolicyConfig(BaseModel):
     """Settings of an architecture, without the sizes, which the task decides.
 
     ``kind`` is the name of the file in `inril_core.policies`, whose ``Config`` this is.
-
-    Attributes:
-        provides: what methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising
-            chain), ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a
-            clone of the demonstrations, and nothing that it builds on moves).
-        distributed: whether several processes learn what one learns, see `MethodConfig.distributed`.
-        images: whose pixels end the observations; the task's, see `seeing`.
-        encoder: what is made of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: str
     provides: ClassVar[frozenset[str]] = frozenset()
+    """What methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising chain),
+    ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a clone of the
+    demonstrations, and nothing that it builds on moves)."""
     distributed: ClassVar[bool] = False
+    """Whether several processes learn what one learns, see `MethodConfig.distributed`."""
     images: tuple[ImageShape, ...] = ()
+    """Whose pixels end the observations; the task's, see `seeing`."""
     encoder: EncoderConfig = EncoderConfig()
+    """What is made of them."""
 
     @model_serializer(mode="wrap")
     def _without_images_as_ever(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -128,19 +126,19 @@ class Policy(nn.Module, ABC):
     Where the task has images, an observation is S numbers of state and then their pixels (0 to 255). The normaliser is
     for the state alone; inputs hold the pixels as they are, so that replay can keep them as bytes. Every network MUST
     be behind a `ImageEncoder` of its own (`new_image_encoder`), and have its ``width(input_size)`` inputs.
-
-    Attributes:
-        observation_size, action_size: D and A.
-        chunk: actions per decision; 1: it decides every step.
-        input_size: width of what `inputs` gives; D unless more than the observation is looked at.
-        aux_size: length of `Decision.aux` where a plan is made.
-        remote: it answers from another process: what it said is recorded, and it is asked again only where it was not.
     """
 
     kind: ClassVar[str]
     chunk: int = 1
+    """Actions per decision; 1: it decides every step."""
     aux_size: int = 0
+    """Length of `Decision.aux` where a plan is made."""
     remote: ClassVar[bool] = False
+    """It answers from another process: what it said is recorded, and it is asked again only where it was not."""
+    observation_size: int
+    """D."""
+    action_size: int
+    """A."""
     observation_mean: Tensor
     observation_std: Tensor
 
@@ -156,7 +154,7 @@ class Policy(nn.Module, ABC):
 
     @property
     def input_size(self) -> int:
-        """Width of what `inputs` gives."""
+        """Width of what `inputs` gives; D unless more than the observation is looked at."""
         return self.observation_size
 
     def new_image_encoder(self, generator: torch.Generator | None = None) -> ImageEncoder:

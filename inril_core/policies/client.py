@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from inril_core.backoff import wait_s
 from inril_core.errors import InrilError
 from inril_core.policies.wire import MAX_BODY_BYTES, PROTOCOL, Array, BadFrame, Decoder, encode, split_address
 
@@ -33,31 +34,28 @@ class RemoteError(InrilError):
 
 @dataclass(frozen=True)
 class Terms:
-    """What is asked for, and how long it may take.
-
-    Attributes:
-        rows: actions that are needed of each plan.
-        timeout_s: longest that `PolicyClient.ask` takes, connecting and answer included.
-        max_age_s: oldest observation that an answer may rest on.
-        retry_min_s, retry_max_s: shortest pause before connecting again; doubled at each failure up to the longest.
-    """
+    """What is asked for, and how long it may take."""
 
     address: str
     observation_size: int
     action_size: int
     rows: int
+    """Actions that are needed of each plan."""
     timeout_s: float
+    """Longest that `PolicyClient.ask` takes, connecting and answer included."""
     max_age_s: float
+    """Oldest observation that an answer may rest on."""
     retry_min_s: float
+    """Shortest pause before connecting again; doubled at each failure."""
     retry_max_s: float
+    """Longest pause before connecting again."""
 
 
 class PolicyClient:
-    """One connection, one question at a time. Not for several threads.
+    """One connection, one question at a time. Not for several threads."""
 
-    Attributes:
-        counts: answers by what became of them: ``ok``, and the reasons of refusals.
-    """
+    counts: Counter[str]
+    """Answers by what became of them: ``ok``, and the reasons of refusals."""
 
     def __init__(self, terms: Terms, clock: Callable[[], float] = time.monotonic) -> None:
         self.terms, self.counts = terms, Counter[str]()
@@ -67,7 +65,7 @@ class PolicyClient:
         self._decoder = Decoder()
         self._id = 0
         self._silences = 0
-        self._pause_s, self._retry_at_s = terms.retry_min_s, -float("inf")
+        self._failures, self._retry_at_s = 0, -float("inf")
 
     def ask(self, observations: Array, explore: bool, seeds: Sequence[int], timeout_s: float | None = None) -> Array:
         """Plans ``[N, rows, A]`` in [-1, 1] for ``observations [N, D]``.
@@ -108,16 +106,16 @@ class PolicyClient:
 
     def _give_up(self) -> None:
         self.close()
-        self._retry_at_s = self._clock() + self._pause_s
-        self._pause_s = min(2.0 * self._pause_s, self.terms.retry_max_s)
+        self._retry_at_s = self._clock() + wait_s(self._failures, self.terms.retry_min_s, self.terms.retry_max_s)
+        self._failures += 1
 
     def _connect(self, deadline_s: float, patient: bool) -> None:
         if self._socket is not None:
             return
-        wait_s = self._retry_at_s - self._clock()
-        if wait_s > 0.0 and not patient:
+        left_s = self._retry_at_s - self._clock()
+        if left_s > 0.0 and not patient:
             raise RemoteError(
-                "not_connected", f"policy server {self.terms.address}: not connected; tried again in {wait_s:.2f} s"
+                "not_connected", f"policy server {self.terms.address}: not connected; tried again in {left_s:.2f} s"
             )
         self._socket = self._reached(deadline_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -142,7 +140,7 @@ class PolicyClient:
                 f"policy server {t.address}: says {str(wrong or {'chunk': chunk})[:200]}, but {wanted} and a chunk of "
                 f"at least {t.rows} are needed",
             )
-        self._pause_s, self._silences = t.retry_min_s, 0
+        self._failures = self._silences = 0
 
     def _reached(self, deadline_s: float) -> socket.socket:
         """A connection. The resolver of names knows no time-out: it works in a thread of its own, one at a time."""

@@ -23,11 +23,12 @@ class NoiseSchedule:
     """What is known of each of the K noise levels; level 0 is the least noisy.
 
     Constants, not tensors: a policy built without memory (on the meta device) has them all the same.
-
-    Attributes:
-        alpha_bar: float64[K], share of the signal's variance that is left at each level.
-        posterior_std: float64[K], of one DDPM step back; 0 at level 0.
     """
+
+    alpha_bar: np.ndarray
+    """float64[K], share of the signal's variance that is left at each level."""
+    posterior_std: np.ndarray
+    """float64[K], of one DDPM step back; 0 at level 0."""
 
     def __init__(self, steps: int) -> None:
         grid = np.cos((np.linspace(0.0, 1.0, steps + 1) + _OFFSET) / (1.0 + _OFFSET) * math.pi / 2) ** 2

@@ -24,32 +24,30 @@ LOG_DENSITY_RANGE = (-5.0, 2.0)  # DPPO's code clamps each element's to this
 
 
 class DiffusionSettings(PolicyConfig):
-    """Settings of a denoising network and of how it is sampled.
-
-    Attributes:
-        chunk: actions per plan; all of them are executed.
-        hidden, time_size: widths of the network, and of the noise level's features.
-        denoising_steps: K (DPPO's MLPs: 20).
-        finetuned_steps: K', last steps that fine-tuning trains (DPPO: 10 of 20); None: all K, with no frozen copy.
-        inference: when not exploring: ``ddim`` in ``inference_steps``, or ``ddpm``: all K steps by their means. DPPO
-            improves the DDPM steps; a DDIM shortcut through a fine-tuned network need not be better than before.
-        std_floor: smallest std of a step while exploring (DPPO: 0.1; 0.04 for assembly). Its log-density uses the
-            same std; DPPO's assembly settings use 0.1 there, which is then not the density of what was drawn.
-        noise_limit: standard normal noise is clipped to +- this (DPPO: 3).
-        restrict_imitation: imitation during fine-tuning draws noise levels below K' only: those above are the frozen
-            copy's, and training the network there changes nothing that is used.
-    """
+    """Settings of a denoising network and of how it is sampled."""
 
     chunk: int = Field(4, ge=1, le=64)
+    """Actions per plan; all of them are executed."""
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
+    """Widths of the hidden layers."""
     time_size: int = Field(16, ge=2, multiple_of=2)
+    """Width of the noise level's features."""
     denoising_steps: int = Field(20, ge=1, le=1000)
+    """K (DPPO's MLPs: 20)."""
     finetuned_steps: int | None = Field(None, ge=1)
+    """K', last steps that fine-tuning trains (DPPO: 10 of 20); None: all K, with no frozen copy."""
     inference: Literal["ddim", "ddpm"] = "ddim"
+    """When not exploring: ``ddim`` in ``inference_steps``, or ``ddpm``: all K steps by their means. DPPO improves the
+    DDPM steps; a DDIM shortcut through a fine-tuned network need not be better than before."""
     inference_steps: int = Field(5, ge=1)
     std_floor: float = Field(0.1, gt=0.0, le=1.0)
+    """Smallest std of a step while exploring (DPPO: 0.1; 0.04 for assembly). Its log-density uses the same std; DPPO's
+    assembly settings use 0.1 there, which is then not the density of what was drawn."""
     noise_limit: float = Field(3.0, gt=0.0)
+    """Standard normal noise is clipped to +- this (DPPO: 3)."""
     restrict_imitation: bool = True
+    """Imitation during fine-tuning draws noise levels below K' only: those above are the frozen copy's, and training
+    the network there changes nothing that is used."""
 
     @model_validator(mode="after")
     def _steps(self) -> "DiffusionSettings":

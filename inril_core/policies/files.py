@@ -19,9 +19,14 @@ def save_policy(path: Path, policy: Policy, facts: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
+    write_atomically(path, policy_bytes(policy, facts))
+
+
+def policy_bytes(policy: Policy, facts: dict[str, Any]) -> bytes:
+    """What `save_policy` writes."""
     state = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
-    metadata = {"policy": json.dumps(policy.manifest()), "facts": json.dumps(facts)}
-    write_atomically(path, save(state, metadata=metadata))
+    data: bytes = save(state, metadata={"policy": json.dumps(policy.manifest()), "facts": json.dumps(facts)})
+    return data
 
 
 def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:

@@ -15,27 +15,25 @@ _ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 
 class Config(PolicyConfig):
-    """Settings of a Gaussian MLP.
-
-    Attributes:
-        hidden: widths of the hidden layers.
-        log_std: ``state`` (a second head), or ``fixed`` at ``log_std_init``.
-        log_std_init: where the log-std starts; must lie within its bounds.
-        log_std_min, log_std_max: bounds of the log-std, before squashing.
-        mean_limit: bound of the mean before squashing, approached smoothly; None: unbounded. A mean far out, where
-            tanh is flat, has no gradient to come back on.
-    """
+    """Settings of a Gaussian MLP."""
 
     kind: Literal["gaussian"] = "gaussian"
     distributed = True
     provides = frozenset({"density", "cloned"})
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
+    """Widths of the hidden layers."""
     activation: Literal["relu", "tanh"] = "relu"
     log_std: Literal["state", "fixed"] = "state"
+    """``state`` (a second head), or ``fixed`` at ``log_std_init``."""
     log_std_init: float = -1.5
+    """Where the log-std starts; must lie within its bounds."""
     log_std_min: float = Field(-4.0, ge=-20.0)
+    """Lower bound of the log-std, before squashing."""
     log_std_max: float = Field(0.0, le=2.0)
+    """Upper bound of the log-std, before squashing."""
     mean_limit: float | None = Field(None, ge=1.0, le=10.0)
+    """Bound of the mean before squashing, approached smoothly; None: unbounded. A mean far out, where tanh is flat, has
+    no gradient to come back on."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Config":

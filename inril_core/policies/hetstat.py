@@ -23,35 +23,30 @@ _FEATURE_SCALE = math.pi / (2.0 * math.sqrt(2.0))
 
 
 class Config(PolicyConfig):
-    """Settings of a HETSTAT policy; the authors' values are given where the defaults are smaller.
-
-    Attributes:
-        hidden: widths of the trunk (256, 256).
-        bottleneck: width of the trunk's last layer, the input of the random features (12).
-        features: their number F, even (256).
-        log_scale_init: log of the factor on the bottleneck before the random projection: larger falls back to the prior
-            nearer to the data. None: -5 (the authors') where the features give the mean and so grow with it; -1 where
-            only the spread looks at them: nothing but this factor sets their scale there, and -5 would be constant
-            over the whole space.
-        mean: ``features``: linear in them (the authors' head), so the mean, too, returns to 0 away from the data.
-            ``trunk`` (our choice, for starts outside of the demonstrated range): linear in the trunk's last hidden
-            layer, which extrapolates as a plain network does; the spread alone is stationary.
-        mean_limit: bound of the mean before squashing, approached smoothly; None: unbounded (the authors). Cloning the
-            mode of a saturated action leaves the mean free to run away, far from the clipped action whose density
-            the reward is.
-        variance_floor: added to the variance; the bound of the coherent reward depends on it.
-    """
+    """Settings of a HETSTAT policy; the authors' values are given where the defaults are smaller."""
 
     kind: Literal["hetstat"] = "hetstat"
     distributed = True
     provides = frozenset({"density", "cloned"})
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
+    """Widths of the trunk (256, 256)."""
     bottleneck: int = Field(12, ge=1)
+    """Width of the trunk's last layer, the input of the random features (12)."""
     features: int = Field(64, ge=2)
+    """Number F of random features, even (256)."""
     log_scale_init: float | None = Field(None, ge=-10.0, le=3.0)
+    """Log of the factor on the bottleneck before the random projection: larger falls back to the prior nearer to the
+    data. None: -5 (the authors') where the features give the mean and so grow with it; -1 where only the spread looks
+    at them: nothing but this factor sets their scale there, and -5 would be constant over the whole space."""
     mean: Literal["features", "trunk"] = "features"
+    """``features``: linear in them (the authors' head), so the mean, too, returns to 0 away from the data. ``trunk``
+    (our choice, for starts outside of the demonstrated range): linear in the trunk's last hidden layer, which
+    extrapolates as a plain network does; the spread alone is stationary."""
     mean_limit: float | None = Field(3.0, ge=2.0, le=10.0)
+    """Bound of the mean before squashing, approached smoothly; None: unbounded (the authors). Cloning the mode of a
+    saturated action leaves the mean free to run away, far from the clipped action whose density the reward is."""
     variance_floor: float = Field(1e-5, ge=1e-10, lt=0.1)
+    """Added to the variance; the bound of the coherent reward depends on it."""
 
     @field_validator("features")
     @classmethod
@@ -74,15 +69,14 @@ def triangle(phase: Tensor) -> Tensor:
 
 
 class HetstatPolicy(SquashedGaussian):
-    """Mean linear in bounded features f(s) (or in the trunk), variance |L_d^T f|^2 per action component d.
-
-    Attributes:
-        factors: ``[A, F, F]``, the strictly lower part of each L_d.
-        log_diagonals: ``[A, F]``, of each L_d; all zero at first, L_d is the identity.
-    """
+    """Mean linear in bounded features f(s) (or in the trunk), variance |L_d^T f|^2 per action component d."""
 
     kind = "hetstat"
     config: Config
+    factors: nn.Parameter
+    """``[A, F, F]``, the strictly lower part of each L_d."""
+    log_diagonals: nn.Parameter
+    """``[A, F]``, of each L_d; all zero at first, L_d is the identity."""
 
     def __init__(self, observation_size: int, action_size: int, config: Config | None = None) -> None:
         config = config or Config()

@@ -22,26 +22,24 @@ __all__ = ["Config", "RemoteError", "RemotePolicy"]
 
 
 class Config(PolicyConfig):
-    """Settings of a base behind a server.
-
-    Attributes:
-        address: HOST:PORT of the server. Neither side proves who it is: another host than this one belongs behind a
-            tunnel (``ssh -L``).
-        chunk: actions that are executed of each plan, before the server is asked again.
-        timeout_s: longest that a control tick waits; then it has no action, and the arbiter holds.
-        max_age_s: oldest observation that an answer may rest on; a server that answers ahead of its model says how old.
-        patient_timeout_s: longest wait for the answers that demonstrations need when they are taken in.
-        retry_min_s, retry_max_s: pause before connecting again, doubled at each failure.
-    """
+    """Settings of a base behind a server."""
 
     kind: Literal["remote"] = "remote"
     address: str = "127.0.0.1:7777"
+    """HOST:PORT of the server. Neither side proves who it is: another host than this one belongs behind a tunnel
+    (``ssh -L``)."""
     chunk: int = Field(1, ge=1, le=1000)
+    """Actions that are executed of each plan, before the server is asked again."""
     timeout_s: float = Field(0.1, gt=0.0, le=60.0)
+    """Longest that a control tick waits; then it has no action, and the arbiter holds."""
     max_age_s: float = Field(0.5, gt=0.0, le=60.0)
+    """Oldest observation that an answer may rest on; a server that answers ahead of its model says how old."""
     patient_timeout_s: float = Field(60.0, gt=0.0)
+    """Longest wait for the answers that demonstrations need when they are taken in."""
     retry_min_s: float = Field(0.05, gt=0.0)
+    """Shortest pause before connecting again, doubled at each failure."""
     retry_max_s: float = Field(2.0, gt=0.0)
+    """Longest pause before connecting again."""
 
     @field_validator("address")
     @classmethod

@@ -35,34 +35,31 @@ _INPUT_LIMIT = 3.0  # ResiP clamps the residual's inputs
 
 
 class Config(PolicyConfig):
-    """Settings of a residual.
-
-    Attributes:
-        base: the policy that is corrected, by its own settings.
-        mode: ``residual``: base + scale * correction. ``average``: the mean of the base's and the learned action
-            (CSIL++'s ensemble); needs ``learned``, or half of the base's action is all there is at first.
-        learned: the learned part as a policy of its own, by its settings; None: a small network that starts at zero,
-            with the settings below.
-        scale: largest correction per action component, contract units (ResiP: 0.1); of ``residual`` only.
-        freeze_base: no imitation of the base after pre-training; of ``learned``, then, if there is one.
-        log_std_init: of the correction before squashing and scaling (ResiP: -1, fixed).
-        explore_base: the base samples too when exploring; otherwise it acts deterministically.
-    """
+    """Settings of a residual."""
 
     kind: Literal["residual"] = "residual"
     distributed = True
     provides = frozenset({"density", "separated"})
     base: SerializeAsAny[PolicyConfig]
+    """The policy that is corrected, by its own settings."""
     mode: Literal["residual", "average"] = "residual"
+    """``residual``: base + scale * correction. ``average``: the mean of the base's and the learned action (CSIL++'s
+    ensemble); needs ``learned``, or half of the base's action is all there is at first."""
     learned: SerializeAsAny[PolicyConfig] | None = None
+    """The learned part as a policy of its own, by its settings; None: a small network that starts at zero, with the
+    settings below."""
     scale: float = Field(0.2, gt=0.0, le=2.0)
+    """Largest correction per action component, contract units (ResiP: 0.1); of ``residual`` only."""
     freeze_base: bool = False
+    """No imitation of the base after pre-training; of ``learned``, then, if there is one."""
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     log_std: Literal["state", "fixed"] = "fixed"
     log_std_init: float = -1.0
+    """Of the correction before squashing and scaling (ResiP: -1, fixed)."""
     log_std_min: float = Field(-4.0, ge=-20.0)
     log_std_max: float = Field(0.0, le=2.0)
     explore_base: bool = False
+    """The base samples too when exploring; otherwise it acts deterministically."""
 
     @property
     def imitates(self) -> bool:

@@ -20,23 +20,20 @@ from inril_core.policies.diffusion import DiffusionPolicy, DiffusionSettings
 
 
 class Config(DiffusionSettings):
-    """Settings of a diffusion policy with selection.
-
-    Attributes:
-        candidates: plans drawn per decision (DPPO's IDQL: 10, or 20 for locomotion; IDQL: 64).
-        explore_weight: weight of a plan with Q > V when exploring, against 1 - this of the others; the ratio that the
-            expectile implies (IDQL eq. 9).
-        explore_by: how candidates are drawn when exploring: ``ddpm`` with ``std_floor``, or ``ddim`` as otherwise.
-        critic_hidden: widths of Q and V.
-    """
+    """Settings of a diffusion policy with selection."""
 
     kind: Literal["selected_diffusion"] = "selected_diffusion"
     distributed = True
     provides = frozenset({"selection"})
     candidates: int = Field(10, ge=1, le=256)
+    """Plans drawn per decision (DPPO's IDQL: 10, or 20 for locomotion; IDQL: 64)."""
     explore_weight: float = Field(0.7, ge=0.5, le=1.0)
+    """Weight of a plan with Q > V when exploring, against 1 - this of the others; the ratio that the expectile implies
+    (IDQL eq. 9)."""
     explore_by: Literal["ddpm", "ddim"] = "ddpm"
+    """How candidates are drawn when exploring: ``ddpm`` with ``std_floor``, or ``ddim`` as otherwise."""
     critic_hidden: tuple[int, ...] = Field((128, 128), min_length=1)
+    """Widths of Q and V."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Config":

@@ -89,11 +89,6 @@ class ActionLimiter:
         self._fixed_width_m = math.nan if isinstance(action, DeltaPoseGripper) else float(action.gripper_width_m)
         self.begin()
 
-    @property
-    def commanded_pose(self) -> tuple[float, ...] | None:
-        """7, base frame, m and xyzw; None before the first `reference` and after `forget`."""
-        return None if self._position is None else self._position + self._quat
-
     def begin(self) -> None:
         """An episode begins: the gripper's command of the last one no longer counts."""
         self._gripper = -1.0

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from inril_core.backoff import wait_s
 from inril_core.session.arming import ArmAtStart
 from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.session.plan import Segment, episode_seed
@@ -31,6 +32,7 @@ END_GRACE_S = 3.0
 """Longest wait for the tick that closes an episode after it was asked to end."""
 RECORDED_S = 5.0
 """Longest wait for the recorder to have an ended episode whole on disk."""
+FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 SESSION = "session"
 
@@ -324,7 +326,7 @@ class Session:
         """Nothing came of an attempt: the next one comes later, and later still if it fails again."""
         self.requests.append(Tell(reason))
         self._failures += 1
-        self._retry_ns = now_ns + round(min(2.0 ** (self._failures - 1), LONGEST_RETRY_S) * NS_PER_S)
+        self._retry_ns = now_ns + round(wait_s(self._failures - 1, FIRST_RETRY_S, LONGEST_RETRY_S) * NS_PER_S)
         self._failure = reason
         self.waiting = Wait(reason)
         if not keep:

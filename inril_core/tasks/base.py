@@ -12,6 +12,8 @@ from inril_core.experts.base import Expert
 from inril_core.plugins import Kind
 
 KIND = Kind("tasks", "inril_core.tasks.families", "make")
+RANGE_LIMIT = "action_range"
+"""Name of the limit that keeps actions of simulated tasks in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ class TaskStep:
     def ended(self) -> bool:
         """The episode is over."""
         return self.terminated or self.truncated
+
+
+def executed_action(action: np.ndarray, size: int, ended: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The action ``float64[A]`` clipped to [-1, 1], and the limits that clipped it, for `TaskStep.limits`.
+
+    Raises:
+        ValueError: as `Task.step`.
+    """
+    wanted = np.asarray(action, np.float64)
+    if wanted.shape != (size,) or not np.isfinite(wanted).all():
+        raise ValueError(f"action {wanted}: must be {size} finite numbers")
+    if ended:
+        raise ValueError("the episode is over (or never began); call reset")
+    executed = wanted.clip(-1.0, 1.0)
+    return executed, (RANGE_LIMIT,) if (executed != wanted).any() else ()
 
 
 class Task(Protocol):

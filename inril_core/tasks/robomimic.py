@@ -13,7 +13,7 @@ from inril_core.contract import SimpleInterface
 from inril_core.data.episode import SOURCE_HUMAN, Episode, InvalidEpisode
 from inril_core.data.outliers import find_outliers
 from inril_core.errors import ConfigError
-from inril_core.tasks.families.gym import RANGE_LIMIT
+from inril_core.tasks.base import RANGE_LIMIT
 from inril_core.tasks.families.robosuite import CONTROL_RATE_HZ, SPECS, interface, observation_keys, relative_pose
 from inril_core.tasks.robomimic_environment import Recorded, check_environment
 

@@ -146,7 +146,7 @@ class Gate:
                 raise WeightsRefused(Refusal.NON_FINITE, f"{name} holds NaN or infinity")
 
     def check_actions(self, candidate: Actions, active: Actions | None) -> None:
-        """The trial: actions `[N, A]` by mode on recent observations; `active`: of the active policy, if any.
+        """The trial: deterministic actions `[N, A]` on recent observations; `active`: of the active policy, if any.
 
         Raises:
             WeightsRefused: an action is not finite, or they differ too much on average.

@@ -25,7 +25,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
         (["--starts", "{file}"], "--starts"),
         (["--workers", "0"], "--workers = 0: give 1 or more"),
         (["--seeds", "7"], "--seeds: 7 is not in smoke"),
-        (["--helpers"], "none of these methods has a simulated one"),
+        (["--interveners"], "none of these methods has a simulated one"),
         (["--compare", "rl_only", "dppo"], "--compare: 'dppo' is not one of"),
     ],
 )

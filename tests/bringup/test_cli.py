@@ -67,7 +67,7 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
         (["demos", "--count", "1", "--run-dir", "x", "contract:=insert_log"], "insert_log"),
         (["demos", "--count", "1", "--run-dir", "/proc/self/status/x"], "is not a folder"),
         (["demos", "--count", "0", "--run-dir", "x"], "--count = 0; give 1 or more"),
-        (["demos", "--count", "1", "--run-dir", "x", "plan:=demo:1:steps"], "plan:= is what an option"),
+        (["demos", "--count", "1", "--run-dir", "x", "plan:=demo:1:steps"], "plan:= is set by an option"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_1(

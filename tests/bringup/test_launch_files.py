@@ -192,7 +192,7 @@ def test_what_an_exit_means(launch: types.SimpleNamespace, tmp_path: Path) -> No
     assert isinstance(exits("session_node", 0), launch.Shutdown)
     with pytest.raises(RuntimeError, match="as it is configured"):
         exits("arbiter_node", os.EX_CONFIG)
-    with pytest.raises(RuntimeError, match="waited for a person in vain"):
+    with pytest.raises(RuntimeError, match="waited for a person and nobody came"):
         exits("session_node", 3)
     retries = nodes["sim_cell"].settings["respawn_max_retries"]
     assert [exits("sim_cell", 1) for _ in range(retries)] == [None] * retries

@@ -88,7 +88,7 @@ def test_two_processes_that_hear_each_other_are_what_ok_means(monkeypatch: pytes
 def test_a_little_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pins a run that dies of a full disk."""
     usage = preflight.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage._replace(free=preflight.MIB))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
     assert preflight.disk(tmp_path / "not" / "yet" / "there").level == "FAIL"
 
 

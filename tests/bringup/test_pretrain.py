@@ -24,18 +24,18 @@ def test_a_folder_that_is_not_there_is_made_and_taken_away_again_if_the_work_fai
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
     with Output(path) as output:
-        output.write(lambda draft: draft.write_text("policy") and None)
+        output.write(b"policy")
     assert [file.name for file in path.parent.iterdir()] == ["bc.inril"] and path.read_text() == "policy"
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bc.inril"
     path.write_text("old")
 
-    def disk_full(draft: Path) -> None:
-        draft.with_name(draft.name + ".tmp").write_text("half")
+    def disk_full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("os.fsync", disk_full)
     with pytest.raises(ConfigError, match="free some space"), Output(path) as output:
-        output.write(disk_full)
+        output.write(b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["bc.inril"] and path.read_text() == "old"

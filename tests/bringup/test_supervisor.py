@@ -152,7 +152,7 @@ def test_a_session_to_which_nobody_came_ends_the_graph_with_its_exit_code(tmp_pa
     recorder = Recorder([forever("robot"), session], tmp_path)
     assert recorder.run() == 3
     assert recorder.waits_s == []
-    assert "waited for a person in vain" in status(tmp_path)["reason"]
+    assert "waited for a person and nobody came" in status(tmp_path)["reason"]
 
 
 def test_a_killed_program_is_started_again(tmp_path: Path) -> None:

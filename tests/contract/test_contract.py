@@ -1,4 +1,4 @@
-"""Pins: a contract with a mistake is refused by file, field and mend, and digests see what they must see."""
+"""Pins: a contract with a mistake is refused by file, field and fix, and digests see what they must see."""
 
 from pathlib import Path
 

@@ -60,7 +60,7 @@ def test_killed_while_rewriting(root, part):
     made = Synthetic()
     raw = made.record(root / "raw")
     whole = raw.read_bytes()
-    (root / "episodes" / "episode-0.tmp").write_bytes(whole[: int(len(whole) * part)])
+    (root / "episodes" / "episode-0.mcap.tmp").write_bytes(whole[: int(len(whole) * part)])
     recovered(root)
     assert_exactly_one(root, made.steps)
 

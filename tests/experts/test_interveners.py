@@ -1,4 +1,4 @@
-"""Simulated helpers: when they take over, for how long, who judges, and what an episode says of it."""
+"""Simulated interveners: when they take over, for how long, who judges, and what an episode says of it."""
 
 from functools import cache
 

@@ -132,7 +132,7 @@ class PointTask:
 
 
 def demos(count: int = 3, drift: float = 0.0) -> list[Episode]:
-    """Straight to the origin plus a constant drift: a demonstrator that is good enough from some starts only."""
+    """Straight to the origin plus a constant drift: an expert that is good enough from some starts only."""
 
     def act(row: np.ndarray, step: int) -> np.ndarray:
         action = np.zeros(6)

@@ -85,15 +85,15 @@ def run(tmp_path, preset: str, **changes) -> tuple[float, float]:
     return start, success_rate(policy)
 
 
-@pytest.mark.parametrize("preset, helper", [("dagger", {"kind": "none"}), ("hg_dagger", {"kind": "random"})])
-def test_the_expert_helps(tmp_path, preset: str, helper) -> None:
+@pytest.mark.parametrize("preset, intervener", [("dagger", {"kind": "none"}), ("hg_dagger", {"kind": "random"})])
+def test_the_expert_helps(tmp_path, preset: str, intervener) -> None:
     """Pins: any broken link between expert, episode, demonstrations and policy."""
-    start, end = run(tmp_path, preset, interventions=helper)
+    start, end = run(tmp_path, preset, interventions=intervener)
     assert end >= 0.9 > start
 
 
 def test_one_seed_gives_one_run_with_a_helper(tmp_path) -> None:
-    """Pins: a helper with randomness of its own."""
+    """Pins: an intervener with randomness of its own."""
     outcomes = []
     for name in "ab":
         config = small_config(

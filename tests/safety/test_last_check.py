@@ -69,8 +69,9 @@ def test_a_limiter_that_is_wrong_moves_nothing(bench, monkeypatch):
 
     def wrong(self, action, measured_pose):
         made = apply(self, action, measured_pose)
-        self.reference((made.target_pose[0] + 0.1, *made.target_pose[1:]))
-        return Limited(made.executed, self.commanded_pose, ())
+        far = (made.target_pose[0] + 0.1, *made.target_pose[1:])
+        self.reference(far)
+        return Limited(made.executed, far, ())
 
     monkeypatch.setattr(ActionLimiter, "apply", wrong)
     b.observe()

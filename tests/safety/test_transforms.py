@@ -1,4 +1,4 @@
-"""Pins: a wrong sign, order or branch in the quaternion helpers, which would command a wrong rotation."""
+"""Pins: a wrong sign, order or branch in the quaternion functions, which would command a wrong rotation."""
 
 import math
 

@@ -136,12 +136,12 @@ def nominal_bound(std_floor: float) -> float:
 
 
 class CoherentReward(RewardModel):
-    """The reward model q and its refinement. Actions are the learned policy's own (`SquashedGaussian.own`).
+    """The reward model q and its refinement. Actions are the learned policy's own (`SquashedGaussian.own`)."""
 
-    Attributes:
-        bound: R_max times the scaling, see `nominal_bound`.
-        alpha: scaling / A.
-    """
+    bound: float
+    """R_max times the scaling, see `nominal_bound`."""
+    alpha: float
+    """scaling / A."""
 
     def __init__(self, config: Config, policy: SquashedGaussian) -> None:
         self.config = config

@@ -12,13 +12,11 @@ import numpy as np
 from inril_core.contract import SimpleInterface
 from inril_core.errors import ConfigError
 from inril_core.experts.trained import PolicyExpert, expert_path, trained_expert
-from inril_core.tasks.base import TaskStep
+from inril_core.tasks.base import TaskStep, executed_action
 from inril_core.vocabulary import Purpose
 
 if TYPE_CHECKING:
     import gymnasium
-
-RANGE_LIMIT = "action_range"
 
 
 @dataclass(frozen=True)
@@ -134,13 +132,7 @@ class GymnasiumTask:
         Raises:
             ConfigError: the environment does not answer as Gymnasium defines.
         """
-        wanted = np.asarray(action, np.float64)
-        if wanted.shape != (self._interface.action_size,) or not np.isfinite(wanted).all():
-            raise ValueError(f"action {wanted}: must be {self._interface.action_size} finite numbers")
-        if self._ended:
-            raise ValueError("the episode is over (or never began); call reset")
-        executed = wanted.clip(-1.0, 1.0)
-        limits = (RANGE_LIMIT,) if (executed != wanted).any() else ()
+        executed, limits = executed_action(action, self._interface.action_size, self._ended)
         scaled = self._low + 0.5 * (executed + 1.0) * (self._high - self._low)
         native = scaled.clip(self._low, self._high).reshape(self._action_shape).astype(self._action_type)
         parts = ("observation", "reward", "terminated", "truncated", "info")

@@ -12,8 +12,7 @@ import numpy as np
 from inril_core.contract import SimpleInterface
 from inril_core.errors import ConfigError
 from inril_core.experts.robosuite import SCRIPTS, ScriptedPicker
-from inril_core.tasks.base import TaskStep
-from inril_core.tasks.families.gym import RANGE_LIMIT
+from inril_core.tasks.base import TaskStep, executed_action
 from inril_core.transforms import quat_conjugate, quat_multiply, quat_rotate
 from inril_core.vocabulary import Purpose
 
@@ -159,13 +158,7 @@ class RobosuiteTask:
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
         """See `Task`."""
-        wanted = np.asarray(action, np.float64)
-        if wanted.shape != (self._interface.action_size,) or not np.isfinite(wanted).all():
-            raise ValueError(f"action {wanted}: must be {self._interface.action_size} finite numbers")
-        if self._ended:
-            raise ValueError("the episode is over (or never began); call reset")
-        executed = wanted.clip(-1.0, 1.0)
-        limits = (RANGE_LIMIT,) if (executed != wanted).any() else ()
+        executed, limits = executed_action(action, self._interface.action_size, self._ended)
         _, reward, _, _ = self._env.step(executed)
         self._steps += 1
         success = bool(self._env._check_success())

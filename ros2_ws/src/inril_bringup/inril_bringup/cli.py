@@ -20,8 +20,8 @@ from inril_core.finetune import DEFAULT_PRESET
 if TYPE_CHECKING:
     from inril_bringup.graph import Graph, Value
 
-EXIT_CODES = """exit code: 0 when what was asked for is done (`up`, `demos`, `demo`: the plan is finished);
-1 after an error, which is told; 2 for words that are no command; 130 after Ctrl-C and 128 + N after signal N"""
+EXIT_CODES = """exit code: 0: done (`up`, `demos`, `demo`: the plan is finished); 1: an error, which is printed;
+2: unknown command or option; 130: Ctrl-C; 128 + N: signal N"""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--namespace",
         default="",
         type=lambda text: text.strip("/"),
-        help="of the graph that is meant (namespace:= of inril up), before COMMAND; default: the root",
+        help="namespace of the graph (namespace:= of inril up); give it before COMMAND; default: the root",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_running(commands)
@@ -101,7 +101,7 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
         "--count 20 --run-dir runs/demos --arm-at-start",
         "--count 5 --run-dir runs/mine real_time_factor:=1.0",
     )
-    demos.add_argument("--count", type=int, required=True, help="so many episodes, successful or not, in all")
+    demos.add_argument("--count", type=int, required=True, help="total number of episodes, successful or not")
     demos.add_argument("--run-dir", type=Path, required=True, help="folder of this run")
     demos.add_argument(
         "--arm-at-start",
@@ -122,14 +122,18 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
     pretrain.add_argument("--out", type=Path, required=True, help="file to write the policy to")
     pretrain.add_argument("--preset", default=DEFAULT_PRESET, help="preset or config YAML (default: %(default)s)")
     pretrain.add_argument("--contract", default="insert_leg", help="task name or contract YAML (default: %(default)s)")
-    pretrain.add_argument("--seed", type=int, default=0, help="of initial weights and batches (default: %(default)s)")
-    pretrain.add_argument("--run-dir", type=Path, default=None, help="run it is for; its id is noted in the file")
+    pretrain.add_argument(
+        "--seed", type=int, default=0, help="seed of initial weights and batches (default: %(default)s)"
+    )
+    pretrain.add_argument(
+        "--run-dir", type=Path, default=None, help="run that will use the policy; its id is written into the file"
+    )
 
     whole = _add(
         commands,
         "demo",
         _demo,
-        "the whole of it on the simulated arm: demonstrate, pre-train, fine-tune, report",
+        "run everything on the simulated arm: demonstrate, pre-train, fine-tune, report",
         "",
         "--run-dir runs/mine --seed 1",
     )
@@ -155,7 +159,7 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
     )
     check.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
-    state = _add(commands, "status", _status, "say once what the running graph does", "", "--json")
+    state = _add(commands, "status", _status, "print the state of the running graph once", "", "--json")
     state.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
     for name, run, summary in (
@@ -164,18 +168,18 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
         ("down", _down, "stop the graph that runs on this machine, in order, as Ctrl-C does"),
     ):
         asked = _add(commands, name, run, summary, "", "--run-dir runs/mine")
-        asked.add_argument("--run-dir", type=Path, default=None, help="only if the graph is this run's")
+        asked.add_argument("--run-dir", type=Path, default=None, help="act only if the graph belongs to this run")
 
     back = _add(
         commands,
         "rollback",
         _rollback,
-        "act with an earlier version and stay there",
+        "act with an earlier version of the weights and stay with it",
         "--run-id demo-1a2b3c4d --n 4",
     )
     back.add_argument("--run-id", required=True, help="run of the version (inril status)")
     back.add_argument("--n", type=int, required=True, help="number of the version in its run")
-    _add(commands, "unpin", _unpin, "let new versions in again after a rollback", "")
+    _add(commands, "unpin", _unpin, "accept new versions again after a rollback", "")
 
     episode_commands.add(commands, _add)
 
@@ -191,12 +195,17 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(
-        "--eval-episodes", type=int, default=100, help="before and after fine-tuning (default: %(default)s)"
+        "--eval-episodes",
+        type=int,
+        default=100,
+        help="evaluation episodes before and after fine-tuning (default: %(default)s)",
     )
     parser.add_argument(
-        "--real-time-seconds", type=int, default=60, help="of the segment at real time (default: %(default)s)"
+        "--real-time-seconds", type=int, default=60, help="length of the part in real time, s (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of demonstrations and training (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of demonstrations and training (default: %(default)s)"
+    )
 
 
 def _show(graph: Graph) -> None:
@@ -244,7 +253,9 @@ def _demos(arguments: argparse.Namespace) -> int:
     own |= {"arm_at_start": True} if arguments.arm_at_start else {}
     given = parse_values(arguments.values)
     for name in own.keys() & given.keys():
-        raise ConfigError(f"{name}:= is what an option of `inril demos` says; to say it all: inril up collect_demos")
+        raise ConfigError(
+            f"{name}:= is set by an option of `inril demos`; to set it yourself use `inril up collect_demos`"
+        )
     return _start(load_graph("collect_demos"), _in_namespace(arguments, own | given))
 
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("list", help="episodes with length, success, outliers, and what was dropped")
     show.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
     show.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    drop = actions.add_parser("drop", help="leave an episode out of training to come; its file stays")
+    drop = actions.add_parser("drop", help="leave an episode out of later training; its file stays")
     drop.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
     drop.add_argument("episode", metavar="EPISODE", help="its id, from `inril data list`")
     drop.add_argument("--undo", action="store_true", help="take it in again")
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"added {entry.episode_id}, {entry.purpose}, {entry.steps} steps")
             else:
                 drop_episode(arguments.run_dir, arguments.episode, _person(), time.time_ns(), not arguments.undo)
-                print(f"{arguments.episode}: {'taken in again' if arguments.undo else 'left out of training to come'}")
+                print(f"{arguments.episode}: {'taken in again' if arguments.undo else 'left out of later training'}")
     except RunDirInUse as error:
         raise ConfigError(str(error)) from error
     except OSError as error:

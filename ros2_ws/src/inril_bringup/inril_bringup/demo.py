@@ -14,6 +14,7 @@ from pathlib import Path
 
 from inril_bringup.programs import die_with_parent
 from inril_core.errors import ConfigError
+from inril_core.files import write_atomically
 from inril_core.run import open_run
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
@@ -88,7 +89,7 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
     path = run_dir / "demo.json"
     settings = {k: getattr(arguments, k) for k in ("preset", "demos", "steps", "eval_episodes", "seed")}
     if not path.exists():
-        path.write_text(json.dumps(settings) + "\n")
+        write_atomically(path, json.dumps(settings).encode() + b"\n")
         return
     before = json.loads(path.read_text())
     changed = [f"{k}: {before.get(k)!r} != {v!r}" for k, v in settings.items() if before.get(k) != v]

@@ -13,7 +13,7 @@ WORDS = {
     "success": "end the running episode as a success",
     "failure": "end the running episode as a failure",
     "discard": "end the running episode; it does not count and is done again from the same start",
-    "redo": "the running episode, else the last one that counted, does not count and is done again",
+    "redo": "the running episode, or between episodes the last one that counted, does not count and is done again",
     "pause": "no further episode begins; a running one goes on to its end, a reset is cancelled",
     "resume": "go on after a pause",
     "ready": "the cell is laid out (reset:=by_hand)",
@@ -31,9 +31,9 @@ def add(commands: argparse._SubParsersAction, add_command: Callable[..., argpars
     )  # fmt: skip
     what = "; ".join(f"{word}: {meaning}" for word, meaning in WORDS.items())
     say.add_argument("word", choices=list(WORDS), metavar="WORD", help=what)
-    say.add_argument("--episode-id", default="", help="refuse if another episode is meant (default: whichever it is)")
+    say.add_argument("--episode-id", default="", help="refuse if it is another episode (default: any)")
     mark = add_command(
-        commands, "label", label, "say how an ended episode went, also long after",
+        commands, "label", label, "label an ended episode, also after its graph has stopped",
         "mine-0-train-00012-a1b2c3 failure", "runs/demos demos-0-demo-00003-a1b2c3 success",
     )  # fmt: skip
     mark.add_argument("run_dir", type=Path, nargs="?", help="folder of the run; needed when its graph is not up")

@@ -142,7 +142,7 @@ def on_exit(name: str, node: dict[str, Any]) -> Callable[[ProcessExited, LaunchC
         if node["ends_graph"] and event.returncode == 0:
             return Shutdown(reason=f"{name} has finished")
         if node["ends_graph"] and event.returncode == NOBODY_CAME:
-            raise RuntimeError(f"{name} waited for a person in vain; its last lines say for what")
+            raise RuntimeError(f"{name} waited for a person and nobody came; its last lines say what for")
         if event.returncode == os.EX_CONFIG and node["required"]:
             raise RuntimeError(f"{name} cannot work as it is configured; its last lines say why")
         restarts_left -= 1

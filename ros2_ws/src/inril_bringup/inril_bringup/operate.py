@@ -77,7 +77,7 @@ class Operator:
                 raise Refused(f"no arbiter is heard {self.where()}; is the graph up? (inril status)")
             if len(arbiters()) > 1:
                 raise Refused(
-                    f"{len(arbiters())} arbiters are heard {self.where()}: say which is meant, on its own host"
+                    f"{len(arbiters())} arbiters are heard {self.where()}: run the command on the host of the one that you mean"
                 )
             name = arbiters()[0]
             client = self._node.create_client(GetParameters, f"{name}/get_parameters")
@@ -280,7 +280,7 @@ def describe(states: dict[str, dict[str, Any] | None]) -> list[str]:
     """One line per part, for people."""
     if not any(states.values()):
         return [
-            f"no part was heard within {STATUS_TIMEOUT_S:g} s: is a graph up (inril up), with the same "
+            f"no node of a graph was heard within {STATUS_TIMEOUT_S:g} s: is a graph up (inril up), with the same "
             "ROS_DOMAIN_ID and namespace?"
         ]
     lines = []

@@ -29,7 +29,6 @@ from inril_core.run import default_key_path
 Level = Literal["OK", "WARN", "FAIL"]
 
 GIB = 1 << 30
-MIB = 1 << 20
 DISK_FAIL_BYTES, DISK_WARN_BYTES = GIB, 5 * GIB
 KEY_MIN_BYTES = 32
 EXACT = ("torch", "mujoco", "numpy", "ros-jazzy-rclpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastrtps")
@@ -164,7 +163,7 @@ def clock() -> Check:
             "clock",
             "WARN",
             f"{found}; not synchronised by NTP",
-            "no matter on one host; with two hosts install chrony on both (apt-get install chrony)",
+            "not needed on one host; with two hosts install chrony on both (apt-get install chrony)",
         )
     return Check("clock", "OK", f"{found}; synchronised")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
 from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
+from inril_core.files import AtomicFile
 from inril_core.run import open_run
 
 
@@ -28,12 +28,12 @@ class Output:
 
     def __init__(self, path: Path) -> None:
         self._path = path.expanduser().absolute()
-        self._draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        self._file: AtomicFile | None = None
         self._made: list[Path] = []
         """Folders that were made for it, the innermost first."""
 
     def __enter__(self) -> Output:
-        """Make the folder and a draft in it.
+        """Make the folder and open the file.
 
         Raises:
             ConfigError: that is not possible, or the path is a folder.
@@ -44,7 +44,7 @@ class Output:
         self._made = list(takewhile(lambda folder: not os.path.lexists(folder), folders))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._draft.touch()
+            self._file = AtomicFile(self._path)
         except OSError as error:
             self._clear()
             raise ConfigError(
@@ -52,15 +52,15 @@ class Output:
             ) from error
         return self
 
-    def write(self, save: Callable[[Path], None]) -> None:
-        """Have the draft written, and put it in its place.
+    def write(self, data: bytes) -> None:
+        """Put the data in its place.
 
         Raises:
             ConfigError: the disk is full, or the folder is no longer there.
         """
         try:
-            save(self._draft)
-            self._draft.replace(self._path)
+            assert self._file is not None
+            self._file.commit(data)
         except OSError as error:
             raise ConfigError(
                 f"--out = {self._path}: {error.strerror}; free some space, or give another path"
@@ -71,8 +71,8 @@ class Output:
         self._clear()
 
     def _clear(self) -> None:
-        for path in self._draft.parent.glob(f"{self._draft.name}*"):
-            path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.close()
         for folder in self._made:
             with suppress(OSError):
                 folder.rmdir()
@@ -83,7 +83,7 @@ def _pretrain(arguments: argparse.Namespace, output: Output) -> int:
     from inril_core.finetune.demos import read_demos
     from inril_core.finetune.pretrain import pretrain as clone
     from inril_core.networks.compute import use_one_thread
-    from inril_core.policies.files import save_policy
+    from inril_core.policies.files import policy_bytes
 
     use_one_thread()
     contract = load_contract(arguments.contract)
@@ -115,6 +115,6 @@ def _pretrain(arguments: argparse.Namespace, output: Output) -> int:
     }
     if arguments.run_dir is not None:
         facts["run_id"] = open_run(arguments.run_dir).run_id
-    output.write(lambda path: save_policy(path, policy, facts))
+    output.write(policy_bytes(policy, facts))
     print(f"pretrain: wrote {arguments.out}", flush=True)
     return 0

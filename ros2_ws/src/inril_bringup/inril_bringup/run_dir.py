@@ -1,12 +1,11 @@
-"""The run folder: one launcher at a time, and files that are whole or absent. Standard library only."""
+"""The run folder has one launcher at a time. Standard library only: the launch files import this too."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 
 class RunDirInUse(RuntimeError):
@@ -39,10 +38,3 @@ def lock_run_dir(run_dir: Path) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -22,9 +23,10 @@ from inril_bringup.console import Console, LineLog
 from inril_bringup.environment import child_environment
 from inril_bringup.place import PlaceError, PlaceTaken, hold_place
 from inril_bringup.programs import Program, die_with_parent, programs_of
-from inril_bringup.run_dir import RunDirInUse, lock_run_dir, write_json
+from inril_bringup.run_dir import RunDirInUse, lock_run_dir
 from inril_bringup.starting import Start
 from inril_core.errors import ConfigError
+from inril_core.files import write_atomically
 from inril_core.run import RunPaths
 from inril_core.session.states import ExitCode
 
@@ -182,7 +184,7 @@ class Supervisor:
             return None
         if child.program.ends_graph and code == ExitCode.NOBODY_CAME:
             child.state = "done"
-            self.request_stop(f"{name} waited for a person in vain; see {self._log_of(name)}", exit_code=code)
+            self.request_stop(f"{name} waited for a person and nobody came; see {self._log_of(name)}", exit_code=code)
             return None
         wait_s = child.backoff.after_death(lived_s) if child.backoff else None
         if wait_s is not None:
@@ -302,7 +304,7 @@ class Supervisor:
         if state == "stopped":
             status |= {"exit_code": self._exit_code, "reason": self._stop_reason}
         try:
-            write_json(self._run_dir / STATUS_FILE, status)
+            write_atomically(self._run_dir / STATUS_FILE, json.dumps(status, indent=1).encode() + b"\n")
         except OSError as error:
             self._say(f"{STATUS_FILE} cannot be written: {error}")  # a full disk must not stop the supervising
 

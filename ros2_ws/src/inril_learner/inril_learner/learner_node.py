@@ -113,7 +113,7 @@ class LearnerNode(InrilPlainNode):
         config = load_config(preset).changed(seed=seed)
         if config.interventions is not None:
             raise ConfigError(
-                f"config = {preset}: its interventions are a simulated helper's, of in-process runs; here the "
+                f"config = {preset}: its interventions are a simulated intervener's, of in-process runs; here the "
                 "teleop node's device takes over: leave the section out (il.method 'dagger' works in-process only)"
             )
         learner = make_learner(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from inril_core.files import write_atomically
+
 
 def armed_by_this_launch(marker: Path) -> bool:
     """Whether an earlier life of this process, under the same launch, has asked for the arming."""
@@ -13,7 +15,7 @@ def armed_by_this_launch(marker: Path) -> bool:
 
 def note_armed(marker: Path) -> None:
     """Write it down. Call it before the arming is asked for: killed in between, nobody arms a second time."""
-    marker.write_text(_launch_id())
+    write_atomically(marker, _launch_id().encode())
 
 
 def _launch_id() -> str:

@@ -1,11 +1,11 @@
-"""What `--helpers` measures: each different helper once, by its own success, on its own task."""
+"""What `--interveners` measures: each different intervener once, by its own success, on its own task."""
 
-from inril_core.bench.helpers import measure_helpers
+from inril_core.bench.interveners import measure_interveners
 from tests.bench.made import experiment
 
 
-def test_each_helper_is_measured_once_and_a_worse_one_is_worse() -> None:
-    """Pins: a helper's dials not passed on; the same helper measured for each method; methods without one counted."""
+def test_each_intervener_is_measured_once_and_a_worse_one_is_worse() -> None:
+    """Pins: an intervener's settings not passed on; one measured again for each method; methods without one counted."""
     coin = {"kind": "random", "duration": 2}
     methods = {
         "alone": "rl_only",
@@ -13,7 +13,7 @@ def test_each_helper_is_measured_once_and_a_worse_one_is_worse() -> None:
         "good_too": {"base": "hg_dagger", "interventions": coin},
         "lost": {"base": "rlif", "interventions": {**coin, "expert": {"noise": 2.0}}},
     }
-    good, lost = measure_helpers(experiment(methods=methods, baseline="alone").jobs(), episodes=3)
+    good, lost = measure_interveners(experiment(methods=methods, baseline="alone").jobs(), episodes=3)
     assert (good.methods, lost.methods) == (("good", "good_too"), ("lost",))
     assert good.alone.successes == 3 and lost.alone.successes < 3
     assert "expert, noise 2 | " in lost.row and "3 of 3" in good.row

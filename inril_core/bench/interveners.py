@@ -1,4 +1,4 @@
-"""How well the simulated helpers of an experiment do alone: a method's result means little without it."""
+"""How well the simulated interveners of an experiment do alone: a method's result means little without it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -13,11 +13,11 @@ from inril_core.tasks import make_task
 
 FIRST_SEED = 1000  # of starts that no run of the bench uses
 EPISODES = 100
-HEAD = "| task | helper | alone it succeeds in | 95 % interval (Wilson) | helps |\n|---|---|---|---|---|"
+HEAD = "| task | intervener | alone it succeeds in | 95 % interval (Wilson) | methods |\n|---|---|---|---|---|"
 
 
-class Helper(NamedTuple):
-    """``methods``: those it helps; ``alone``: its own success."""
+class InterventionRow(NamedTuple):
+    """``methods``: those it takes over in; ``alone``: its own success."""
 
     task: str
     methods: tuple[str, ...]
@@ -34,11 +34,11 @@ class Helper(NamedTuple):
         return f"| {self.task} | {who}{worse} | {rate} | {', '.join(self.methods)} |"
 
 
-def measure_helpers(jobs: Sequence[Job], episodes: int = EPISODES) -> Iterator[Helper]:
-    """Every different helper of the runs, one after the other.
+def measure_interveners(jobs: Sequence[Job], episodes: int = EPISODES) -> Iterator[InterventionRow]:
+    """Every different intervener of the runs, one after the other.
 
     Raises:
-        ConfigError: a task cannot be made here or has no expert, or no run has a simulated helper.
+        ConfigError: a task cannot be made here or has no expert, or no run has a simulated intervener.
     """
     helped: dict[tuple[str, ExpertConfig], dict[str, None]] = {}
     for job in jobs:
@@ -46,9 +46,11 @@ def measure_helpers(jobs: Sequence[Job], episodes: int = EPISODES) -> Iterator[H
         if interventions is not None:
             helped.setdefault((job.task, ExpertConfig(**interventions["expert"])), {})[job.method] = None
     if not helped:
-        raise ConfigError("--helpers: none of these methods has a simulated one (interventions); see bench/rlif.yaml")
+        raise ConfigError(
+            "--interveners: none of these methods has a simulated one (interventions); see bench/rlif.yaml"
+        )
     for (name, expert), methods in helped.items():
         with closing(make_task(name)) as task:
             results = run_expert(task, make_expert(expert, task), range(FIRST_SEED, FIRST_SEED + episodes))
         alone = success_rate(sum(success for success, _, _ in results), episodes)
-        yield Helper(name, tuple(methods), expert, alone)
+        yield InterventionRow(name, tuple(methods), expert, alone)
