@@ -3,6 +3,7 @@
 A part is a method, task, input device, camera or arm. Inside this package its name is the name of a file. Outside, an
 installed distribution declares an entry point in the group ``inril.KIND``, or the configuration names
 ``some_module:attribute`` of anything that can be imported. All three give the same object, checked the same way.
+docs/extending.md shows one of each.
 """
 
 from __future__ import annotations
@@ -86,4 +87,27 @@ class Kind:
             raise ConfigError(
                 f"{where}: {point.value} must be a subclass of {self.base.__module__}.{self.base.__name__}"
             )
+        missing = sorted(getattr(part, "__abstractmethods__", ()))
+        if missing:
+            assert self.base is not None
+            raise ConfigError(
+                f"{where}: {part.__name__} does not define {', '.join(missing)}; {self.base.__module__} says what it "
+                "must do"
+            )
         return part
+
+
+def check_made(made: object, base: type, where: str) -> None:
+    """Refuse what a part of somebody else has made, where it is of another class than its contract says.
+
+    Args:
+        where: setting and value, for messages, e.g. ``arm = 'my_lab:Config'``.
+
+    Raises:
+        ConfigError: ``made`` is no ``base``.
+    """
+    if not isinstance(made, base):
+        raise ConfigError(
+            f"{where}: it builds a {type(made).__name__}, which is no {base.__name__}; {base.__module__} says what it "
+            "must be"
+        )

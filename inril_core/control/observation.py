@@ -29,6 +29,17 @@ class StateVector:
         self._sufficient: frozenset[str] | None = None  # names of parts that were enough for the features
         self._fields = [(field.name, field.size) for field in contract.observation]
         self._size = contract.state_size
+        self.looks_at_parts = self._are_parts_needed()
+        """Whether the features need the pose of any part; without, nobody has to publish one."""
+
+    def _are_parts_needed(self) -> bool:
+        try:
+            self._features(_SOMEWHERE, np.zeros(6), 0.0, {})
+        except KeyError:
+            return True
+        except Exception:  # of this tool pose; features may come from outside inril
+            return True
+        return False
 
     def usable_parts(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The parts whose pose (float64[7]) can be. Parts that the task does not use may be bad.

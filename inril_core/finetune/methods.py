@@ -31,12 +31,6 @@ def method_config(part: str, values: Mapping[str, Any]) -> MethodConfig:
     """
     name = values.get("method")
     config: type[MethodConfig] = KINDS[part].find(name, f"{part}.method")
-    missing = sorted(getattr(config, "__abstractmethods__", ()))
-    if missing:
-        raise ConfigError(
-            f"{part}.method = {name!r}: {config.__name__} does not define {', '.join(missing)}; "
-            "inril_core.finetune.contracts says what it must do"
-        )
     try:
         return config(**values)
     except ValidationError as error:

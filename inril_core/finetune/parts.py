@@ -1,16 +1,15 @@
 """What a learner is put together from: the policy and the methods that train it."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.contracts import Combiner, IlMethod, OffPolicyRl, OnPolicyRl, RewardModel, RlMethod
 from inril_core.finetune.memory.buffers import ReplayBuffers
 from inril_core.networks.compute import compiled, usable_device
 from inril_core.networks.flat import FlatParameters
+from inril_core.plugins import check_made
 from inril_core.policies import Policy
 
 
@@ -43,21 +42,14 @@ def build_parts(config: FineTuneConfig, policy: Policy, action_size: int, genera
     actor = FlatParameters(p for p in policy.parameters() if p.requires_grad)
     reward = config.rewards.model(policy)
     if reward is not None:
-        _check("rewards", config.rewards.method, reward, RewardModel)
+        check_made(reward, RewardModel, f"rewards.method = {config.rewards.method!r}")
     rl = config.rl.build(policy, actor, generator, reward)
-    _check("rl", config.rl.method, rl, OnPolicyRl if config.rl.collection == "on_policy" else OffPolicyRl)
+    rl_kind = OnPolicyRl if config.rl.collection == "on_policy" else OffPolicyRl
+    check_made(rl, rl_kind, f"rl.method = {config.rl.method!r}")
     il = config.il.build(policy, actor, generator)
-    _check("il", config.il.method, il, IlMethod)
+    check_made(il, IlMethod, f"il.method = {config.il.method!r}")
     combine = config.combine.build(actor, config.rl.actor_lr)
-    _check("combine", config.combine.method, combine, Combiner)
+    check_made(combine, Combiner, f"combine.method = {config.combine.method!r}")
     compiled(config.compute, policy, rl)
     buffers = ReplayBuffers(config, policy, action_size, device)
     return Parts(config, policy, actor, rl, il, combine, reward, buffers, generator)
-
-
-def _check(part: str, method: str, made: Any, base: type) -> None:
-    if not isinstance(made, base):
-        raise ConfigError(
-            f"{part}.method = {method!r}: it builds a {type(made).__name__}, which is no {base.__name__}; "
-            "inril_core.finetune.contracts says what it must be"
-        )

@@ -101,13 +101,13 @@ class DeviceConfig(Settings):
     poll_hz: float = Field(50.0, ge=2.0, le=500.0)
     """How often an asynchronous device is read."""
 
+    @abstractmethod
     def build(self, contract: Contract) -> Device:
         """The device for a contract's action; not yet opened.
 
         Raises:
             ConfigError: these settings do not fit the contract, or a package is missing.
         """
-        raise NotImplementedError
 
 
 KIND = Kind("teleop", "inril_core.teleop", "Config", DeviceConfig)

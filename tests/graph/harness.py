@@ -67,16 +67,19 @@ def patient_contract(folder: Path) -> Path:
 
 
 def patient_graph(graph: str, folder: Path, respawn_s: Mapping[str, float]) -> Path:
-    """A shipped graph that waits longer for its nodes; those in ``respawn_s`` are started again only after so long."""
+    """A graph that waits longer for its nodes; those in ``respawn_s`` are started again only after so long.
+
+    graph: name of a shipped one, or a path.
+    """
     graphs = resources.files("inril_bringup") / "graphs"
-    file = yaml.safe_load((graphs / f"{graph}.yaml").read_text())
+    file = yaml.safe_load((Path(graph) if graph.endswith(".yaml") else graphs / f"{graph}.yaml").read_text())
     for name in PARAMETERS.keys() & set(file["nodes"]):
         file.setdefault("parameters", {}).setdefault(name, {}).update(PARAMETERS[name])
     nodes = yaml.safe_load((graphs / "nodes.yaml").read_text())["nodes"]
     file["define"] = {
         "nodes": {name: {**nodes[name], "respawn": {"initial_s": wait_s}} for name, wait_s in respawn_s.items()}
     }
-    path = folder / f"{graph}.yaml"
+    path = folder / f"{Path(graph).stem}.yaml"
     path.write_text(yaml.safe_dump(file))
     return path
 

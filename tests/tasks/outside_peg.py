@@ -9,7 +9,6 @@ import numpy as np
 from inril_core.contract import Contract, SimpleInterface
 from inril_core.contract.definitions import TaskDefinition
 from inril_core.contract.definitions.insert_leg import Sim, insert_leg_features
-from inril_core.contract.definitions.insert_leg import Success as LegSuccess
 from inril_core.experts.scripted.base import ScriptedExpert
 from inril_core.outcome import CellReport
 from inril_core.settings import Settings
@@ -35,11 +34,12 @@ def features(
 class PegScene(InsertLeg):
     """insert_leg's parts under another rule."""
 
+    success = Success
+
     def __init__(self, contract: Contract, timestep_s: float) -> None:
+        super().__init__(contract, timestep_s)
         assert isinstance(contract.success, Success)
         self._near_m = contract.success.near_m
-        turned = LegSuccess(depth_m=0.1, min_up_z=1.0, turn_min_rad=6.0, turn_max_rad=6.1, turn_depth_m=0.1)
-        super().__init__(contract.model_copy(update={"success": turned}), timestep_s)
 
     def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> CellReport:
         """Near is enough."""
@@ -53,8 +53,8 @@ class PegExpert(ScriptedExpert):
 
     looks_at = ("peg_m",)
 
-    def _wanted(self, observation: np.ndarray) -> np.ndarray:
-        return np.concatenate([-observation[self._fields["peg_m"]], np.zeros(3)])
+    def wanted(self, observation: np.ndarray) -> np.ndarray:
+        return np.concatenate([-observation[self.fields["peg_m"]], np.zeros(3)])
 
 
 PEG = TaskDefinition(

@@ -16,7 +16,7 @@ from inril_core.plugins import Kind
 class ScriptedExpert(ABC):
     """An expert for one task, at its best with all dials at 0. Decided by the observation alone.
 
-    A `TaskDefinition` names the class. It writes `_wanted`, and in ``looks_at`` the observation fields that it reads.
+    A `TaskDefinition` names the class. It writes `wanted`, and in ``looks_at`` the observation fields that it reads.
 
     Args:
         noise: standard deviation added to each action component.
@@ -46,9 +46,10 @@ class ScriptedExpert(ABC):
             if not 0.0 <= value <= high:  # false for NaN too
                 raise ConfigError(f"expert {name} = {value}: must be in [0, {high}]")
         self._contract = contract
-        self._fields = contract.slices()
+        self.fields = contract.slices()
+        """Where each observation field stands in the observation vector."""
         for field in self.looks_at:
-            if field not in self._fields:
+            if field not in self.fields:
                 raise ConfigError(
                     f"observation lacks {field}, which the scripted expert looks at; add it to the contract"
                 )
@@ -76,7 +77,7 @@ class ScriptedExpert(ABC):
         """
         if not np.isfinite(observation).all():
             raise ValueError("the scripted expert was given an observation that is not finite")
-        wanted = self._wanted(np.asarray(observation, np.float64))
+        wanted = self.wanted(np.asarray(observation, np.float64))
         action = np.array([*(wanted[:6] / self._scale), *wanted[6:]])
         largest = max(1.0, float(np.abs(action[:3]).max())), max(1.0, float(np.abs(action[3:6]).max()))
         action[:3] /= largest[0]
@@ -90,8 +91,13 @@ class ScriptedExpert(ABC):
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
     @abstractmethod
-    def _wanted(self, observation: np.ndarray) -> np.ndarray:
-        """Change of the tool pose wanted, m and rotation vector rad, base frame; then the gripper's number."""
+    def wanted(self, observation: np.ndarray) -> np.ndarray:
+        """Change of the tool pose wanted in this step, float64[A]: m and rotation vector rad, base frame; then the
+        gripper's number, if the contract's action has one.
+
+        It may be larger than a step: `act` scales it down. MUST be decided by the observation float64[D] alone, see
+        `fields`.
+        """
 
 
 KIND = Kind("experts", "inril_core.experts.scripted", "EXPERT", ScriptedExpert)

@@ -45,11 +45,11 @@ class InsertLegExpert(ScriptedExpert):
         super().__init__(contract, noise, bias, hesitation, seed)
         if not isinstance(contract.success, Success):
             raise ConfigError("success: this expert knows insert_leg; scripted_expert finds the one of a contract")
-        self._tip, self._rotation = self._fields["tip_in_hole_m"], self._fields["leg_in_hole_rot6d"]
-        self._turn = self._fields["turn_sin_cos"]
+        self._tip, self._rotation = self.fields["tip_in_hole_m"], self.fields["leg_in_hole_rot6d"]
+        self._turn = self.fields["turn_sin_cos"]
         self._turn_goal_rad = -(contract.success.turn_min_rad + OVERTURN_RAD)
 
-    def _wanted(self, observation: np.ndarray) -> np.ndarray:
+    def wanted(self, observation: np.ndarray) -> np.ndarray:
         """Change of the tool pose wanted this step: m and rotation vector rad, base frame.
 
         The hole's frame is parallel to the base frame.

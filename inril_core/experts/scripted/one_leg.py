@@ -117,14 +117,14 @@ class OneLegExpert(ScriptedExpert):
             raise ConfigError("sim: this expert knows one_leg; scripted_expert finds the one of a contract")
         self._thread_m = contract.sim.thread_depth_m
 
-    def _wanted(self, observation: np.ndarray) -> np.ndarray:
+    def wanted(self, observation: np.ndarray) -> np.ndarray:
         view = self._view(observation)
         if view.depth_m > INSERTED_M and view.up[2] > 0.9:
             return self._in_hole(view)
         return self._carry(view) if view.held else self._fetch(view)
 
     def _view(self, observation: np.ndarray) -> _View:
-        seen = {name: observation[self._fields[name]] for name in self.looks_at}
+        seen = {name: observation[self.fields[name]] for name in self.looks_at}
         tool_rotation, tool = _rotation(seen["tool_rot6d"]), seen["tool_position_m"]
         leg_rotation = tool_rotation @ _rotation(seen["leg_in_tool_rot6d"])
         leg = tool + tool_rotation @ seen["leg_in_tool_m"]

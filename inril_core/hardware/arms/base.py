@@ -116,13 +116,13 @@ class ArmConfig(Settings):
     delay_steps: int = Field(0, ge=0, le=100)
     """Control periods by which each target acts later, as over a slow link; for experiments."""
 
+    @abstractmethod
     def build(self, contract: Contract) -> Arm:
         """The arm for a contract; not yet opened.
 
         Raises:
             ConfigError: these settings do not fit the contract, or a package is missing.
         """
-        raise NotImplementedError
 
 
 KIND = Kind("arms", "inril_core.hardware.arms", "Config", ArmConfig)

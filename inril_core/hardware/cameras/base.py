@@ -57,6 +57,7 @@ class CameraSource(ABC):
 class CameraConfig(Settings):
     """Settings of a camera; a subclass adds its own and makes the source."""
 
+    @abstractmethod
     def build(self, camera: str, width_px: int, height_px: int, arm: Arm) -> CameraSource:
         """The source of one camera; not yet opened.
 
@@ -68,7 +69,6 @@ class CameraConfig(Settings):
         Raises:
             ConfigError: these settings do not fit, or a package is missing.
         """
-        raise NotImplementedError
 
 
 KIND = Kind("cameras", "inril_core.hardware.cameras", "Config", CameraConfig)

@@ -74,5 +74,11 @@ def make_scene(contract: Contract, timestep_s: float) -> Scene:
         )
     if contract.sim is None:
         raise ConfigError("sim: missing in the contract, so there is no cell to simulate; add the section")
-    scene: Scene = KIND.find(name, "scene")(contract, timestep_s)
+    where, found = f"scene = {name!r}", KIND.find(name, "scene")
+    if not isinstance(found, type):
+        raise ConfigError(f"{where}: must be a class that is made with (contract, timestep_s), see {__name__}.Scene")
+    lacking = [part for part in ("lay_out", "before_piece", "parts", "judge") if not hasattr(found, part)]
+    if lacking:
+        raise ConfigError(f"{where}: {found.__name__} has no {', '.join(lacking)}; see {__name__}.Scene")
+    scene: Scene = found(contract, timestep_s)
     return scene

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import mujoco
 import numpy as np
@@ -12,6 +13,7 @@ from inril_core.contract.definitions.insert_leg import Sim, StartRange, Success
 from inril_core.contract.square_table import HOLE_RADIUS_M
 from inril_core.errors import ConfigError
 from inril_core.outcome import CellReport
+from inril_core.settings import Settings
 from inril_core.sim.kinematics import ArmKinematics
 from inril_core.sim.square_table import (
     BLOCK_HALF_M,
@@ -64,6 +66,8 @@ class InsertLeg:
         ConfigError: the contract's `sim` or `success` is another task's.
     """
 
+    success: ClassVar[type[Settings]] = Success
+    """Settings of the rule; a subclass with a rule of its own sets them and overrides `judge`."""
     cameras = (*_CAMERAS, "wrist")
     rest_rad = REST_RAD
     finger_speed_mps = math.inf
@@ -71,8 +75,11 @@ class InsertLeg:
     settle_steps = 25  # so that the grip carries the leg
 
     def __init__(self, contract: Contract, timestep_s: float) -> None:
-        if not isinstance(contract.sim, Sim) or not isinstance(contract.success, Success):
-            raise ConfigError("sim, success: insert_leg needs start and demo_start, and depth_m to turn_depth_m")
+        if not isinstance(contract.sim, Sim) or not isinstance(contract.success, self.success):
+            raise ConfigError(
+                f"sim, success: {type(self).__name__} needs start and demo_start, and "
+                f"{', '.join(self.success.model_fields)}"
+            )
         self._sim, self._rule = contract.sim, contract.success
         self.model = scene(self._sim.clearance_m, timestep_s)
         self._leg = self.model.body("leg").id
@@ -116,6 +123,7 @@ class InsertLeg:
         depth_m = -float(tip[2]) if in_hole else 0.0
         self._count_turn(depth_m, math.atan2(along[1], along[0]))
         rule = self._rule
+        assert isinstance(rule, Success)
         success = (
             depth_m >= rule.depth_m
             and up[2] >= rule.min_up_z
@@ -125,6 +133,7 @@ class InsertLeg:
 
     def _count_turn(self, depth_m: float, heading_rad: float) -> None:
         """Clockwise turn, seen from above, since the tip went below the turn depth."""
+        assert isinstance(self._rule, Success)
         if depth_m < self._rule.turn_depth_m:
             self._turn_start, self._turned_rad = None, 0.0
         elif self._turn_start is None:

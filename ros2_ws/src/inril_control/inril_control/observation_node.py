@@ -123,6 +123,9 @@ class ObservationNode(InrilNode):
             return
         self._robot_link.saw(self.mono_ns(), state.seq)
         self._robot = state
+        if not self._vector.looks_at_parts:
+            self._parts = PartPoses(header=state.header)  # nothing is tracked: the link is as fresh as the arm's state
+            self._parts_link.saw(self.mono_ns())
         self._join()
 
     def _on_parts(self, parts: PartPoses) -> None:
@@ -133,8 +136,9 @@ class ObservationNode(InrilNode):
         except BadMeasurement as error:
             self.diagnostics.refuse(self._parts_link, str(error))
             return
-        self._parts_link.saw(self.mono_ns())
-        self._parts, self._part_poses = parts, poses
+        if self._vector.looks_at_parts:
+            self._parts_link.saw(self.mono_ns())
+            self._parts, self._part_poses = parts, poses
         self._join()
 
     def _usable_parts(self, parts: PartPoses) -> dict[str, np.ndarray]:

@@ -26,6 +26,7 @@ from inril_core.hardware.arms import base as arms
 from inril_core.hardware.arms.base import ArmLost, ArmState
 from inril_core.hardware.cameras import base as cameras
 from inril_core.hardware.driver import ArmDriver, TargetCommand
+from inril_core.plugins import check_made
 from inril_core.settings import read_mapping, read_settings
 from inril_core.sim.cell import CellState
 from inril_core.vocabulary import Purpose
@@ -56,8 +57,9 @@ class SimCell(InrilNode):
     `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a
     steady timer paces it and stamps are the ROS clock's; at any other factor, lockstep too, it publishes /clock.
 
-    Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`); such an arm runs in
-    real time, and then somebody else publishes /part_poses.
+    Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`). One that is not
+    simulated needs `simulated_cell` false, as `robot_node` of a graph has it; it runs in real time, and somebody else
+    publishes /part_poses where the task looks at parts.
     """
 
     def __init__(self) -> None:
@@ -89,8 +91,15 @@ class SimCell(InrilNode):
     def _make_driver(self, timeout_ns: int) -> ArmDriver:
         name = self.param("arm", "simulated", "arm: its name, or MODULE:CLASS of one of your own")
         settings = self.param("arm_settings", "", "settings of the arm, a YAML mapping")
+        simulated = self.param("simulated_cell", True, "the arm is a simulated one")
         config = read_settings(arms.KIND.find(name, "arm"), settings, "arm_settings")
         arm = config.build(self.contract)
+        check_made(arm, arms.Arm, f"arm = {name!r}")
+        if simulated and not arm.simulated:
+            raise ConfigError(
+                f"arm = {name!r} is not simulated, and this graph's cell is; write robot_node instead of sim_cell in "
+                "the graph file, so that nothing meant for a simulated cell reaches the arm"
+            )
         if not arm.simulated and self._factor != 1.0:
             raise ConfigError(f"arm = {name!r} is not simulated: it runs in real time; set real_time_factor to 1")
         driver = ArmDriver(arm, self._lockstep, timeout_ns, config.delay_steps)
@@ -127,8 +136,9 @@ class SimCell(InrilNode):
 
     def _make_publishers(self) -> None:
         self._robot = self.create_publisher(RobotState, "robot_state", TICK)
-        self._parts = self.create_publisher(PartPoses, "part_poses", TICK)
-        self._truth = self.create_publisher(CellTruth, "cell_truth", TICK)
+        if self._driver.hardware.simulated:
+            self._parts = self.create_publisher(PartPoses, "part_poses", TICK)
+            self._truth = self.create_publisher(CellTruth, "cell_truth", TICK)
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", CLOCK) if self._factor != 1.0 else None
         self._cameras: list[_Camera] = []
 
@@ -149,6 +159,7 @@ class SimCell(InrilNode):
             kind = cameras.KIND.find(settings.pop("source", "rendered"), f"cameras.{name}.source")
             config = read_settings(kind, settings, f"cameras.{name}")
             source = config.build(name, width_px, height_px, self._driver.hardware)
+            check_made(source, cameras.CameraSource, f"cameras.{name}")
             publisher = self.create_publisher(Image, f"camera/{name}/image", TICK)
             self._cameras.append(_Camera(name, source, publisher))
             if self._driver.hardware.simulated:
@@ -204,7 +215,7 @@ class SimCell(InrilNode):
             if other := self.meant_for_another(request.graph_id):
                 raise InrilError(other)
             if not self.active:
-                raise InrilError("sim_cell is not active; see `inril status`")
+                raise InrilError(f"{self.get_name()} is not active; see `inril status`")
             state = self._driver.reset(request.seed, request.reset_id, Purpose.of(request.purpose).word)
         except (InrilError, ValueError) as error:
             response.success, response.message = False, str(error)

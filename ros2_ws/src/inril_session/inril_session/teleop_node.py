@@ -8,7 +8,8 @@ from inril_common.node import InrilNode, run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, TeleopAction
 
-from inril_core.teleop import HumanInput, TickView, device_config
+from inril_core.plugins import check_made
+from inril_core.teleop import Device, HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
 
@@ -34,7 +35,9 @@ class TeleopNode(InrilNode):
         settings = self.param("device_settings", "", "settings of the device, a YAML mapping")
         operator = self.param("operator_name", "", "who is at the device; empty: the device itself")
         config = device_config(name, settings)
-        self._keeper = DeviceKeeper(config.build(self.contract), self.contract.action_size)
+        made = config.build(self.contract)
+        check_made(made, Device, f"device = {name!r}")
+        self._keeper = DeviceKeeper(made, self.contract.action_size)
         self._device = self._keeper.device
         self._operator = operator or self._device.name
         self._shown_trouble = ""

@@ -1,0 +1,1 @@
+"""Parts of a lab for inril."""
