@@ -17,8 +17,8 @@ from typing import Any
 
 from inril_core.data.episode import InvalidEpisode, check_episode_id
 from inril_core.data.episode_writer import EpisodeWriter, RecordingFailed
+from inril_core.data.fields import FieldReader
 from inril_core.data.finalise import SUFFIX
-from inril_core.data.reader import stamp_ns
 from inril_core.data.schemas import (
     CELL_TRUTH,
     EPISODE_EVENT,
@@ -27,13 +27,12 @@ from inril_core.data.schemas import (
     EVENT_LABEL,
     OBSERVATION,
     POLICY_ACTION,
+    READ_FIELDS,
     SENSOR_TOPICS,
     TARGET,
     TELEOP_ACTION,
     TOPICS,
-    Decoder,
     MessageSchema,
-    decoder_for,
 )
 from inril_core.data.sensor_track import Sample, SensorTrack, header_stamp_ns
 from inril_core.vocabulary import PURPOSES, Label, Purpose
@@ -74,6 +73,9 @@ class _Waiting:
     topic: str
     data: bytes
     message: Any
+    """Its `READ_FIELDS`."""
+    stamp_ns: int
+    """Of its header."""
     log_time_ns: int
 
 
@@ -144,9 +146,7 @@ class EpisodeRouter:
             known,
             free_bytes,
         )
-        self._decoders: dict[str, Decoder] = {
-            topic: decoder_for(schemas[name]) for topic, name in TOPICS.items() if topic not in SENSOR_TOPICS
-        }
+        self._readers = {topic: FieldReader(schemas[TOPICS[topic]], names) for topic, names in READ_FIELDS.items()}
         self._tracks = {topic: SensorTrack() for topic in SENSOR_TOPICS}
         self._open: dict[str, _Open] = {}
         self._over: dict[str, None] = {}  # closed, refused or not to be recorded
@@ -175,17 +175,18 @@ class EpisodeRouter:
         log_time_ns: ROS time of receipt. now_ns: monotonic.
 
         Raises:
-            ValueError: it cannot be decoded.
+            ValueError: it is cut short or no such message.
         """
         try:
+            sent_ns = header_stamp_ns(data)
             if topic in self._tracks:
-                self._tracks[topic].hear(Sample(header_stamp_ns(data), log_time_ns, data))
+                self._tracks[topic].hear(Sample(sent_ns, log_time_ns, data))
                 self._write_samples(topic, self._tracks[topic].take(), now_ns)
                 return
-            message = self._decoders[topic](data)
-        except Exception as error:  # the decoder raises whatever the bytes make it stumble over
-            raise ValueError(f"{topic}: {type(error).__name__} {error}") from error
-        waiting = _Waiting(topic, data, message, log_time_ns)
+            message = self._readers[topic](data)
+        except ValueError as error:
+            raise ValueError(f"{topic}: {error}") from error
+        waiting = _Waiting(topic, data, message, sent_ns, log_time_ns)
         if topic == EPISODE_EVENT and message.event == EVENT_BEGIN:
             self._begin(waiting, now_ns)
         else:
@@ -291,9 +292,9 @@ class EpisodeRouter:
 
     def _write(self, episode_id: str, waiting: _Waiting, now_ns: int) -> None:
         episode, message = self._open[episode_id], waiting.message
-        step = getattr(message, "step", None) if waiting.topic != CELL_TRUTH else None
+        step = getattr(message, "step", None)
         try:
-            episode.writer.write(waiting.topic, waiting.data, waiting.log_time_ns, stamp_ns(message.header), step)
+            episode.writer.write(waiting.topic, waiting.data, waiting.log_time_ns, waiting.stamp_ns, step)
         except RecordingFailed as error:
             self._refuse(episode_id, str(error), now_ns)
             self._close(episode_id)
@@ -304,7 +305,7 @@ class EpisodeRouter:
         if waiting.topic in (POLICY_ACTION, TELEOP_ACTION, TARGET, CELL_TRUTH):
             episode.answers[waiting.topic] += 1
         elif waiting.topic == OBSERVATION:
-            self._observe(episode_id, episode, message, now_ns)
+            self._observe(episode_id, episode, waiting, now_ns)
         elif waiting.topic == EPISODE_EVENT and message.event == EVENT_END:
             episode.ended = True
             episode.closing_ns = now_ns if episode.closing_ns is None else episode.closing_ns
@@ -322,12 +323,13 @@ class EpisodeRouter:
                 self._refuse(episode_id, str(error), now_ns)
                 self._close(episode_id)
 
-    def _observe(self, episode_id: str, episode: _Open, message: Any, now_ns: int) -> None:
+    def _observe(self, episode_id: str, episode: _Open, waiting: _Waiting, now_ns: int) -> None:
+        message = waiting.message
         if message.last:
             episode.last_step = message.step
             episode.closing_ns = now_ns if episode.closing_ns is None else episode.closing_ns
         for topic, track in self._tracks.items():
-            track.want(episode_id, stamp_ns(message.header))
+            track.want(episode_id, waiting.stamp_ns)
             self._write_samples(topic, track.take(), now_ns)
         for key in ((message.boot_id, message.k), message.k):
             self._owners.pop(key, None)  # to the end: the oldest is forgotten first
@@ -361,7 +363,7 @@ class EpisodeRouter:
             self.unrecorded += 1
         elif message.event == EVENT_LABEL and message.label in set(Label):
             success = Label(message.label).success
-            self.labels.append(LateLabel(message.episode_id, success, message.by, stamp_ns(message.header)))
+            self.labels.append(LateLabel(message.episode_id, success, message.by, waiting.stamp_ns))
         elif self._refusal is not None and self._refusal.episode_id == message.episode_id:
             self._refusal = None  # the episode that was not recorded is over
 

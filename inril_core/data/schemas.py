@@ -45,6 +45,17 @@ closes the recording.
 SENSOR_TOPICS = (ROBOT_STATE, PART_POSES)
 """Of these one message is recorded for each Observation, at whatever rate they come (`sensor_track`)."""
 
+READ_FIELDS = {
+    CELL_TRUTH: ("reset_id",),
+    OBSERVATION: ("boot_id", "k", "episode_id", "step", "last"),
+    POLICY_ACTION: ("boot_id", "k"),
+    TELEOP_ACTION: ("k", "synchronous"),
+    EXECUTED_ACTION: ("episode_id", "step"),
+    TARGET: ("episode_id",),
+    EPISODE_EVENT: ("event", "run_id", "episode_id", "purpose", "seed", "explore", "max_steps", "label", "by"),
+}
+"""What the recorder reads of each message, besides its stamp; all of it is written as it came."""
+
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 IMAGE_TOPIC = "/observation/image/"
 """A finished recording also carries each Observation image on this prefix + name."""
@@ -91,7 +102,7 @@ def message_schema(type_name: str, share: Callable[[str], Path] = installed_shar
     Raises:
         ConfigError: a definition cannot be read; names the type and the fix.
     """
-    wanted = [_short(type_name)]
+    wanted = [short_name(type_name)]
     parts: list[str] = []
     for name in wanted:  # grows while it is read
         package, short = name.split("/")
@@ -124,7 +135,18 @@ def decoder_for(schema: MessageSchema) -> Decoder:
     return decoder
 
 
-def _short(type_name: str) -> str:
+def type_texts(schema: MessageSchema) -> dict[str, str]:
+    """The definition of the type and of each type inside it, by `package/Name`."""
+    first, *others = schema.text.split(f"{_SEPARATOR}\nMSG: ")
+    texts = {short_name(schema.type_name): first}
+    for other in others:
+        name, _, text = other.partition("\n")
+        texts[name] = text
+    return texts
+
+
+def short_name(type_name: str) -> str:
+    """`package/Name` of `package/msg/Name`."""
     package, *_, name = type_name.split("/")
     return f"{package}/{name}"
 
@@ -135,6 +157,12 @@ def _nested(text: str, package: str) -> list[str]:
         match = _FIELD.match(line.split("#")[0])
         if match is None or _PRIMITIVE.fullmatch(match[1]):
             continue
-        name = "std_msgs/Header" if match[1] == "Header" else match[1]
-        found.append(_short(name) if "/" in name else f"{package}/{name}")
+        found.append(nested_name(match[1], f"{package}/"))
     return found
+
+
+def nested_name(kind: str, inside: str) -> str:
+    """`package/Name` of a field's type `kind` in the message `inside`."""
+    if kind == "Header":
+        return "std_msgs/Header"
+    return short_name(kind) if "/" in kind else f"{inside.split('/')[0]}/{kind}"

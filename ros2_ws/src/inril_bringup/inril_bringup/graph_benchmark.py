@@ -77,7 +77,7 @@ class Graph:
 
     def steps(self) -> tuple[int, int]:
         """Finished episodes, and their steps."""
-        results = read_ledger(RunPaths(self._run_dir).session)
+        results = read_ledger(RunPaths(self._run_dir).session).values
         return len(results), sum(result.steps for result in results)
 
     def cpu_s(self) -> dict[str, float]:
