@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.ingest_log import IngestRecord
+from inril_core.finetune.metrics import numbers
 from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
 from inril_core.policies import Policy
 
@@ -69,7 +70,7 @@ def write(learner: "Learner", extra: dict[str, Any]) -> Path:
         "loop": learner.loop.facts(),
         "version": learner.version,
         "log": [vars(record) for record in learner.log],
-        "window": learner.window,
+        "window": numbers(learner.window),
         "extra": extra,
     }
     path = learner.run_dir / CHECKPOINT_NAME

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
-Metrics = dict[str, float]
+Metrics = Mapping[str, float | Tensor]
+"""Numbers to log. One may be a tensor of one element, read only when the group's mean is taken: a GPU is not waited
+for. It MUST not change afterwards."""
 Signal = Literal["takeovers", "labels", "answers"]
 
 

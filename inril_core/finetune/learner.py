@@ -19,6 +19,7 @@ from inril_core.finetune import checkpoint
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.ingest_log import INGEST_LOG_NAME, IngestRecord
 from inril_core.finetune.loop import Counts, Loop, Taken
+from inril_core.finetune.metrics import numbers
 from inril_core.finetune.off_policy import OffPolicyLoop
 from inril_core.finetune.on_policy import OnPolicyLoop
 from inril_core.finetune.parts import build_parts
@@ -116,7 +117,8 @@ class Learner:
         self.version = 0
         self.last_metrics: dict[str, float] = {}
         self.log: list[IngestRecord] = []
-        self.window: dict[str, list[float]] = {}
+        self.window: dict[str, list[float | Tensor]] = {}
+        """Metrics since the last group was closed."""
         self._known: dict[str, str] = {}
         self._observer = observer
         self.parts = build_parts(config, policy, interface.action_size, seeded(config, _STREAM))
@@ -321,7 +323,7 @@ class Learner:
         return closed
 
     def _close_window(self) -> dict[str, float]:
-        means = {name: distributed.mean_number(sum(v) / len(v)) for name, v in self.window.items()}
+        means = {name: distributed.mean_number(sum(v) / len(v)) for name, v in numbers(self.window).items()}
         newest = self.log[-1].update if self.log else 0
         means["data_age_updates"] = float(self.updates - newest)
         means["temperature"] = self.parts.rl.temperature

@@ -1,13 +1,29 @@
 """Training metrics on disk: JSON lines, and TensorBoard scalars."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from inril_core.files import append_line, read_lines, write_lines
 
 METRICS_NAME = "metrics.jsonl"
+
+
+def numbers(window: Mapping[str, Sequence[float | Tensor]]) -> dict[str, list[float]]:
+    """The metrics of a group of updates, with one transfer per device for all that are tensors."""
+    tensors: dict[torch.device, list[Tensor]] = {}
+    for value in (value for values in window.values() for value in values):
+        if isinstance(value, Tensor):
+            tensors.setdefault(value.device, []).append(value.detach().reshape(()).double())
+    read = {device: iter(torch.stack(found).tolist()) for device, found in tensors.items()}
+    return {
+        name: [next(read[value.device]) if isinstance(value, Tensor) else value for value in values]
+        for name, values in window.items()
+    }
 
 
 class MetricsLog:

@@ -66,11 +66,10 @@ class OffPolicyLoop(Loop):
         if n_demo:
             batch = join(batch, parts.buffers.demos.sample(n_demo, parts.generator))
         refresh = parts.policy.refresh
-        return replace(
-            batch,
-            observations=refresh(batch.observations),
-            next_observations=refresh(batch.next_observations),
-        )
+        observations, following = refresh(batch.observations), refresh(batch.next_observations)
+        if observations is batch.observations:
+            return batch
+        return replace(batch, observations=observations, next_observations=following)
 
     def facts(self) -> dict[str, Any]:
         """See `Loop.facts`."""

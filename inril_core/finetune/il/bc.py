@@ -8,7 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from inril_core.finetune.contracts import Gradient, IlConfig, IlMethod
+from inril_core.finetune.direct import direct_gaussian
 from inril_core.finetune.memory.replay import Replay
+from inril_core.networks.direct import in_use
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import ImitationSettings, Policy
 
@@ -36,6 +38,7 @@ class Bc(IlMethod):
 
     def __init__(self, config: Config, policy: Policy, flat: FlatParameters, generator: torch.Generator) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
+        self._direct = direct_gaussian(policy, flat) if type(self).loss is Bc.loss else None
         self._settings = ImitationSettings(loss=config.loss, action_limit=config.action_limit)
 
     def loss(self, inputs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -45,8 +48,11 @@ class Bc(IlMethod):
     def gradient(self, demos: Replay, batch: int | None = None) -> Gradient:
         """See `IlMethod.gradient`."""
         rows = demos.sample(self.config.batch if batch is None else batch, self._generator)
+        if self._direct is not None and in_use():
+            value, vector = self._direct.imitation(rows.observations, rows.actions, self._settings)
+            return Gradient(vector, {"il_loss": value})
         loss = self.loss(rows.observations, rows.actions)
-        return Gradient(self._actor.gradient(loss), {"il_loss": loss.item()})
+        return Gradient(self._actor.gradient(loss), {"il_loss": loss.detach()})
 
 
 def fit(
@@ -65,7 +71,7 @@ def fit(
         gradient, metrics = il.gradient(demos, batch)
         rate = 0.5 * lr * (1.0 + torch.cos(torch.tensor(torch.pi * update / updates)).item())
         flat.value.sub_(adam.direction(gradient), alpha=rate)
-        losses.append(metrics["il_loss"])
+        losses.append(float(metrics["il_loss"]))
         if on_update is not None:
             on_update(update, losses[-1])
     return losses

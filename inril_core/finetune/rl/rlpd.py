@@ -14,8 +14,10 @@ from torch import Tensor
 from inril_core import distributed
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Gradient, Metrics, OffPolicyConfig, OffPolicyRl, RewardModel
+from inril_core.finetune.direct import direct_gaussian
 from inril_core.finetune.memory.replay import Batch
 from inril_core.networks.critics import CriticEnsemble, views_like
+from inril_core.networks.direct import ensemble_backward, ensemble_forward, in_use, some_members
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy, SquashedGaussian
 
@@ -115,6 +117,8 @@ class Rlpd(OffPolicyRl):
         shapes = list(self.critics.parameters())
         self._target_weights = views_like(self._target, shapes)
         self._frozen_weights = views_like(self._critic.value, shapes)
+        self._plain_inputs = not policy.pixels.shapes
+        self._direct = direct_gaussian(policy, flat)
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._log_temperature = torch.tensor([math.log(max(config.temperature, 1e-12))])
         self._temperature_adam = Adam(1, config.temperature_lr)
@@ -141,28 +145,47 @@ class Rlpd(OffPolicyRl):
         c = self.config
         with torch.no_grad():
             noise = distributed.normal_like(batch.actions, self._generator)
-            actions, log_prob = self._policy.sample(batch.next_observations, noise)
+            if self._direct is not None and in_use():
+                tape = self._direct.forward(batch.next_observations)
+                actions, log_prob = self._policy.squash(tape.mean, tape.log_std, noise)
+            else:
+                actions, log_prob = self._policy.sample(batch.next_observations, noise)
             weights = self._target_weights
+            direct = self._plain_inputs and in_use()
             if c.target_subset < c.critics:
                 # drawn before they are asked: the others' answers would not be used
                 drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
-                weights = self.critics.of_members(weights, drawn)
-            q: Tensor = self.critics(batch.next_observations, actions, weights)
+                some = some_members if direct else self.critics.of_members
+                weights = some(weights, drawn.tolist())
+            q: Tensor
+            if direct:
+                q, _ = ensemble_forward(torch.cat((batch.next_observations, actions), 1), weights)
+            else:
+                q = self.critics(batch.next_observations, actions, weights)
             value = q.amin(0)
             if c.entropy_in_target:
                 value = value - self.temperature * log_prob
             y = batch.rewards + batch.discounts * value
             return y if c.target_range is None else y.clamp(*c.target_range)
 
-    def critic_step(self, batch: Batch) -> dict[str, float]:
+    def critic_step(self, batch: Batch) -> Metrics:
         """One step of all critics on the mean squared error, then of the target network."""
         y = self.targets(batch)
-        q: Tensor = self.critics(batch.observations, batch.actions)
-        loss = (q - y).square().mean() * self.config.critics
-        gradient = self._critic.gradient(loss)
-        self._critic.value.sub_(self._adam.direction(gradient), alpha=self._adam.lr)
+        if self._plain_inputs and in_use():
+            with torch.no_grad():
+                rows = torch.cat((batch.observations, batch.actions), 1)
+                q, tape = ensemble_forward(rows, self._frozen_weights)
+                error = q - y
+                loss = error.square().mean()
+                ensemble_backward(tape, self._frozen_weights, error.mul_(2.0 / len(y)), self._critic.gradients)
+            gradient = self._critic.written()
+        else:
+            q = self.critics(batch.observations, batch.actions)
+            loss = (q - y).square().mean()
+            gradient = self._critic.gradient(loss * self.config.critics)
+        self._adam.step_(self._critic.value, gradient)
         self._target.lerp_(self._critic.value, self.config.tau)
-        return {"critic_loss": loss.item() / self.config.critics, "q_mean": float(q.detach().mean())}
+        return {"critic_loss": loss.detach(), "q_mean": q.detach().mean()}
 
     def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
@@ -171,6 +194,8 @@ class Rlpd(OffPolicyRl):
         The buffer is reused by the next gradient of the same policy.
         """
         noise = distributed.normal_like(batch.actions, self._generator)
+        if self._direct is not None and in_use():
+            return self._direct_actor_gradient(batch, noise)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
@@ -183,9 +208,18 @@ class Rlpd(OffPolicyRl):
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
             distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
             loss = loss / distributed.mean(value.abs()).clamp_min(1e-3) + weight * distance
-        entropy = -log_prob.detach().mean().item()
-        metrics = {"rl_loss": loss.item(), "q_policy": value.detach().mean().item(), "entropy": entropy}
+        entropy = -log_prob.detach().mean()
+        metrics = {"rl_loss": loss.detach(), "q_policy": value.detach().mean(), "entropy": entropy}
         return Gradient(self._actor.gradient(loss), metrics)
+
+    def _direct_actor_gradient(self, batch: Batch, noise: Tensor) -> Gradient:
+        assert self._direct is not None
+        weight = self.behaviour_weight
+        near = (weight, batch.actions) if weight > 0.0 else None
+        smallest = self.config.actor_q == "min"
+        return Gradient(
+            *self._direct.value(batch.observations, noise, self._frozen_weights, smallest, self.temperature, near)
+        )
 
     def actor_stepped(self, metrics: Metrics) -> None:
         """After the actor's step of an update, however many gradients that took.
@@ -194,7 +228,7 @@ class Rlpd(OffPolicyRl):
         """
         self._actor_steps += 1
         if self.config.learn_temperature:
-            entropy = distributed.mean_number(metrics["entropy"])
+            entropy = distributed.mean_number(float(metrics["entropy"]))
             gradient = torch.tensor([self.temperature * (entropy - self._target_entropy)])
             step = self._temperature_adam.direction(gradient)
             self._log_temperature.sub_(step, alpha=self._temperature_adam.lr)

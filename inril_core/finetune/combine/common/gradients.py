@@ -15,20 +15,20 @@ Scaling = Literal["none", "c", "c_squared", "lambda"]
 _Array = npt.NDArray[np.float64]
 
 
-def _checked_dot(g: Tensor, ref: Tensor) -> tuple[float, float]:
-    """<g, ref> and |ref|^2, in double precision.
+def _checked_dot(g: Tensor, ref: Tensor) -> tuple[float, float, float]:
+    """<g, ref>, |ref|^2 and |g|^2, in double precision.
 
     Raises:
         ValueError: not two 1-D tensors of one length, or a value is not finite.
     """
     if g.ndim != 1 or ref.ndim != 1 or g.shape != ref.shape:
         raise ValueError(f"shapes {tuple(g.shape)} and {tuple(ref.shape)}: must be two 1-D tensors of one length")
-    wide_g, wide_ref = g.double(), ref.double()
-    dot, norm, own = (float(torch.dot(a, b)) for a, b in ((wide_g, wide_ref), (wide_ref, wide_ref), (wide_g, wide_g)))
+    both = torch.stack((g, ref)).double()
+    (own, dot), (_, norm) = (both @ both.T).tolist()  # read at once: a GPU is waited for
     # an infinity or NaN anywhere makes one of the squared norms non-finite
     if not (abs(dot) < float("inf") and norm < float("inf") and own < float("inf")):
         raise ValueError("a gradient contains NaN or infinity")
-    return dot, norm
+    return dot, norm, own
 
 
 def project_orthogonal(g: Tensor, ref: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def project_orthogonal(g: Tensor, ref: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ or a value is not finite.
     """
-    dot, norm = _checked_dot(g, ref)
+    dot, norm, _ = _checked_dot(g, ref)
     return g if norm <= _TINY else g - (dot / norm) * ref
 
 
@@ -52,7 +52,7 @@ def project_conflicting(g: Tensor, ref: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ or a value is not finite.
     """
-    dot, norm = _checked_dot(g, ref)
+    dot, norm, _ = _checked_dot(g, ref)
     return g if dot >= 0.0 or norm <= _TINY else g - (dot / norm) * ref
 
 
@@ -62,8 +62,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
     Raises:
         ValueError: shapes differ or a value is not finite.
     """
-    dot, norm_b = _checked_dot(a, b)
-    scale = (float(torch.dot(a.double(), a.double())) * norm_b) ** 0.5
+    dot, norm_b, norm_a = _checked_dot(a, b)
+    scale = (norm_a * norm_b) ** 0.5
     return dot / scale if scale > _TINY else 0.0
 
 
