@@ -27,7 +27,7 @@ class Config(PolicyConfig):
 
     Attributes:
         hidden: widths of the trunk (256, 256).
-        bottleneck: width of the trunk's last layer, the input of the random features (12).
+        bottleneck: width of the trunk's last layer, an ELU like the others, the input of the random features (12).
         features: their number F, even (256).
         log_scale_init: log of the factor on the bottleneck before the random projection: larger falls back to the prior
             nearer to the data. None: -5 (the authors') where the features give the mean and so grow with it; -1 where
@@ -118,8 +118,8 @@ class HetstatPolicy(SquashedGaussian):
 
     def features_of(self, trunk: Tensor) -> Tensor:
         """f(s) ``[..., F]``, each component within pi / (2 sqrt(2 F)), from `trunk`."""
-        hidden: Tensor = self.layers[-1](trunk) * torch.exp(self.log_scales)
-        z = hidden @ self.projection
+        bottleneck = functional.elu(self.layers[-1](trunk))  # CSIL's code activates the last layer of its MLP, too
+        z = (bottleneck * torch.exp(self.log_scales)) @ self.projection
         quarter = 0.25 * math.pi
         return torch.cat((triangle(z + quarter), triangle(z - quarter)), -1) / math.sqrt(self.config.features)
 
