@@ -29,6 +29,7 @@ from torch import Tensor
 from inril_core.data.episode import Episode
 from inril_core.finetune.memory.replay import Batch, Replay
 from inril_core.finetune.memory.rollout import Segment
+from inril_core.finetune.memory.transitions import last_acted
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy
 from inril_core.settings import Settings
@@ -248,15 +249,19 @@ class RewardConfig(MethodConfig):
 
     @abstractmethod
     def label(self, episode: Episode) -> tuple[Array, Array]:
-        """Rewards ``[T]`` and masks ``[T]``; the mask is 1 where the value bootstraps. MUST be a pure function."""
+        """Rewards ``[T]`` and masks ``[T]``; the mask is 1 where the value bootstraps. MUST be a pure function.
+
+        What is given to a step in which nobody acted is lost: how an episode ended belongs to its last action,
+        `inril_core.finetune.memory.transitions.last_acted`.
+        """
 
     def informative(self, episode: Episode) -> Flags:
-        """Which steps ``[T]`` tell good from bad: by default the last one of a success.
+        """Which steps ``[T]`` tell good from bad: by default the last action of a success.
 
         ``schedule.rewards_before_actor`` of them are waited for. A price of every step tells nothing.
         """
         told = np.zeros(episode.steps, bool)
-        told[-1:] = bool(episode.complete and episode.success)
+        told[last_acted(episode)] = bool(episode.complete and episode.success)
         return told
 
     def keep(self, episode: Episode) -> Flags | None:

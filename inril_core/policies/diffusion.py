@@ -2,7 +2,7 @@
 
 Fine-tuned as in DPPO (arXiv 2409.00588): a frozen copy of the cloned network handles the noisiest levels, the trained
 one the last K'. Exploring, plans are drawn by DDPM with a smallest std, and the fine-tuned part of the denoising chain
-is noted; otherwise by DDIM in a few steps, which the initial noise decides alone.
+is noted; otherwise as ``inference`` says. Either way a plan is a sample: two plans for one observation differ.
 """
 
 import copy
@@ -21,6 +21,7 @@ from inril_core.policies.base import NOTHING, Array, Decision, ImitationSettings
 from inril_core.policies.denoising import NoiseSchedule, gaussian_log_density, time_features
 
 LOG_DENSITY_RANGE = (-5.0, 2.0)  # DPPO's code clamps each element's to this
+INFERENCE_STD_FLOOR = 1e-3  # DPPO's code: of each denoising step but the last, when not exploring
 
 
 class DiffusionSettings(PolicyConfig):
@@ -36,9 +37,17 @@ class DiffusionSettings(PolicyConfig):
     """K (DPPO's MLPs: 20)."""
     finetuned_steps: int | None = Field(None, ge=1)
     """K', last steps that fine-tuning trains (DPPO: 10 of 20); None: all K, with no frozen copy."""
-    inference: Literal["ddim", "ddpm"] = "ddim"
-    """When not exploring: ``ddim`` in ``inference_steps``, or ``ddpm``: all K steps by their means. DPPO improves the
-    DDPM steps; a DDIM shortcut through a fine-tuned network need not be better than before."""
+    inference: Literal["posterior", "ddim", "mean"] = "posterior"
+    """How plans are drawn when not exploring.
+
+    ``posterior`` (DPPO's MLPs, IDQL): all K steps of DDPM with the posterior's noise, std at least 1e-3, none at the
+    last.
+    ``ddim``: ``inference_steps`` steps of DDIM with eta 0, which the initial noise decides alone: K /
+    ``inference_steps`` times cheaper, and what DPPO does for assembly. Its plans are coarser, and a shortcut through a
+    network whose DDPM steps were fine-tuned need not be better than before.
+    ``mean``: all K steps of DDPM by their means. The plans of one state are nearly copies of each other, so that a
+    critic has nothing to choose from and only one of several ways is ever taken.
+    What the last two cost is measured by `inril_core.bench.two_ways` (docs/methods.md)."""
     inference_steps: int = Field(5, ge=1)
     std_floor: float = Field(0.1, gt=0.0, le=1.0)
     """Smallest std of a step while exploring (DPPO: 0.1; 0.04 for assembly). Its log-density uses the same std; DPPO's
@@ -162,15 +171,16 @@ class DiffusionPolicy(Policy):
     def draw(self, inputs: Tensor, explore: bool, rng: np.random.Generator) -> Tensor:
         """Denoising chains ``[N + 1, B, P]`` for ``inputs [B, D]``, the plan last; not exploring, only the plan."""
         limit, size = self.config.noise_limit, (len(inputs), self.plan_size)
-        steps = self.schedule.steps + 1 if explore else 1
+        # DDIM looks at the first row alone, which is the same however many are drawn
+        steps = 1 if not explore and self.config.inference == "ddim" else self.schedule.steps + 1
         noise = torch.from_numpy(rng.standard_normal((steps, *size)).astype(np.float32).clip(-limit, limit))
         noise = noise.to(inputs.device)
         if explore:
             return self.schedule.ddpm(self.epsilon, inputs, noise, self.config.std_floor)
         if self.config.inference == "ddim":
             return self.schedule.ddim(self.epsilon, inputs, noise[0], self.config.inference_steps)[None]
-        still = torch.cat((noise, torch.zeros((self.schedule.steps, *size), device=noise.device)))
-        return self.schedule.ddpm(self.epsilon, inputs, still, 0.0)[-1:]
+        noise[1 if self.config.inference == "mean" else -1 :] = 0.0
+        return self.schedule.ddpm(self.epsilon, inputs, noise, INFERENCE_STD_FLOOR)[-1:]
 
     def plan(self, inputs: Tensor, explore: bool, rng: np.random.Generator) -> tuple[Tensor, float, Array]:
         """A plan ``[P]`` for ``inputs [1, D]``, its log-density, and ``aux``."""

@@ -112,8 +112,8 @@ class HetstatPolicy(SquashedGaussian):
 
     def features_of(self, trunk: Tensor) -> Tensor:
         """f(s) ``[..., F]``, each component within pi / (2 sqrt(2 F)), from `trunk`."""
-        hidden: Tensor = self.layers[-1](trunk) * torch.exp(self.log_scales)
-        z = hidden @ self.projection
+        bottleneck = functional.elu(self.layers[-1](trunk))  # CSIL's code activates the last layer of its MLP, too
+        z = (bottleneck * torch.exp(self.log_scales)) @ self.projection
         quarter = 0.25 * math.pi
         return torch.cat((triangle(z + quarter), triangle(z - quarter)), -1) / math.sqrt(self.config.features)
 

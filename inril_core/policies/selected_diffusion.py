@@ -1,8 +1,8 @@
 """Diffusion policy whose plans a critic picks: several are drawn, the best or a likely good one is executed.
 
 How IDQL acts (arXiv 2304.10573, section 4). The critics travel with the weights, so that whoever acts needs the
-manifest and the tensors alone; `inril_core.finetune.rl.idql` trains its own and copies them here. Until then they are
-zero, and the choice is the first plan, or any when exploring.
+manifest and the tensors alone; `inril_core.finetune.rl.idql` trains its own and copies its target Q and its V here.
+Until then they are zero, and the choice is the first plan, or any when exploring.
 """
 
 from collections.abc import Iterable
@@ -30,8 +30,9 @@ class Config(DiffusionSettings):
     explore_weight: float = Field(0.7, ge=0.5, le=1.0)
     """Weight of a plan with Q > V when exploring, against 1 - this of the others; the ratio that the expectile implies
     (IDQL eq. 9)."""
-    explore_by: Literal["ddpm", "ddim"] = "ddpm"
-    """How candidates are drawn when exploring: ``ddpm`` with ``std_floor``, or ``ddim`` as otherwise."""
+    explore_by: Literal["std_floor", "inference"] = "std_floor"
+    """How candidates are drawn when exploring: ``std_floor``: DDPM with that smallest std (DPPO's IDQL);
+    ``inference``: as when not exploring (IDQL)."""
     critic_hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     """Widths of Q and V."""
 
@@ -73,7 +74,7 @@ class SelectedDiffusionPolicy(DiffusionPolicy):
 
     @torch.no_grad()
     def take_critics(self, parameters: Iterable[Tensor]) -> None:
-        """Take over trained critics, in the order of `critic_parameters`."""
+        """Take over Q and V to select by, in the order of `critic_parameters`."""
         for mine, trained in zip(self.critic_parameters(), parameters, strict=True):
             mine.copy_(trained)
 
@@ -89,7 +90,7 @@ class SelectedDiffusionPolicy(DiffusionPolicy):
     def plan(self, inputs: Tensor, explore: bool, rng: np.random.Generator) -> tuple[Tensor, float, Array]:
         """See `DiffusionPolicy.plan`; the picked plan has no density and no chain to learn from."""
         rows = inputs.expand(self.config.candidates, -1)
-        plans = self.draw(rows, explore and self.config.explore_by == "ddpm", rng)[-1].clamp(-1.0, 1.0)
+        plans = self.draw(rows, explore and self.config.explore_by == "std_floor", rng)[-1].clamp(-1.0, 1.0)
         if not explore:
             return plans[int(self.critics(rows, plans).amin(0).argmax())], float("nan"), NOTHING
         edges = self.selection_weights(rows, plans).double().cumsum(0).cpu().numpy()

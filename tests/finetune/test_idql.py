@@ -169,12 +169,19 @@ def test_the_critics_travel_with_the_weights() -> None:
             np.testing.assert_array_equal(a.action, b.action)
         picks.add(a.action.tobytes())
     assert len(picks) > 1
-    q = method.critics(rows().observations, rows().actions)
-    torch.testing.assert_close(twin.critics(rows().observations, rows().actions), q.detach())
+    batch = rows()
+    live = method.critics(batch.observations, batch.actions).detach()
+    target = method.critics(batch.observations, batch.actions, method._target_weights)
+    assert not torch.allclose(live, target)
+    torch.testing.assert_close(twin.critics(batch.observations, batch.actions), target, msg="it acts by the target Q")
+    v = method._v(batch.observations).detach()
+    torch.testing.assert_close(twin.value(batch.observations, batch.actions[:, :0])[0], v)
     again = method_config("rl", {"method": "idql"}).build(
         policy, FlatParameters(p for p in policy.parameters() if p.requires_grad), torch.Generator().manual_seed(5)
     )
-    assert torch.equal(again._critic.value, method._critic.value), "a second run goes on from what selects"
+    size = len(method._target)
+    assert torch.equal(again._critic.value[:size], method._target), "a second run goes on from what selects"
+    assert torch.equal(again._critic.value[size:], method._critic.value[size:])
 
 
 def test_the_actor_never_sees_the_critic_and_the_critic_never_moves_the_actor() -> None:
@@ -227,6 +234,26 @@ def test_what_does_not_fit_is_refused(changes, words: str) -> None:
     values = load_config("idql").model_dump(mode="json")
     with pytest.raises(ConfigError, match=words):
         config_from_values({**values, **changes}, "test")
+
+
+@pytest.mark.parametrize("name", ["idql", "idql_interleave"])
+def test_demonstrations_are_not_in_the_actors_own_batch(tmp_path, name: str) -> None:
+    """Pins: two arms that both clone demonstrations, of which one is said to interleave imitation."""
+    task = PlannedPoint()
+    demos = collect_demos(task, task.expert(), range(10_000, 10_003))
+
+    def share(**changes) -> float:
+        settings = load_config(name).changed(**{**SMALL, **changes})
+        learner = Learner(settings, task.interface, new_policy(settings, task.interface, demos), demos, tmp_path)
+        learner.ingest(run_episode(task, policy_actor(learner.policy, 0, True), 0, "train", True, "x", 0))
+        shown, drawn = learner.buffers.demos.first(1000).observations, learner.loop.batch().observations
+        return float((drawn[:, None] == shown[None]).all(-1).any(1).float().mean())
+
+    assert share() == 0.0
+    assert share(**{"rl.demo_share": 0.5}) == 0.5, "the control"
+
+
+SMALL = {"policy.hidden": [16], "policy.critic_hidden": [16], "policy.denoising_steps": 5, "rl.batch": 64}
 
 
 def config(**changes):

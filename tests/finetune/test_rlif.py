@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,14 @@ P, H, HOLD, RESET = 0, 1, 2, 3
         ([P, H, P, H, H, P], [0, 2]),  # back to back, one policy step between
         ([P, H, H, H], [0]),  # the episode ends inside it
         ([P, P, H], [1]),  # and with its first step
-        ([P, HOLD, H, P], []),  # the policy's step is not just before the human's
+        ([P, HOLD, H, P], [0]),  # a late answer before the takeover
+        ([P, P, HOLD, HOLD, HOLD, H], [1]),  # the person stopped the arm first
+        ([P, HOLD, P, H], [2]),
+        ([P, HOLD, P, P], []),  # a hold is no takeover
+        ([P, HOLD, RESET, H], []),  # after a reset nobody had control
+        ([P, RESET, HOLD, H], []),
+        ([P, HOLD], []),
+        ([HOLD, H, P], []),
         ([P, RESET, H], []),
         ([P, H, HOLD, H, P], [0]),  # a hold inside a takeover starts no new one
         ([P, H, RESET, P, H], [0, 3]),
@@ -46,7 +54,8 @@ def test_one_punishment_per_takeover_from_the_policy(source: list[int]) -> None:
     """Pins: unsigned arithmetic, a shift by one, wrap-around from the last step to the first."""
     rewards = intervention_rewards(source)
     for t, reward in enumerate(rewards):
-        assert reward == (-1.0 if source[t] == P and t + 1 < len(source) and source[t + 1] == H else 0.0)
+        following = [other for other in source[t + 1 :] if other != HOLD][:1]
+        assert reward == (-1.0 if source[t] == P and following == [H] else 0.0)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +93,8 @@ def test_the_forms_and_what_ends() -> None:
     assert config(form="zero_one").label(won)[0].tolist() == [0, 1, 1]
     ends = {name: [config(terminate=name).label(e)[1][-1] for e in (won, lost, cut)] for name in ("success", "never")}
     assert ends == {"success": [0, 1, 1], "never": [1, 1, 1]}
+    held = episode([P, H, P, HOLD], True)
+    assert config(terminate="success").label(held)[1].tolist() == [1, 1, 0, 1]
     theory = config(form="zero_one", terminate="failure")
     assert [theory.label(e)[1][-1] for e in (won, lost, cut)] == [1, 0, 1]
 
@@ -96,10 +107,28 @@ def test_pairs_that_pay_for_the_wrong_thing_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"cuts off the values.*\[-33.33, 0.00\]"):
         base.changed(**{"rl.target_range": [0.0, 1.0]})
     with pytest.raises(ConfigError, match="success ends the rewards"):
-        base.changed(**{"rewards.form": "zero_one", "rl.target_range": None})
+        base.changed(**{"rewards.form": "zero_one", "rewards.terminate": "success", "rl.target_range": None})
     with pytest.raises(ConfigError, match="'rlif' needs 'rl_step' from combine.*'il_only'.*only RL looks at this"):
         base.changed(combine={"method": "il_only"})
-    base.changed(**{"rewards.form": "zero_one", "rewards.terminate": "never", "rl.target_range": None})
+    base.changed(**{"rewards.form": "zero_one", "rl.target_range": None})
+
+
+def test_by_default_nothing_of_the_tasks_success_reaches_the_critics(tmp_path) -> None:
+    """Pins: a mask at a success, which tells the critics where no punishment can follow: a reward in disguise.
+
+    The same episode ended by success, by failure, by a time limit or unlabelled gives the same rows, but for the last
+    action, which an unlabelled episode lacks.
+    """
+    settings = small_config("rlif", **{"rl.gamma": 0.97})
+    seen = []
+    for i, (success, terminated) in enumerate(((True, True), (False, True), (False, False))):
+        learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path / str(i))
+        assert learner.config.rewards.terminate == "never"
+        learner.ingest(episode([P, P, H, H, P, P], success, terminated))
+        rows = learner.buffers.replay.first(1000)
+        seen.append(torch.cat((rows.rewards, rows.discounts)))
+        assert rows.discounts.min() > 0.0, "of demonstrations, too"
+    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
 
 
 @pytest.mark.parametrize("stored, rows", [("all", 6), ("last", 5), ("none", 4)])

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inril_core.finetune.memory.rollout import segments
 from inril_core.finetune.memory.transitions import transitions, usable_steps
@@ -67,6 +69,78 @@ def test_hold_and_reset_are_left_out_and_cut_the_return() -> None:
     rewards, masks = LABEL(made)
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
     assert torch.equal(transitions(made, rewards, masks, policy, 0.5, 4, keep=human).actions, made_of.actions[[1, 3]])
+
+
+P, H, HOLD, RESET = 0, 1, 2, 3
+ENDINGS = {
+    "task": ({}, 1.0),
+    "label": ({}, 1.0),
+    "csil": ({}, 1.0),
+    "rlif": ({"terminate": "success"}, 0.0),
+    "simulator": ({}, 1.0),
+}
+"""Of each reward method: settings with which success ends the value, and what is noted at it."""
+
+
+def held_at_the_end(*source: int, success: bool | None = True, terminated: bool = True, **facts):
+    made = episode(len(source), success=success, terminated=terminated, source=np.array(source), **facts)
+    earned = np.zeros(len(source), np.float32)
+    earned[-1] = 1.0  # the simulator sees the success where it happens
+    made = replace(made, policy_n=np.zeros(made.steps, np.int64), log_prob=np.zeros(made.steps, np.float32))
+    return replace(made, rewards=earned)
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize("end", [[HOLD], [HOLD, HOLD], [RESET], [HOLD, RESET]])
+def test_how_an_episode_ended_belongs_to_its_last_action(name: str, end: list[int]) -> None:
+    """Pins: a success that nobody learns from, because the arm was held when the cell noticed it."""
+    values, noted = ENDINGS[name]
+    method = method_config("rewards", {"method": name, **values})
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
+    made = held_at_the_end(P, P, H, H, *end)
+    rewards, masks = method.label(made)
+    found = transitions(made, rewards, masks, policy, 0.97, known=method.known(made))
+    takeover = -1.0 if name == "rlif" else 0.0
+    assert found.rewards.tolist() == [0.0, takeover, 0.0, noted]
+    assert found.discounts.tolist() == pytest.approx([0.97, 0.97, 0.97, 0.0])
+    own = held_at_the_end(P, P, P, *end)
+    rewards, masks = method.label(own)
+    told = method.informative(own)
+    (segment,), rejected = segments(own, rewards, masks, policy, 0, method.known(own), told)
+    assert segment.rewards.tolist() == [0.0, 0.0, noted] and not segment.bootstrap and rejected == len(end)
+    assert segment.informative == (0 if name == "rlif" else 1)
+
+
+@given(source=st.lists(st.sampled_from([P, H, HOLD, RESET]), min_size=1, max_size=9), holds=st.integers(1, 4))
+@pytest.mark.parametrize("name", ENDINGS)
+def test_holds_at_the_end_change_nothing(name: str, source: list[int], holds: int) -> None:
+    """Pins: an end noted at a step in which nobody acted; an episode in which nobody ever did."""
+    method = method_config("rewards", {"method": name, **ENDINGS[name][0]})
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
+    acted = [s for s in source if s in (P, H)]
+    for made in (held_at_the_end(*source), held_at_the_end(*source, *[HOLD] * holds)):
+        rewards, masks = method.label(made)
+        assert (masks == 0.0).sum() == min(len(acted), 1)
+        found = transitions(made, rewards, masks, policy, 0.97, known=method.known(made))
+        assert len(found) == len(acted)
+        if acted:
+            assert found.discounts[-1] == 0.0 and found.rewards[-1] == ENDINGS[name][1]
+        assert not method.informative(made)[made.source >= HOLD].any()
+
+
+def test_an_unknown_ending_is_that_of_the_last_action_not_of_a_hold_after_it() -> None:
+    """Pins: an unlabelled episode that ended in a hold and teaches a zero at its last action."""
+    for facts in ({"success": None}, {"success": True, "complete": False}):
+        made = held_at_the_end(P, P, H, HOLD, HOLD, **facts)
+        assert usable_steps(made).tolist() == [True, True, False, False, False]
+    person = method_config("rewards", {"method": "label", "by": "person"})
+    assert person.known(held_at_the_end(P, P, HOLD)).tolist() == [True, False, True]
+
+
+def test_a_simulators_rewards_during_a_hold_belong_to_the_action_before() -> None:
+    made = replace(held_at_the_end(HOLD, P, HOLD, HOLD, H, P), rewards=np.array([8, 1, 2, 4, 0, 16], np.float32))
+    method = method_config("rewards", {"method": "simulator"})
+    assert method.label(made)[0].tolist() == [0, 7, 0, 0, 0, 16]
 
 
 class Planning(GaussianPolicy):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from inril_core.bench import two_ways
 from inril_core.errors import ConfigError
+from inril_core.finetune.config import load_config
 from inril_core.networks.compute import use_one_thread
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import (
@@ -64,12 +66,54 @@ def test_a_plan_is_executed_action_by_action(explore: bool) -> None:
     assert policy.act(ROW, explore, rng()).chunk_index == 0
 
 
-def test_the_mode_is_decided_by_the_initial_noise() -> None:
-    for inference in ("ddim", "ddpm"):
-        policy = make(inference=inference)
-        plans = [policy.draw(torch.zeros(1, 4), False, rng(step))[-1] for step in (0, 0, 1, 2)]
-        assert torch.equal(plans[0], plans[1])
-        assert not torch.equal(plans[0], plans[2]) or not torch.equal(plans[0], plans[3])
+@pytest.mark.parametrize("inference", ["posterior", "ddim", "mean"])
+def test_a_plan_is_a_sample_also_when_not_exploring_and_the_same_noise_gives_it_again(inference: str) -> None:
+    policy = make(inference=inference)
+    plans = [policy.draw(torch.zeros(1, 4), False, rng(step))[-1] for step in (0, 0, 1, 2)]
+    assert torch.equal(plans[0], plans[1])
+    assert not torch.equal(plans[0], plans[2]) or not torch.equal(plans[0], plans[3])
+
+
+def test_not_exploring_every_step_but_the_last_has_the_posteriors_noise() -> None:
+    """Pins DPPO's evaluation: std of the posterior, at least 1e-3, and none at the last level.
+
+    Twenty levels of a network that predicts no noise; a thousand plans, whose last step back is not noisy.
+    """
+    policy = make(denoising_steps=20, inference="posterior")
+    policy.network.forward = lambda plans, levels, inputs: torch.zeros_like(plans)
+    seen: dict[int, torch.Tensor] = {}
+    step_back = policy.schedule.step_back
+
+    def noted(noisy, levels, epsilon, floor):
+        seen[int(levels[0])] = noisy
+        mean, std = step_back(noisy, levels, epsilon, floor)
+        means[int(levels[0])] = mean
+        return mean, std
+
+    means: dict[int, torch.Tensor] = {}
+    policy.schedule.step_back = noted
+    plans = policy.draw(torch.zeros(1000, 4), False, rng())[-1]
+    for level in range(19, 0, -1):
+        std = max(float(policy.schedule.posterior_std[level]), 1e-3)
+        assert float((seen[level - 1] - means[level]).std()) == pytest.approx(std, rel=0.05)
+    assert torch.equal(plans, means[0])
+    policy.schedule.posterior_std[:] = 0.0
+    policy.schedule._table[:, -1] = 0.0
+    policy.draw(torch.zeros(1000, 4), False, rng())
+    assert float((seen[4] - means[5]).std()) == pytest.approx(1e-3, rel=0.05)
+
+
+def test_where_demonstrations_go_two_ways_both_are_among_the_candidates() -> None:
+    """Pins: ten copies of one plan, of which a critic can choose none, and plans that go between the ways."""
+    policy = two_ways.cloned(0, 800)
+    posterior, mean = (two_ways.measure(policy, inference) for inference in ("posterior", "mean"))
+    assert posterior.candidate_spread > 0.03 and posterior.one_way < 0.05
+    assert posterior.through_obstacle < 0.1
+    assert mean.candidate_spread < 0.5 * posterior.candidate_spread and mean.one_way > 0.8
+    plain = policy_config({"kind": "diffusion"})
+    assert (
+        plain.inference == "posterior" == load_config("idql").policy.inference == load_config("dppo").policy.inference
+    )
 
 
 def test_the_noted_chain_ends_in_the_plan_and_its_density_can_be_computed_again() -> None:

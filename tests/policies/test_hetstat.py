@@ -26,7 +26,7 @@ def test_the_triangle_wave_has_the_zeros_slope_sign_and_power_of_its_definition(
 
 
 def test_variance_is_the_quadratic_form_of_the_features() -> None:
-    """Pins: L instead of its transpose, a diagonal that is not exponentiated, an upper part that counts."""
+    """Pins: L instead of its transpose, a diagonal that is not exponentiated, a bottleneck without its ELU."""
     policy = make()
     with torch.no_grad():
         policy.factors.normal_()
@@ -35,6 +35,11 @@ def test_variance_is_the_quadratic_form_of_the_features() -> None:
     inputs = torch.randn(5, 4)
     mean, log_std = policy(inputs)
     f = policy.features_of(policy.trunk(inputs))
+    bottleneck = torch.nn.functional.elu(policy.layers[-1](policy.trunk(inputs)))
+    assert bottleneck.min() < 0.0, "where ELU and identity differ"
+    z = (bottleneck * policy.log_scales.exp()) @ policy.projection
+    waves = torch.cat((triangle(z + math.pi / 4), triangle(z - math.pi / 4)), 1)
+    torch.testing.assert_close(f, waves / math.sqrt(8))
     for d in range(3):
         lower = torch.tril(policy.factors[d], -1) + torch.diag(policy.log_diagonals[d].exp())
         for row in range(5):

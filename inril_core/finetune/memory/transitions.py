@@ -11,16 +11,31 @@ from inril_core.policies import Policy
 Array = npt.NDArray[np.float32]
 
 
+def acted_steps(episode: Episode) -> npt.NDArray[np.bool_]:
+    """In which steps policy or human acted, ``[T]``; in the others the arm was held or reset."""
+    acted: npt.NDArray[np.bool_] = np.isin(episode.source, (SOURCE_POLICY, SOURCE_HUMAN))
+    return acted
+
+
+def last_acted(episode: Episode) -> slice:
+    """The last step in which policy or human acted, as a slice of one step, or of none where nobody did.
+
+    How an episode ended belongs to this step: a hold is no action that could be learned from, and what is noted at one
+    is lost.
+    """
+    steps = np.flatnonzero(acted_steps(episode))
+    return slice(int(steps[-1]), int(steps[-1]) + 1) if len(steps) else slice(0, 0)
+
+
 def usable_steps(episode: Episode, known: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
     """Which steps can be learned from, ``[T]``; ``known [T]``: see `RewardConfig.known`.
 
-    Hold and reset are not actions of the policy's kind. The last step of an episode whose outcome nobody knows
+    Hold and reset are not actions of the policy's kind. The last action of an episode whose outcome nobody knows
     (unlabelled, or cut off by a crash) has no reward: unlabelled is not failure.
     """
-    usable: npt.NDArray[np.bool_] = np.isin(episode.source, (SOURCE_POLICY, SOURCE_HUMAN))
-    unknown = not episode.complete or (episode.success is None and not episode.truncated)
-    if unknown and len(usable):
-        usable[-1] = False
+    usable = acted_steps(episode)
+    if not episode.complete or (episode.success is None and not episode.truncated):
+        usable[last_acted(episode)] = False
     return usable if known is None else usable & known
 
 

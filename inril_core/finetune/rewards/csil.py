@@ -20,6 +20,7 @@ from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Array, Metrics, RewardConfig, RewardModel
 from inril_core.finetune.il import bc
+from inril_core.finetune.memory.transitions import last_acted
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy, SquashedGaussian, policy_from_manifest
 from inril_core.policies.hetstat import STD_LIMIT
@@ -91,14 +92,14 @@ class Config(RewardConfig):
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`: no rewards, which the model gives, but how the task ended: 1 well, -1 badly.
 
-        The mark is at the last step, and only with ``absorbing``; the mask is 0 there, else 1.
+        The mark is at the last action, and only with ``absorbing``; the mask is 0 there, else 1.
         """
-        steps = len(episode.actions)
-        ends, masks = np.zeros(steps, np.float32), np.ones(steps, np.float32)
-        if self.ending != "bootstrap" and steps and episode.complete and (episode.success or episode.terminated):
-            masks[-1] = 0.0
+        ends, masks = np.zeros(episode.steps, np.float32), np.ones(episode.steps, np.float32)
+        if self.ending != "bootstrap" and episode.complete and (episode.success or episode.terminated):
+            last = last_acted(episode)
+            masks[last] = 0.0
             if self.ending == "absorbing":
-                ends[-1] = ENDED_WELL if episode.success else ENDED_BADLY
+                ends[last] = ENDED_WELL if episode.success else ENDED_BADLY
         return ends, masks
 
     def model(self, policy: Policy) -> "CoherentReward":

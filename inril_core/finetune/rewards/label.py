@@ -9,6 +9,7 @@ from pydantic import Field
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Array, RewardConfig, Signal
+from inril_core.finetune.memory.transitions import last_acted
 
 _MACHINES = ("cell", "episode_length", "session", "fault")
 
@@ -47,8 +48,9 @@ class Config(RewardConfig):
         """See `RewardConfig.label`."""
         rewards, masks = np.zeros(episode.steps, np.float32), np.ones(episode.steps, np.float32)
         if self._labelled(episode):
-            rewards[-1] = 1.0 if episode.success else self.failure_reward
-            masks[-1] = 0.0 if episode.success or episode.terminated or self.failure_ends else 1.0
+            last = last_acted(episode)
+            rewards[last] = 1.0 if episode.success else self.failure_reward
+            masks[last] = 0.0 if episode.success or episode.terminated or self.failure_ends else 1.0
         return rewards, masks
 
     def informative(self, episode: Episode) -> npt.NDArray[np.bool_]:
@@ -56,9 +58,9 @@ class Config(RewardConfig):
         return super().informative(episode) & self._labelled(episode)
 
     def known(self, episode: Episode) -> npt.NDArray[np.bool_] | None:
-        """See `RewardConfig.known`: without a label the last step has no reward; unlabelled is not failure."""
+        """See `RewardConfig.known`: without a label the last action has no reward; unlabelled is not failure."""
         known = np.ones(episode.steps, bool)
-        known[-1:] = self._labelled(episode)
+        known[last_acted(episode)] = self._labelled(episode)
         return known
 
     def _labelled(self, episode: Episode) -> bool:

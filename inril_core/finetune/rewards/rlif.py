@@ -1,8 +1,9 @@
 """RLIF (Luo et al., "RLIF: Interactive Imitation Learning as Reinforcement Learning", ICLR 2024, arXiv 2311.12996):
 a takeover is the only reward.
 
-Only the policy's step immediately before a takeover is punished; what the human does in it is not, and no reward of the
-task is ever used.
+Only the policy's last step before a takeover is punished; what the human does in it is not, and nothing of the task is
+used: no reward and, with the default ``terminate``, no end either. In the authors' code the last transition of an
+episode never enters replay, so it never sees a terminal mask.
 """
 
 from typing import Any, Literal
@@ -10,13 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, SOURCE_RESET, Episode
+from inril_core.data.episode import SOURCE_HOLD, SOURCE_HUMAN, SOURCE_POLICY, SOURCE_RESET, Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Array, RewardConfig, Signal
+from inril_core.finetune.memory.transitions import last_acted
 
 
 def intervention_rewards(source: npt.ArrayLike) -> Array:
-    """The reward of each step, ``float32[T]``: -1 on a policy step just before a human one, 0 elsewhere.
+    """The reward of each step, ``float32[T]``: -1 on the policy's last step before a human one, 0 elsewhere.
+
+    A hold between the two (the policy's answer came late, a limit stopped the arm, the person waited) changes nothing:
+    the policy had control, and it was taken from it. After a reset nobody had.
 
     Args:
         source: ``[T]``, whole numbers: who was in control; 0 policy, 1 human, 2 hold, 3 reset.
@@ -36,7 +41,9 @@ def intervention_rewards(source: npt.ArrayLike) -> Array:
         step = int(np.argmax(wrong))
         raise ValueError(f"source[{step}] = {steps[step]}: must be 0 policy, 1 human, 2 hold or 3 reset")
     rewards = np.zeros(len(steps), np.float32)
-    rewards[:-1][(steps[:-1] == SOURCE_POLICY) & (steps[1:] == SOURCE_HUMAN)] = -1.0
+    moving = np.flatnonzero(steps != SOURCE_HOLD)
+    before, after = steps[moving[:-1]], steps[moving[1:]]
+    rewards[moving[:-1][(before == SOURCE_POLICY) & (after == SOURCE_HUMAN)]] = -1.0
     return rewards
 
 
@@ -49,9 +56,10 @@ class Config(RewardConfig):
     form: Literal["minus_one", "zero_one"] = "minus_one"
     """``minus_one``: -1 before a takeover, else 0 (the paper's practical form); ``zero_one``: 0 and 1 (its theory).
     They differ by a constant, and so in what an early end is worth."""
-    terminate: Literal["success", "failure", "never"] = "success"
-    """Which end of an episode has no value beyond it. ``success``: with ``minus_one``, since nobody intervenes any
-    more; ``failure``: with ``zero_one``, since no more rewards come; ``never``. The other two pairs would pay for
+    terminate: Literal["never", "success", "failure"] = "never"
+    """Which end of an episode has no value beyond it. ``never``: RLIF, which sees nothing of the task. The other two
+    tell the critics how the task ended, which needs somebody who knows. ``success``: with ``minus_one``, since nobody
+    intervenes any more; ``failure``: with ``zero_one``, since no more rewards come. The other two pairs would pay for
     dying early, or for not succeeding, and are refused. Time limits always bootstrap."""
     store_expert_steps: Literal["all", "last", "none"] = "all"
     """Which human steps of training episodes enter replay, with reward 0 (or 1): ``all`` (the paper), ``last`` of
@@ -85,11 +93,11 @@ class Config(RewardConfig):
             rewards += 1.0
         if episode.complete and (episode.terminated or episode.success):
             ended = "success" if episode.success else "failure"
-            masks[-1] = 0.0 if ended == self.terminate else 1.0
+            masks[last_acted(episode)] = 0.0 if ended == self.terminate else 1.0
         return rewards, masks
 
     def informative(self, episode: Episode) -> npt.NDArray[np.bool_]:
-        """See `RewardConfig.informative`: the policy's steps just before a takeover."""
+        """See `RewardConfig.informative`: the policy's last steps before a takeover."""
         informative: npt.NDArray[np.bool_] = intervention_rewards(episode.source) != 0.0
         return informative
 

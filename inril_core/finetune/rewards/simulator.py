@@ -9,6 +9,7 @@ from pydantic import Field
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Array, RewardConfig
+from inril_core.finetune.memory.transitions import acted_steps, last_acted
 
 
 class Config(RewardConfig):
@@ -31,6 +32,8 @@ class Config(RewardConfig):
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """See `RewardConfig.label`; the mask is 0 where the simulation ended by itself, a time limit bootstraps.
 
+        What comes while the arm is held belongs to the last action before.
+
         Raises:
             ConfigError: the episode holds no rewards.
         """
@@ -41,13 +44,22 @@ class Config(RewardConfig):
             )
         masks = np.ones(episode.steps, np.float32)
         if episode.complete and episode.terminated:
-            masks[-1] = 0.0
-        return (episode.rewards * np.float32(self.scale)).astype(np.float32), masks
+            masks[last_acted(episode)] = 0.0
+        return (_of_actions(episode, episode.rewards) * np.float32(self.scale)).astype(np.float32), masks
 
     def informative(self, episode: Episode) -> npt.NDArray[np.bool_]:
         """See `RewardConfig.informative`: a success, and every reward other than the episode's most frequent one."""
         told = super().informative(episode)
         if episode.rewards is not None and episode.steps:
             values, counts = np.unique(episode.rewards, return_counts=True)
-            told |= episode.rewards != values[np.argmax(counts)]
+            told |= _of_actions(episode, episode.rewards != values[np.argmax(counts)]) > 0
         return told
+
+
+def _of_actions(episode: Episode, given: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers ``[T]``, each moved to the last action before it; those before the first action are dropped."""
+    acted = np.flatnonzero(acted_steps(episode))
+    moved = np.zeros(episode.steps, np.float64)
+    if len(acted):
+        moved[acted] = np.add.reduceat(given, acted, dtype=np.float64)
+    return moved

@@ -7,6 +7,7 @@ import numpy as np
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Array, RewardConfig
+from inril_core.finetune.memory.transitions import last_acted
 
 
 class Config(RewardConfig):
@@ -27,12 +28,12 @@ class Config(RewardConfig):
     def label(self, episode: Episode) -> tuple[Array, Array]:
         """Rewards ``[T]`` and masks ``[T]`` of an episode; the mask is 1 where the value bootstraps.
 
-        A time limit truncates: the mask of the last step stays 1. Success or failure of the task terminates:
+        A time limit truncates: the mask of the last action stays 1. Success or failure of the task terminates:
         it is 0. Recordings hold facts only, so this is computed at ingestion and can be changed later.
         """
-        steps = len(episode.actions)
-        rewards, masks = np.zeros(steps, np.float32), np.ones(steps, np.float32)
-        if steps and episode.complete and (episode.success or episode.terminated):
-            rewards[-1] = 1.0 if episode.success else 0.0
-            masks[-1] = 0.0
+        rewards, masks = np.zeros(episode.steps, np.float32), np.ones(episode.steps, np.float32)
+        if episode.complete and (episode.success or episode.terminated):
+            last = last_acted(episode)
+            rewards[last] = 1.0 if episode.success else 0.0
+            masks[last] = 0.0
         return rewards, masks

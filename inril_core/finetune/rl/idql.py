@@ -5,8 +5,8 @@ Q learns from V. The actor clones what was executed; it improves through what th
 So an imitation step on replayed plans would be a second helping of the actor's own loss: the ``il`` part's step is on
 the demonstrations alone.
 
-Selection is the policy's (`inril_core.policies.selected_diffusion`), so the critics are copied into it after each step
-and travel with its weights.
+Selection is the policy's (`inril_core.policies.selected_diffusion`): after each step the target Q, by which both public
+codes act, and V are copied into it and travel with its weights. A later run begins with them.
 """
 
 from typing import Literal
@@ -32,8 +32,9 @@ class Config(OffPolicyConfig):
     requires = (("policy", "selection"),)
     distributed = True
     batch: int = Field(256, ge=2)
-    demo_share: float = Field(0.5, ge=0.0, lt=1.0)
-    """IDQL's online phase has 0.5, theirs 0."""
+    demo_share: float = Field(0.0, ge=0.0, lt=1.0)
+    """Theirs 0; IDQL's online phase has 0.5. These rows are cloned by the actor like all others: with a share above 0
+    the actor imitates demonstrations without any imitation step, and what such a step adds cannot be seen."""
     critic_lr: float = Field(3e-4, gt=0.0)
     tau: float = Field(0.005, gt=0.0, le=1.0)
     """The target network's step size (theirs 0.001)."""
@@ -121,7 +122,7 @@ class Idql(OffPolicyRl):
             self._adam.direction(self._critic.gradient(value_loss + critic_loss)), alpha=self._adam.lr
         )
         self._target.lerp_(self._critic.value[: len(self._target)], c.tau)
-        self._policy.take_critics([*self.critics.parameters(), *self.value.parameters()])
+        self._policy.take_critics([*self._target_weights, *self.value.parameters()])
         return {
             "critic_loss": critic_loss.item() / 2,
             "value_loss": value_loss.item(),
