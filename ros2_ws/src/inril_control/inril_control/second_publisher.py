@@ -24,8 +24,8 @@ class SecondPublishers:
     """Watches topics that must have one publisher each.
 
     A second one under another node name counts at once. One under the same name counts once it outlasts what a killed
-    process leaves behind. One of this node's own name says that it lives (`heard_namesake`) and counts at once; before it
-    has had the time to say so nobody is armed. A dead predecessor says nothing and does not count.
+    process leaves behind. One of this node's own name says that it lives (`heard_namesake`) and counts at once; before
+    it has had the time to say so nobody is armed. A dead predecessor says nothing and does not count.
 
     node: an rclpy node, which publishes `own`. own: resolved topics that this node alone publishes. heard: resolved
     topics that it hears, and the name of the node that publishes each.
