@@ -23,6 +23,7 @@ from inril_core.data.schemas import (
     CELL_TRUTH,
     EPISODE_EVENT,
     EVENT_BEGIN,
+    EVENT_DISCARD,
     EVENT_END,
     EVENT_LABEL,
     OBSERVATION,
@@ -64,6 +65,15 @@ class LateLabel:
 
     episode_id: str
     success: bool | None
+    by: str
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class LateDiscard:
+    """A person takes an episode out that is no longer open."""
+
+    episode_id: str
     by: str
     stamp_ns: int
 
@@ -137,7 +147,8 @@ class EpisodeRouter:
         self.episode_id = ""
         self.last_step_on_disk = -1
         self.unrecorded = 0
-        self.labels: deque[LateLabel] = deque()
+        self.words: deque[LateLabel | LateDiscard] = deque()
+        """What people said of episodes that are no longer open."""
         self._folder = folder
         self._schemas = schemas
         self._describe, self._needed_bytes, self._known, self._free_bytes = (
@@ -363,7 +374,9 @@ class EpisodeRouter:
             self.unrecorded += 1
         elif message.event == EVENT_LABEL and message.label in set(Label):
             success = Label(message.label).success
-            self.labels.append(LateLabel(message.episode_id, success, message.by, waiting.stamp_ns))
+            self.words.append(LateLabel(message.episode_id, success, message.by, waiting.stamp_ns))
+        elif message.event == EVENT_DISCARD:
+            self.words.append(LateDiscard(message.episode_id, message.by, waiting.stamp_ns))
         elif self._refusal is not None and self._refusal.episode_id == message.episode_id:
             self._refusal = None  # the episode that was not recorded is over
 

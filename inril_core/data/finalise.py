@@ -30,8 +30,9 @@ from inril_core.data.reader import (
     identity_of,
     load_file,
     named_images,
+    stamp_ns,
 )
-from inril_core.data.schemas import IMAGE_TOPIC, IMAGE_TYPE, OBSERVATION
+from inril_core.data.schemas import EPISODE_EVENT, EVENT_DISCARD, IMAGE_TOPIC, IMAGE_TYPE, OBSERVATION
 from inril_core.errors import InrilError
 from inril_core.files import AtomicFile, sync_folder
 
@@ -85,6 +86,8 @@ def finalise(raw_path: Path, episodes: Path, index: EpisodeIndex, on_stage: OnSt
             )
         file.commit(data)
     on_stage("renamed")
+    if listed is None:
+        _drop_if_discarded(recording, str(facts["episode_id"]), index)
     entry = listed if listed is not None else index.add(**facts)
     on_stage("listed")
     raw_path.unlink()
@@ -142,6 +145,13 @@ def _facts(recording: Recording, name: str) -> dict[str, Any]:
         "success": episode.success,
         "by": episode.outcome_source,
     }
+
+
+def _drop_if_discarded(recording: Recording, episode_id: str, index: EpisodeIndex) -> None:
+    """A person took it out while it was recorded."""
+    for _, _, event in decode_topics(recording, (EPISODE_EVENT,)):
+        if event.event == EVENT_DISCARD and not index.dropped(episode_id):
+            index.drop(episode_id, event.by, stamp_ns(event.header), before_listing=True)
 
 
 def _rewrite(recording: Recording, facts: dict[str, Any]) -> bytes:

@@ -6,16 +6,16 @@ import queue
 import threading
 from pathlib import Path
 
-from inril_core.data.episode_router import LateLabel
+from inril_core.data.episode_router import LateDiscard, LateLabel
 from inril_core.data.finalise import Recovery, raw_files, recover_one, remove_drafts
-from inril_core.data.index import Annotation, EpisodeIndex
+from inril_core.data.index import Annotation, Drop, EpisodeIndex
 
 RETRY_S = 5.0
 MAX_BACKLOG = 64
 
 
 class Finisher:
-    """Finishes raw files and appends labels, in the order given.
+    """Finishes raw files and appends what people say of finished ones, in the order given.
 
     raw, episodes: folders. index: of `episodes`. What an earlier process left in `raw` comes first.
     What fails, for instance on a full disk, is tried again every 5 s.
@@ -23,9 +23,9 @@ class Finisher:
 
     def __init__(self, raw: Path, episodes: Path, index: EpisodeIndex) -> None:
         self._episodes, self._index = episodes, index
-        self._work: queue.Queue[Path | LateLabel | None] = queue.Queue()
+        self._work: queue.Queue[Path | LateLabel | LateDiscard | None] = queue.Queue()
         self._again: list[Path] = []
-        self._done: queue.SimpleQueue[Recovery | Annotation | str] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Recovery | Annotation | Drop | str] = queue.SimpleQueue()
         remove_drafts(episodes)
         for path in raw_files(raw):
             self._work.put(path)
@@ -34,7 +34,7 @@ class Finisher:
 
     @property
     def backlog(self) -> int:
-        """Raw files and labels that are not done yet."""
+        """Raw files and people's words that are not done yet."""
         return self._work.unfinished_tasks
 
     @property
@@ -42,12 +42,12 @@ class Finisher:
         """Whether another episode may be added to the backlog."""
         return self.backlog < MAX_BACKLOG
 
-    def submit(self, work: Path | LateLabel) -> None:
-        """Finish a raw file, which its writer has closed, or append a label."""
+    def submit(self, work: Path | LateLabel | LateDiscard) -> None:
+        """Finish a raw file, which its writer has closed, or append what a person said of a finished one."""
         self._work.put(work)
 
-    def results(self) -> list[Recovery | Annotation | str]:
-        """What was done since the last call; text is a label that could not be appended."""
+    def results(self) -> list[Recovery | Annotation | Drop | str]:
+        """What was done since the last call; text is a person's word that could not be appended."""
         done = []
         while not self._done.empty():
             done.append(self._done.get())
@@ -72,8 +72,8 @@ class Finisher:
             if work is None:
                 self._work.task_done()
                 return
-            if isinstance(work, LateLabel):
-                self._annotate(work)
+            if not isinstance(work, Path):
+                self._append(work)
                 self._work.task_done()
             else:
                 self._finish(work)
@@ -86,8 +86,14 @@ class Finisher:
         else:
             self._work.task_done()
 
-    def _annotate(self, label: LateLabel) -> None:
+    def _append(self, word: LateLabel | LateDiscard) -> None:
         try:
-            self._done.put(self._index.annotate(label.episode_id, label.success, label.by, label.stamp_ns))
+            if isinstance(word, LateLabel):
+                self._done.put(self._index.annotate(word.episode_id, word.success, word.by, word.stamp_ns))
+            else:
+                self._done.put(self._index.drop(word.episode_id, word.by, word.stamp_ns))
         except (KeyError, OSError) as error:
-            self._done.put(f"label of episode {label.episode_id} by {label.by!r} is lost: {error!r}; label it again")
+            what, again = "label", "label it again"
+            if isinstance(word, LateDiscard):
+                what, again = "discarding", f"use `inril data drop RUN {word.episode_id}`"
+            self._done.put(f"{what} of episode {word.episode_id} by {word.by!r} is lost: {error!r}; {again}")

@@ -158,14 +158,17 @@ class EpisodeIndex:
             self._append(annotation)
             return annotation
 
-    def drop(self, episode_id: str, by: str, stamp_ns: int, dropped: bool = True) -> Drop:
+    def drop(self, episode_id: str, by: str, stamp_ns: int, dropped: bool = True, before_listing: bool = False) -> Drop:
         """Append that an episode is left out of training, or taken in again. Its file stays.
+
+        before_listing: it is listed next, so that nobody ever sees it listed and not dropped.
 
         Raises:
             KeyError: no such episode. OSError: as for `add`.
         """
         with self._lock:
-            self._must_list(episode_id)
+            if not before_listing:
+                self._must_list(episode_id)
             drop = Drop(episode_id, dropped, by, stamp_ns)
             self._append(drop)
             return drop

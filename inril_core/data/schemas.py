@@ -60,7 +60,7 @@ IMAGE_TYPE = "sensor_msgs/msg/Image"
 IMAGE_TOPIC = "/observation/image/"
 """A finished recording also carries each Observation image on this prefix + name."""
 
-EVENT_BEGIN, EVENT_END, EVENT_LABEL = range(3)
+EVENT_BEGIN, EVENT_END, EVENT_LABEL, EVENT_DISCARD = range(4)
 
 _PRIMITIVE = re.compile(r"bool|byte|char|w?string|float(32|64)|u?int(8|16|32|64)")
 _FIELD = re.compile(r"^\s*([A-Za-z][A-Za-z0-9_/]*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[A-Za-z]")

@@ -48,7 +48,8 @@ class EpisodeStore:
         while len(self._announced) < len(self._index.entries):
             position = len(self._announced)
             announcement = self._announcement(self._index.entries[position])
-            if announcement.success is None and now_ns - self._seen_ns[position] < self._label_timeout_ns:
+            waits = announcement.success is None and self._offered(announcement.entry)
+            if waits and now_ns - self._seen_ns[position] < self._label_timeout_ns:
                 break
             self._announced.append(announcement)
             self._shelf.put(announcement.entry.sha256, self.path(announcement.entry.episode_id))

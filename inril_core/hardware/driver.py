@@ -100,6 +100,7 @@ class ArmDriver:
         try:
             self.hardware.recover()
         except ArmLost as error:
+            self.needs_rearm = True  # also where it was armed before
             return False, f"not armed: {error}"
         self.needs_rearm = False
         self._target_mono_ns = self._newest = None

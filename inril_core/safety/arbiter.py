@@ -26,6 +26,9 @@ from inril_core.safety.watch import Cause, Watch
 OLD_BOOT_HEARD_N = 3
 """So many Observations of a boot that another one has replaced cannot all have been on their way: both publish."""
 
+STAMP_ROUNDING_NS = 1_000_000
+"""Observations give ages as float32."""
+
 _NO_TICK = Tick("", 0, 0, "", 0, Phase.IDLE, Purpose.NONE, True, (math.nan,) * 7, (), "")
 
 
@@ -255,7 +258,8 @@ class Arbiter:
     def _begin_episode(self, tick: Tick) -> None:
         self._episode_id = tick.episode_id
         # in lockstep the cell is a simulated one, which is laid out within one period
-        self._mover.begin_episode(laid_out_at_once=self._config.lockstep and tick.step == 0)
+        since_ns = 0 if self._config.lockstep else self._watch.measured_at_ns(tick) - STAMP_ROUNDING_NS
+        self._mover.begin_episode(self._config.lockstep and tick.step == 0, since_ns)
         config = self._config
         self._human.begin_episode(config.expects_teleop or not config.expects_policy or tick.purpose == Purpose.DEMO)
 

@@ -35,6 +35,8 @@ class Command:
         """Actions in a row that could not move because the arm is far from its last Target."""
         self._pose: tuple[float, ...] | None = None
         self._has_left = False  # as a Target
+        self._since_ns = 0
+        self._late_ns = round(contract.staleness.robot_state_s * 1e9)
 
     @property
     def pose(self) -> tuple[float, ...] | None:
@@ -56,22 +58,30 @@ class Command:
         self._limiter.forget()
         self._pose = None
         self._has_left = False
+        self._since_ns = 0
         self.far_n = 0
 
-    def end_episode(self) -> None:
-        """As `end`: what the last episode asked of the gripper no longer counts either."""
+    def end_episode(self, since_ns: int) -> None:
+        """As `end`: what the last episode asked of the gripper no longer counts either.
+
+        since_ns: stamp before which measurements are of the time before the cell was laid out. One that is older by
+        more than the contract lets a state be is not old: its clock was set.
+        """
         self.end()
         self._limiter.begin()
+        self._since_ns = since_ns
 
     def begin(self) -> str | None:
         """Command the measured pose as long as no Target has left. Why that cannot be; None: nothing speaks against it.
 
-        Without a measurement, or while one is doubted, commanding does not begin.
+        Without a measurement, with one from before the cell was laid out, or while one is doubted, commanding does not
+        begin.
         """
         if self._has_left:
             return None
         measured, self._pose = self.measured, None
-        if measured.pose is None or measured.refused_n:
+        is_old = 0 < self._since_ns - measured.stamp_ns <= self._late_ns
+        if measured.pose is None or measured.refused_n or is_old:
             return None
         reason = measured.too_far_to_start()
         if reason is None:

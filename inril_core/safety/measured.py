@@ -59,7 +59,8 @@ class MeasuredPose:
         """Measurements refused in a row."""
         self.refused: Pose | None = None
         """The newest of them."""
-        self._stamp_ns = 0
+        self.stamp_ns = 0
+        """Of `pose`."""
         self._refused_stamp_ns = 0
 
     def restart(self) -> None:
@@ -72,7 +73,7 @@ class MeasuredPose:
         if not all(map(math.isfinite, pose)) or malformed(pose) is not None or self.pose is None:
             return False
         x, y, z, *quat = pose
-        return self._can_reach(self.pose, self._stamp_ns, (x, y, z, *quat_normalise(quat)), stamp_ns)
+        return self._can_reach(self.pose, self.stamp_ns, (x, y, z, *quat_normalise(quat)), stamp_ns)
 
     def take(self, pose: Sequence[float], stamp_ns: int, jump_allowed: bool) -> bool:
         """Take a measurement, or refuse it: whether it can be true.
@@ -84,7 +85,7 @@ class MeasuredPose:
             return False  # a fault of its own
         x, y, z, *quat = pose
         found: Pose = (x, y, z, *quat_normalise(quat))
-        if self.pose is not None and not self._can_reach(self.pose, self._stamp_ns, found, stamp_ns):
+        if self.pose is not None and not self._can_reach(self.pose, self.stamp_ns, found, stamp_ns):
             confirmed = self.refused is not None and self._can_reach(
                 self.refused, self._refused_stamp_ns, found, stamp_ns
             )
@@ -92,7 +93,7 @@ class MeasuredPose:
             self.refused, self._refused_stamp_ns = found, stamp_ns
             if not (jump_allowed and confirmed):
                 return False
-        self.pose, self._stamp_ns = found, stamp_ns
+        self.pose, self.stamp_ns = found, stamp_ns
         self.refused, self.refused_n = None, 0
         return True
 

@@ -31,9 +31,12 @@ class Mover:
         """No fault forbids every Target."""
         return self._faults.blocks < Blocks.TARGETS
 
-    def begin_episode(self, laid_out_at_once: bool) -> None:
-        """Commanding begins anew. laid_out_at_once: the arm may be anywhere with the next measurement."""
-        self.command.end_episode()
+    def begin_episode(self, laid_out_at_once: bool, since_ns: int) -> None:
+        """Commanding begins anew, at a measurement of `since_ns` or later.
+
+        laid_out_at_once: the arm may be anywhere with the next measurement.
+        """
+        self.command.end_episode(since_ns)
         if laid_out_at_once:
             self.command.measured.restart()
 

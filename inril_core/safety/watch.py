@@ -74,6 +74,12 @@ class Watch:
         if armed:
             self._latch(self._observation_causes())
 
+    def measured_at_ns(self, tick: Tick) -> int:
+        """Stamp of the arm's state in an Observation, which may come here before that state itself; 0: unknown."""
+        index = self._link_index["robot_state"]
+        age_s = tick.link_age_s[index] if index < len(tick.link_age_s) else math.nan
+        return tick.stamp_ns - round(max(age_s, 0.0) * 1e9) if math.isfinite(age_s) else 0
+
     def saw_robot(self, sample: RobotSample, mono_ns: int, armed: bool) -> None:
         """Judge a state of the arm. A restart while armed is a fault: its watchdogs and target are gone."""
         if armed and self._robot is not None and sample.boot_id != self._robot.boot_id:

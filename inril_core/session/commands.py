@@ -66,13 +66,15 @@ def _end(session: Session, command: Command, by: str, now_ns: int) -> tuple[bool
         assert session.ending is not None
         return False, f"{episode_id} is ending already: {session.ending.reason}"
     success = _SUCCESS.get(command)
+    if success is None:
+        session.requests.append(Announce(EventKind.DISCARD, episode_id, None, None, by, word))
     if session.state is State.RECORDING:  # it came to its own end just before
         assert session.ended is not None
         if success is None:
             session.ended = replace(session.ended, success=False, valid=False, reason=word)
         else:
             session.ended = replace(session.ended, success=success, source=by)
-        session.requests.append(Announce(EventKind.LABEL, episode_id, None, success, by))
+            session.requests.append(Announce(EventKind.LABEL, episode_id, None, success, by))
     else:
         session.end_running(Ending(by, word, success, spoils=command is Command.DISCARD), now_ns)
     return True, f"{episode_id}: {word}"
@@ -91,7 +93,7 @@ def _take_back(session: Session, episode_id: str, by: str) -> tuple[bool, str]:
     except OSError as error:
         return False, f"session.jsonl cannot be written: {error}"
     session.drop_reset()  # it was for the number after
-    session.requests.append(Announce(EventKind.LABEL, last.episode_id, None, None, by, reason))
+    session.requests.append(Announce(EventKind.DISCARD, last.episode_id, None, None, by, reason))
     session.requests.append(Tell(f"{last.episode_id} is done again: {reason}", warning=False))
     return True, f"{last.episode_id} does not count and is done again from the same start"
 

@@ -78,6 +78,8 @@ class EventKind(IntEnum):
     BEGIN = 0
     END = 1
     LABEL = 2
+    DISCARD = 3
+    """A person takes the episode out: nothing learns from it."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from inril_msgs.msg import EpisodeEvent
 from rclpy.serialization import serialize_message
 
-from inril_core.data import read_episode
+from inril_core.data import EpisodeIndex, EpisodeStore, read_episode
 from inril_core.data.container import read_recording
 from inril_core.data.episode_router import WAITING_MESSAGES, EpisodeRouter, RouterSettings
+from inril_core.data.finisher import Finisher
 from inril_core.data.reader import load_file
+from inril_core.data.schemas import EVENT_DISCARD
 from tests.data.synthetic import Synthetic, schemas
 
 SECOND = 1_000_000_000
@@ -191,7 +193,7 @@ def test_labels_after_the_end_are_handed_on(tmp_path):
     recording.poll(LONG)
     other = Synthetic(episode_id="of-an-earlier-process")
     feed(recording, [("/episode_event", s.end(2, EpisodeEvent.LABEL)) for s in (made, other)])
-    assert [(label.episode_id, label.success) for label in recording.labels] == [
+    assert [(label.episode_id, label.success) for label in recording.words] == [
         ("episode-0", False),
         ("of-an-earlier-process", False),
     ]
@@ -219,3 +221,27 @@ def test_progress_is_what_is_on_disk(tmp_path):
 def test_bytes_that_are_no_message_are_refused(tmp_path):
     with pytest.raises(ValueError, match="/observation"):
         recorder(tmp_path).handle("/observation", b"\x00\x01", 0, 0)
+
+
+@pytest.mark.parametrize("said", ["while it runs", "after the end"])
+def test_a_discarded_episode_is_listed_and_dropped(tmp_path, said):
+    """Pins: a learner that learns from what a person took out."""
+    made = Synthetic(label=EpisodeEvent.LABEL_UNKNOWN, succeeds=False)
+    raw, episodes = tmp_path / "raw", tmp_path / "episodes"
+    for folder in (raw, episodes):
+        folder.mkdir()
+    recording, index = recorder(raw), EpisodeIndex(episodes)
+    finisher = Finisher(raw, episodes, index)
+    messages, discard = list(made.messages()), ("/episode_event", made.end(0, EVENT_DISCARD))
+    late = said == "after the end"
+    feed(recording, messages if late else [*messages[:-1], discard, messages[-1]])
+    finisher.submit(*recording.poll(LONG))
+    if late:
+        feed(recording, [discard])
+        finisher.submit(recording.words.popleft())
+    assert not recording.words and finisher.stop(60.0)
+    (entry,) = index.entries
+    assert index.dropped(entry.episode_id) and (episodes / f"{entry.episode_id}.mcap").exists()
+    store = EpisodeStore(episodes, label_timeout_s=10.0)
+    assert store.poll(0) == [] and store.listed(0, 10) == []
+    assert store.total == 1, "nobody says any more how it went: those after it do not wait for that"

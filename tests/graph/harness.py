@@ -176,6 +176,7 @@ class GraphRun:
             if self._process.poll() is not None:
                 raise AssertionError(f"the graph ended with {self._process.returncode} while waiting for {what}")
         session, arbiter = self.status("session"), self.status("arbiter")
+        print(f"--- log of the graph ---\n{self._log.read_text(errors='replace')[-8000:]}")
         raise AssertionError(
             f"no {what} within {timeout_s:.0f} s; session waits for "
             f"{getattr(session, 'waiting_for', None)!r}; faults {getattr(arbiter, 'faults', None)}"

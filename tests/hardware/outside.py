@@ -53,9 +53,12 @@ class Counting(CameraSource):
 
     def __init__(self, width_px: int, height_px: int) -> None:
         self._pixels = np.zeros((height_px, width_px, 3), np.uint8)
+        self.broken = False
 
     def read(self) -> Frame:
-        """See `CameraSource`."""
+        """See `CameraSource`. `broken`: as its vendor's library fails."""
+        if self.broken:
+            raise OSError("no such device")
         self._pixels += 1
         return Frame(self._pixels.copy(), 7)
 

@@ -42,6 +42,8 @@ def test_the_driver_moves_an_arm_of_ones_own(contract: Contract) -> None:
     assert driver.needs_rearm
     arm.broken = False
     assert driver.arm(True, "ann")[0] and not driver.needs_rearm
+    arm.broken = True
+    assert not driver.arm(True, "ann")[0] and driver.needs_rearm, "armed before, it is not armed any more"
 
 
 def test_parts_are_found_and_mistakes_named(contract: Contract) -> None:

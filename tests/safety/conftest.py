@@ -38,6 +38,8 @@ class Bench:
         self.arbiter = Arbiter(contract, self.config)
         self.said: list[Closed] = []
         self.k = -1
+        self.lockstep = lockstep
+        self._robot_ns = 0
         self.boot_id = "boot"
         self.pose = POSE
         if not lockstep:
@@ -45,6 +47,11 @@ class Bench:
         if arm:
             ok, why = self.arm()
             assert ok, why
+
+    @property
+    def robot_ns(self) -> int:
+        """Stamp of the newest state of the arm; in lockstep an Observation has a fresh one."""
+        return self.now_ns if self.lockstep else self._robot_ns
 
     def advance_s(self, seconds: float) -> None:
         self.now_ns += round(seconds * 1e9)
@@ -66,7 +73,7 @@ class Bench:
             purpose=Purpose.TRAIN,
             last=False,
             tool_pose=self.pose,
-            link_age_s=(0.0, 0.0, 0.0),
+            link_age_s=((self.now_ns - self.robot_ns) * 1e-9, 0.0, 0.0),
             frame="base",
         )._replace(**changes)
         return self._note(self.arbiter.on_observation(tick, self.now_ns, self.mono_ns))
@@ -80,6 +87,7 @@ class Bench:
         return self._note(self.arbiter.on_teleop_action(answer, self.now_ns, self.mono_ns))
 
     def robot(self, boot_id: str = "arm", needs_rearm: bool = False, frame: str = "base") -> None:
+        self._robot_ns = self.now_ns
         sample = RobotSample(boot_id, self.now_ns, self.pose, needs_rearm, frame)
         self.arbiter.on_robot_state(sample, self.mono_ns)
 

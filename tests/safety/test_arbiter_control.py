@@ -1,5 +1,7 @@
 """Pins: a jump, a sag, or a silent change of hands when control passes between policy, human and hold."""
 
+import math
+
 import pytest
 
 from inril_core.safety.ticks import Phase, Purpose, Source
@@ -304,3 +306,26 @@ def test_demonstrations_never_ask_the_policy(bench):
     assert b.observe(purpose=Purpose.DEMO).source is Source.HOLD
     assert b.arbiter.in_control is Source.HOLD
     assert b.observe(phase=Phase.IDLE, purpose=Purpose.NONE).source is Source.HOLD
+
+
+def test_an_episode_begins_where_the_arm_is_then_also_if_the_observation_comes_before_that_state(bench):
+    """Pins: an arm that is sent back to where it was before the cell was laid out."""
+    b = bench(lockstep=False)
+    b.observe(0)
+    b.policy()
+    b.observe(1, last=True)
+    b.advance_s(1.0)
+    b.robot()
+    b.timer()  # outside ticks: holds where the arm is
+
+    before, b.pose = b.pose, (0.55, 0.03, 0.17, 1.0, 0.0, 0.0, 0.0)
+    b.advance_s(0.1)
+    b.observe(0, episode_id="e1", link_age_s=(0.0, 0.0, 0.0))
+    assert b.policy().target is None, "nothing is commanded before the arm's own state has come"
+    b.robot()
+    b.advance_s(0.1)
+    b.robot()
+    b.observe(1, episode_id="e1")
+    target = b.policy().target
+    assert math.dist(target.pose[:3], b.pose[:3]) < 0.02 < math.dist(target.pose[:3], before[:3])
+    assert not b.faults()

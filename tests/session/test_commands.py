@@ -87,7 +87,9 @@ def test_a_discarded_episode_does_not_count_and_is_done_again(bench: SessionBenc
     second = bench.session.attempt
     assert first is not None and second is not None and first.episode_id != second.episode_id
     assert (first.index, first.seed) == (second.index, second.seed)
-    assert ends(bench) == [(None, "anna")], "nothing is learned from it"
+    assert ends(bench) == [(None, "anna")]
+    taken_out = [r for r in bench.asked(ask.Announce) if r.kind is ask.EventKind.DISCARD]
+    assert [(r.episode_id, r.by) for r in taken_out] == [(first.episode_id, "anna")], "nothing is learned from it"
     assert not bench.session.ledger.results[0].valid
 
 
@@ -99,8 +101,8 @@ def test_the_last_episode_is_taken_back_also_after_a_restart(bench: SessionBench
     again = Ledger(tmp_path / "session.jsonl")
     assert not next(r for r in again.results if r.episode_id == taken).valid
     assert again.progress(0).episodes == 0
-    labels = [r for r in bench.asked(ask.Announce) if r.kind is ask.EventKind.LABEL]
-    assert [(r.episode_id, r.success) for r in labels] == [(taken, None)]
+    taken_out = [r.episode_id for r in bench.asked(ask.Announce) if r.kind is ask.EventKind.DISCARD]
+    assert taken in taken_out and len(taken_out) == 2
     bench.until(State.RUNNING)
     assert bench.session.attempt is not None and bench.session.attempt.index == 0
 

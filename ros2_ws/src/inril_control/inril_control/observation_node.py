@@ -60,6 +60,8 @@ class ObservationNode(InrilNode):
         self._parts: PartPoses | None = None
         self._part_poses: dict[str, np.ndarray] = {}
         self._truth: CellTruth | None = None
+        self._laid_out_ns = 0
+        """Stamp of the first truth of the newest reset; 0 where no cell says when it was laid out."""
         self._images: dict[str, Image] = {}
         self._ticked_ns = -1
         self._publisher = self.create_publisher(Observation, "observation", TICK)
@@ -164,6 +166,8 @@ class ObservationNode(InrilNode):
             )
 
     def _on_truth(self, truth: CellTruth) -> None:
+        if self._truth is None or truth.reset_id != self._truth.reset_id:
+            self._laid_out_ns = stamp_to_ns(truth.header.stamp)
         self._truth = truth
         self._join()
 
@@ -225,6 +229,9 @@ class ObservationNode(InrilNode):
             return
         if self._simulated and (self._truth is None or self._truth.reset_id != spec.episode_id):
             return
+        oldest_ns = min(stamp_to_ns(self._robot.header.stamp), stamp_to_ns(self._parts.header.stamp))
+        if oldest_ns < self._laid_out_ns:
+            return  # of the time before the cell was laid out, and replaced in a moment
         now_ns = self.ros_ns()
         if self._age_s(self._robot.header.stamp, self._robot_link, now_ns) > self.contract.staleness.robot_state_s:
             return  # the arbiter hears no Observation, holds, and names robot_state

@@ -217,8 +217,12 @@ class SimCell(InrilNode):
             if not self.active:
                 raise InrilError(f"{self.get_name()} is not active; see `inril status`")
             state = self._driver.reset(request.seed, request.reset_id, Purpose.of(request.purpose).word)
+        except ArmLost as error:
+            self._lose_arm(error)
+            response.message = f"the arm is lost: {error}"
+            return response
         except (InrilError, ValueError) as error:
-            response.success, response.message = False, str(error)
+            response.message = str(error)
             return response
         self._publish(state)
         response.success, response.stamp = True, ns_to_stamp(self._stamp_ns)
@@ -235,7 +239,8 @@ class SimCell(InrilNode):
                 self._publish_at_once()
             except ArmLost as error:
                 self._lose_arm(error)
-                response.success, response.message = not request.arm, f"the arm is lost: {error}"
+                response.success = not request.arm
+                response.message = response.message or f"the arm is lost: {error}"
         return response
 
     def _publish_at_once(self) -> None:

@@ -22,7 +22,7 @@ from inril_core.data.episode_router import EpisodeRouter, RouterSettings
 from inril_core.data.episode_writer import episode_metadata, estimate_episode_bytes
 from inril_core.data.finalise import Recovery
 from inril_core.data.finisher import Finisher
-from inril_core.data.index import Annotation, EpisodeIndex
+from inril_core.data.index import Annotation, Drop, EpisodeIndex
 from inril_core.data.schemas import OBSERVATION, SENSOR_TOPICS, TOPICS, recorded_schemas
 from inril_core.errors import ConfigError
 from inril_core.run import open_run
@@ -153,8 +153,8 @@ class RecorderNode(InrilNode):
         assert self._recorder is not None and self._finisher is not None
         for path in self._recorder.poll(now_ns):
             self._finisher.submit(path)
-        while self._recorder.labels:
-            self._finisher.submit(self._recorder.labels.popleft())
+        while self._recorder.words:
+            self._finisher.submit(self._recorder.words.popleft())
         state = (
             self._recorder.recording,
             self._recorder.episode_id,
@@ -223,7 +223,7 @@ class RecorderNode(InrilNode):
             return Health(ERROR, reason, values)
         return Health(OK, "recording" if self._recorder.recording else "idle", values)
 
-    def _report(self, result: Recovery | Annotation | str) -> None:
+    def _report(self, result: Recovery | Annotation | Drop | str) -> None:
         if isinstance(result, str):
             self.get_logger().error(result)
         elif isinstance(result, Recovery):
