@@ -183,3 +183,9 @@ def test_no_pickle_anywhere() -> None:
     for path in [*CORE, *sorted((ROOT / "ros2_ws" / "src").rglob("*.py"))]:
         assert "pickle" not in imported_roots(path), path
         assert "torch.load(" not in path.read_text(), path
+
+
+def test_the_files_that_the_page_names_for_behaviours_are_there() -> None:
+    """Pins: a table of behaviours that points to a file which was moved or removed."""
+    named = re.findall(r"^\| [^|]+ \| `([^`]+\.py)` \|$", PAGE.read_text(), re.MULTILINE)
+    assert len(named) >= 20 and [name for name in named if not (ROOT / name).is_file()] == []

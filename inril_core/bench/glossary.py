@@ -17,8 +17,8 @@ COLUMNS = f"""\
 * *Worst drop*: the first point of the learning curve (the cloned policy, before the first update) minus its lowest
   later point, in percentage points; 0: never below. The curve has starts of its own, which may be harder or easier than
   the evaluation's. The largest seed stands first. *In training episodes*, which explore: the rate before the first
-  update minus the lowest of {TRAINING_WINDOW_EPISODES} consecutive episodes after it (the report of one run takes
-  {WINDOW_EPISODES}).
+  update minus the lowest of {TRAINING_WINDOW_EPISODES} consecutive episodes after it. (The report of one run takes
+  {WINDOW_EPISODES}.)
 * *Fall after {100 * REACHED:.0f} %*: the largest fall of the learning curve from its highest point so far, from the
   first point at {100 * REACHED:.0f} % on; –: never there.
 * *Steps to*: environment steps, warm-up included, until success reaches the rate for the first time, or for good: it

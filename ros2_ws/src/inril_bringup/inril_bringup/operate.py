@@ -77,8 +77,7 @@ class Operator:
                 raise Refused(f"no arbiter is heard {self.where()}; is the graph up? (inril status)")
             if len(arbiters()) > 1:
                 raise Refused(
-                    f"{len(arbiters())} arbiters are heard {self.where()}: run the command on the host of the one that "
-                    "you mean"
+                    f"{len(arbiters())} arbiters are heard {self.where()}: run this on the host of the one you mean"
                 )
             name = arbiters()[0]
             client = self._node.create_client(GetParameters, f"{name}/get_parameters")

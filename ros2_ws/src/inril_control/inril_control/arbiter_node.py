@@ -1,4 +1,4 @@
-"""Who is in control: closes every tick exactly once, within the limits, and serves /arbiter/arm."""
+"""Who is in control: closes every tick exactly once, within the limits, and serves arbiter/arm."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def boundary(callback: Callback) -> Callback:
 
 
 class ArbiterNode(InrilNode):
-    """Publishes /executed_action and /target per tick, and /arbiter_status.
+    """Publishes executed_action and target per tick, and arbiter_status.
 
     Its own steady timer drives deadlines and watchdogs, so they work when no message comes. It starts
     disarmed, and deactivating it disarms it.
@@ -69,7 +69,7 @@ class ArbiterNode(InrilNode):
         super().__init__("arbiter_node")
 
     def setup(self) -> None:
-        """Subscribe to everyone who has a say, and offer /arbiter/arm."""
+        """Subscribe to everyone who has a say, and offer arbiter/arm."""
         self.contract = self.contract_param()
         self._config = self._read_config()
         self._arbiter = Arbiter(self.contract, self._config)

@@ -34,7 +34,7 @@ MAX_AHEAD_S = 0.1
 
 
 class ObservationNode(InrilNode):
-    """Publishes /observation, and /episode_outcome when an episode closes.
+    """Publishes observation, and episode_outcome when an episode closes.
 
     In lockstep the inputs are joined for equal stamps and each state is one tick. At a real time
     factor the node's own steady timer ticks with the newest inputs, whose ages it reports.

@@ -34,7 +34,7 @@ EPISODE_SILENCE_S = 2.0  # an episode without Observations for so long has died
 
 
 class PolicyNode(InrilNode):
-    """Publishes /policy_action per Observation of a running episode, and /policy_status.
+    """Publishes policy_action per Observation of a running episode, and policy_status.
 
     Offers on /policy_weights are checked, tried and kept beside the running weights. Demonstrations are not
     answered. Serves /policy/roll_back.

@@ -51,7 +51,7 @@ class _Camera:
 
 
 class SimCell(InrilNode):
-    """Publishes /robot_state, /part_poses, /cell_truth and /camera/<name>/image, one stamp per period.
+    """Publishes robot_state, part_poses, cell_truth and camera/<name>/image, one stamp per period.
 
     In lockstep (`real_time_factor` 0) a Target moves the cell by one period; where none comes for
     `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a

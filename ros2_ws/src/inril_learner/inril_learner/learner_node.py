@@ -50,7 +50,7 @@ LABELS = {1: True, 2: False}  # EpisodeEvent.LABEL_*; anything else: nobody said
 
 
 class LearnerNode(InrilPlainNode):
-    """Publishes /policy_weights and /learner_status; serves /learner/read_blob.
+    """Publishes policy_weights and learner_status; serves learner/read_blob.
 
     Training runs in the node's own thread, in slices between which it listens. It pushes every
     ``push_every_updates`` of the preset, and whenever it has caught up with the data, and hears on /policy_status what

@@ -1,4 +1,4 @@
-"""Runs a session's plan in the graph: `inril_core.session` decides, this node hears, asks and tells."""
+"""Runs a session's plan in the graph: `inril_core.session` decides, this node is its link to topics and services."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MAX_LISTED = 1000
 
 
 class StoreNode(InrilPlainNode):
-    """Follows the list of finished episodes; serves /store/list_episodes and /store/read_blob.
+    """Follows the list of finished episodes; serves store/list_episodes and store/read_blob.
 
     Announces each episode on /episode_ready, again when its label changes.
     """

@@ -1,4 +1,4 @@
-"""The person's voice in the graph, whatever the device."""
+"""What the person at the input device asks for, in the graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEND_HZ = 10.0
 
 
 class TeleopNode(InrilNode):
-    """Publishes what the person does: /teleop_action.
+    """Publishes what the person does: teleop_action.
 
     An asynchronous device is polled on a steady timer, also where no Observation comes: its messages are the person's
     sign of life, and between episodes, or without observation_node, the person can still move the arm. A synchronous
