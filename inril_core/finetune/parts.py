@@ -50,7 +50,7 @@ def build_parts(config: FineTuneConfig, policy: Policy, action_size: int, genera
     _check("il", config.il.method, il, IlMethod)
     combine = config.combine.build(actor, config.rl.actor_lr)
     _check("combine", config.combine.method, combine, Combiner)
-    compiled(config.compute, policy, rl)
+    compiled(config.compute, policy, rl, il)
     buffers = ReplayBuffers(config, policy, action_size, device)
     return Parts(config, policy, actor, rl, il, combine, reward, buffers, generator)
 
