@@ -119,6 +119,7 @@ class Rlpd(OffPolicyRl):
         shapes = list(self.critics.parameters())
         self._target_weights = views_like(self._target, shapes)
         self._frozen_weights = views_like(self._critic.value, shapes)
+        self._sees_state_alone = not policy.pixels.shapes
         self._gaussian = gaussian_of(policy, flat)
         self._actor_weights = views_like(flat.value, flat.parameters)
         self.direct: dict[str, Callable[..., Any]] = {"regression": regression}
@@ -180,7 +181,7 @@ class Rlpd(OffPolicyRl):
     def critic_step(self, batch: Batch) -> Metrics:
         """One step of all critics on the mean squared error, then of the target network."""
         y = self.targets(batch)
-        if self.critics.image_encoder is None and in_use():
+        if self._sees_state_alone and in_use():
             with torch.no_grad():
                 rows = torch.cat((batch.observations, batch.actions), 1)
                 gradient, loss, q_mean = self.direct["regression"](self._frozen_weights, rows, y)
