@@ -1,9 +1,10 @@
 """What an update of each preset costs, against what this machine's matrix products can do.
 
-    python -m inril_core.bench.speed
+    python -m inril_core.bench.speed [--device cuda]
 
-Times are CPU seconds of one thread, so that other programs on the machine count little; all presets and the machine's
-peak are measured in turns, round by round, and compared within a round. Writes ``docs/results/speed.md``.
+Times are CPU seconds of one thread, so that other programs on the machine count little; on a GPU they are wall seconds
+until it has finished. All presets and the machine's peak are measured in turns, round by round, and compared within a
+round. Writes ``docs/results/speed.md``.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,8 +30,12 @@ from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.learner import Learner
 from inril_core.networks.compute import use_one_thread
+from inril_core.networks.direct import plain
 
 UPDATES = 20  # per round: two whole cycles of the slowest interleaving measured
+ON_GPU = "weighted_sum,interleave,csil,idql_interleave,dppo_interleave"  # by default: one of each family
+WRITTEN_OUT = ("weighted_sum", "interleave")
+TWIN = ", twin"  # ends the name of one that runs through the readable twins
 PROJECTIONS: dict[str, dict[str, Any]] = {
     "rl_only": {"combine": {"method": "rl_only"}},
     "none": {"combine.rl_per_il": 10, "combine.projection.kind": "none"},
@@ -60,34 +66,43 @@ class Peak:
         shape: (E, B, H): E products of [B, H] and [H, H] in one call; E = 1: a plain product.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], device: str = "cpu") -> None:
         e, b, h = shape
+        self._device = device
         self.flops = 2.0 * e * b * h * h
         self._repeat = max(1, round(2e9 / self.flops))
-        self._left, self._right = torch.rand(e, b, h), torch.rand(e, h, h)
+        self._left, self._right = torch.rand(e, b, h, device=device), torch.rand(e, h, h, device=device)
         self.rates: list[float] = []
 
     def round(self) -> None:
         """One more measurement."""
-        seconds = timed(lambda: [torch.bmm(self._left, self._right) for _ in range(self._repeat)])
+        seconds = timed(lambda: [torch.bmm(self._left, self._right) for _ in range(self._repeat)], self._device)
         self.rates.append(self.flops * self._repeat / seconds)
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """CPU seconds of this thread."""
-    began = time.thread_time()
+def timed(work: Callable[[], Any], device: str = "cpu") -> float:
+    """CPU seconds of this thread; on a GPU wall seconds until it has finished."""
+    if device == "cpu":
+        began = time.thread_time()
+        work()
+        return time.thread_time() - began
+    torch.cuda.synchronize()
+    began = time.perf_counter()
     work()
-    return time.thread_time() - began
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 def train(learner: Learner, updates: int) -> float:
-    """CPU seconds per update; what an on-policy method needs to go on is collected outside the time."""
-    total = 0.0
-    for _ in range(updates):
+    """Seconds per update; what an on-policy method needs to go on is collected outside the time."""
+    total, left = 0.0, updates
+    while left:
         if learner.updates >= learner.updates_due:
             learner.published(learner.updates)
             refill(learner, NoiseTask())
-        total += timed(learner.train_step)
+        due = min(left, learner.updates_due - learner.updates)
+        total += timed(lambda: [learner.train_step() for _ in range(due)], learner.config.compute.device)
+        left -= due
     return total / updates
 
 
@@ -96,7 +111,7 @@ def prepare(config: FineTuneConfig, folder: Path) -> Measured:
     if "kl_stop" in type(config.rl).model_fields:  # a policy that learns noise would be stopped, and be cheap
         config = config.changed(**{"rl.kl_stop": None})
     measured = Measured(filled_learner(config, folder))
-    train(measured.learner, UPDATES)
+    train(measured.learner, UPDATES)  # compiled where asked for
     try:
         with FlopCounterMode(display=False) as counter:
             train(measured.learner, UPDATES)
@@ -124,12 +139,14 @@ def measure(
             done[name] = prepare(config(), folder / name)
         except Exception as error:  # noqa: BLE001 - one preset that fails is part of the report
             failed[name] = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-    peaks = [Peak((1, 512, 512)), Peak((4, 128, 128))]
+    device = next((one.learner.config.compute.device for one in done.values()), "cpu")
+    peaks = [Peak((1, 512, 512), device), Peak((4, 128, 128), device)]
     for _ in range(rounds):
         for peak in peaks:
             peak.round()
-        for one in done.values():
-            one.seconds.append(train(one.learner, UPDATES))
+        for name, one in done.items():
+            with plain() if name.endswith(TWIN) else nullcontext():
+                one.seconds.append(train(one.learner, UPDATES))
     return done, failed, peaks
 
 
@@ -143,9 +160,17 @@ def report(
     projections: dict[str, Measured],
     compiling: dict[str, Measured],
     rounds: int,
+    written_out: tuple[dict[str, Measured], list[Peak]],
 ) -> str:
-    """The page; ``compiling`` may be empty."""
+    """The page; ``compiling`` may be empty.
+
+    Args:
+        written_out: presets, each also with its twins (`TWIN`), and the peaks of the same rounds.
+    """
     done, failed, peaks = presets
+    device = next((one.learner.config.compute.device for one in done.values()), "cpu")
+    where = torch.cuda.get_device_name() if device == "cuda" else "no GPU was used"
+    how = "wall time until the GPU has finished" if device == "cuda" else "CPU time of the thread"
     (large, *_), (same, *_) = (median(peak.rates) for peak in peaks)
     load = os.getloadavg()[0]
     command = shlex.join(["python", "-m", "inril_core.bench.speed", *sys.argv[1:]])
@@ -153,9 +178,8 @@ def report(
         "# Speed of the learner\n",
         f"`{command}`, {rounds} rounds of {UPDATES} updates, all presets in turns; torch "
         f"{torch.__version__}, one thread, {processor()}, load average {load:.1f} on {os.cpu_count()} cores while it "
-        "ran. Times are CPU time of the thread, yet neighbours take caches and memory bandwidth: trust the ratios "
-        "more than the absolute numbers. Sizes are those of `insert_leg` (27 observed numbers, 6 actions). No GPU was "
-        "used.\n",
+        f"ran; device `{device}` ({where}). Times are {how}, yet neighbours take caches and memory bandwidth: trust "
+        "the ratios more than the absolute numbers. Sizes are those of `insert_leg` (27 observed numbers, 6 actions).\n",
         f"Peak of this machine in the same rounds: {large / 1e9:.0f} GFLOP/s (512 x 512 x 512), {same / 1e9:.0f} "
         "GFLOP/s (4 products of 128 x 128 x 128 in one call). The share of the peak is of the first; only the FLOPs of "
         "matrix products count, forward and backward (`torch.utils.flop_counter`).\n",
@@ -191,6 +215,21 @@ def report(
     ):
         middle, low, high = ratio(projections[over], projections[under])
         lines.append(f"| {what} | {middle:.3f} | {low:.3f} to {high:.3f} |")
+    found, peaks = written_out
+    lines += [
+        "\n## What written-out gradients gain\n",
+        "Beside the readable twins, whose gradients are autograd's (both have the fused Adam and read no metric in the "
+        "loop), paired by round:\n",
+        "| preset | updates/s | share of peak | twins' updates/s | twins' share | times as fast | 95 % interval |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in [name for name in found if not name.endswith(TWIN)]:
+        cells = []
+        for one in (found[name], found[name + TWIN]):
+            share, *_ = median([found[name].flops / s / p for s, p in zip(one.seconds, peaks[0].rates, strict=True)])
+            cells.append(f"{1 / median(one.seconds)[0]:.0f} | {share:.0%}")
+        middle, low, high = ratio(found[name + TWIN], found[name])
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {middle:.2f} | {low:.2f} to {high:.2f} |")
     if compiling:
         middle, low, high = ratio(compiling["compiled"], compiling["eager"])
         lines += [
@@ -216,26 +255,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m inril_core.bench.speed", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--presets", default=",".join(preset_names()), help="with commas (default: all)")
-    parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
+    parser.add_argument("--presets", help=f"with commas (default: all; on a GPU {ON_GPU})")
+    parser.add_argument("--rounds", type=int, help="default: 15; on a GPU 5")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("docs/results/speed.md"), help="default: %(default)s")
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which needs a C++ compiler")
     options = parser.parse_args()
     use_one_thread()
-    base = load_config("interleave")
+    gpu = options.device == "cuda"
+    options.rounds = options.rounds or (5 if gpu else 15)
+    names = (options.presets or (ON_GPU if gpu else ",".join(preset_names()))).split(",")
+
+    def load(name: str) -> FineTuneConfig:
+        return load_config(name).changed(**{"compute.device": options.device})
+
+    base = load("interleave")
     with TemporaryDirectory() as folder:
-        configs = {name: partial(load_config, name) for name in options.presets.split(",")}
+        configs = {name: partial(load, name) for name in names}
         presets = measure(configs, options.rounds, Path(folder) / "presets")
+        pairs = {name + twin: partial(load, name) for name in WRITTEN_OUT for twin in ("", TWIN)}
+        pairs_done, pairs_failed, pairs_peaks = measure(pairs, options.rounds, Path(folder) / "pairs")
         variants = {name: partial(base.changed, **changes) for name, changes in PROJECTIONS.items()}
         projections, failed, _ = measure(variants, 2 * options.rounds, Path(folder) / "projections")
-        default = load_config(DEFAULT_PRESET)
+        default = load(DEFAULT_PRESET)
         modes = {"eager": False, "compiled": True} if options.compile else {}
         variants = {name: partial(default.changed, **{"compute.compile": on}) for name, on in modes.items()}
         compiling, not_compiled, _ = measure(variants, options.rounds, Path(folder) / "compile")
-    if failed or not_compiled:
-        raise SystemExit(f"could not be measured: {failed | not_compiled}")
+    if failed or not_compiled or pairs_failed:
+        raise SystemExit(f"could not be measured: {failed | not_compiled | pairs_failed}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    text = report(presets, projections, compiling, options.rounds)
+    text = report(presets, projections, compiling, options.rounds, (pairs_done, pairs_peaks))
     options.out.write_text(text, encoding="utf-8")
     print(text)
 

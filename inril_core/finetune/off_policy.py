@@ -47,7 +47,7 @@ class OffPolicyLoop(Loop):
 
     def step(self) -> Metrics:
         """See `Loop.step`."""
-        metrics: Metrics = {}
+        metrics: dict[str, float | Tensor] = {}
         batch = self.batch()
         if self._parts.combine.uses_rl:
             for step in range(self._settings.critic_steps):

@@ -64,7 +64,7 @@ class OnPolicyLoop(Loop):
         """See `Loop.step`."""
         if self.counts.updates >= self._due:
             raise ValueError("no rollout is full: ingest episodes before training")
-        metrics: Metrics = {}
+        metrics: dict[str, float | Tensor] = {}
         batch = self._rl.next_minibatch()
         warm = self._iterations >= self._settings.critic_warmup_iterations
         trains_actor = warm and not self.waits_for_reward

@@ -50,6 +50,6 @@ def build_parts(config: FineTuneConfig, policy: Policy, action_size: int, genera
     check_made(il, IlMethod, f"il.method = {config.il.method!r}")
     combine = config.combine.build(actor, config.rl.actor_lr)
     check_made(combine, Combiner, f"combine.method = {config.combine.method!r}")
-    compiled(config.compute, policy, rl)
+    compiled(config.compute, policy, rl, il)
     buffers = ReplayBuffers(config, policy, action_size, device)
     return Parts(config, policy, actor, rl, il, combine, reward, buffers, generator)

@@ -62,11 +62,10 @@ class CriticEnsemble(nn.Module):
             hidden = torch.relu(functional.layer_norm(hidden, (width,)))
         return torch.baddbmm(w[-1], hidden, w[-2]).squeeze(-1)
 
-    def of_members(self, weights: Sequence[Tensor], members: Sequence[int]) -> list[Tensor]:
-        """Of all ``weights`` those of some ``members``; the encoder serves them all."""
+    def of_members(self, weights: Sequence[Tensor], members: Tensor) -> list[Tensor]:
+        """Of all ``weights`` those of some ``members [M]``; the encoder serves them all."""
         own = len(self.weights)
-        picks = torch.tensor(members, device=weights[0].device)
-        return [*(w[picks] for w in weights[:own]), *weights[own:]]
+        return [*(w[members] for w in weights[:own]), *weights[own:]]
 
 
 def views_like(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

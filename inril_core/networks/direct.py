@@ -1,9 +1,8 @@
 """Forward and backward passes of small networks without autograd.
 
 Autograd's bookkeeping costs a small network more than its matrix products do. What is here computes the same numbers:
-the forward pass keeps a tape, the backward pass reads it and writes gradients of weights to where they are wanted. The
-modules' own ``forward`` is the readable twin, and tests compare both. The twins are used inside `plain`, under autocast
-and under torch.compile.
+the forward pass keeps a tape, the backward pass reads it. The modules' own ``forward`` is the readable twin, and tests
+compare both. All are pure functions, so that torch.compile makes few kernels of them, and on a GPU one graph.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,10 @@ from torch import Tensor
 
 _EPS = 1e-5  # of layer normalisation: torch's default, as in `CriticEnsemble.forward`
 _plain = False
+
+tanh_backward = torch.ops.aten.tanh_backward.default
+_relu_backward = torch.ops.aten.threshold_backward.default
+_norm_backward = torch.ops.aten.native_layer_norm_backward.default
 
 
 @contextmanager
@@ -29,13 +32,13 @@ def plain() -> Iterator[None]:
 
 
 def in_use() -> bool:
-    """Whether callers should take what is written here, where they can."""
+    """Whether callers should take what is written here, where they can: not inside `plain` or under autocast."""
     return not (_plain or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"))
 
 
 @dataclass
 class EnsembleTape:
-    """What the backward pass of an ensemble needs; it serves one."""
+    """What the backward pass of an ensemble needs."""
 
     rows: Tensor
     """Inputs ``[E, B, I]``; the members share their memory."""
@@ -56,53 +59,43 @@ def ensemble_forward(rows: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, E
     for layer in range(0, len(weights) - 2, 2):
         before = torch.baddbmm(weights[layer + 1], hidden, weights[layer])
         hidden, mean, rstd = torch.native_layer_norm(before, before.shape[-1:], None, None, _EPS)
-        hidden.relu_()
+        hidden = hidden.relu_()
         tape.normalised.append((before, mean, rstd))
         tape.outputs.append(hidden)
     return torch.baddbmm(weights[-1], hidden, weights[-2]).squeeze(-1), tape
 
 
-def ensemble_backward(
-    tape: EnsembleTape,
-    weights: Sequence[Tensor],
-    grad: Tensor,
-    gradients: Sequence[Tensor] = (),
-    first_column: int | None = None,
-) -> Tensor | None:
-    """From the gradient ``grad [E, B]`` of the values to those of the weights and of the inputs.
-
-    Args:
-        gradients: of the weights, which are written here; none: not wanted.
-        first_column: of the inputs whose gradient ``[B, columns]``, summed over the members, is returned; None: not
-            wanted.
-    """
-    out = grad.unsqueeze(-1)
-    if gradients:
-        torch.bmm(tape.outputs[-1].mT, out, out=gradients[-2])
-        torch.sum(out, 1, keepdim=True, out=gradients[-1])
-    out = out * weights[-2].mT
+def ensemble_backward(tape: EnsembleTape, weights: Sequence[Tensor], grad: Tensor) -> list[Tensor]:
+    """Gradients of the weights, from the gradient ``grad [E, B]`` of the values."""
+    last = grad.unsqueeze(-1)
+    found = [torch.bmm(tape.outputs[-1].mT, last), last.sum(1, keepdim=True)]
+    out = last * weights[-2].mT
     for layer in range(len(tape.outputs) - 1, -1, -1):
-        before, mean, rstd = tape.normalised[layer]
-        out = torch.ops.aten.threshold_backward.default(out, tape.outputs[layer], 0)
-        out = torch.ops.aten.native_layer_norm_backward.default(
-            out, before, before.shape[-1:], mean, rstd, None, None, (True, False, False)
-        )[0]
-        if gradients:
-            below = tape.outputs[layer - 1] if layer else tape.rows
-            torch.bmm(below.mT, out, out=gradients[2 * layer])
-            torch.sum(out, 1, keepdim=True, out=gradients[2 * layer + 1])
+        out = _before_norm(tape, layer, out)
+        below = tape.outputs[layer - 1] if layer else tape.rows
+        found = [torch.bmm(below.mT, out), out.sum(1, keepdim=True), *found]
         if layer:
             out = torch.bmm(out, weights[2 * layer].mT)
-    return None if first_column is None else torch.bmm(out, weights[0][:, first_column:].mT).sum(0)
+    return found
 
 
-def some_members(weights: Sequence[Tensor], members: Sequence[int]) -> list[Tensor]:
-    """The weights of some members of an ensemble, in any order; of one or two without a copy."""
-    low, high = min(members), max(members)
-    if len(members) <= 2:
-        return [w[low : high + 1 : max(high - low, 1)] for w in weights]
-    picks = torch.tensor(members, device=weights[0].device)
-    return [w.index_select(0, picks) for w in weights]
+def ensemble_slope(tape: EnsembleTape, weights: Sequence[Tensor], grad: Tensor, first: int) -> Tensor:
+    """Gradient ``[B, I - first]`` of the inputs from column ``first`` on, summed over the members; as above."""
+    out = grad.unsqueeze(-1) * weights[-2].mT
+    for layer in range(len(tape.outputs) - 1, -1, -1):
+        out = _before_norm(tape, layer, out)
+        if layer:
+            out = torch.bmm(out, weights[2 * layer].mT)
+    return torch.bmm(out, weights[0][:, first:].mT).sum(0)
+
+
+def _before_norm(tape: EnsembleTape, layer: int, grad: Tensor) -> Tensor:
+    before, mean, rstd = tape.normalised[layer]
+    grad = _relu_backward(grad, tape.outputs[layer], 0)
+    result: Tensor = _norm_backward(
+        grad, before, before.shape[-1:], mean, rstd, None, None, (True, False, False)
+    )[0]  # fmt: skip
+    return result
 
 
 def mlp_forward(rows: Tensor, weights: Sequence[Tensor], tanh: bool = False) -> tuple[Tensor, list[Tensor]]:
@@ -118,16 +111,17 @@ def mlp_forward(rows: Tensor, weights: Sequence[Tensor], tanh: bool = False) -> 
     return torch.addmm(weights[-1], tape[-1], weights[-2].t()), tape
 
 
-def mlp_backward(
-    tape: Sequence[Tensor], weights: Sequence[Tensor], grad: Tensor, gradients: Sequence[Tensor], tanh: bool = False
-) -> None:
-    """Write the ``gradients`` of the weights, from the gradient ``grad [B, O]`` of the outputs."""
+def mlp_backward(tape: Sequence[Tensor], weights: Sequence[Tensor], grad: Tensor, tanh: bool = False) -> list[Tensor]:
+    """Gradients of the weights, from the gradient ``grad [B, O]`` of the outputs."""
+    found: list[Tensor] = []
     for layer in range(len(tape) - 1, -1, -1):
-        torch.mm(grad.t(), tape[layer], out=gradients[2 * layer])
-        torch.sum(grad, 0, out=gradients[2 * layer + 1])
+        found = [torch.mm(grad.t(), tape[layer]), grad.sum(0), *found]
         if layer:
             grad = torch.mm(grad, weights[2 * layer])
-            if tanh:
-                grad = torch.ops.aten.tanh_backward.default(grad, tape[layer])
-            else:
-                grad = torch.ops.aten.threshold_backward.default(grad, tape[layer], 0)
+            grad = tanh_backward(grad, tape[layer]) if tanh else _relu_backward(grad, tape[layer], 0)
+    return found
+
+
+def flat(gradients: Sequence[Tensor]) -> Tensor:
+    """One vector ``[P]``, as `FlatParameters` has it."""
+    return torch.cat([g.reshape(-1) for g in gradients])

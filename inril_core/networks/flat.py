@@ -17,8 +17,6 @@ class FlatParameters:
 
     value: Tensor
     """All parameters, ``[P]``; writing to it changes the module."""
-    gradients: list[Tensor]
-    """Of each parameter, views of one buffer."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(parameters)
@@ -30,11 +28,6 @@ class FlatParameters:
             p.data = self.value[offset : offset + size].view(p.shape)
             p.grad = self._gradient[offset : offset + size].view(p.shape)
             offset += size
-        self.gradients = [p.grad for p in self.parameters if p.grad is not None]
-
-    def written(self) -> Tensor:
-        """As `gradient`, where the caller has written all of ``gradients``."""
-        return distributed.average_(self._gradient)
 
     def gradient(self, loss: Tensor) -> Tensor:
         """Gradient of ``loss``, ``[P]``. The buffer is reused: clone it to keep it past the next call.

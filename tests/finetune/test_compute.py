@@ -51,6 +51,10 @@ def test_bf16_is_near_float32_and_keeps_its_state_in_float32(tmp_path) -> None:
 def test_compile_reaches_policy_and_critics(tmp_path, monkeypatch) -> None:
     """Pins: a setting without effect; what is compiled is not run here."""
     asked: list[str] = []
+    functions: list[object] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: asked.append(type(self).__name__))
-    trained(tmp_path, **{"compute.compile": True})
+    monkeypatch.setattr(torch, "compile", lambda function, **_: functions.append(function) or function)
+    learner = trained(tmp_path, **{"compute.compile": True})
     assert sorted(asked) == ["CriticEnsemble", "GaussianPolicy"]
+    assert functions == [*learner.parts.rl.direct.values(), *learner.parts.il.direct.values()]
+    assert {"regression", "targets", "near", "value"} == set(learner.parts.rl.direct)

@@ -29,9 +29,11 @@ def test_flops_are_counted_and_failures_named(measured) -> None:
     critic = 2 * 64 * (4 + 6) * 32 + 2 * 64 * 32 * 32 + 2 * 64 * 32  # one member, forward, batch 64
     assert done["small"].flops > 4 * 3 * critic  # 4 members forward and backward, and the rest
     assert len(done["small"].seconds) == 2 and all(len(peak.rates) == 2 for peak in peaks)
+    pair = dict.fromkeys(("small", "small" + speed.TWIN), done["small"])
     compiling = dict.fromkeys(("eager", "compiled"), done["small"])
-    page = speed.report(measured, dict.fromkeys(speed.PROJECTIONS, done["small"]), compiling, 2)
+    page = speed.report(measured, dict.fromkeys(speed.PROJECTIONS, done["small"]), compiling, 2, (pair, peaks))
     assert "paired by round: 1.000 (1.000 to 1.000)" in page
+    assert "| 1.00 | 1.00 to 1.00 |" in page and "device `cpu` (no GPU was used)" in page
     assert "| `broken` | failed: ConfigError" in page and "| `small` | " in page
     assert "| projection `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from inril_core.errors import ConfigError
 from inril_core.finetune.combine.common.adaptive_ratio import AdaptiveRatio
 from inril_core.finetune.combine.common.gradients import cosine, project_conflicting, project_orthogonal
-from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSource, StepResult
+from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSource, Metrics, StepResult
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.settings import Settings
 
@@ -195,11 +195,11 @@ class Interleave(Combiner):
         """See `Combiner.end_update`."""
         return StepResult(self._insert_if_due(rl, il) if self.config.il_unit == "iteration" else {})
 
-    def _insert_if_due(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def _insert_if_due(self, rl: GradientSource, il: GradientSource) -> Metrics:
         self._updates += 1
         if self._updates < self.rl_per_il:
             return {}
-        metrics: dict[str, float] = {}
+        metrics: dict[str, float | Tensor] = {}
         for _ in range(self.config.il_steps):
             metrics.update(self._il_step(rl, il))
         self._updates = self._steps = 0
@@ -207,7 +207,7 @@ class Interleave(Combiner):
             metrics["rl_per_il"] = float(self.rl_per_il)
         return metrics
 
-    def _il_step(self, rl: GradientSource, il: GradientSource) -> dict[str, float]:
+    def _il_step(self, rl: GradientSource, il: GradientSource) -> Metrics:
         if self.config.separation == "network":
             g_il, metrics = il()
             self._refuse_shared_parameters(g_il)

@@ -1,15 +1,18 @@
 """Behaviour cloning."""
 
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from inril_core import distributed
 from inril_core.finetune.contracts import Gradient, IlConfig, IlMethod
-from inril_core.finetune.direct import direct_gaussian
+from inril_core.finetune.direct import gaussian_of, imitation
 from inril_core.finetune.memory.replay import Replay
+from inril_core.networks.critics import views_like
 from inril_core.networks.direct import in_use
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import ImitationSettings, Policy
@@ -38,8 +41,12 @@ class Bc(IlMethod):
 
     def __init__(self, config: Config, policy: Policy, flat: FlatParameters, generator: torch.Generator) -> None:
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
-        self._direct = direct_gaussian(policy, flat) if type(self).loss is Bc.loss else None
         self._settings = ImitationSettings(loss=config.loss, action_limit=config.action_limit)
+        self.direct: dict[str, Callable[..., Any]] = {}
+        gaussian = gaussian_of(policy, flat) if type(self).loss is Bc.loss else None
+        if gaussian is not None:
+            self._weights = views_like(flat.value, flat.parameters)
+            self.direct["imitation"] = partial(imitation, gaussian, self._settings)
 
     def loss(self, inputs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See `IlMethod.loss`."""
@@ -48,9 +55,10 @@ class Bc(IlMethod):
     def gradient(self, demos: Replay, batch: int | None = None) -> Gradient:
         """See `IlMethod.gradient`."""
         rows = demos.sample(self.config.batch if batch is None else batch, self._generator)
-        if self._direct is not None and in_use():
-            value, vector = self._direct.imitation(rows.observations, rows.actions, self._settings)
-            return Gradient(vector, {"il_loss": value})
+        if self.direct and in_use():
+            with torch.no_grad():
+                vector, value = self.direct["imitation"](self._weights, rows.observations, rows.actions)
+            return Gradient(distributed.average_(vector), {"il_loss": value})
         loss = self.loss(rows.observations, rows.actions)
         return Gradient(self._actor.gradient(loss), {"il_loss": loss.detach()})
 

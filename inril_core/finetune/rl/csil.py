@@ -204,11 +204,14 @@ class Csil(OffPolicyRl):
         (slopes,) = torch.autograd.grad(self.values(inputs, each, live=True).sum(), each, create_graph=True)
         return torch.sqrt(slopes.square().sum(-1).mean(-1) + 1e-12).sum()
 
-    def _fit(self, batch: Batch, demos: int, following: Tensor, divergence: Tensor, adam: Adam) -> dict[str, float]:
+    def _fit(
+        self, batch: Batch, demos: int, following: Tensor, divergence: Tensor, adam: Adam
+    ) -> dict[str, float | Tensor]:
         """One step of the critics, then of their target; the last ``demos`` rows are demonstrations."""
         actions = self._policy.own(batch.observations, batch.actions)
-        rewards, metrics = self.reward(batch.observations, actions)
+        rewards, of_reward = self.reward(batch.observations, actions)
         loss, q, more = self._error(batch, actions, rewards, following, divergence)
+        metrics: dict[str, float | Tensor] = {**of_reward}
         metrics |= {"critic_loss": loss.item() / self.config.critics, "q_mean": float(q.mean()), **more}
         online = len(batch) - demos
         if self.config.slope_weight > 0.0 and demos:
@@ -230,7 +233,7 @@ class Csil(OffPolicyRl):
     def _constrain(self) -> None:
         """After each step of the critics."""
 
-    def critic_step(self, batch: Batch) -> dict[str, float]:
+    def critic_step(self, batch: Batch) -> dict[str, float | Tensor]:
         """One step of the critics, their target and the reward."""
         following, divergence = self._sampled(batch.next_observations)
         metrics = self._fit(batch, batch.demos, following, divergence, self._adam)

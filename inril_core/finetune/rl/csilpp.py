@@ -145,7 +145,7 @@ class Csilpp(csil.Csil):
     def _constrain(self) -> None:
         self.critics.unit_norm_()
 
-    def critic_step(self, batch: Batch) -> dict[str, float]:
+    def critic_step(self, batch: Batch) -> dict[str, float | Tensor]:
         """See `Csil.critic_step`."""
         c = self.config
         done = min(float(self._steps) / c.critic_decay_steps, 1.0)

@@ -5,7 +5,9 @@ and the target may be clipped to the range that a sparse 0/1 reward allows.
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -14,10 +16,10 @@ from torch import Tensor
 from inril_core import distributed
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Gradient, Metrics, OffPolicyConfig, OffPolicyRl, RewardModel
-from inril_core.finetune.direct import direct_gaussian
+from inril_core.finetune.direct import Value, gaussian_of, regression, targets
 from inril_core.finetune.memory.replay import Batch
 from inril_core.networks.critics import CriticEnsemble, views_like
-from inril_core.networks.direct import ensemble_backward, ensemble_forward, in_use, some_members
+from inril_core.networks.direct import in_use
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy, SquashedGaussian
 
@@ -117,8 +119,17 @@ class Rlpd(OffPolicyRl):
         shapes = list(self.critics.parameters())
         self._target_weights = views_like(self._target, shapes)
         self._frozen_weights = views_like(self._critic.value, shapes)
-        self._plain_inputs = not policy.pixels.shapes
-        self._direct = direct_gaussian(policy, flat)
+        self._sees_state_alone = not policy.pixels.shapes
+        self._gaussian = gaussian_of(policy, flat)
+        self._actor_weights = views_like(flat.value, flat.parameters)
+        self.direct: dict[str, Callable[..., Any]] = {"regression": regression}
+        if self._gaussian is not None:
+            smallest, entropy = config.actor_q == "min", config.learn_temperature or config.temperature > 0.0
+            self.direct |= {
+                "targets": partial(targets, self._gaussian),
+                "value": partial(Value(smallest, entropy, behaviour=False).gradient, self._gaussian),
+                "near": partial(Value(smallest, entropy, behaviour=True).gradient, self._gaussian),
+            }
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._log_temperature = torch.tensor([math.log(max(config.temperature, 1e-12))])
         self._temperature_adam = Adam(1, config.temperature_lr)
@@ -145,47 +156,43 @@ class Rlpd(OffPolicyRl):
         c = self.config
         with torch.no_grad():
             noise = distributed.normal_like(batch.actions, self._generator)
-            if self._direct is not None and in_use():
-                tape = self._direct.forward(batch.next_observations)
-                actions, log_prob = self._policy.squash(tape.mean, tape.log_std, noise)
-            else:
-                actions, log_prob = self._policy.sample(batch.next_observations, noise)
-            weights = self._target_weights
-            direct = self._plain_inputs and in_use()
+            drawn = None
             if c.target_subset < c.critics:
                 # drawn before they are asked: the others' answers would not be used
                 drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
-                some = some_members if direct else self.critics.of_members
-                weights = some(weights, drawn.tolist())
-            q: Tensor
-            if direct:
-                q, _ = ensemble_forward(torch.cat((batch.next_observations, actions), 1), weights)
-            else:
-                q = self.critics(batch.next_observations, actions, weights)
-            value = q.amin(0)
+            value, log_prob = self._target_value(batch.next_observations, noise, drawn)
             if c.entropy_in_target:
                 value = value - self.temperature * log_prob
             y = batch.rewards + batch.discounts * value
             return y if c.target_range is None else y.clamp(*c.target_range)
 
+    def _target_value(self, following: Tensor, noise: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
+        weights = self._target_weights
+        if self._gaussian is not None and in_use():
+            drawn = None if drawn is None else drawn.to(following.device)
+            value, log_prob = self.direct["targets"](self._actor_weights, weights, drawn, following, noise)
+            return value, log_prob
+        actions, log_prob = self._policy.sample(following, noise)
+        q: Tensor = self.critics(
+            following, actions, weights if drawn is None else self.critics.of_members(weights, drawn)
+        )
+        return q.amin(0), log_prob
+
     def critic_step(self, batch: Batch) -> Metrics:
         """One step of all critics on the mean squared error, then of the target network."""
         y = self.targets(batch)
-        if self._plain_inputs and in_use():
+        if self._sees_state_alone and in_use():
             with torch.no_grad():
                 rows = torch.cat((batch.observations, batch.actions), 1)
-                q, tape = ensemble_forward(rows, self._frozen_weights)
-                error = q - y
-                loss = error.square().mean()
-                ensemble_backward(tape, self._frozen_weights, error.mul_(2.0 / len(y)), self._critic.gradients)
-            gradient = self._critic.written()
+                gradient, loss, q_mean = self.direct["regression"](self._frozen_weights, rows, y)
+            distributed.average_(gradient)
         else:
             q = self.critics(batch.observations, batch.actions)
-            loss = (q - y).square().mean()
+            loss, q_mean = (q - y).square().mean(), q.mean()
             gradient = self._critic.gradient(loss * self.config.critics)
         self._adam.step_(self._critic.value, gradient)
         self._target.lerp_(self._critic.value, self.config.tau)
-        return {"critic_loss": loss.detach(), "q_mean": q.detach().mean()}
+        return {"critic_loss": loss.detach(), "q_mean": q_mean.detach()}
 
     def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
@@ -194,7 +201,7 @@ class Rlpd(OffPolicyRl):
         The buffer is reused by the next gradient of the same policy.
         """
         noise = distributed.normal_like(batch.actions, self._generator)
-        if self._direct is not None and in_use():
+        if self._gaussian is not None and in_use():
             return self._direct_actor_gradient(batch, noise)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
@@ -212,14 +219,17 @@ class Rlpd(OffPolicyRl):
         metrics = {"rl_loss": loss.detach(), "q_policy": value.detach().mean(), "entropy": entropy}
         return Gradient(self._actor.gradient(loss), metrics)
 
+    @torch.no_grad()
     def _direct_actor_gradient(self, batch: Batch, noise: Tensor) -> Gradient:
-        assert self._direct is not None
+        device = noise.device
         weight = self.behaviour_weight
-        near = (weight, batch.actions) if weight > 0.0 else None
-        smallest = self.config.actor_q == "min"
-        return Gradient(
-            *self._direct.value(batch.observations, noise, self._frozen_weights, smallest, self.temperature, near)
+        factors = torch.tensor([self.temperature, weight], device=device)
+        names = ("rl_loss", "q_policy", "entropy")
+        value = "near" if weight > 0.0 else "value"
+        vector, *metrics = self.direct[value](
+            self._actor_weights, self._frozen_weights, batch.observations, batch.actions, noise, factors
         )
+        return Gradient(distributed.average_(vector), dict(zip(names, metrics, strict=True)))
 
     def actor_stepped(self, metrics: Metrics) -> None:
         """After the actor's step of an update, however many gradients that took.

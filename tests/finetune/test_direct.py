@@ -1,0 +1,118 @@
+"""Gradients that are written out against autograd's on the readable formulas."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from inril_core.bench.speed_task import filled_learner
+from inril_core.finetune.config import load_config
+from inril_core.finetune.learner import Learner
+from inril_core.networks.direct import plain
+from inril_core.policies import GaussianPolicy
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-6}
+POLICIES = {
+    "bounded_mean": {"policy.mean_limit": 2.0},
+    "tanh": {"policy.activation": "tanh"},
+    "fixed_log_std": {"policy.log_std": "fixed"},
+    "log_std_at_its_bound": {"policy.log_std_init": 0.0},
+}
+LOSSES = {
+    "smallest_value": {"rl.actor_q": "min"},
+    "entropy": {"rl.temperature": 0.1, "rl.entropy_in_target": True, "rl.target_range": None},
+    "no_behaviour": {"rl.behaviour_weight": 0.0, "rl.behaviour_weight_end": 0.0},
+    "all_critics": {"rl.target_subset": 4},
+    "nll": {"il.loss": "nll"},
+    "mse": {"il.loss": "mse"},
+}
+PRESETS = ["weighted_sum", "interleave", "interleave_network", "il_only", "hg_dagger", "rlif", "cair"]
+
+
+def learner_of(folder, preset: str = "weighted_sum", **changes: object) -> Learner:
+    """A learner with the preset's networks, moved away from where its weights start."""
+    whole = {"schedule.replay_capacity": 2000, "rl.target_range": None}  # a clip would hide the targets
+    config = load_config(preset).changed(**{**whole, **changes})
+    learner = filled_learner(config, folder)
+    noise = torch.Generator().manual_seed(5)
+    learner.parts.actor.value.add_(torch.randn(learner.parts.actor.value.shape, generator=noise), alpha=0.03)
+    return learner
+
+
+def gradients(learner: Learner) -> dict[str, Tensor]:
+    """What one draw of everything random gives: gradients, and the critics after their step."""
+    parts = learner.parts
+    parts.generator.manual_seed(3)
+    batch = learner.loop.batch()
+    rl, of_rl = parts.rl.actor_gradient(batch)
+    found = {"rl": rl.clone(), "targets": parts.rl.targets(batch)}
+    il, of_il = parts.il.gradient(parts.buffers.clones)
+    found["il"] = il.clone()
+    before = parts.rl.state()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    of_critics = parts.rl.critic_step(batch)
+    found["critics"] = parts.rl.state()["adam.first"].clone()  # a tenth of the gradient, at the first step
+    parts.rl.load(before)
+    return found | {name: torch.as_tensor(v) for name, v in {**of_rl, **of_il, **of_critics}.items()}
+
+
+def check(learner: Learner) -> None:
+    """The same numbers by both ways; within rounding of the largest number of each."""
+    with plain():
+        expected = gradients(learner)
+    found = gradients(learner)
+    assert sorted(found) == sorted(expected)
+    for name, twin in expected.items():
+        scale = float(twin.abs().max())
+        assert scale > 0.0, name
+        assert float((found[name] - twin).abs().max()) < 1e-5 * scale + 1e-9, name
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_family_of_presets_gets_the_twins_gradients(preset: str, tmp_path) -> None:
+    check(learner_of(tmp_path, preset))
+
+
+@pytest.mark.parametrize("name", [*POLICIES, *LOSSES])
+def test_every_setting_gets_the_twins_gradients(name: str, tmp_path) -> None:
+    """Pins: a setting that the written-out formulas forget."""
+    check(learner_of(tmp_path, **(POLICIES | LOSSES)[name]))
+
+
+def test_what_is_written_out_is_used(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins: a condition that is never met, so that everything above compares the twin with itself."""
+    learner = learner_of(tmp_path)
+    monkeypatch.setattr(GaussianPolicy, "forward", None)
+    monkeypatch.setattr(type(learner.parts.rl.critics), "forward", None)
+    learner.train_step()
+    with pytest.raises(TypeError), plain():
+        learner.train_step()
+
+
+def test_metrics_of_a_group_do_not_depend_on_a_checkpoint_within_it(tmp_path) -> None:
+    """Pins: tensors in the window that a checkpoint cannot write, or that another update changes."""
+    whole, cut = (learner_of(tmp_path / name, metrics_every_updates=6) for name in "ab")
+    expected = [whole.train_step() for _ in range(6)][-1]
+    for _ in range(3):
+        cut.train_step()
+    cut.checkpoint()
+    again = learner_of(tmp_path / "b", metrics_every_updates=6)
+    again.resume()
+    assert [again.train_step() for _ in range(3)][-1] == expected
+    assert all(isinstance(value, float) for value in again.last_metrics.values())
+
+
+def test_weights_that_move_are_seen(tmp_path) -> None:
+    """Pins: views of weights that were taken before the parameters moved to another buffer."""
+    learner = learner_of(tmp_path)
+    first = gradients(learner)
+    learner.policy.load_state_dict({name: 0.5 * t for name, t in learner.policy.state_dict().items()})
+    check(learner)
+    moved = gradients(learner)
+    assert all(not torch.equal(first[name], moved[name]) for name in ("rl", "il", "targets"))
+
+
+def test_the_settings_above_are_of_one_preset_each() -> None:
+    """Pins: a name in both tables, of which only one would be tried."""
+    assert not any(a == b for a, b in itertools.product(POLICIES, LOSSES))
