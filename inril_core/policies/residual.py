@@ -46,7 +46,7 @@ class Config(PolicyConfig):
         scale: largest correction per action component, contract units (ResiP: 0.1); of ``residual`` only.
         freeze_base: no imitation of the base after pre-training; of ``learned``, then, if there is one.
         log_std_init: of the correction before squashing and scaling (ResiP: -1, fixed).
-        explore_base: the base samples too when exploring; otherwise it acts deterministically.
+        explore_base: the base explores too; otherwise it acts as if nothing explored.
     """
 
     kind: Literal["residual"] = "residual"
