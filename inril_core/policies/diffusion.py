@@ -33,13 +33,13 @@ class DiffusionSettings(PolicyConfig):
         denoising_steps: K (DPPO's MLPs: 20).
         finetuned_steps: K', last steps that fine-tuning trains (DPPO: 10 of 20); None: all K, with no frozen copy.
         inference: how plans are drawn when not exploring.
-            ``posterior`` (DPPO's MLPs, IDQL): all K steps of DDPM with the posterior's noise, std at least 1e-3, none
-            at the last.
+            ``posterior`` (DPPO's code for MLPs, its IDQL included): all K steps of DDPM with the posterior's noise, std
+            at least 1e-3, none at the last. IDQL's own code draws a little wider, with std sqrt(beta).
             ``ddim``: ``inference_steps`` steps of DDIM with eta 0, which the initial noise decides alone: K /
             ``inference_steps`` times cheaper, and what DPPO does for assembly. Its plans are coarser, and a shortcut
             through a network whose DDPM steps were fine-tuned need not be better than before.
             ``mean``: all K steps of DDPM by their means. The plans of one state are nearly copies of each other, so
-            that a critic has nothing to choose from and only one of several ways is ever taken.
+            that a critic has nothing to choose from, and where there are several ways they all go the same.
             What the last two cost is measured by `inril_core.bench.two_ways` (docs/methods.md).
         std_floor: smallest std of a step while exploring (DPPO: 0.1; 0.04 for assembly). Its log-density uses the
             same std; DPPO's assembly settings use 0.1 there, which is then not the density of what was drawn.
