@@ -116,7 +116,7 @@ def steps_to(line: Line, rate: float, for_good: bool = True) -> StepsTo:
 
 
 def steps_to_evaluated(line: Line, rate: float) -> StepsTo:
-    """Steps until an evaluation (of the deterministic policy) on the learning curve first reaches ``rate``."""
+    """Steps until an evaluation (without exploration) on the learning curve first reaches ``rate``."""
     steps, rates = curve(line)
     above = np.flatnonzero(rates >= rate - 1e-9)
     return StepsTo(float(steps[above[0]]), True) if len(above) else StepsTo(float(line["env_steps"]), False)

@@ -64,7 +64,7 @@ def _how(experiment: Experiment, state: State) -> list[str]:
         f"{len(state.lines)} of {total} runs are finished"
         + (f", {len(state.failed)} failed" if state.failed else "")
         + f": {seeds}. Each seed draws its own demonstrations, networks and training starts, the same for every "
-        f"method.{few} Before and after: acting deterministically on starts that no other part of the run uses. The "
+        f"method.{few} Before and after: acting without exploration on starts that no other part of the run uses. The "
         "weights are the last ones, none are selected."
     )
     return [text]

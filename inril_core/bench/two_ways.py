@@ -3,10 +3,10 @@
     python -m inril_core.bench.two_ways
 
 A plan is four actions of one number. Half of the demonstrations pass an obstacle on the left, near -0.6, half on the
-right, near 0.6, each with a constant offset of its own of std 0.05; -0.3 to 0.3 is the obstacle. Told are: the share
-of single actions in the obstacle; the spread of ten plans for one state around their own way, as a critic that
-chooses among candidates gets them (the demonstrations' is 0.05); in how many states all ten go the same way (by
-chance 0.2 %); and how often the network is asked for a plan.
+right, near 0.6, each with a constant offset of its own of std 0.05; -0.3 to 0.3 is the obstacle. Told are: the share of
+single actions in the obstacle; the spread of ten plans for one state around their own way, as a critic that chooses
+among candidates gets them (the demonstrations' is 0.05); in how many states all ten go the same way (by chance 0.2 %);
+and how often the network is asked for a plan.
 """
 
 from dataclasses import dataclass

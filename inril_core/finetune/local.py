@@ -1,7 +1,7 @@
 """Fine-tuning in one process, without the graph: the same learner on any task, for tuning and comparison.
 
 As in the graph in lockstep: each training episode acts with exploration on the newest weights, the next one starts
-when the updates it made due are done, and evaluation acts deterministically and feeds nothing.
+when the updates it made due are done, and evaluation does not explore and feeds nothing.
 """
 
 import hashlib
@@ -178,7 +178,7 @@ def _reference_critic(config: CriticConfig, task: Task, seed: int) -> ReferenceC
 
 
 def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:
-    """Success per seed of the policy acting deterministically."""
+    """Success per seed of the policy acting without exploration."""
     return [bool(run_episode(task, policy_actor(policy, seed, False), seed, "eval").success) for seed in seeds]
 
 

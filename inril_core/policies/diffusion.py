@@ -40,13 +40,13 @@ class DiffusionSettings(PolicyConfig):
     inference: Literal["posterior", "ddim", "mean"] = "posterior"
     """How plans are drawn when not exploring.
 
-    ``posterior`` (DPPO's MLPs, IDQL): all K steps of DDPM with the posterior's noise, std at least 1e-3, none at the
-    last.
+    ``posterior`` (DPPO's code for MLPs, its IDQL included): all K steps of DDPM with the posterior's noise, std at least
+    1e-3, none at the last. IDQL's own code draws a little wider, with std sqrt(beta).
     ``ddim``: ``inference_steps`` steps of DDIM with eta 0, which the initial noise decides alone: K /
     ``inference_steps`` times cheaper, and what DPPO does for assembly. Its plans are coarser, and a shortcut through a
     network whose DDPM steps were fine-tuned need not be better than before.
     ``mean``: all K steps of DDPM by their means. The plans of one state are nearly copies of each other, so that a
-    critic has nothing to choose from and only one of several ways is ever taken.
+    critic has nothing to choose from, and where there are several ways they all go the same.
     What the last two cost is measured by `inril_core.bench.two_ways` (docs/methods.md)."""
     inference_steps: int = Field(5, ge=1)
     std_floor: float = Field(0.1, gt=0.0, le=1.0)

@@ -2,6 +2,7 @@
 
     python -m tests.finetune.preset_runs            # one line per preset: SHA-256 of everything that training changed
     python -m tests.finetune.preset_runs --write    # also write the summaries that test_presets_repeat.py compares with
+    python -m tests.finetune.preset_runs --write csil rlif  # of these presets alone; the others' stay as they are
 
 The summaries hold on other machines within rounding; the SHA-256 is for two versions of the code on one machine.
 """
@@ -26,7 +27,7 @@ from tests.finetune.planned_point import PlannedPoint
 
 SUMMARIES = Path(__file__).with_name("preset_runs.json")
 CHUNKED = {
-    "chunk": 2, "hidden": [24], "time_size": 4, "denoising_steps": 5, "inference": "ddpm", "std_floor": 0.05,
+    "chunk": 2, "hidden": [24], "time_size": 4, "denoising_steps": 5, "inference": "posterior", "std_floor": 0.05,
 }  # fmt: skip
 HETSTAT = {"kind": "hetstat", "hidden": [16], "features": 16, "bottleneck": 4, "mean": "trunk"}
 POLICIES: dict[str, dict[str, Any]] = {
@@ -120,11 +121,14 @@ def sha256(tensors: dict[str, Tensor]) -> str:
 def main() -> None:
     """Run every preset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="PRESET", help="default: all")
     parser.add_argument("--write", action="store_true", help="replace the summaries that the test compares with")
     options = parser.parse_args()
     use_one_thread()
-    summaries = {}
-    for name in preset_names():
+    # a preset that is gone leaves no summary behind
+    kept = json.loads(SUMMARIES.read_text(encoding="utf-8")) if options.names else {}
+    summaries = {name: summary for name, summary in kept.items() if name in preset_names()}
+    for name in options.names or preset_names():
         tensors, summaries[name] = run(name)
         print(f"{name} {sha256(tensors)}", flush=True)
     if options.write:

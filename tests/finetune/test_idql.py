@@ -268,6 +268,7 @@ def config(**changes):
         "pretrain.updates": 150,
         "pretrain.batch": 64,
         "rl.batch": 64,
+        "rl.demo_share": 0.5,  # what a thousand steps are too few for
         "rl.gamma": 0.9,
         "rl.tau": 0.02,
         "rl.actor_lr": 1e-3,
