@@ -15,7 +15,8 @@ from inril_core.finetune.methods import describe
 from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
-# written over a method's settings, in this order: the experiment's, the task's
+# over a method's preset stand, in this order: the experiment's overrides, the task's, and what the method itself sets,
+# which is what the comparison is about
 _Overrides = dict[str, Any]
 
 
@@ -72,7 +73,7 @@ class Experiment(Settings):
     cap_s: float | None = Field(None, gt=0.0)
     """Wall time after which a run is stopped and measured as it is (checked at the points of its curve)."""
     overrides: _Overrides = {}
-    """Settings written over every method's."""
+    """Settings written over every method's preset; what a method sets itself stands over them."""
     also_read: tuple[str, ...] = ()
     """Other experiments whose lines count here too where the settings are the same."""
 
@@ -131,12 +132,13 @@ class Experiment(Settings):
             ConfigError: no such preset, or a setting is wrong; names the method.
         """
         given = self.methods[method]
+        own = {"base": given} if isinstance(given, str) else given
         source = f"method {method!r}"
         try:
-            values = layered_values({"base": given} if isinstance(given, str) else given, source)
+            values = layered_values({"base": own.get("base", {})}, source)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
-        for over in (self.overrides, self.tasks[task].overrides):
+        for over in (self.overrides, self.tasks[task].overrides, own):
             values = layered_values({**over, "base": values}, source)
         config = config_from_values({**values, "name": method, "seed": seed}, source)
         try:

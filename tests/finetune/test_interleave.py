@@ -289,10 +289,10 @@ def test_pairs_that_cannot_work_are_refused_with_the_remedy() -> None:
 @pytest.mark.parametrize("name", ["rl_only", "weighted_sum", "interleave", "interleave_adaptive", "cair", "pcgrad"])
 def test_the_combination_does_not_change_how_fast_behaviour_regularisation_falls(tmp_path, name: str) -> None:
     """Pins: a schedule that counts gradients, of which a projection takes more: two things compared at once."""
-    changes = {"rl.behaviour_weight": 1.0, "rl.behaviour_decay_steps": 100, "schedule.critic_warmup_updates": 0}
+    changes = {"rl.behaviour_regularisation": 1.0, "rl.behaviour_decay_steps": 100, "schedule.critic_warmup_updates": 0}
     settings = small_config(name, **changes)
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
     learner.ingest(policy_roll(learner.policy, 0))
     for _ in range(8):
         learner.train_step()
-    assert learner.parts.rl.behaviour_weight == pytest.approx(0.92)
+    assert learner.parts.rl.behaviour_regularisation == pytest.approx(0.92)
