@@ -222,7 +222,7 @@ def test_one_noisy_angle_does_not_decide_the_ratio() -> None:
         {"rl_per_il": "adaptive", "m_max": 5},
         {"projection": {"target": "rl"}, "rl_per_il": 3},
         {"method": "cair"},
-        {"method": "cagrad", "weighted": "average"},
+        {"method": "cagrad", "rl_weight": 0.3},
         {"method": "pcgrad"},
     ],
 )

@@ -129,8 +129,8 @@ def test_actor_gradient_is_autograd_of_the_written_loss(actor_q: str) -> None:
 def test_behaviour_regularisation_has_td3_bcs_form_and_unit_and_fades() -> None:
     """Pins: its sign, a sum over action dimensions for a mean, a scale of Q with a gradient or none, a sample for the
     mode, a weight that stays."""
-    settings = {"behaviour_regularisation": 2.0, "behaviour_regularisation_end": 0.5, "behaviour_decay_steps": 4, "temperature": 0.0}
-    rl, policy = make(critics=3, **settings)
+    weights = {"behaviour_regularisation": 2.0, "behaviour_regularisation_end": 0.5, "behaviour_decay_steps": 4}
+    rl, policy = make(critics=3, temperature=0.0, **weights)
     data, generator = batch(), torch.Generator()
     for weight in (2.0, 1.625, 1.25, 0.875, 0.5, 0.5):
         assert rl.behaviour_regularisation == pytest.approx(weight)

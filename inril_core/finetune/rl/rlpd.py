@@ -74,8 +74,8 @@ class Config(OffPolicyConfig):
             raise ConfigError(f"rl.temperature = {self.temperature}: must be > 0 where it is learned (its log is)")
         if self.behaviour_regularisation_end > self.behaviour_regularisation:
             raise ConfigError(
-                f"rl.behaviour_regularisation_end = {self.behaviour_regularisation_end}: must be at most rl.behaviour_regularisation = "
-                f"{self.behaviour_regularisation}"
+                f"rl.behaviour_regularisation_end = {self.behaviour_regularisation_end}: must be at most "
+                f"rl.behaviour_regularisation = {self.behaviour_regularisation}"
             )
         if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
