@@ -19,6 +19,11 @@ class Counts:
 
     updates: int = 0
     actor_updates: int = 0
+    """Of them those in which the actor was trained: on-policy the minibatches before the KL stop."""
+    insertions: int = 0
+    """Updates after which imitation was inserted."""
+    il_steps: int = 0
+    """Steps of the actor on the imitation gradient alone."""
     ingested_steps: int = 0
     rejected_steps: int = 0
     """Steps of training episodes that on-policy learning could not use: of another version, a person, a hold."""
@@ -112,10 +117,14 @@ class Loop(ABC):
         if result.rl_metrics is not None:
             parts.rl.actor_stepped(result.rl_metrics)
         self.counts.actor_updates += 1
-        return result.metrics
+        return self._counted(result)
 
     def _end_update(self, batch: Any) -> Metrics:
-        result: StepResult = self._parts.combine.end_update(*self._gradients(batch))
+        return self._counted(self._parts.combine.end_update(*self._gradients(batch)))
+
+    def _counted(self, result: StepResult) -> Metrics:
+        self.counts.il_steps += result.il_steps
+        self.counts.insertions += result.il_steps > 0
         return result.metrics
 
     def _gradients(self, batch: Any) -> tuple[Any, Any]:

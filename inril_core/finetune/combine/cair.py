@@ -51,7 +51,7 @@ class Config(cagrad.Config):
 
 
 class Cair(cagrad.Cagrad):
-    """CAGrad with a weight that follows the alignment. Metrics: ``rl_weight`` (lambda), ``mean_cosine``, ``rl_share``."""
+    """CAGrad with a weight that follows the alignment. More metrics: ``rl_weight`` (lambda) and ``mean_cosine``."""
 
     def __init__(self, config: Config, flat: FlatParameters, rl_lr: float) -> None:
         super().__init__(config, flat, rl_lr)
