@@ -111,8 +111,7 @@ class Loop(ABC):
 
     def _actor_step(self, batch: Any) -> Metrics:
         parts = self._parts
-        for name, lr in self._base_lrs.items():
-            parts.combine.adams[name].lr = lr * self._lr_share()
+        self._set_rates()
         result = parts.combine.step(*self._gradients(batch))
         if result.rl_metrics is not None:
             parts.rl.actor_stepped(result.rl_metrics)
@@ -120,7 +119,12 @@ class Loop(ABC):
         return self._counted(result)
 
     def _end_update(self, batch: Any) -> Metrics:
+        self._set_rates()  # a learner that resumed behind the KL stop takes no actor step before
         return self._counted(self._parts.combine.end_update(*self._gradients(batch)))
+
+    def _set_rates(self) -> None:
+        for name, lr in self._base_lrs.items():
+            self._parts.combine.adams[name].lr = lr * self._lr_share()
 
     def _counted(self, result: StepResult) -> Metrics:
         self.counts.il_steps += result.il_steps
