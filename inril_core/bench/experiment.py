@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from inril_core.bench.insertions import planned
 from inril_core.bench.job import Job, file_digest
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import FineTuneConfig, config_from_values, layered_values
@@ -15,7 +16,8 @@ from inril_core.finetune.methods import describe
 from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
-# written over a method's settings, in this order: the experiment's, the task's
+# over a method's preset stand, in this order: the experiment's overrides, the task's, and what the method itself sets,
+# which is what the comparison is about
 _Overrides = dict[str, Any]
 
 
@@ -72,7 +74,10 @@ class Experiment(Settings):
     cap_s: float | None = Field(None, gt=0.0)
     """Wall time after which a run is stopped and measured as it is (checked at the points of its curve)."""
     overrides: _Overrides = {}
-    """Settings written over every method's."""
+    """Settings written over every method's preset; what a method sets itself stands over them."""
+    least_insertions: int = Field(40, ge=0)
+    """Insertions of imitation that a method that interleaves must be able to make within its budget. Fewer are hardly
+    interleaving: what it is said to do is a matter of many alternations."""
     also_read: tuple[str, ...] = ()
     """Other experiments whose lines count here too where the settings are the same."""
 
@@ -131,12 +136,13 @@ class Experiment(Settings):
             ConfigError: no such preset, or a setting is wrong; names the method.
         """
         given = self.methods[method]
+        own = {"base": given} if isinstance(given, str) else given
         source = f"method {method!r}"
         try:
-            values = layered_values({"base": given} if isinstance(given, str) else given, source)
+            values = layered_values({"base": own.get("base", {})}, source)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
-        for over in (self.overrides, self.tasks[task].overrides):
+        for over in (self.overrides, self.tasks[task].overrides, own):
             values = layered_values({**over, "base": values}, source)
         config = config_from_values({**values, "name": method, "seed": seed}, source)
         try:
@@ -145,6 +151,26 @@ class Experiment(Settings):
             raise ConfigError(f"{source}: {error}") from error
         budget_steps = self.budget(task, method)
         return config if budget_steps is None else config.changed(**{"schedule.budget_steps": budget_steps})
+
+    def refuse_few_insertions(self) -> None:
+        """Refuse an experiment whose arms could not show what interleaving does.
+
+        Raises:
+            ConfigError: a method interleaves too seldom; says how often, and what to change.
+        """
+        for task in self.tasks:
+            for method in self.methods:
+                config = self.config(task, method, self.seeds[0])
+                found = planned(config)
+                if found is None or found[0] >= self.least_insertions:
+                    continue
+                update = "rl.rollout_steps" if config.rl.collection == "on_policy" else "schedule.warmup_steps"
+                raise ConfigError(
+                    f"method {method!r} on {task} can insert imitation {found[0]} times ({found[1]} IL steps) within "
+                    f"its {config.schedule.budget_steps} environment steps, fewer than least_insertions = "
+                    f"{self.least_insertions}: raise budget_steps, lower combine.rl_per_il or {update}, or set "
+                    "least_insertions lower if this experiment is to show something else"
+                )
 
     def budget(self, task: str, method: str) -> int | None:
         """Environment steps, if the experiment sets them."""
@@ -205,6 +231,7 @@ def load_experiment(path: str | Path) -> Experiment:
     try:
         experiment = Experiment.model_validate(values)
         experiment.jobs()
+        experiment.refuse_few_insertions()
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error, '', Experiment)}") from error
     except ConfigError as error:

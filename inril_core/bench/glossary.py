@@ -27,6 +27,10 @@ COLUMNS = f"""\
 * *Failed episodes until 90 %*: training episodes after the warm-up that did not succeed, until 90 % for good; ≥: it was
   not reached, all are counted.
   Where somebody takes over in training episodes, both count policy and intervener together: look at the learning curve.
+* *Updates due*: those that the environment steps called for, per seed; on-policy, minibatches of all epochs. *Actor
+  steps*: those of them in which the actor was trained; on-policy without what the KL stop skipped. *Insertions*: how
+  often imitation stepped in between RL updates. *IL steps*: steps of the actor on the imitation gradient alone (a joint
+  step on both is none). –: not noted.
 * *Against*: means over pairs of one task and seed (not IQMs). A ratio below 1 means fewer steps; a run that never got
   there counts with all its steps; *points more*, *points less drop*: above 0 is better than the baseline. Bold names
   the better one. `--compare` says why it cannot tell: fewer than {MIN_SEEDS} seeds, an interval that contains the tie,

@@ -13,7 +13,7 @@ from inril_core.bench.origin import machine
 from inril_core.bench.start import get_start
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values
-from inril_core.finetune.learner import Learner
+from inril_core.finetune.learner import STEPS_TAKEN, Learner
 from inril_core.finetune.local import Curve, evaluate, fine_tune
 from inril_core.session.plan import episode_seed
 from inril_core.tasks import make_task
@@ -114,6 +114,7 @@ def _run(job: Job, starts: Path, on_step: Callable[[int], None] | None) -> dict[
         "cosines": cosines(seen),
         **({"returns": returns} if task.rewarded else {}),
         **counts,
+        "steps_taken": watch.taken,
         "first_update_step": counts["env_steps"] if watch.first_update_step is None else watch.first_update_step,
         "capped": capped,
         "fine_tune_s": round(fine_tune_s, 1),
@@ -143,7 +144,7 @@ def batched(values: Sequence[float], size: int) -> list[Sequence[float]]:
 
 
 class _Watch:
-    """Notes the seconds in a learner's updates, and the environment steps before the first of them.
+    """Notes the seconds in a learner's updates, the environment steps before the first of them, and what was done.
 
     The learner itself reads no clock.
     """
@@ -151,6 +152,7 @@ class _Watch:
     def __init__(self) -> None:
         self.learner_s = 0.0
         self.first_update_step: int | None = None
+        self.taken = dict.fromkeys(STEPS_TAKEN, 0)
         self._began_s = 0.0
 
     def update_begins(self, learner: Learner) -> None:
@@ -162,3 +164,4 @@ class _Watch:
     def update_ended(self, learner: Learner) -> None:
         """See `UpdateObserver.update_ended`."""
         self.learner_s += time.perf_counter() - self._began_s
+        self.taken = {name: int(getattr(learner.counts, name)) for name in STEPS_TAKEN}

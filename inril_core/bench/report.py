@@ -13,6 +13,7 @@ from inril_core.bench.plots import Groups
 from inril_core.bench.runner import State
 from inril_core.bench.versus import interval
 from inril_core.evaluation.intervals import success_rate
+from inril_core.finetune.learner import STEPS_TAKEN
 
 
 def write_report(experiment: Experiment, state: State, folder: Path, command: str) -> list[Path]:
@@ -85,6 +86,7 @@ def _task(experiment: Experiment, groups: Groups, folder: Path, stem: str) -> tu
     text += [f"![learning curves]({pictures['curves'].name})", "", glossary.CURVES, ""]
     text += ["### On the way", "", *_way_table(groups), "", _chance(groups), ""]
     text += ["### Never far below the start", "", *_table(collapse.HEAD, collapse.rows(groups)), "", collapse.TEXT, ""]
+    text += ["### What was really done", "", *_done_table(groups), ""]
     if experiment.baseline is not None and experiment.baseline in groups and len(groups) > 1:
         text += [f"### Against {experiment.baseline}", "", *_versus_table(groups, experiment.baseline), ""]
     if any("returns" in line for lines in groups.values() for line in lines):
@@ -201,6 +203,15 @@ def _way_table(groups: Groups) -> list[str]:
         ],
         rows,
     )
+
+
+def _done_table(groups: Groups) -> list[str]:
+    rows = []
+    for method, lines in groups.items():
+        taken = [line.get("steps_taken", {}) for line in lines]
+        counted = [_listed([t.get(name, float("nan")) for t in taken]) for name in STEPS_TAKEN]
+        rows.append([method, _listed([line["updates"] for line in lines]), *counted])
+    return _table(["method", "updates due", "actor steps", "insertions of imitation", "IL steps"], rows)
 
 
 def _steps(lines: Sequence[Line], rate: float, for_good: bool) -> str:

@@ -296,6 +296,13 @@ class RewardModel(ABC):
 class CombineConfig(MethodConfig):
     """Settings of a combination of RL and IL."""
 
+    def insertions(self, rl_updates: int) -> tuple[int, int] | None:
+        """Insertions of imitation between so many RL updates of the actor, and the IL steps in them.
+
+        None (default): imitation is not inserted.
+        """
+        return None
+
     @abstractmethod
     def build(self, actor: FlatParameters, rl_lr: float) -> Combiner:
         """The combination on the parameters ``actor``; ``rl_lr``: `RlConfig.actor_lr`."""
@@ -308,9 +315,12 @@ class StepResult:
     metrics: Metrics = field(default_factory=dict)
     """``gradient_cosine`` (of the raw RL and IL gradients), ``step_cosine`` (of the step really taken with the RL
     gradient; negative: the step undoes RL, to first order) and ``norm_removed`` (share of the projected step's norm
-    that the projection took) where they exist, besides those of the gradients."""
+    that the projection took) where they exist, besides those of the gradients. Where imitation comes after a whole
+    iteration, the displacement by RL stands for its gradient."""
     rl_metrics: Metrics | None = None
     """Of the RL gradient that the step was taken on; None: RL had no part in it."""
+    il_steps: int = 0
+    """Steps among them on the imitation gradient alone."""
 
 
 class Combiner(ABC):

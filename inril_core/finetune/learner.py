@@ -27,6 +27,8 @@ from inril_core.finetune.published import PublishedStates
 from inril_core.networks.compute import precision
 from inril_core.policies import Policy
 
+STEPS_TAKEN = ("actor_updates", "insertions", "il_steps")
+"""Of `Counts`, in the metrics: what was really done, so far."""
 _STREAM, _MEASURING_STREAM = 2, 3
 
 
@@ -327,6 +329,7 @@ class Learner:
         newest = self.log[-1].update if self.log else 0
         means["data_age_updates"] = float(self.updates - newest)
         means["temperature"] = self.parts.rl.temperature
+        means |= {name: float(getattr(self.counts, name)) for name in STEPS_TAKEN}
         if "il_loss" not in means:
             with torch.no_grad(), distributed.whole():
                 rows = self.buffers.clones.first(512)

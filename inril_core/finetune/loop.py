@@ -19,6 +19,11 @@ class Counts:
 
     updates: int = 0
     actor_updates: int = 0
+    """Of them those in which the actor was trained: on-policy the minibatches before the KL stop."""
+    insertions: int = 0
+    """Updates after which imitation was inserted."""
+    il_steps: int = 0
+    """Steps of the actor on the imitation gradient alone."""
     ingested_steps: int = 0
     rejected_steps: int = 0
     """Steps of training episodes that on-policy learning could not use: of another version, a person, a hold."""
@@ -106,16 +111,24 @@ class Loop(ABC):
 
     def _actor_step(self, batch: Any) -> Metrics:
         parts = self._parts
-        for name, lr in self._base_lrs.items():
-            parts.combine.adams[name].lr = lr * self._lr_share()
+        self._set_rates()
         result = parts.combine.step(*self._gradients(batch))
         if result.rl_metrics is not None:
             parts.rl.actor_stepped(result.rl_metrics)
         self.counts.actor_updates += 1
-        return result.metrics
+        return self._counted(result)
 
     def _end_update(self, batch: Any) -> Metrics:
-        result: StepResult = self._parts.combine.end_update(*self._gradients(batch))
+        self._set_rates()  # a learner that resumed behind the KL stop takes no actor step before
+        return self._counted(self._parts.combine.end_update(*self._gradients(batch)))
+
+    def _set_rates(self) -> None:
+        for name, lr in self._base_lrs.items():
+            self._parts.combine.adams[name].lr = lr * self._lr_share()
+
+    def _counted(self, result: StepResult) -> Metrics:
+        self.counts.il_steps += result.il_steps
+        self.counts.insertions += result.il_steps > 0
         return result.metrics
 
     def _gradients(self, batch: Any) -> tuple[Any, Any]:

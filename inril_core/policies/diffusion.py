@@ -40,8 +40,8 @@ class DiffusionSettings(PolicyConfig):
     inference: Literal["posterior", "ddim", "mean"] = "posterior"
     """How plans are drawn when not exploring.
 
-    ``posterior`` (DPPO's code for MLPs, its IDQL included): all K steps of DDPM with the posterior's noise, std at least
-    1e-3, none at the last. IDQL's own code draws a little wider, with std sqrt(beta).
+    ``posterior`` (DPPO's code for MLPs, its IDQL included): all K steps of DDPM with the posterior's noise, std at
+    least 1e-3, none at the last. IDQL's own code draws a little wider, with std sqrt(beta).
     ``ddim``: ``inference_steps`` steps of DDIM with eta 0, which the initial noise decides alone: K /
     ``inference_steps`` times cheaper, and what DPPO does for assembly. Its plans are coarser, and a shortcut through a
     network whose DDPM steps were fine-tuned need not be better than before.

@@ -37,6 +37,38 @@ def test_budgets_method_before_task_before_experiment() -> None:
     assert list(budgets.values()) == [6000, 7000, 4000, 7000]
 
 
+def test_what_a_method_sets_stands_over_overrides() -> None:
+    """Pins: an arm without behaviour regularisation that a task's override gives it back: two arms that are one."""
+    none = {"behaviour_regularisation": 0.0, "behaviour_regularisation_end": 0.0}
+    made = experiment(
+        methods={"rl_only": "rl_only", "rl_plain": {"base": "rl_only", "rl": none}},
+        tasks={"insert_leg": {"overrides": {"rl": {"behaviour_regularisation": 30.0, "gamma": 0.9}}}},
+    )
+    with_it, without = (made.config("insert_leg", method, 0).rl for method in made.methods)
+    assert with_it.behaviour_regularisation == 30.0 and without.behaviour_regularisation == 0.0
+    assert with_it.gamma == without.gamma == 0.9
+
+
+ON_POLICY = "{base: dppo, combine: {method: interleave, il_unit: iteration, rl_per_il: 5}, rl: {rollout_steps: 2000}}"
+FEW = "name: a\ntasks: [insert_leg]\nmethods: {a: %s}\nseeds: 1\nbudget_steps: %d\nleast_insertions: %d"
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "least", "found"),
+    [(ON_POLICY, 30_000, 40, 2), (ON_POLICY, 30_000, 2, None), ("interleave", 2070, 40, 35),
+     ("interleave_adaptive", 2500, 40, 33), ("interleave", 2080, 40, None), ("rl_only", 2070, 40, None)],
+)  # fmt: skip
+def test_an_experiment_that_hardly_interleaves_is_refused(tmp_path, method, budget, least, found) -> None:
+    """Pins: two insertions in a run, on a page that says what interleaving does."""
+    path = tmp_path / "few.yaml"
+    path.write_text(FEW % (method, budget, least))
+    if found is None:
+        load_experiment(path)
+        return
+    with pytest.raises(ConfigError, match=f"method 'a' .* {found} times .*raise budget_steps"):
+        load_experiment(path)
+
+
 def test_overrides_of_a_task_come_last() -> None:
     made = experiment(tasks={"insert_leg": {"overrides": {"schedule": {"utd": 3.0}}}})
     config = made.config("insert_leg", "interleave", 0)

@@ -39,6 +39,17 @@ def test_report_holds_every_number(tmp_path) -> None:
     assert "`inril bench x.yaml` on p (2 cores" in text and "0123456789ab" in text and "`made.jsonl`" in text
 
 
+def test_steps_really_taken_are_on_the_page(tmp_path) -> None:
+    """Pins: an interleaving that took place twice, and nobody saw it."""
+    made = experiment()
+    taken = {"actor_updates": 12, "insertions": 2, "il_steps": 100}
+    lines = [line(job, **({"steps_taken": taken} if job.method == "interleave" else {})) for job in made.jobs()]
+    text = page(made, lines, tmp_path)
+    assert "| method | updates due | actor steps | insertions of imitation | IL steps |" in text
+    assert "| interleave | 3000, 3000 | 12, 12 | 2, 2 | 100, 100 |" in text
+    assert "| rl_only | 3000, 3000 | –, – | –, – | –, – |" in text
+
+
 def test_from_five_seeds_on_there_are_intervals_and_verdicts(tmp_path) -> None:
     made = experiment(seeds=5)
     lines = [line(job, {"interleave": 97, "rl_only": 60}[job.method] - job.seed) for job in made.jobs()]

@@ -22,7 +22,7 @@ ON = {
            "critic_warmup_iterations": 0},
     "metrics_every_updates": 5,
 }  # fmt: skip
-RLPD = {"rl.behaviour_weight": 1.0, "rl.demo_share": 0.25, "rl.learn_temperature": True, "rl.temperature": 0.1}
+RLPD = {"rl.behaviour_regularisation": 1.0, "rl.demo_share": 0.25, "rl.learn_temperature": True, "rl.temperature": 0.1}
 DIFFUSION = {"chunk": 2, "hidden": [16], "time_size": 4, "denoising_steps": 4, "inference_steps": 2}
 CASES = {
     "interleave": lambda: small_config("interleave", **OFF, **RLPD),

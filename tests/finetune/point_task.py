@@ -157,8 +157,8 @@ def small_config(method: str = "interleave", **changes: object) -> FineTuneConfi
         "rl.actor_lr": 1e-3,
         "rl.critic_lr": 1e-3,
         "rl.gamma": 0.9,
-        "rl.behaviour_weight_end": 0.0,  # an untrained policy has nothing worth staying near
-        "rl.behaviour_weight": 0.0,
+        "rl.behaviour_regularisation_end": 0.0,  # an untrained policy has nothing worth staying near
+        "rl.behaviour_regularisation": 0.0,
         "rl.tau": 0.02,
         "il.batch": 32,
         "pretrain.updates": 200,

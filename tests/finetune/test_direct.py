@@ -22,7 +22,7 @@ POLICIES = {
 LOSSES = {
     "smallest_value": {"rl.actor_q": "min"},
     "entropy": {"rl.temperature": 0.1, "rl.entropy_in_target": True, "rl.target_range": None},
-    "no_behaviour": {"rl.behaviour_weight": 0.0, "rl.behaviour_weight_end": 0.0},
+    "no_behaviour": {"rl.behaviour_regularisation": 0.0, "rl.behaviour_regularisation_end": 0.0},
     "all_critics": {"rl.target_subset": 4},
     "nll": {"il.loss": "nll"},
     "mse": {"il.loss": "mse"},

@@ -51,9 +51,36 @@ def test_iterations_insert_after_the_epochs_only() -> None:
         for _ in range(5):
             combiner.step(s.rl, s.il)
         combiner.end_update(s.rl, s.il)
-    epochs, insertion = ["rl"] * 5, ["rl", "il"] * 3
+    epochs, insertion = ["rl"] * 5, ["il"] * 3
     assert s.calls == 2 * (2 * epochs + insertion)
     assert combiner.adams["rl"].steps == 20 and combiner.adams["il"].steps == 6
+
+
+@pytest.mark.parametrize("kind", ["conflicting", "orthogonal"])
+def test_after_an_iteration_imitation_does_not_undo_what_rl_moved(kind: str) -> None:
+    """Pins: a projection against the gradient of a minibatch drawn after the epochs, along which RL never stepped: here
+    it points back, as after a step too far, and calls the way back no conflict."""
+    settings = {"il_unit": "iteration", "rl_per_il": 2, "il_steps": 4, "il_lr": 0.01, "projection": {"kind": kind}}
+    combiner, flat = build({"method": "interleave", **settings})
+    wanted, aside = torch.randn(2, flat.value.numel(), generator=torch.Generator().manual_seed(0))
+    start = flat.value.clone()
+    for _ in range(2):
+        for _ in range(5):
+            combiner.step(lambda: (wanted.clone(), {}), lambda: (aside.clone(), {}))
+        moved = start - flat.value
+        before = flat.value.clone()
+        combiner.end_update(lambda: (-wanted.clone(), {}), lambda: (aside - 0.5 * wanted, {}))
+    step = before - flat.value
+    assert cosine(moved, wanted) > 0.5, "RL went where its gradients pointed"
+    assert float(step.norm()) > 0.0 and abs(cosine(step, moved)) < 1e-3, "all four steps keep what RL moved"
+
+
+def test_an_iteration_in_which_rl_did_not_move_leaves_imitation_whole() -> None:
+    """Pins: a displacement of an earlier iteration, or a division by its length."""
+    values = {"il_unit": "iteration", "rl_per_il": 1, "il_steps": 1, "projection": {"kind": "orthogonal"}}
+    combiner, s = interleave(**values)
+    metrics = combiner.end_update(s.rl, s.il).metrics
+    assert metrics["norm_removed"] == 0.0 and s.calls == ["il"]
 
 
 def test_each_il_step_of_an_insertion_has_both_gradients_where_it_stands() -> None:
@@ -219,10 +246,11 @@ def test_one_noisy_angle_does_not_decide_the_ratio() -> None:
     "values",
     [
         {"rl_per_il": 3, "il_steps": 2},
+        {"rl_per_il": 2, "il_unit": "iteration"},
         {"rl_per_il": "adaptive", "m_max": 5},
         {"projection": {"target": "rl"}, "rl_per_il": 3},
         {"method": "cair"},
-        {"method": "cagrad", "weighted": "average"},
+        {"method": "cagrad", "rl_weight": 0.3},
         {"method": "pcgrad"},
     ],
 )
@@ -257,6 +285,8 @@ def test_saved_and_loaded_equals_never_having_stopped(values) -> None:
         ({"separation": "network", "projection": {"kind": "none"}, "rl_per_il": "adaptive"}, "give a number"),
         ({"separation": "network", "projection": {"kind": "none"}, "preconditioner": "rl"}, "'own'"),
         ({"projection": {"kind": "none", "target": "rl"}}, "choose another kind"),
+        ({"il_unit": "iteration", "rl_per_il": "adaptive"}, "give a number"),
+        ({"il_unit": "iteration", "projection": {"reference": "step"}}, "displacement by RL"),
     ],
 )
 def test_settings_that_contradict_are_refused(changes, word: str) -> None:
@@ -289,10 +319,10 @@ def test_pairs_that_cannot_work_are_refused_with_the_remedy() -> None:
 @pytest.mark.parametrize("name", ["rl_only", "weighted_sum", "interleave", "interleave_adaptive", "cair", "pcgrad"])
 def test_the_combination_does_not_change_how_fast_behaviour_regularisation_falls(tmp_path, name: str) -> None:
     """Pins: a schedule that counts gradients, of which a projection takes more: two things compared at once."""
-    changes = {"rl.behaviour_weight": 1.0, "rl.behaviour_decay_steps": 100, "schedule.critic_warmup_updates": 0}
+    changes = {"rl.behaviour_regularisation": 1.0, "rl.behaviour_decay_steps": 100, "schedule.critic_warmup_updates": 0}
     settings = small_config(name, **changes)
     learner = Learner(settings, contract(), new_policy(settings, contract(), demos()), demos(), tmp_path)
     learner.ingest(policy_roll(learner.policy, 0))
     for _ in range(8):
         learner.train_step()
-    assert learner.parts.rl.behaviour_weight == pytest.approx(0.92)
+    assert learner.parts.rl.behaviour_regularisation == pytest.approx(0.92)

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.combine.common.gradients import cagrad, cosine, pcgrad
@@ -28,13 +30,42 @@ def test_the_joint_gradients_are_those_of_the_pure_functions() -> None:
     g_rl, g_il = pair(-1.0)
     raw = {"normalise": "none"}
     torch.testing.assert_close(first({"method": "pcgrad", **raw}, g_rl, g_il)[0], pcgrad([g_rl, g_il]))
-    weighted = 2.0 * cagrad([0.3 * g_rl, 0.7 * g_il], 0.4)
-    torch.testing.assert_close(first({"method": "cagrad", "rl_weight": 0.3, "c": 0.4, **raw}, g_rl, g_il)[0], weighted)
-    average = cagrad([g_rl, g_il], 0.4, "c_squared", (0.3, 0.7))
-    values = {"method": "cagrad", "rl_weight": 0.3, "c": 0.4, "weighted": "average", "scaling": "c_squared", **raw}
-    torch.testing.assert_close(first(values, g_rl, g_il)[0], average)
+    values = {"method": "cagrad", "c": 0.4, "scaling": "c_squared", **raw}
+    torch.testing.assert_close(first(values, g_rl, g_il)[0], cagrad([g_rl, g_il], 0.4, "c_squared"))
     plain = first({"method": "cagrad", "rl_weight": 0.3, "c": 0.0, **raw}, g_rl, g_il)[0]
     torch.testing.assert_close(plain, 0.3 * g_rl + 0.7 * g_il)
+
+
+def parts(joint, g_rl, g_il):
+    """RL's share of a joint gradient by length, found from the gradients alone."""
+    basis = torch.stack([g_rl, g_il], 1).double()
+    lengths = torch.linalg.lstsq(basis, joint.double()[:, None]).solution[:, 0] * basis.norm(dim=0)
+    return float(lengths[0] / lengths.sum())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    alignment=st.floats(-3.0, 3.0),
+    seed=st.integers(0, 1000),
+    c=st.floats(0.0, 0.95),
+    il_scale=st.sampled_from([0.01, 1.0, 100.0]),
+    normalise=st.sampled_from(["none", "gradient", "loss"]),
+)
+def test_rls_share_grows_with_lambda_from_nothing_to_all(alignment, seed, c, il_scale, normalise) -> None:
+    """Pins: a weight that CAGrad's ball takes back, because it is filled along the loss that was weighted down."""
+    g_rl, g_il = pair(alignment, seed, il_scale)
+    shares = []
+    for rl_weight in (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0):
+        values = {"rl_weight": rl_weight, "c": c, "normalise": normalise}
+        joint, metrics = first({"method": "cagrad", **values}, g_rl, g_il)
+        shares.append(metrics["rl_share"])
+        assert shares[-1] == pytest.approx(parts(joint, g_rl, g_il), abs=2e-3)
+        follows = {"method": "cair", "rate": 0.0, "least_rl_weight": 0.0, **values}
+        torch.testing.assert_close(first(follows, g_rl, g_il)[0], joint)
+    assert shares[0] == 0.0 and shares[-1] == 1.0
+    assert all(b > a for a, b in zip(shares[:-1], shares[1:], strict=True))
+    if normalise != "none":
+        assert shares[1] < 0.2 < 0.8 < shares[-2], "lambda acts, whatever c is"
 
 
 @pytest.mark.parametrize("normalise", ["gradient", "loss"])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
+from inril_core.finetune.combine.common.gradients import cosine
 from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.ingest_log import replay_run
 from inril_core.finetune.learner import Learner
@@ -323,6 +324,71 @@ def test_a_rollout_beyond_the_kl_limit_stays_skipped_after_a_restart(tmp_path) -
     before = resumed.policy_state()
     resumed.train_step()
     assert all(torch.equal(before[name], value) for name, value in resumed.policy_state().items())
+
+
+def one_network(tmp_path, name: str = "a", **changes) -> Learner:
+    combine = {"method": "interleave", "il_unit": "iteration", "rl_per_il": 1, "il_steps": 2,
+               "projection": {"kind": "orthogonal"}}  # fmt: skip
+    steep = {"rl.actor_lr": 0.03, "rl.kl_stop": 0.01, "rl.epochs": 5, "rl.critic_warmup_iterations": 0}
+    policy = {"kind": "gaussian", "hidden": [8]}
+    return make_learner(tmp_path, name, policy=policy, combine=combine, **steep, **changes)
+
+
+def test_imitation_between_rollouts_spares_what_the_iteration_moved_and_all_is_counted(tmp_path) -> None:
+    """Pins: surgery against the gradient after a step too far; insertions that nobody counts."""
+    learner = one_network(tmp_path)
+    flat, combiner, insertions = learner.parts.actor, learner.parts.combine, []
+    end_update = combiner.end_update
+
+    def watched(rl, il):
+        after_rl, stale = flat.value.clone(), rl().vector.clone()
+        result = end_update(rl, il)
+        insertions.append((after_rl, flat.value.clone(), stale))
+        return result
+
+    combiner.end_update = watched
+    taken = 0
+    for iteration in range(3):
+        before = flat.value.clone()
+        for index in range(2):
+            learner.ingest(rollout(learner, 2 * iteration + index, learner.version))
+        while learner.updates < learner.updates_due:
+            learner.train_step()
+            taken += not learner.parts.rl.stopped
+        assert learner.parts.rl.stopped, "a step too far"
+        after_rl, after_il, stale = insertions[-1]
+        moved, step = before - after_rl, after_rl - after_il
+        assert float(moved.norm()) > 0.0 and float(step.norm()) > 0.0
+        assert abs(cosine(step, moved)) < 1e-3
+        assert abs(cosine(step, stale)) > 1e-3, "another direction"
+        learner.published(learner.updates)
+    counts = learner.counts
+    assert (counts.insertions, counts.il_steps) == (3, 6)
+    assert counts.actor_updates == taken + 3 < counts.updates == 30, "the step that goes too far is the last"
+    logged = learner.last_metrics
+    assert logged["insertions"] <= 3 and logged["il_steps"] == 2 * logged["insertions"]
+
+
+@pytest.mark.parametrize("stopped", range(5, 30, 4))
+def test_where_imitation_is_due_survives_a_restart(tmp_path, stopped) -> None:
+    """Pins: parameters before an iteration that a restart in its middle loses, or counts that begin anew."""
+
+    def run(learner: Learner, until: int) -> None:
+        while learner.updates < until:
+            if learner.updates == learner.updates_due:
+                learner.published(learner.updates)
+                for index in range(2):
+                    learner.ingest(rollout(learner, learner.updates + index, learner.version))
+            learner.train_step()
+
+    run(whole := one_network(tmp_path, "a"), 30)
+    run(half := one_network(tmp_path, "b"), stopped)
+    half.checkpoint()
+    other = one_network(tmp_path, "b")
+    other.resume()
+    run(other, 30)
+    assert vars(other.counts) == vars(whole.counts)
+    assert all(torch.equal(whole.policy_state()[name], t) for name, t in other.policy_state().items())
 
 
 def test_a_log_that_knows_no_versions_is_not_replayed(tmp_path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.memory.replay import Batch
@@ -125,20 +126,21 @@ def test_actor_gradient_is_autograd_of_the_written_loss(actor_q: str) -> None:
     assert float(rl._critic._gradient.abs().sum()) == 0.0
 
 
-def test_the_pull_towards_replayed_actions_is_td3_bcs_and_fades() -> None:
-    """Pins: its sign, a scale of Q with a gradient or none, a sample for the mode, a weight that stays."""
-    settings = {"behaviour_weight": 2.0, "behaviour_weight_end": 0.5, "behaviour_decay_steps": 4, "temperature": 0.0}
-    rl, policy = make(critics=3, **settings)
+def test_behaviour_regularisation_has_td3_bcs_form_and_unit_and_fades() -> None:
+    """Pins: its sign, a sum over action dimensions for a mean, a scale of Q with a gradient or none, a sample for the
+    mode, a weight that stays."""
+    weights = {"behaviour_regularisation": 2.0, "behaviour_regularisation_end": 0.5, "behaviour_decay_steps": 4}
+    rl, policy = make(critics=3, temperature=0.0, **weights)
     data, generator = batch(), torch.Generator()
     for weight in (2.0, 1.625, 1.25, 0.875, 0.5, 0.5):
-        assert rl.behaviour_weight == pytest.approx(weight)
+        assert rl.behaviour_regularisation == pytest.approx(weight)
         generator.set_state(rl._generator.get_state())
         gradient = rl.actor_gradient(data)[0].clone()
         rl.actor_stepped({"entropy": 0.0})
         noise = torch.randn((B, A), generator=generator)
         mean, log_std = policy(data.observations)
         q = rl.critics(data.observations, torch.tanh(mean + log_std.exp() * noise)).mean(0)
-        distance = (torch.tanh(mean) - data.actions).square().sum(-1).mean()
+        distance = functional.mse_loss(torch.tanh(mean), data.actions)  # a mean over rows and dimensions
         loss = -q.mean() / q.detach().abs().mean() + weight * distance
         expected = torch.autograd.grad(loss, list(policy.parameters()))
         torch.testing.assert_close(gradient, torch.cat([g.reshape(-1) for g in expected]), rtol=1e-3, atol=1e-6)

@@ -1,12 +1,21 @@
 """CAGrad on the RL and the IL loss with fixed weights (Liu et al., "Conflict-Averse Gradient Descent", arXiv
-2110.14048)."""
+2110.14048).
+
+CAGrad as published has no weights. Where losses are weighted before it, a weight hardly acts: the ball around the
+average is filled along the gradient of the worse-off loss, which is the one that was made small. So the weights come
+after it: with d = a g_RL + b g_IL, CAGrad's direction, the step is taken on 2 (lambda a g_RL + (1 - lambda) b g_IL). As
+a and b are positive and do not depend on lambda, RL's share goes from 0 to 1 with it. At 1/2 this is CAGrad; elsewhere
+its promise that neither loss rises, to first order, is given up for the weight. Of two gradients of one length, which
+``normalise`` nearly makes them, CAGrad's direction is their sum: what it does beyond a weighted sum is then little.
+"""
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
-from inril_core.finetune.combine.common.gradients import Scaling, cagrad
+from inril_core.finetune.combine.common.gradients import Scaling, cagrad_coefficients, weighted_sum
 from inril_core.finetune.combine.common.joint import JointStep, Normalise, refuse_separated
 from inril_core.finetune.contracts import CombineConfig
 from inril_core.networks.flat import FlatParameters
@@ -23,10 +32,7 @@ class Config(CombineConfig):
     scaling: Scaling = "none"
     """See `inril_core.finetune.combine.common.gradients.cagrad`."""
     rl_weight: float = Field(0.5, ge=0.0, le=1.0)
-    """Lambda, weight of the RL loss; the IL loss has 1 - lambda."""
-    weighted: Literal["gradients", "average"] = "gradients"
-    """Where lambda enters: ``gradients``: they are scaled, so that it also decides who counts as the worst off;
-    ``average``: it sets the point g0 that is searched around, alone."""
+    """Lambda, weight of RL's part of CAGrad's direction; that of IL has 1 - lambda. 0.5: CAGrad."""
     normalise: Normalise = "loss"
     """Of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`."""
 
@@ -40,7 +46,10 @@ class Config(CombineConfig):
 
 
 class Cagrad(JointStep):
-    """The direction near the weighted sum that serves the worse-off loss best."""
+    """The direction near the average that serves the worse-off loss best, its two parts weighted.
+
+    Metric ``rl_share``: of RL in the joint gradient, by the lengths of the two parts that add up to it.
+    """
 
     def __init__(self, config: Config, flat: FlatParameters, rl_lr: float) -> None:
         super().__init__(flat, rl_lr, config.normalise)
@@ -53,8 +62,8 @@ class Cagrad(JointStep):
 
     def combine(self, g_rl: Tensor, g_il: Tensor, angle: float) -> tuple[Tensor, dict[str, float]]:
         """See `JointStep.combine`."""
-        c, share = self._cagrad, self.rl_weight
-        if c.weighted == "average":
-            return cagrad([g_rl, g_il], c.c, c.scaling, (share, 1.0 - share)), {}
-        # twice the mean of the scaled gradients is their weighted sum
-        return 2.0 * cagrad([share * g_rl, (1.0 - share) * g_il], c.c, c.scaling), {}
+        a, b = cagrad_coefficients([g_rl, g_il], self._cagrad.c, self._cagrad.scaling)
+        a, b = 2.0 * self.rl_weight * a, 2.0 * (1.0 - self.rl_weight) * b
+        of_rl, of_il = (f * float(torch.linalg.vector_norm(g.double())) for f, g in ((a, g_rl), (b, g_il)))
+        metrics = {"rl_share": of_rl / (of_rl + of_il)} if of_rl + of_il > 0.0 else {}
+        return weighted_sum([g_rl, g_il], (a, b)), metrics

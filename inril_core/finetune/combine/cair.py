@@ -2,8 +2,9 @@
 
 A convex combination (1 - lambda) L_IL + lambda L_RL whose RL weight goes up while the RL gradient aligns with the IL
 gradient and down otherwise, and CAGrad for the joint gradient. The abstract says no more: the rule for lambda, its step
-size and its start, and where lambda enters CAGrad are our choice. The stated theorem needs weights that are annealed
-monotonically: it covers ``monotone`` alone, not the rule that also lowers lambda.
+size and its start, and where lambda enters CAGrad (after it, see `inril_core.finetune.combine.cagrad`) are our choice.
+The stated theorem needs weights that are annealed monotonically: it covers ``monotone`` alone, not the rule that also
+lowers lambda.
 """
 
 from typing import Literal
@@ -50,7 +51,7 @@ class Config(cagrad.Config):
 
 
 class Cair(cagrad.Cagrad):
-    """CAGrad with a weight that follows the alignment. Metrics: ``rl_weight`` (lambda) and ``mean_cosine``."""
+    """CAGrad with a weight that follows the alignment. More metrics: ``rl_weight`` (lambda) and ``mean_cosine``."""
 
     def __init__(self, config: Config, flat: FlatParameters, rl_lr: float) -> None:
         super().__init__(config, flat, rl_lr)

@@ -34,4 +34,4 @@ class IlOnly(Combiner):
         adam = self.adams["il"]
         gradient, metrics = il()
         self.flat.value.sub_(adam.direction(gradient), alpha=adam.lr)
-        return StepResult(metrics)
+        return StepResult(metrics, il_steps=1)

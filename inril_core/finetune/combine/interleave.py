@@ -1,13 +1,22 @@
 """Interleaved RL and IL updates with gradient separation, by projection or by separate networks.
 
 IN-RIL's idea (arXiv 2505.10442), re-implemented from the paper's description. A cycle is ``rl_per_il`` RL updates, then
-IL steps at the parameters they led to. What one RL update is, how many IL steps there are, which gradient is projected
-and how: the paper does not say, so each is a setting. On an off-policy algorithm it is our extension.
+IL steps at the parameters they led to. What one RL update is, how many IL steps there are, whose gradient is projected
+and how: the paper's description does not say, so each is a setting, and none of them is the paper's. The default is a
+projection of the imitation step. On an off-policy algorithm interleaving is our extension.
 
 What a projection keeps apart are the steps, not the gradients, and Adam does not preserve angles: a gradient that is
 orthogonal to the RL gradient is not orthogonal after preconditioning. So the default projects the preconditioned IL
-step against the RL gradient at the same parameters; ``step_cosine`` logs what was reached. Each loss has its own
+step, and ``space: gradient`` the gradient before; ``step_cosine`` logs what was reached. Each loss has its own
 optimizer: one for both would mix their moments, and undo the projection.
+
+What an IL step must not undo is what RL did. Off-policy that is the RL gradient at the same parameters. After a
+rollout's epochs there is no such gradient: the ratios of the rollout's log-probabilities are far from 1 by then, most
+of all on the minibatch that stopped the iteration, so that a few rows hold almost all of the weight and the gradient
+points where RL never went. So after an ``iteration`` the step is projected against the displacement of the parameters
+by the RL updates since the last insertion (before minus after: the sign of a gradient), which holds all epochs, Adam
+and the stop. A gradient at ratio 1 was the alternative: that of a new rollout, which costs environment steps, or of
+the old one at the old parameters, which the displacement already follows.
 """
 
 from collections.abc import Callable
@@ -50,7 +59,7 @@ class ProjectionConfig(Settings):
     """What is projected: the preconditioned step, or the raw gradient, before Adam."""
     reference: Literal["gradient", "step"] = "gradient"
     """What it is projected against: the other loss's raw ``gradient`` (then, to first order, that loss does not rise)
-    or the other optimizer's preconditioned ``step``."""
+    or the other optimizer's preconditioned ``step``. Of IL steps after an ``iteration`` neither: RL's displacement."""
 
 
 class Config(CombineConfig):
@@ -60,7 +69,7 @@ class Config(CombineConfig):
     provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     rl_per_il: int | Literal["adaptive"] = 4
-    """m, RL updates per insertion of imitation (the paper: fixed, 5 to 15, for its on-policy iterations);
+    """m, RL updates per insertion of imitation (reported of IN-RIL: fixed, 5 to 15; what it counts is not known);
     ``adaptive``: from the measured alignment, see `inril_core.finetune.combine.common.adaptive_ratio`."""
     m_min: int = Field(2, ge=1)
     """Least adaptive m."""
@@ -71,7 +80,7 @@ class Config(CombineConfig):
     il_unit: Literal["grad_step", "iteration"] = "grad_step"
     """What counts as an RL update: one gradient step of the actor (``grad_step``; off-policy only, because in the
     middle of PPO's epochs an IL step makes the stored log-probabilities stale), or one ``iteration``: a rollout with
-    all its epochs (off-policy: the same as a step). The IL steps come after it."""
+    all its epochs (off-policy: one step). The IL steps come after it."""
     il_steps: int = Field(1, ge=1)
     """IL minibatch steps per insertion."""
     il_lr: float = Field(3e-5, gt=0.0)
@@ -104,6 +113,8 @@ class Config(CombineConfig):
                 "before its projection, and a step of a projected gradient hides the conflict; set "
                 "combine.projection.space to 'step'"
             )
+        if self.il_unit == "iteration":
+            self._refuse_gradients_of_a_used_rollout()
         if self.m_min > self.m_max:
             raise ConfigError(f"combine.m_min = {self.m_min}: must be at most combine.m_max = {self.m_max}")
         if self.separation == "network":
@@ -128,6 +139,23 @@ class Config(CombineConfig):
                 "another kind"
             )
         return self
+
+    def _refuse_gradients_of_a_used_rollout(self) -> None:
+        if self.projection.target == "il" and self.projection.reference == "step":
+            raise ConfigError(
+                "combine.projection.reference = 'step' with combine.il_unit = 'iteration': after an iteration IL steps "
+                "are projected against the displacement by RL, which is one of steps already; leave it out"
+            )
+        if self.rl_per_il == "adaptive":
+            raise ConfigError(
+                "combine.rl_per_il = 'adaptive' with combine.il_unit = 'iteration': m is measured with RL's gradient "
+                "where imitation steps in, and a rollout whose epochs are over gives none; give a number"
+            )
+
+    def insertions(self, rl_updates: int) -> tuple[int, int]:
+        """See `CombineConfig.insertions`; of an adaptive m those of its largest."""
+        inserted = max(rl_updates, 0) // (self.m_max if self.rl_per_il == "adaptive" else self.rl_per_il)
+        return inserted, inserted * self.il_steps
 
     def needs(self) -> tuple[tuple[str, str], ...]:
         """Separate networks need a policy that has them."""
@@ -169,6 +197,7 @@ class Interleave(Combiner):
         self._adaptive = config.rl_per_il == "adaptive"
         self._updates = 0  # RL updates since the last insertion
         self._steps = 0  # and actor steps
+        self._before = torch.zeros(0)  # the parameters before the first of them, where the unit is an iteration
 
     @property
     def rl_per_il(self) -> int:
@@ -177,6 +206,8 @@ class Interleave(Combiner):
 
     def step(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.step`."""
+        if self.config.il_unit == "iteration" and self._steps == 0:
+            self._before = self.flat.value.clone()
         gradient, rl_metrics = rl()
         if self._adaptive:
             self._ratio.saw(gradient)
@@ -188,38 +219,51 @@ class Interleave(Combiner):
         else:
             self._take("rl", self.adams["rl"].direction(gradient))
         self._steps += 1
-        inserted = self._insert_if_due(rl, il) if self.config.il_unit == "grad_step" else {}
-        return StepResult({**metrics, **inserted}, rl_metrics)
+        if self.config.il_unit == "iteration":
+            return StepResult(metrics, rl_metrics)
+        inserted, il_steps = self._insert_if_due(rl, il)
+        return StepResult({**metrics, **inserted}, rl_metrics, il_steps)
 
     def end_update(self, rl: GradientSource, il: GradientSource) -> StepResult:
         """See `Combiner.end_update`."""
-        return StepResult(self._insert_if_due(rl, il) if self.config.il_unit == "iteration" else {})
+        if self.config.il_unit == "grad_step":
+            return StepResult()
+        inserted, il_steps = self._insert_if_due(rl, il)
+        return StepResult(inserted, il_steps=il_steps)
 
-    def _insert_if_due(self, rl: GradientSource, il: GradientSource) -> Metrics:
+    def _insert_if_due(self, rl: GradientSource, il: GradientSource) -> tuple[Metrics, int]:
+        """Metrics, and how many IL steps were taken."""
         self._updates += 1
         if self._updates < self.rl_per_il:
-            return {}
+            return {}, 0
         metrics: dict[str, float | Tensor] = {}
+        displacement = self._displacement() if self.config.il_unit == "iteration" else None
         for _ in range(self.config.il_steps):
-            metrics.update(self._il_step(rl, il))
+            metrics.update(self._il_step(rl, il, displacement))
         self._updates = self._steps = 0
+        self._before = torch.zeros(0)
         if self._adaptive:
             metrics["rl_per_il"] = float(self.rl_per_il)
-        return metrics
+        return metrics, self.config.il_steps
 
-    def _il_step(self, rl: GradientSource, il: GradientSource) -> Metrics:
+    def _displacement(self) -> Tensor:
+        """``[P]``, parameters before minus after the RL updates since the last insertion; 0 where none was taken."""
+        return self._before - self.flat.value if self._steps else torch.zeros_like(self.flat.value)
+
+    def _il_step(self, rl: GradientSource, il: GradientSource, displacement: Tensor | None) -> Metrics:
+        """One IL step; ``displacement``: by RL, None: its gradient on the newest minibatch stands for it."""
         if self.config.separation == "network":
             g_il, metrics = il()
             self._refuse_shared_parameters(g_il)
             self._take("il", self.adams["il"].direction(g_il))
             return metrics
-        # both gradients at the same parameters, the RL one on the most recent minibatch
-        g_rl = rl()[0].clone()
+        other = rl()[0].clone() if displacement is None else displacement
         g_il, metrics = il()
-        return {**metrics, **self._projected_step("il", g_il, g_rl)}
+        return {**metrics, **self._projected_step("il", g_il, other)}
 
     def _projected_step(self, own: Literal["il", "rl"], g: Tensor, other: Tensor) -> dict[str, float]:
-        """The step of the loss ``own`` on its gradient ``g``, kept from undoing the other loss's, ``other``."""
+        """The step of the loss ``own`` on its gradient ``g``, kept from undoing ``other``, the other loss's gradient or
+        displacement."""
         c, p, adam = self.config, self.config.projection, self.adams[own]
         adam_other = self.adams["rl" if own == "il" else "il"]
         project = _PROJECTIONS[p.kind] if p.target == own else _no_projection
@@ -232,9 +276,10 @@ class Interleave(Combiner):
             step = torch.where(adam_other.second > 0.0, by_rl, step)
         before = g if p.space == "gradient" else step
         if own == "il" and self._adaptive:
-            self._ratio.measured(adam.lr * step, other, c.il_steps, self._steps / max(self._updates, 1))
+            self._ratio.measured(adam.lr * step, other, c.il_steps)
         if p.space == "step":
-            reference = other if p.reference == "gradient" else adam_other.precondition(other)
+            as_it_is = p.reference == "gradient" or (own == "il" and c.il_unit == "iteration")
+            reference = other if as_it_is else adam_other.precondition(other)
             step = project(step, reference)
         after = g_in if p.space == "gradient" else step
         self._take(own, step)
@@ -259,10 +304,12 @@ class Interleave(Combiner):
         """See `Combiner.state`."""
         counts = torch.tensor([self._updates, self._steps])
         ratio = {f"ratio.{name}": t for name, t in self._ratio.state().items()}
-        return {**super().state(), "counts": counts, **ratio}
+        before = {"before": self._before.clone()} if self.config.il_unit == "iteration" else {}
+        return {**super().state(), "counts": counts, **ratio, **before}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """See `Combiner.load`."""
         super().load(state)
         self._updates, self._steps = (int(n) for n in state["counts"])
+        self._before = state["before"].to(self.flat.value.device, copy=True) if "before" in state else torch.zeros(0)
         self._ratio.load({name: state[f"ratio.{name}"] for name in ("means", "falls", "step")})

@@ -50,11 +50,13 @@ class Config(OffPolicyConfig):
     """Clip of the target value; only true bounds may be given."""
     actor_q: Literal["mean", "min"] = "mean"
     """``mean`` of all critics (RLPD) or ``min``, which is more careful."""
-    behaviour_weight: float = Field(0.0, ge=0.0)
-    """Of a squared distance between the policy's mode and the replayed action, beside Q / mean |Q| (TD3+BC, arXiv
-    2106.06860, eq. 5; its lambda of 2.5 is a weight of 0.4). It keeps the actor where the critics have seen actions:
-    without it a cloned policy collapses at its first updates. 0: plain RLPD."""
-    behaviour_weight_end: float = Field(0.0, ge=0.0)
+    behaviour_regularisation: float = Field(0.0, ge=0.0)
+    """Weight of behaviour regularisation: of the squared distance between the policy's mode and the replayed action,
+    per action dimension (a mean over rows and dimensions), beside Q / mean |Q|. The form and the unit are TD3+BC's
+    (arXiv 2106.06860, eq. 5), whose lambda of 2.5 is 0.4 here. A weight of ten and more, as in our presets, is strong
+    imitation of what was executed. It keeps the actor where the critics have seen actions: without it a cloned policy
+    collapsed at its first updates. 0: none, as in RLPD."""
+    behaviour_regularisation_end: float = Field(0.0, ge=0.0)
     """The weight falls linearly to this end, as the critics come to know what the policy does."""
     behaviour_decay_steps: int = Field(6000, ge=1)
     """Updates of the actor over which it falls."""
@@ -74,10 +76,10 @@ class Config(OffPolicyConfig):
             )
         if self.learn_temperature and self.temperature <= 0.0:
             raise ConfigError(f"rl.temperature = {self.temperature}: must be > 0 where it is learned (its log is)")
-        if self.behaviour_weight_end > self.behaviour_weight:
+        if self.behaviour_regularisation_end > self.behaviour_regularisation:
             raise ConfigError(
-                f"rl.behaviour_weight_end = {self.behaviour_weight_end}: must be at most rl.behaviour_weight = "
-                f"{self.behaviour_weight}"
+                f"rl.behaviour_regularisation_end = {self.behaviour_regularisation_end}: must be at most "
+                f"rl.behaviour_regularisation = {self.behaviour_regularisation}"
             )
         if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
@@ -142,11 +144,11 @@ class Rlpd(OffPolicyRl):
         return math.exp(float(self._log_temperature)) if self.config.learn_temperature else self.config.temperature
 
     @property
-    def behaviour_weight(self) -> float:
-        """Weight of the distance to the replayed actions in the actor's next loss."""
+    def behaviour_regularisation(self) -> float:
+        """Weight of behaviour regularisation in the actor's next loss, see `Config.behaviour_regularisation`."""
         c = self.config
         done = min(float(self._actor_steps) / c.behaviour_decay_steps, 1.0)
-        return c.behaviour_weight + done * (c.behaviour_weight_end - c.behaviour_weight)
+        return c.behaviour_regularisation + done * (c.behaviour_regularisation_end - c.behaviour_regularisation)
 
     def targets(self, batch: Batch) -> Tensor:
         """y = r + discount * min over a random subset of target critics at a' ~ pi, ``[B]`` (RLPD algorithm 1).
@@ -197,7 +199,7 @@ class Rlpd(OffPolicyRl):
     def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
 
-        With ``behaviour_weight`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2.
+        With ``behaviour_regularisation`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2 / A.
         The buffer is reused by the next gradient of the same policy.
         """
         noise = distributed.normal_like(batch.actions, self._generator)
@@ -210,11 +212,11 @@ class Rlpd(OffPolicyRl):
         value = q.mean(0) if self.config.actor_q == "mean" else q.amin(0)
         # without a temperature its graph is a sixth of the small operations, for nothing
         loss = (self.temperature * log_prob - value).mean() if self.temperature > 0.0 else -value.mean()
-        weight = self.behaviour_weight
+        weight = self.behaviour_regularisation
         if weight > 0.0:
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
             distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
-            loss = loss / distributed.mean(value.abs()).clamp_min(1e-3) + weight * distance
+            loss = loss / distributed.mean(value.abs()).clamp_min(1e-3) + weight / mode.shape[-1] * distance
         entropy = -log_prob.detach().mean()
         metrics = {"rl_loss": loss.detach(), "q_policy": value.detach().mean(), "entropy": entropy}
         return Gradient(self._actor.gradient(loss), metrics)
@@ -222,7 +224,7 @@ class Rlpd(OffPolicyRl):
     @torch.no_grad()
     def _direct_actor_gradient(self, batch: Batch, noise: Tensor) -> Gradient:
         device = noise.device
-        weight = self.behaviour_weight
+        weight = self.behaviour_regularisation / batch.actions.shape[-1]
         factors = torch.tensor([self.temperature, weight], device=device)
         names = ("rl_loss", "q_policy", "entropy")
         value = "near" if weight > 0.0 else "value"

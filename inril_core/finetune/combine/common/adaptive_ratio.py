@@ -59,7 +59,7 @@ class AdaptiveRatio:
         """An RL step ``[P]``, learning rate included, was subtracted from the parameters."""
         self._step = step
 
-    def measured(self, il_step: Tensor, g_rl: Tensor, il_steps: int = 1, rl_steps_per_update: float = 1.0) -> None:
+    def measured(self, il_step: Tensor, g_rl: Tensor, il_steps: int = 1) -> None:
         """Take in what an insertion would cost RL, once RL steps have told what they bring it.
 
         Args:
@@ -70,7 +70,7 @@ class AdaptiveRatio:
         if steps == 0.0:
             return
         rise = il_steps * (self._curved(il_step) - self._along(il_step, g_rl))
-        new = torch.tensor([rise, rl_steps_per_update * falls / steps, 1.0], dtype=torch.float64)
+        new = torch.tensor([rise, falls / steps, 1.0], dtype=torch.float64)
         self._means.mul_(self._decay).add_((1.0 - self._decay) * new)
         self._falls.zero_()
 

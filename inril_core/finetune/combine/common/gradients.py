@@ -116,27 +116,41 @@ def pcgrad(
     return (total / len(rows) if reduction == "mean" else total).to(grads[0].dtype)
 
 
-def cagrad(
-    grads: Sequence[Tensor],
-    c: float,
-    scaling: Scaling = "none",
-    weights: Sequence[float] | None = None,
-) -> Tensor:
+def cagrad(grads: Sequence[Tensor], c: float, scaling: Scaling = "none") -> Tensor:
     """CAGrad (Liu et al., "Conflict-Averse Gradient Descent", arXiv 2110.14048, eq. 3 and its dual, algorithm 1).
 
-    The d that maximises min_i <g_i, d> within |d - g0| <= c |g0|. By duality d = g0 + (c |g0| / |g_w|) g_w, where
-    g_w = sum_i w_i g_i and w minimises <g_w, g0> + c |g0| |g_w| over the simplex; that needs inner products only.
-    Two gradients: in closed form. More: sequential quadratic programming on their Gram matrix.
+    The d that maximises min_i <g_i, d> within |d - g0| <= c |g0|, with g0 the mean of the gradients. By duality
+    d = g0 + (c |g0| / |g_w|) g_w, where g_w = sum_i w_i g_i and w minimises <g_w, g0> + c |g0| |g_w| over the simplex;
+    that needs inner products only. Two gradients: in closed form. More: sequential quadratic programming on their Gram
+    matrix.
 
     Args:
         grads: K 1-D tensors of one length.
         c: radius of the search as a share of |g0|. 0: d = g0. The paper's convergence result needs c < 1.
         scaling: what d is divided by. ``none`` (default): 1, d is the solution; ``c``: 1 + c; ``c_squared``: 1 + c^2;
             ``lambda``: 1 + c |g0| / |g_w|. The authors' code has the last three in different places.
-        weights: of the gradients in g0, non-negative with sum 1; None: their mean, as in the paper.
 
     Raises:
         ValueError: no gradient, shapes differ, a value is not finite, or another argument is out of its range.
+    """
+    return weighted_sum(grads, cagrad_coefficients(grads, c, scaling))
+
+
+def weighted_sum(grads: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
+    """sum_i coefficients_i g_i, in double precision and then in the gradients' own.
+
+    Raises:
+        ValueError: no gradient, shapes differ or a value is not finite.
+    """
+    rows = _checked_stack(grads)
+    return (torch.tensor(coefficients, dtype=torch.float64, device=rows.device) @ rows).to(grads[0].dtype)
+
+
+def cagrad_coefficients(grads: Sequence[Tensor], c: float, scaling: Scaling = "none") -> list[float]:
+    """What `cagrad` multiplies each gradient with; before the scaling none is below 1/K, that of the mean.
+
+    Raises:
+        ValueError: see `cagrad`.
     """
     rows = _checked_stack(grads)
     count = len(rows)
@@ -144,17 +158,15 @@ def cagrad(
         raise ValueError(f"c = {c}: must be finite and >= 0")
     if scaling not in ("none", "c", "c_squared", "lambda"):
         raise ValueError(f"scaling {scaling!r}: must be 'none', 'c', 'c_squared' or 'lambda'")
-    average = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, np.float64)
-    if average.shape != (count,) or not (average >= 0.0).all() or abs(average.sum() - 1.0) > 1e-6:
-        raise ValueError(f"weights {weights}: must be {count} numbers >= 0 with sum 1")
+    average = np.full(count, 1.0 / count)
     gram: _Array = (rows @ rows.T).cpu().numpy()
     scale = float(np.sqrt(np.diag(gram)).mean())
     if scale == 0.0:
-        return grads[0].clone()
+        return average.tolist()
     unit = gram / scale**2
     share, of_w = _cagrad_coefficients(unit, average, c)
     divisor = {"none": 1.0, "c": 1.0 + c, "c_squared": 1.0 + c * c, "lambda": 1.0 + of_w}[scaling]
-    return (torch.from_numpy(share / divisor).to(rows.device) @ rows).to(grads[0].dtype)
+    return (share / divisor).tolist()
 
 
 def _cagrad_coefficients(gram: _Array, average: _Array, c: float) -> tuple[_Array, float]:
