@@ -16,10 +16,13 @@ from PIL import Image
 
 pytest.importorskip("rclpy")
 
+from inril_bringup.check import check
+from inril_bringup.graph import load_graph, parse_values
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, RobotState, Target
 
 from inril_core.data.episode import SOURCE_HUMAN
+from inril_core.errors import ConfigError
 from inril_core.vocabulary import Phase
 from tests.extending.conftest import OUTSIDE, Lab
 from tests.graph.harness import PATIENT_S, STALENESS, START_S, GraphRun
@@ -126,3 +129,20 @@ def test_a_part_that_is_wrong_ends_the_graph_by_name(lab: Lab) -> None:
         assert graph.finished(START_S) != 0
         log = (lab.folder / "run" / "logs" / "sim_cell.log").read_text()
     assert "arm = 'rehearsal' is not simulated" in log and "write robot_node instead of sim_cell" in log
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["arm:=rehearsall"], "arm = 'rehearsall': did you mean 'rehearsal'"),
+        (["arm:=peg_lab.udp:Config"], "must be a subclass of inril_core.hardware.arms.base.ArmConfig"),
+        (["arm_settings:={speed: 1}"], "arm_settings.speed"),
+        (["cameras:={front: {source: snapshott, path: a.png}}"], "cameras.front.source = 'snapshott': did you mean"),
+        (["cameras:={font: {source: snapshot, path: a.png}}"], r"cameras: \['font'\] are not in the contract"),
+        (["device:=udpp"], "device = 'udpp': did you mean 'udp'"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_started(lab: Lab, words: list[str], told: str) -> None:
+    graph = load_graph("arm.yaml")
+    with pytest.raises(ConfigError, match=told):
+        check(graph.resolve(parse_values(["run_dir:=run", *words])))
