@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +23,12 @@ from inril_bringup.graph import load_graph, parse_values
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, RobotState, Target
 
+from inril_core.contract import load_contract
 from inril_core.data.episode import SOURCE_HUMAN
 from inril_core.errors import ConfigError
+from inril_core.teleop import device_config
 from inril_core.vocabulary import Phase
-from tests.extending.conftest import OUTSIDE, Lab
+from tests.extending.conftest import EXAMPLE, OUTSIDE, Lab
 from tests.graph.harness import PATIENT_S, STALENESS, START_S, GraphRun
 
 pytestmark = pytest.mark.timeout(400)
@@ -129,6 +133,27 @@ def test_a_part_that_is_wrong_ends_the_graph_by_name(lab: Lab) -> None:
         assert graph.finished(START_S) != 0
         log = (lab.folder / "run" / "logs" / "sim_cell.log").read_text()
     assert "arm = 'rehearsal' is not simulated" in log and "write robot_node instead of sim_cell" in log
+
+
+def test_the_person_s_program_of_the_page_sends_what_the_device_takes(lab: Lab) -> None:
+    part = device_config("udp", {"port": free_port(), "silent_s": 10.0})
+    device = part.build(load_contract("hold_above.yaml"))
+    device.open()
+    words = [
+        sys.executable,
+        str(EXAMPLE / "send.py"),
+        str(part.model_dump()["port"]),
+        *["1", "0", "0", "0.5", "0", "0", "0"],
+    ]
+    with subprocess.Popen(words) as process:
+        try:
+            said = device.read(None)
+            while not said.grab:  # until it raises that nobody speaks
+                said = device.read(None)
+        finally:
+            process.kill()
+            device.close()
+    assert said.action.tolist() == [0.0, 0.0, 0.5, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
