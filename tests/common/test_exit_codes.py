@@ -29,6 +29,26 @@ class Worker(InrilPlainNode):
 
 run_node(Worker)
 """
+WRONG = """
+from inril_common.node import InrilNode, run_node
+from inril_core.errors import ConfigError
+
+class Wrong(InrilNode):
+    def __init__(self):
+        super().__init__("wrong")
+        self.trigger_configure()
+    def setup(self):
+        raise ConfigError("arm = 'x': there is none")
+
+run_node(Wrong)
+"""
+
+
+def test_a_node_that_cannot_be_configured_says_that_a_restart_is_in_vain() -> None:
+    with own_domain() as domain:
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+        done = subprocess.run([sys.executable, "-c", WRONG], env=environment, capture_output=True, timeout=60.0)
+        assert done.returncode == os.EX_CONFIG, done.stderr
 
 
 @pytest.mark.parametrize(("words", "code"), [(["finish", "0"], 0), (["finish", "3"], 3), (["wait"], 2)])

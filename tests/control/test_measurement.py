@@ -171,3 +171,17 @@ def test_an_image_smaller_than_its_crop_is_refused(height: int, width: int, fits
         check_crop(FIELD, height, width)
     with pytest.raises(BadMeasurement, match="crop_px"):
         prepare_image(np.zeros((height, width, 3), np.uint8), FIELD)
+
+
+def test_a_task_whose_features_look_at_no_part_says_so() -> None:
+    """Pins: a task without parts that waits for ever for somebody to publish their poses."""
+    contract = load_contract("insert_leg")
+    names = {field.name: np.zeros(field.size) for field in contract.observation}
+
+    def broken(*_: object) -> dict[str, np.ndarray]:
+        raise ZeroDivisionError
+
+    assert StateVector(contract).looks_at_parts
+    assert StateVector(contract, broken).looks_at_parts, "of features that fail nothing is known"
+    vector = StateVector(contract, lambda *_: names)
+    assert not vector.looks_at_parts and vector(TOOL, np.zeros(6), 0.0, {}).shape == (contract.state_size,)

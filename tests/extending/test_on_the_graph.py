@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +18,17 @@ from PIL import Image
 
 pytest.importorskip("rclpy")
 
+from inril_bringup.check import check
+from inril_bringup.graph import load_graph, parse_values
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, RobotState, Target
 
+from inril_core.contract import load_contract
 from inril_core.data.episode import SOURCE_HUMAN
+from inril_core.errors import ConfigError
+from inril_core.teleop import device_config
 from inril_core.vocabulary import Phase
-from tests.extending.conftest import OUTSIDE, Lab
+from tests.extending.conftest import EXAMPLE, OUTSIDE, Lab
 from tests.graph.harness import PATIENT_S, STALENESS, START_S, GraphRun
 
 pytestmark = pytest.mark.timeout(400)
@@ -126,3 +133,41 @@ def test_a_part_that_is_wrong_ends_the_graph_by_name(lab: Lab) -> None:
         assert graph.finished(START_S) != 0
         log = (lab.folder / "run" / "logs" / "sim_cell.log").read_text()
     assert "arm = 'rehearsal' is not simulated" in log and "write robot_node instead of sim_cell" in log
+
+
+def test_the_person_s_program_of_the_page_sends_what_the_device_takes(lab: Lab) -> None:
+    part = device_config("udp", {"port": free_port(), "silent_s": 10.0})
+    device = part.build(load_contract("hold_above.yaml"))
+    device.open()
+    words = [
+        sys.executable,
+        str(EXAMPLE / "send.py"),
+        str(part.model_dump()["port"]),
+        *["1", "0", "0", "0.5", "0", "0", "0"],
+    ]
+    with subprocess.Popen(words) as process:
+        try:
+            said = device.read(None)
+            while not said.grab:  # until it raises that nobody speaks
+                said = device.read(None)
+        finally:
+            process.kill()
+            device.close()
+    assert said.action.tolist() == [0.0, 0.0, 0.5, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["arm:=rehearsall"], "arm = 'rehearsall': did you mean 'rehearsal'"),
+        (["arm:=peg_lab.udp:Config"], "must be a subclass of inril_core.hardware.arms.base.ArmConfig"),
+        (["arm_settings:={speed: 1}"], "arm_settings.speed"),
+        (["cameras:={front: {source: snapshott, path: a.png}}"], "cameras.front.source = 'snapshott': did you mean"),
+        (["cameras:={font: {source: snapshot, path: a.png}}"], r"cameras: \['font'\] are not in the contract"),
+        (["device:=udpp"], "device = 'udpp': did you mean 'udp'"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_started(lab: Lab, words: list[str], told: str) -> None:
+    graph = load_graph("arm.yaml")
+    with pytest.raises(ConfigError, match=told):
+        check(graph.resolve(parse_values(["run_dir:=run", *words])))

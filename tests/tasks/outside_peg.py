@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from inril_core.contract import Contract, SimpleInterface
+from inril_core.contract import SimpleInterface
 from inril_core.contract.definitions import TaskDefinition
 from inril_core.contract.definitions.insert_leg import Sim, insert_leg_features
 from inril_core.experts.scripted.base import ScriptedExpert
@@ -36,15 +36,11 @@ class PegScene(InsertLeg):
 
     success = Success
 
-    def __init__(self, contract: Contract, timestep_s: float) -> None:
-        super().__init__(contract, timestep_s)
-        assert isinstance(contract.success, Success)
-        self._near_m = contract.success.near_m
-
     def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> CellReport:
         """Near is enough."""
         peg_m = features(tool_pose, np.zeros(6), 0.0, parts)["peg_m"]
-        success = bool(np.linalg.norm(peg_m) < self._near_m)
+        assert isinstance(self.rule, Success)
+        success = bool(np.linalg.norm(peg_m) < self.rule.near_m)
         return CellReport(success, False, "near" if success else "")
 
 

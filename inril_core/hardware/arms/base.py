@@ -8,8 +8,9 @@ the arm follows and when it holds; the arm only does what it is told, and says w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +18,7 @@ from pydantic import Field
 from inril_core.contract import Contract
 from inril_core.errors import InrilError
 from inril_core.plugins import Kind
-from inril_core.settings import Settings
+from inril_core.settings import Settings, read_settings
 
 
 class ArmLost(InrilError):
@@ -126,3 +127,17 @@ class ArmConfig(Settings):
 
 
 KIND = Kind("arms", "inril_core.hardware.arms", "Config", ArmConfig)
+
+
+def arm_config(name: str, settings: Mapping[str, Any] | str = "") -> ArmConfig:
+    """The checked settings of an arm.
+
+    Args:
+        name: of the arm's file, entry point, or ``module:class``.
+        settings: values, or a YAML mapping of them; empty: its defaults.
+
+    Raises:
+        ConfigError: no such arm; or a setting is unknown, missing or out of its range.
+    """
+    found: type[ArmConfig] = KIND.find(name, "arm")
+    return read_settings(found, settings, "arm_settings")

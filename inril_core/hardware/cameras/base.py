@@ -7,14 +7,16 @@ A source is one file here, an entry point ``inril.cameras`` or ``module:class``:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from inril_core.errors import InrilError
+from inril_core.contract import Contract
+from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms.base import Arm
 from inril_core.plugins import Kind
-from inril_core.settings import Settings
+from inril_core.settings import Settings, read_mapping, read_settings
 
 
 class CameraLost(InrilError):
@@ -72,3 +74,26 @@ class CameraConfig(Settings):
 
 
 KIND = Kind("cameras", "inril_core.hardware.cameras", "Config", CameraConfig)
+
+
+def camera_configs(contract: Contract, chosen: Mapping[str, Any] | str = "") -> dict[str, CameraConfig]:
+    """The checked settings of each camera of a contract, by its name there.
+
+    Args:
+        chosen: ``{CAMERA: {source: NAME, SETTING: VALUE, ...}}``, or its YAML; NAME: of the source's file, entry point
+            or ``module:class``. A camera that it leaves out is ``rendered``.
+
+    Raises:
+        ConfigError: the contract has no such camera; no such source; or a setting is unknown, missing or out of its
+            range.
+    """
+    given, known = read_mapping(chosen, "cameras"), sorted({field.camera for field in contract.images})
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigError(f"cameras: {unknown} are not in the contract; it has {known}")
+    configs = {}
+    for name in known:
+        settings = dict(read_mapping(given.get(name, {}), f"cameras.{name}"))
+        found: type[CameraConfig] = KIND.find(settings.pop("source", "rendered"), f"cameras.{name}.source")
+        configs[name] = read_settings(found, settings, f"cameras.{name}")
+    return configs

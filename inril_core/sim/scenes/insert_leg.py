@@ -67,7 +67,7 @@ class InsertLeg:
     """
 
     success: ClassVar[type[Settings]] = Success
-    """Settings of the rule; a subclass with a rule of its own sets them and overrides `judge`."""
+    """Settings of the rule; a subclass with its own rule sets them and overrides `judge`, where they are `rule`."""
     cameras = (*_CAMERAS, "wrist")
     rest_rad = REST_RAD
     finger_speed_mps = math.inf
@@ -80,7 +80,7 @@ class InsertLeg:
                 f"sim, success: {type(self).__name__} needs start and demo_start, and "
                 f"{', '.join(self.success.model_fields)}"
             )
-        self._sim, self._rule = contract.sim, contract.success
+        self._sim, self.rule = contract.sim, contract.success
         self.model = scene(self._sim.clearance_m, timestep_s)
         self._leg = self.model.body("leg").id
         self._leg_qpos = int(self.model.joint("leg").qposadr[0])
@@ -122,7 +122,7 @@ class InsertLeg:
         in_hole = math.hypot(tip[0], tip[1]) < HOLE_RADIUS_M
         depth_m = -float(tip[2]) if in_hole else 0.0
         self._count_turn(depth_m, math.atan2(along[1], along[0]))
-        rule = self._rule
+        rule = self.rule
         assert isinstance(rule, Success)
         success = (
             depth_m >= rule.depth_m
@@ -133,8 +133,8 @@ class InsertLeg:
 
     def _count_turn(self, depth_m: float, heading_rad: float) -> None:
         """Clockwise turn, seen from above, since the tip went below the turn depth."""
-        assert isinstance(self._rule, Success)
-        if depth_m < self._rule.turn_depth_m:
+        assert isinstance(self.rule, Success)
+        if depth_m < self.rule.turn_depth_m:
             self._turn_start, self._turned_rad = None, 0.0
         elif self._turn_start is None:
             self._turn_start = heading_rad

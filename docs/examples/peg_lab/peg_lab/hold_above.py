@@ -33,7 +33,7 @@ class Scene(InsertLeg):
 
     def judge(self, parts, tool_pose):
         """See `inril_core.sim.scenes.base.Scene.judge`."""
-        near = bool(np.linalg.norm(GOAL_M - tool_pose[:3]) < self._rule.near_m)
+        near = bool(np.linalg.norm(GOAL_M - tool_pose[:3]) < self.rule.near_m)
         return CellReport(success=near, failed=False, reason="above" if near else "")
 
 

@@ -45,15 +45,11 @@ class Udp(Device):
         while (datagram := self._datagram()) is not None:
             numbers = np.array(datagram.split(), np.float64)
             if len(numbers) != 1 + self._size or not np.isfinite(numbers).all():
-                raise DeviceLost(
-                    f"a datagram of {len(numbers)} numbers; send grab and {self._size} numbers of the action"
-                )
+                raise DeviceLost(f"a datagram of {len(numbers)} numbers; send grab and the action's {self._size}")
             self._heard_s = time.monotonic()
             self._newest = HumanInput(numbers[1:], bool(numbers[0]), False)
         if time.monotonic() - self._heard_s > self._config.silent_s:
-            raise DeviceLost(
-                f"nothing came to port {self._config.port} for {self._config.silent_s} s; start its program"
-            )
+            raise DeviceLost(f"port {self._config.port} is silent; start the program that sends to it")
         newest = self._newest
         return HumanInput(newest.action, newest.grab, released=grabbed and not newest.grab)
 

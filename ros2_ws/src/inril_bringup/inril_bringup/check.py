@@ -11,6 +11,8 @@ from inril_bringup.graph import ResolvedGraph
 from inril_bringup.programs import node_program
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError
+from inril_core.hardware.arms.base import arm_config
+from inril_core.hardware.cameras.base import camera_configs
 from inril_core.run import RunPaths, default_key_path
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
@@ -21,7 +23,7 @@ _SIGNERS = {"policy_node", "learner_node"}
 
 
 def check(graph: ResolvedGraph) -> None:
-    """Read what the nodes will read: programs, contract, device, plan, run folder, preset, other inputs and key.
+    """Read what the nodes will read: programs, contract, hardware, plan, run folder, preset, other inputs and key.
 
     Raises:
         ConfigError: one of them is wrong; the nodes would say so too, one by one, in their logs.
@@ -31,6 +33,7 @@ def check(graph: ResolvedGraph) -> None:
     contract = load_contract(str(given["contract"])) if given.get("contract") is not None else None
     if "teleop_node" in graph.nodes:
         device_config(str(given.get("device", "scripted")), str(given.get("device_settings") or ""))
+    _check_hardware(graph, contract)
     _check_run_dir(graph.run_dir)
     if given.get("plan") is not None:
         plan = parse_plan(str(given["plan"]))
@@ -60,6 +63,16 @@ def _check_programs(graph: ResolvedGraph) -> None:
                 "inril's environment; install the package there, or start it from a sourced workspace, with "
                 f"`command: [ros2, run, {node.package}, {node.executable}]` and `environment: inherit` instead"
             )
+
+
+def _check_hardware(graph: ResolvedGraph, contract: Contract | None) -> None:
+    """Arm and cameras of the nodes that make them by name."""
+    for node in graph.nodes.values():
+        if (node.package, node.executable) == ("inril_hardware", "sim_cell"):
+            settings = node.parameters
+            arm_config(str(settings.get("arm", "simulated")), str(settings.get("arm_settings", "")))
+            if contract is not None:
+                camera_configs(contract, str(settings.get("cameras", "")))
 
 
 def _exists(program: str) -> bool:

@@ -331,15 +331,12 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
             node.setup()
         executor = chosen_executor()
         executor.add_node(node)
-        while rclpy.ok() and not told_to_stop.is_set():
-            if node.configuration_failed:
-                code = EXIT_CONFIG
-                break
+        while rclpy.ok() and not told_to_stop.is_set() and not node.configuration_failed:
             try:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
                 node.get_logger().error(f"refused: {error}")
-        code = int(node.exit_code_when_stopped)
+        code = EXIT_CONFIG if node.configuration_failed else int(node.exit_code_when_stopped)
     except NodeFinished as finished:
         code = finished.code
     except ExternalShutdownException:

@@ -27,7 +27,6 @@ from inril_core.hardware.arms.base import ArmLost, ArmState
 from inril_core.hardware.cameras import base as cameras
 from inril_core.hardware.driver import ArmDriver, TargetCommand
 from inril_core.plugins import check_made
-from inril_core.settings import read_mapping, read_settings
 from inril_core.sim.cell import CellState
 from inril_core.vocabulary import Purpose
 
@@ -92,7 +91,7 @@ class SimCell(InrilNode):
         name = self.param("arm", "simulated", "arm: its name, or MODULE:CLASS of one of your own")
         settings = self.param("arm_settings", "", "settings of the arm, a YAML mapping")
         simulated = self.param("simulated_cell", True, "the arm is a simulated one")
-        config = read_settings(arms.KIND.find(name, "arm"), settings, "arm_settings")
+        config = arms.arm_config(name, settings)
         arm = config.build(self.contract)
         check_made(arm, arms.Arm, f"arm = {name!r}")
         if simulated and not arm.simulated:
@@ -150,15 +149,8 @@ class SimCell(InrilNode):
             known = sizes.get(field.camera, (0, 0))
             sizes[field.camera] = max(known[0], left + width_px), max(known[1], top + height_px)
         chosen = self.param("cameras", "", "sources of cameras, a YAML mapping {CAMERA: {source: NAME, ...}}")
-        sources = read_mapping(chosen, "cameras")
-        unknown = sorted(set(sources) - set(sizes))
-        if unknown:
-            raise ConfigError(f"cameras: {unknown} are not in the contract; it has {sorted(sizes)}")
-        for name, (width_px, height_px) in sizes.items():
-            settings = dict(read_mapping(sources.get(name, {}), f"cameras.{name}"))
-            kind = cameras.KIND.find(settings.pop("source", "rendered"), f"cameras.{name}.source")
-            config = read_settings(kind, settings, f"cameras.{name}")
-            source = config.build(name, width_px, height_px, self._driver.hardware)
+        for name, config in cameras.camera_configs(self.contract, chosen).items():
+            source = config.build(name, *sizes[name], self._driver.hardware)
             check_made(source, cameras.CameraSource, f"cameras.{name}")
             publisher = self.create_publisher(Image, f"camera/{name}/image", TICK)
             self._cameras.append(_Camera(name, source, publisher))
