@@ -22,6 +22,7 @@ from inril_core.experts.reference_critic import ReferenceCritic, fit_reference_c
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.learner import Learner, UpdateObserver
 from inril_core.finetune.rewards import task as task_reward
+from inril_core.outcome import CELL, EPISODE_LENGTH, Outcome, success_of
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
 from inril_core.tasks.base import Task, TaskStep
 
@@ -95,6 +96,8 @@ def run_episode(
         observations.append(following)
         outcomes.append(outcome)
     steps, last = len(outcomes), outcomes[-1]
+    source = CELL if last.terminated else EPISODE_LENGTH
+    ended = Outcome(last.success, last.terminated, last.truncated, source, last.reason)
     rows, actions = np.stack(observations), np.stack([outcome.executed for outcome in outcomes])
     states, images = split_observations(interface.image_shapes, rows)
     human = np.array([purpose == "demo" or answer.chunk_index < 0 for answer in answers])
@@ -122,11 +125,11 @@ def run_episode(
         stamps_ns=np.arange(steps + 1, dtype=np.int64),
         tool_pose=poses,
         link_age_s=np.zeros((steps + 1, 0), np.float32),
-        success=last.success,
-        terminated=last.terminated,
-        truncated=last.truncated,
-        outcome_source="cell" if last.terminated else "episode_length",
-        outcome_reason=last.reason,
+        success=success_of(ended, cell_success=last.success).success,
+        terminated=ended.terminated,
+        truncated=ended.truncated,
+        outcome_source=ended.source,
+        outcome_reason=ended.reason,
         complete=True,
         sha256=hashlib.sha256(rows.tobytes() + actions.tobytes()).hexdigest(),
         aux=stack_aux([answer.aux for answer in answers]),

@@ -9,7 +9,6 @@ to any other.
 from dataclasses import dataclass
 
 from inril_core.finetune.learner import Learner
-from inril_core.weights.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,5 @@ class WeightsLoop:
             self._judged = True
             self.refused.append(n)
             self.problem = f"version {n} was refused: {report.last_rejection}"
-            if Refusal.UNKNOWN_RUN in report.last_rejection:
-                self.problem += (
-                    "; if it is this learner that works for that robot, start the robot's graph once with "
-                    "allow_new_run:=true"
-                )
             return self.problem
         return ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from inril_core.backoff import wait_s
+from inril_core.outcome import Said, success_of
 from inril_core.session.arming import ArmAtStart
 from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.session.plan import Segment, episode_seed
@@ -257,12 +258,11 @@ class Session:
         ending = self.ending
         trouble = ending.reason if ending is not None and ending.spoils else ""
         trouble = trouble or self.readiness.trouble_while_running(now_ns)
-        by: str = outcome.source
-        success: bool | None = outcome.success if by != SESSION else None
-        terminated = outcome.terminated
+        by, labels = outcome.source, []
         if ending is not None and ending.by != SESSION:  # a person's word is newer than the outcome's
-            by, success = ending.by, ending.success
-            terminated = terminated or success is not None
+            by, labels = ending.by, [Said(ending.success, ending.by, ending.reason)]
+        success = success_of(outcome, labels).success
+        terminated = outcome.terminated or any(said.success is not None for said in labels)
         self._finish(success, terminated, outcome.step + 1, by, trouble or outcome.reason, not trouble, now_ns)
 
     def _finish(

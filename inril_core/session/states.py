@@ -61,6 +61,11 @@ class Outcome:
     source: str
     reason: str
 
+    @property
+    def truncated(self) -> bool:
+        """Something else than the task ended it."""
+        return not self.terminated
+
 
 @dataclass(frozen=True)
 class Ending:

@@ -36,7 +36,6 @@ class GateRules:
     """What the gate lets pass.
 
     interface_digest: hex, of the contract the graph runs.
-    allow_new_run: packs of another run are accepted too; the run then becomes theirs.
     max_action_change: mean absolute change of the action, contract units, on recent observations; [-1, 1] is
         two wide, so 2 lets everything pass.
 
@@ -45,7 +44,6 @@ class GateRules:
     """
 
     interface_digest: str
-    allow_new_run: bool = False
     max_action_change: float = 0.5
 
     def __post_init__(self) -> None:
@@ -76,12 +74,12 @@ class Gate:
         if self.pinned:
             raise WeightsRefused(Refusal.PINNED, f"n = {offer.n}: rolled back and pinned; unpin to accept it")
         if offer.run_id != self.run_id:
-            if not self._rules.allow_new_run:
-                raise WeightsRefused(
-                    Refusal.UNKNOWN_RUN,
-                    f"run {offer.run_id!r:.80} is not {self.run_id!r}; allow_new_run is a person's to set",
-                )
-        elif offer.n <= self.highest_n:
+            raise WeightsRefused(
+                Refusal.UNKNOWN_RUN,
+                f"run {offer.run_id!r:.80} is not {self.run_id!r}; if it is the learner of this robot, start it with "
+                f"run_id:={self.run_id} and a new run_dir",
+            )
+        if offer.n <= self.highest_n:
             raise WeightsRefused(Refusal.OLD_VERSION, f"n = {offer.n}: must be above {self.highest_n}")
         if offer.size_bytes == 0:
             raise WeightsRefused(Refusal.EMPTY, f"n = {offer.n}: announces no bytes")

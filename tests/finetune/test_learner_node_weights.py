@@ -59,6 +59,6 @@ def test_a_refusal_and_a_foreign_run_are_heard_and_learning_goes_on(bench: Learn
     bench.until(lambda: "refused" not in bench.statuses[-1].reason, "the refusal to be over")
     rollout("train-2", acting=2, wanted_n=3)
 
-    foreign = {"last_rejected_n": 3, "last_rejection": "unknown_run: run 'a' is not 'b'", "pending_n": -1}
+    foreign = {"last_rejected_n": 3, "last_rejection": "unknown_run: run 'a' is not 'b'; run_id:=b", "pending_n": -1}
     said.publish(PolicyStatus(active_run_id="another run", active_n=0, highest_n=0, **foreign))
-    bench.until(lambda: "allow_new_run:=true" in bench.statuses[-1].reason, "the cure")
+    bench.until(lambda: "run_id:=b" in bench.statuses[-1].reason, "the cure")

@@ -106,8 +106,9 @@ def test_a_learner_with_another_run_folder_is_told_the_cure(tmp_path) -> None:
     """Pins: every push of a learner on another host refused, and nobody says what to do."""
     learner, loop = trained(tmp_path)
     iteration(learner, loop, 0, acting=0, push=1)
-    robot = replace(REPORT, run_id="robot", last_rejected_n=1, last_rejection="unknown_run: run 'run-1' is not 'robot'")
-    assert "allow_new_run:=true" in loop.heard(robot) and "allow_new_run:=true" in loop.problem
+    refusal = "unknown_run: run 'run-1' is not 'robot'; start it with run_id:=robot and a new run_dir"
+    robot = replace(REPORT, run_id="robot", last_rejected_n=1, last_rejection=refusal)
+    assert "run_id:=robot" in loop.heard(robot) and "run_id:=robot" in loop.problem
     learner.published(2)
     loop.pushed(2)
     assert loop.heard(replace(REPORT, active_n=2, highest_n=2)) == "" and loop.problem == ""

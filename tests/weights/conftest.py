@@ -55,7 +55,7 @@ class Maker:
 
     @staticmethod
     def gate(**changes) -> Gate:
-        rules = {k: changes.pop(k) for k in ("allow_new_run", "max_action_change") if k in changes}
+        rules = {k: changes.pop(k) for k in ("max_action_change",) if k in changes}
         return Gate(GateRules(DIGEST, **rules), KEY, **{"run_id": RUN, **changes})
 
 

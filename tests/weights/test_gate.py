@@ -47,13 +47,11 @@ def test_whatever_the_order_versions_only_rise(make, versions):
     assert accepted == sorted(set(accepted))
 
 
-def test_another_run_needs_a_persons_word(make):
-    offer = make.offer(b"x", run_id="run-2", n=0)
+def test_another_run_is_refused_with_the_cure(make):
+    offer = make.offer(b"x", run_id="run-2", n=9)
     assert refused(make.gate(highest_n=5).check_offer, offer) is Refusal.UNKNOWN_RUN
-    gate = make.gate(highest_n=5, allow_new_run=True)
-    gate.check_offer(offer)
-    gate.accept(offer)
-    assert (gate.run_id, gate.highest_n) == ("run-2", 0)
+    with pytest.raises(WeightsRefused, match=f"run_id:={make.run_id} and a new run_dir"):
+        make.gate(highest_n=5).check_offer(offer)
 
 
 def test_sizes_are_refused_before_a_byte_is_pulled(make):

@@ -75,7 +75,6 @@ class PolicyNode(InrilNode):
         swap_at = self.param("swap_at", "episode", "boundary of a change", choices=["episode", "chunk"])
         rules = GateRules(
             self.contract.interface_digest,
-            self.param("allow_new_run", False, "accept weights of another run than this folder's"),
             self.param("max_action_change", 0.5, "mean change by new weights, of [-1, 1]", 0.001, 2.0),
         )
         keep = self.param("keep_packs", 8, "accepted packs to keep for rolling back", 2, 1000)

@@ -200,12 +200,12 @@ class SimCell(InrilNode):
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
         """A simulated cell is laid out within the call: it never answers `working`, and has nothing to cancel."""
-        if request.cancel:
-            response.success = True
-            return response
         try:
-            if other := self.meant_for_another(request.graph_id):
+            if other := self.meant_for_another(request.graph_id, stop=request.cancel):
                 raise InrilError(other)
+            if request.cancel:
+                response.success = True
+                return response
             if not self.active:
                 raise InrilError(f"{self.get_name()} is not active; see `inril status`")
             state = self._driver.reset(request.seed, request.reset_id, Purpose.of(request.purpose).word)

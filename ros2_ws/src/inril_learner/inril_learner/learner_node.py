@@ -14,7 +14,7 @@ from inril_common.calls import Calls
 from inril_common.convert import byte_array
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import LATCHED
-from inril_msgs.msg import EpisodeReady, LearnerStatus, Observation, PolicyStatus, PolicyWeights
+from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyStatus, PolicyWeights
 from inril_msgs.srv import ReadBlob
 from rclpy.clock import Clock, ClockType
 
@@ -37,6 +37,7 @@ from inril_core.networks.compute import use_one_thread
 from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
+from inril_core.vocabulary import Label, Purpose
 from inril_core.weights import load_or_create_key
 from inril_core.weights.signed_pack import pack
 from inril_learner.episode_pull import EpisodePull
@@ -46,7 +47,6 @@ TICK_S = 0.005
 STATUS_PERIOD_S = 0.5
 LOOK_PERIOD_S = 1.0  # the store is asked this often even if no announcement was heard
 EMBED_BYTES = 8 << 20  # larger packs are pulled through /learner/read_blob
-LABELS = {1: True, 2: False}  # EpisodeEvent.LABEL_*; anything else: nobody said
 
 
 class LearnerNode(InrilPlainNode):
@@ -149,7 +149,7 @@ class LearnerNode(InrilPlainNode):
 
     def _wanted(self, ready: EpisodeReady) -> bool:
         new = ready.episode_id not in self._refused and not self._learner.knows(ready.episode_id)
-        return new and ready.purpose == Observation.PURPOSE_TRAIN
+        return new and ready.purpose == Purpose.TRAIN
 
     def _ingest(self, path: Path, ready: EpisodeReady) -> bool:
         try:
@@ -172,7 +172,7 @@ class LearnerNode(InrilPlainNode):
     def _read(self, path: Path, ready: EpisodeReady) -> Episode:
         try:
             episode = read_episode(path, images=bool(self.contract.image_shapes))
-            success = LABELS.get(ready.label)
+            success = Label(ready.label).success if ready.label in set(Label) else None
             return episode if episode.success == success else episode.labelled(success, "label")
         except (InrilError, OSError, MemoryError):
             raise
