@@ -4,6 +4,8 @@ Whatever comes, in whatever order: observations, answers of both kinds, measurem
 k repeated, reordered and skipped, clocks that jump, arming at any moment, episodes that end anywhere. Each run of some
 hundred inputs begins with an arbiter and a contract of its own, drawn from (seed, number of the run), so that a
 violation is met again with `--seed S --first N --steps 1`.
+
+Over 400 lines: the inputs and the model of what each allows are read side by side.
 """
 
 from __future__ import annotations

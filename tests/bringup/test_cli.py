@@ -43,7 +43,7 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
     """Pins a command that cannot be used without reading its source."""
     assert run(command, "--help") == 0
     out = capsys.readouterr().out
-    assert f"examples:\n  inril {command}" in out and "exit code: 0 when" in out
+    assert f"examples:\n  inril {command}" in out and "exit code: 0: done" in out
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Pins: a kind of entity that the executor forgets, and behaviour that differs from rclpy's single-threaded executor.
 
-Every test runs with that executor too: it says what is right.
+Every test runs with that executor too: it says what is right. Over 400 lines: one test for each kind of entity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A base in another process: what it says is executed, what it did not say in time and in order is not."""
+"""A base in another process: what it says is executed, what it did not say in time and in order is not.
+
+Over 400 lines: every kind of wrong server shares one harness.
+"""
 
 from __future__ import annotations
 
