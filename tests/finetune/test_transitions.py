@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inril_core.finetune.memory.rollout import segments
@@ -111,6 +111,7 @@ def test_how_an_episode_ended_belongs_to_its_last_action(name: str, end: list[in
     assert segment.informative == (0 if name == "rlif" else 1)
 
 
+@settings(max_examples=25, deadline=None)
 @given(source=st.lists(st.sampled_from([P, H, HOLD, RESET]), min_size=1, max_size=9), holds=st.integers(1, 4))
 @pytest.mark.parametrize("name", ENDINGS)
 def test_holds_at_the_end_change_nothing(name: str, source: list[int], holds: int) -> None:
