@@ -71,11 +71,21 @@ def judge(steps: int, length_steps: int, cell: CellReport | None, request: EndRe
 class Ended(Protocol):
     """The last outcome of an episode: an `Outcome`, or the message StepOutcome."""
 
-    success: bool
-    terminated: bool
-    truncated: bool
-    source: str
-    reason: str
+    @property
+    def success(self) -> bool:
+        """As `Outcome`'s, and so are the others."""
+
+    @property
+    def terminated(self) -> bool: ...
+
+    @property
+    def truncated(self) -> bool: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
 
 
 class Said(NamedTuple):
