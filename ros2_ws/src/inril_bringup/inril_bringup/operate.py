@@ -32,6 +32,8 @@ from inril_core.safety.faults import Fault
 
 SERVICE_TIMEOUT_S = 10.0
 ASK_AGAIN_S = 1.5
+NOT_YET_KNOWN = "_NODE_NAME_UNKNOWN_"
+"""rmw's name of a node whose publisher DDS has found before its name."""
 """For a service to be matched, and again for its answer: discovery on a loaded machine takes seconds."""
 STATUS_TIMEOUT_S = 2.5
 ARM_TRIES, ARM_PAUSE_S = 20, 0.1  # far longer than the arm takes to publish its next state
@@ -95,7 +97,8 @@ class Operator:
 
     def _arbiters(self) -> list[str]:
         publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name("arbiter_status"))
-        return sorted({f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in publishers})  # a dead one is listed on
+        known = [p for p in publishers if p.node_name != NOT_YET_KNOWN]
+        return sorted({f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in known})  # a dead one is listed on
 
     def where(self) -> str:
         """Domain and namespace, for messages."""
