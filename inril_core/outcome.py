@@ -73,7 +73,7 @@ class Ended(Protocol):
 
     @property
     def success(self) -> bool:
-        """See `Outcome`; so are the others."""
+        """As `Outcome`'s, and so are the others."""
 
     @property
     def terminated(self) -> bool: ...

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from inril_control.second_publisher import FORGOTTEN_NS, LISTEN_NS, SecondPublishers
+from inril_control.second_publisher import FORGOTTEN_NS, LISTEN_NS, NOT_YET_KNOWN, SecondPublishers
 
 from inril_core.safety.faults import Blocks
 
@@ -85,3 +85,9 @@ def test_a_namesake_that_was_heard_and_has_gone_is_forgotten() -> None:
     graph.publishers["/target"].pop()
     made.heard_namesake(LISTEN_NS + 2)
     assert made.look(LISTEN_NS + 2, False) is None, "it publishes nothing"
+
+
+def test_a_node_whose_name_dds_does_not_know_yet_is_looked_at_again() -> None:
+    """Pins: a fault because a restarted node's publisher was found before its name."""
+    graph = Graph(target=["arbiter_node"], observation=["observation_node", NOT_YET_KNOWN])
+    assert watch(graph).look(0, True) is None

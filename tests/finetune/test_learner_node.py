@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -180,4 +181,4 @@ def test_a_learner_without_demonstrations_says_so(bench: LearnerBench, tmp_path:
     """Pins: a stack trace, or a wait for ever, where a path is missing."""
     command = [sys.executable, "-m", "inril_learner.learner_node", "--ros-args", "-p", f"run_dir:={tmp_path}"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert ended.returncode == 1 and "demos is empty" in ended.stderr
+    assert ended.returncode == os.EX_CONFIG and "demos is empty" in ended.stderr

@@ -37,6 +37,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphRun]:
         graph.until(
             lambda: graph.status("session") and "not armed" in graph.status("session").waiting_for, "it", START_S
         )
+        graph.until(lambda: graph.status("arbiter") and graph.status("robot"), "arbiter and arm", START_S)
         yield graph
 
 

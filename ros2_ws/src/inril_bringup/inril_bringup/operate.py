@@ -31,6 +31,9 @@ from inril_bringup.environment import use_dds_of_the_graph
 from inril_core.safety.faults import Fault
 
 SERVICE_TIMEOUT_S = 10.0
+ASK_AGAIN_S = 1.5
+NOT_YET_KNOWN = "_NODE_NAME_UNKNOWN_"
+"""rmw's name of a node whose publisher DDS has found before its name."""
 """For a service to be matched, and again for its answer: discovery on a loaded machine takes seconds."""
 STATUS_TIMEOUT_S = 2.5
 ARM_TRIES, ARM_PAUSE_S = 20, 0.1  # far longer than the arm takes to publish its next state
@@ -69,7 +72,7 @@ class Operator:
         """Of the only graph in this domain and namespace, as its arbiter says it; empty if it says none.
 
         Raises:
-            Refused: no arbiter is heard, or more than one.
+            Refused: no arbiter is heard, more than one, or one that does not answer.
         """
         if self._graph_id is None:
             arbiters = self._arbiters
@@ -81,17 +84,21 @@ class Operator:
                 )
             name = arbiters()[0]
             client = self._node.create_client(GetParameters, f"{name}/get_parameters")
-            future = None
-            if self._spin_until(client.service_is_ready, time.monotonic() + SERVICE_TIMEOUT_S):
+            self._spin_until(client.service_is_ready, time.monotonic() + SERVICE_TIMEOUT_S)
+            deadline_s, answered = time.monotonic() + SERVICE_TIMEOUT_S, None
+            while answered is None:  # an answer to a client that DDS has just found may be lost
                 future = client.call_async(GetParameters.Request(names=["graph_id"]))
-                self._spin_until(future.done, time.monotonic() + SERVICE_TIMEOUT_S)
-            values = future.result().values if future is not None and future.done() else []
-            self._graph_id = next((value.string_value for value in values), "")
+                if self._spin_until(future.done, min(deadline_s, time.monotonic() + ASK_AGAIN_S)):
+                    answered = future.result()
+                elif time.monotonic() >= deadline_s:
+                    raise Refused(f"{name} does not say whose graph it is {self.where()}; is it overloaded? Try again")
+            self._graph_id = next((value.string_value for value in answered.values), "")
         return self._graph_id
 
     def _arbiters(self) -> list[str]:
         publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name("arbiter_status"))
-        return [f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in publishers]
+        known = [p for p in publishers if p.node_name != NOT_YET_KNOWN]
+        return sorted({f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in known})  # a dead one is listed on
 
     def where(self) -> str:
         """Domain and namespace, for messages."""

@@ -9,6 +9,8 @@ from inril_core.safety.faults import Blocks
 
 FORGOTTEN_NS = 25_000_000_000
 """DDS lists a process that was killed for 20 s more. Until then its successor has a publisher of the same name."""
+NOT_YET_KNOWN = "_NODE_NAME_UNKNOWN_"
+"""rmw's name of a node whose publisher DDS has found before its name; the next look has it."""
 LISTEN_NS = 1_500_000_000
 """A live arbiter says 10 times a second who it is: one that is silent for so long after it was seen is dead."""
 
@@ -74,7 +76,7 @@ class SecondPublishers:
 
     def _others(self, topic: str) -> tuple[list[str], str]:
         """Full names of the nodes that should not publish it, and that of the one that should if it is there twice."""
-        infos = self._node.get_publishers_info_by_topic(topic)
+        infos = [i for i in self._node.get_publishers_info_by_topic(topic) if i.node_name != NOT_YET_KNOWN]
         if len(infos) < 2:
             return [], ""
         names = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
