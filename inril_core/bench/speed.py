@@ -184,7 +184,7 @@ def report(
         f"`{command}`, {rounds} rounds of {UPDATES} updates, all presets in turns; torch "
         f"{torch.__version__}, one thread, {processor()}, load average {load:.1f} on {os.cpu_count()} cores while it "
         f"ran; device `{device}` ({where}). Times are {how}, yet neighbours take caches and memory bandwidth: "
-        "trust the ratios more than the absolute numbers. Sizes are those of `insert_leg` (27 observations, 6 actions).\n",
+        "trust the ratios more than the absolute numbers. Sizes are those of `insert_leg`.\n",
         f"Peak of this machine in the same rounds: {large / 1e9:.0f} GFLOP/s (512 x 512 x 512), {same / 1e9:.0f} "
         "GFLOP/s (4 products of 128 x 128 x 128 in one call). The share of the peak is of the first; only the FLOPs of "
         "matrix products count, forward and backward (`torch.utils.flop_counter`).\n",
