@@ -223,8 +223,8 @@ def report(
     found, peaks = written_out
     lines += [
         "\n## What written-out gradients gain\n",
-        "Beside the readable twins, whose gradients are autograd's (both have the fused Adam and read no metric in the "
-        "loop), paired by round:\n",
+        "Beside the readable twins, whose gradients are autograd's (neither reads a metric in the loop)"
+        ", paired by round:\n",
         "| preset | updates/s | share of peak | twins' updates/s | twins' share | times as fast | 95 % interval |",
         "|---|---|---|---|---|---|---|",
     ]
