@@ -111,6 +111,11 @@ def train(learner: Learner, updates: int) -> float:
     return total / updates
 
 
+def _steps(learner: Learner, updates: int) -> None:
+    for _ in range(updates):
+        learner.train_step()
+
+
 def prepare(config: FineTuneConfig, folder: Path) -> Measured:
     """A learner that is warm, and the matrix FLOPs of its updates."""
     if "kl_stop" in type(config.rl).model_fields:  # a policy that learns noise would be stopped, and be cheap
@@ -184,8 +189,7 @@ def report(
         f"`{command}`, {rounds} rounds of {UPDATES} updates, all presets in turns; torch "
         f"{torch.__version__}, one thread, {processor()}, load average {load:.1f} on {os.cpu_count()} cores while it "
         f"ran; device `{device}` ({where}). Times are {how}, yet neighbours take caches and memory bandwidth: "
-        "trust the ratios more than the absolute numbers. Sizes are those of `insert_leg` (27 observed numbers, "
-        "6 actions).\n",
+        "trust the ratios more than the absolute numbers. Sizes are those of `insert_leg`.\n",
         f"Peak of this machine in the same rounds: {large / 1e9:.0f} GFLOP/s (512 x 512 x 512), {same / 1e9:.0f} "
         "GFLOP/s (4 products of 128 x 128 x 128 in one call). The share of the peak is of the first; only the FLOPs of "
         "matrix products count, forward and backward (`torch.utils.flop_counter`).\n",
@@ -224,8 +228,8 @@ def report(
     found, peaks = written_out
     lines += [
         "\n## What written-out gradients gain\n",
-        "Beside the readable twins, whose gradients are autograd's (both have the fused Adam and read no metric in the "
-        "loop), paired by round:\n",
+        "Beside the readable twins, whose gradients are autograd's (neither reads a metric in the loop)"
+        ", paired by round:\n",
         "| preset | updates/s | share of peak | twins' updates/s | twins' share | times as fast | 95 % interval |",
         "|---|---|---|---|---|---|---|",
     ]

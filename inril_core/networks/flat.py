@@ -54,23 +54,17 @@ class Adam:
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Take ``gradient [P]`` into the moments; returns m_hat / (sqrt(v_hat) + eps)."""
-        direction = torch.zeros_like(gradient)
-        self._step(direction, gradient, -1.0)
-        return direction
-
-    def step_(self, value: Tensor, gradient: Tensor) -> None:
-        """Move ``value [P]`` by minus ``lr`` times the direction of ``gradient [P]``."""
-        self._step(value, gradient, self.lr)
-
-    def _step(self, value: Tensor, gradient: Tensor, lr: float) -> None:
         self._move_to(gradient.device)
         self.steps += 1
         beta1, beta2 = self.betas
-        steps = torch.full((), float(self.steps), device=gradient.device)
-        torch._fused_adam_(
-            [value], [gradient], [self.first], [self.second], [], [steps],
-            lr=lr, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=self.eps, amsgrad=False, maximize=False,
-        )  # fmt: skip
+        self.first.lerp_(gradient, 1.0 - beta1)
+        self.second.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
+        scale = (1.0 - beta1**self.steps) / (1.0 - beta2**self.steps) ** 0.5
+        return self.first / (self.second.sqrt().add_(self.eps * (1.0 - beta2**self.steps) ** 0.5).mul_(scale))
+
+    def step_(self, value: Tensor, gradient: Tensor) -> None:
+        """Move ``value [P]`` by minus ``lr`` times the direction of ``gradient [P]``."""
+        value.sub_(self.direction(gradient), alpha=self.lr)
 
     def precondition(self, gradient: Tensor) -> Tensor:
         """``gradient / (sqrt(v_hat) + eps)`` with the moments as they are (before the first step: unchanged)."""

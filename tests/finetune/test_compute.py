@@ -42,8 +42,8 @@ def test_bf16_is_near_float32_and_keeps_its_state_in_float32(tmp_path) -> None:
     """Pins: a setting without effect, or one that turns parameters or moments into bf16."""
     exact, coarse = trained(tmp_path / "a"), trained(tmp_path / "b", **{"compute.precision": "bf16"})
     assert {t.dtype for t in coarse.policy_state().values()} == {torch.float32}
-    assert coarse._combine.adams["rl"].first.dtype == torch.float32
-    moved = exact._actor.value - coarse._actor.value
+    assert coarse.parts.combine.adams["rl"].first.dtype == torch.float32
+    moved = exact.parts.actor.value - coarse.parts.actor.value
     assert 0.0 < float(moved.abs().max()) < 0.02
     assert exact.last_metrics["critic_loss"] == pytest.approx(coarse.last_metrics["critic_loss"], rel=0.1)
 
