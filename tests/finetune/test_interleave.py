@@ -60,8 +60,8 @@ def test_iterations_insert_after_the_epochs_only() -> None:
 def test_after_an_iteration_imitation_does_not_undo_what_rl_moved(kind: str) -> None:
     """Pins: a projection against the gradient of a minibatch drawn after the epochs, along which RL never stepped: here
     it points back, as after a step too far, and calls the way back no conflict."""
-    settings = {"il_unit": "iteration", "rl_per_il": 2, "il_steps": 4, "il_lr": 0.01, "projection": {"kind": kind}}
-    combiner, flat = build({"method": "interleave", **settings})
+    values = {"il_unit": "iteration", "rl_per_il": 2, "il_steps": 4, "il_lr": 0.01, "projection": {"kind": kind}}
+    combiner, flat = build({"method": "interleave", **values})
     wanted, aside = torch.randn(2, flat.value.numel(), generator=torch.Generator().manual_seed(0))
     start = flat.value.clone()
     for _ in range(2):

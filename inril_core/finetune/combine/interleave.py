@@ -10,13 +10,13 @@ orthogonal to the RL gradient is not orthogonal after preconditioning. So the de
 step, and ``space: gradient`` the gradient before; ``step_cosine`` logs what was reached. Each loss has its own
 optimizer: one for both would mix their moments, and undo the projection.
 
-What an IL step must not undo is what RL did. Off-policy that is the RL gradient at the same parameters. After a
-rollout's epochs there is no such gradient: the ratios of the rollout's log-probabilities are far from 1 by then, most
-of all on the minibatch that stopped the iteration, so that a few rows hold almost all of the weight and the gradient
-points where RL never went. So after an ``iteration`` the step is projected against the displacement of the parameters
-by the RL updates since the last insertion (before minus after: the sign of a gradient), which holds all epochs, Adam
-and the stop. A gradient at ratio 1 was the alternative: that of a new rollout, which costs environment steps, or of
-the old one at the old parameters, which the displacement already follows.
+What an IL step must not undo is what RL did. Off-policy that is the RL gradient at the same parameters. After the
+epochs of a rollout there is no such gradient: the ratios of the rollout's log-probabilities are far from 1 by then,
+most of all on the minibatch that stopped the iteration, so that a few rows hold almost all of the weight and the
+gradient points where RL never went. So after an ``iteration`` the step is projected against the displacement of the
+parameters by the RL updates since the last insertion (before minus after: the sign of a gradient): it holds all
+epochs, Adam and the stop. A gradient at ratio 1 was the alternative: that of a new rollout, which costs environment
+steps, or of the old one at the old parameters, which the displacement already follows.
 """
 
 from collections.abc import Callable
