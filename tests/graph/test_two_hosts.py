@@ -37,6 +37,6 @@ def test_a_learner_with_the_robots_run_id_teaches_it(start: Start, preset: Path,
 
         assert ingested() and ingested() <= trained
         assert not list(robot.paths.learner.glob("*")) and not list(learner.paths.episodes.glob("*"))
-        learner.until(lambda: learner.status("learner").run_id == "pair", "the learner", START_S)
+        learner.until(lambda: (s := learner.status("learner")) and s.run_id == "pair", "the learner", START_S)
         assert learner.stop() == 130
     assert "refused" not in learner.status("learner").reason
