@@ -111,11 +111,6 @@ def train(learner: Learner, updates: int) -> float:
     return total / updates
 
 
-def _steps(learner: Learner, updates: int) -> None:
-    for _ in range(updates):
-        learner.train_step()
-
-
 def prepare(config: FineTuneConfig, folder: Path) -> Measured:
     """A learner that is warm, and the matrix FLOPs of its updates."""
     if "kl_stop" in type(config.rl).model_fields:  # a policy that learns noise would be stopped, and be cheap

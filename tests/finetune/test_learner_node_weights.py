@@ -32,7 +32,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LearnerBench]:
     root = tmp_path_factory.mktemp("learner")
     (root / "small.yaml").write_text(ON_POLICY)
     record(root / "demos", Synthetic(steps=8, episode_id="demo-0", purpose="demo", human_from=0))
-    policy = pretrain(load_config(root / "small.yaml"), CONTRACT, read_demos(root / "demos", CONTRACT))
+    policy = pretrain(load_config(root / "small.yaml"), CONTRACT, read_demos(root / "demos", CONTRACT, print))
     facts = {"interface_digest": CONTRACT.interface_digest, "contract_text": CONTRACT.text}
     save_policy(root / "initial.inril", policy, facts)
     with LearnerBench(root) as bench:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.distributed.parallel import check_distributed
+from inril_core.finetune.rl import rlpd
 from tests.finetune.parallel_worker import CASES, learn
 from tests.finetune.point_task import small_config
 
@@ -89,6 +90,9 @@ def test_what_would_learn_something_else_is_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             check_distributed(config.changed(**wrong), 2)
-    unknown = config.rl.model_copy(update={"method": "mystery"})
-    with pytest.raises(ConfigError, match="rl 'mystery' under torchrun"):
-        check_distributed(config.model_copy(update={"rl": unknown}), 2)
+
+    class Alone(rlpd.Config):
+        distributed = False
+
+    with pytest.raises(ConfigError, match="rl 'rlpd' under torchrun"):
+        check_distributed(config.model_copy(update={"rl": Alone(**config.rl.model_dump())}), 2)
