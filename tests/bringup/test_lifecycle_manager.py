@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from inril_bringup.programs import parameter_file
+from inril_common.node import EXIT_CONFIG
 
 from tests.domains import own_domain, spawn
 
@@ -19,14 +20,14 @@ DEADLINE_S = 60.0
 NODE = """
 import sys
 from inril_common.node import InrilNode, run_node
-from inril_core.errors import ConfigError
+from inril_core.errors import InrilError
 class Watched(InrilNode):
     tries = 0
     def __init__(self): super().__init__("watched")
     def setup(self):
         Watched.tries += 1
         if "stubborn" in sys.argv and Watched.tries == 1:
-            raise ConfigError("not yet")
+            raise InrilError("not yet")
         self.say("configured")
     def start(self): self.say("activated")
     def teardown(self): self.say("torn down")
@@ -104,5 +105,5 @@ def test_without_nodes_to_manage_it_says_so(graph: Graph, tmp_path: Path) -> Non
     """Pins a manager that idles because its list got lost."""
     parameter_file("lifecycle_manager", {"managed_nodes": ["twice", "twice"]}, tmp_path)
     graph.start("lifecycle_manager", "-m", "inril_bringup.lifecycle_manager")
-    assert graph.processes["lifecycle_manager"].wait(DEADLINE_S) == 1
+    assert graph.processes["lifecycle_manager"].wait(DEADLINE_S) == EXIT_CONFIG
     assert "managed_nodes" in graph.text() and "each once" in graph.text()

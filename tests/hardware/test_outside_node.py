@@ -31,6 +31,7 @@ def cell() -> Iterator[Bench]:
         arm_settings="{height_m: 0.3}",
         cameras=f"{{front: {{source: {HERE}:CountingConfig}}}}",
         real_time_factor=1.0,
+        simulated_cell=False,
     ) as made:
         yield made
 

@@ -119,6 +119,7 @@ def test_the_policy_never_leaves_the_box_whatever_it_asks(bench, contract, seque
     b = bench()
     low, high = np.array(contract.limits.position_min_m), np.array(contract.limits.position_max_m)
     for action, error_m in sequence:
+        b.advance_s(1.0 / contract.control_rate_hz)
         b.observe()
         b.policy(action)
         target = b.said[-1].target
