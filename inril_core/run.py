@@ -117,7 +117,9 @@ def _safe(name: str) -> str:
 def _cause(error: OSError, root: Path) -> str:
     """What failed, and the remedy that fits it."""
     if isinstance(error, FileExistsError | NotADirectoryError):
-        return f"{error.filename} is a file; give a folder"
+        at = Path(error.filename or root)
+        file = next((path for path in (*reversed(at.parents), at) if path.is_file()), at)
+        return f"{file} is a file; give a folder"
     if error.errno == errno.ENOSPC:
         return f"{error.strerror}; free some space, or give a folder on another disk"
     if error.errno == errno.ENAMETOOLONG:
