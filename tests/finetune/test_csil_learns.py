@@ -64,10 +64,10 @@ def test_what_was_cloned_is_kept_from_the_first_update_on(preset: str, tmp_path,
 def test_a_poor_clone_gets_better_by_its_own_reward(tmp_path, shown) -> None:
     """Pins: any broken link from the learned reward to the actor, which a policy that just stays would hide."""
     quick = {"rl.actor_lr": 3e-3, "rl.critic_lr": 3e-3, "rl.temperature": 0.0, "rl.tau": 0.02}
-    config = small("csil", **quick, **{"schedule.budget_steps": 500})
+    config = small("csil", **quick, **{"schedule.budget_steps": 1200})
     policy = pretrain(config, contract(), shown[:2])
     start = success_rate(policy, 40)
-    fine_tune(Learner(config, contract(), policy, shown[:2], tmp_path), 0, 500)
+    fine_tune(Learner(config, contract(), policy, shown[:2], tmp_path), 0, 1200)
     assert start <= 0.6 and success_rate(policy, 40) >= 0.9
 
 
