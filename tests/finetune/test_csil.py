@@ -63,7 +63,7 @@ def test_pre_training_values_what_was_shown_above_anything_else(method: str, sho
     policy = cloned[0]
 
     def prepared(**changes):
-        config = small(method, **{"rl.sarsa_updates": 200, **changes})
+        config = small(method, **{"rl.sarsa_updates": 800, **changes})
         actor = FlatParameters(policy.parameters())
         rl = config.rl.build(policy, actor, torch.Generator().manual_seed(0), config.rewards.model(policy))
         memory = replay_of(shown, config, policy)

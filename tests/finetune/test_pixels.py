@@ -177,7 +177,7 @@ def test_a_residual_over_a_base_trains_from_pixels_and_resumes(tmp_path, rl: str
     if rl == "rlpd":
         for target in (learner, again):
             target.train_step()
-        assert torch.equal(again._actor.value, learner.parts.actor.value)
+        assert torch.equal(again.parts.actor.value, learner.parts.actor.value)
 
 
 def test_an_episode_without_its_images_is_refused() -> None:
