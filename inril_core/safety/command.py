@@ -11,7 +11,7 @@ from inril_core.safety.limits import ActionLimiter, Limited
 from inril_core.safety.measured import MeasuredPose
 from inril_core.transforms import within_turn
 
-FOLLOWING_ERROR = 3.0
+FOLLOWING_ERROR = 10.0
 """Nothing moves while the arm is further than this many wind-ups from its last Target: something else moved it."""
 
 FOLLOWING_ERRORS_IN_A_ROW = 3
