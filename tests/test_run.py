@@ -18,9 +18,7 @@ def test_a_run_keeps_its_id_where_there_are_no_hard_links(tmp_path: Path, monkey
 
 def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        ConfigError, match=r"run_dir = .*/file/run: .*/file is a file; give a folder"
-    ):
+    with pytest.raises(ConfigError, match=r"run_dir = .*/file/run: .*/file is a file; give a folder"):
         open_run(tmp_path / "file" / "run")
 
 
