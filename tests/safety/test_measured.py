@@ -192,7 +192,7 @@ def test_an_arm_far_from_its_last_target_is_not_moved_and_named(bench):
     b.human((0, 0, 1.0, 0, 0, 0))
     b.advance_s(0.1)
     b.robot()
-    assert b.timer().target.pose[2] == pytest.approx(0.31)
+    assert b.timer().target.pose[2] == pytest.approx(0.33)
 
 
 def test_commanding_begins_where_the_arm_is_when_the_first_target_leaves(bench):
