@@ -43,5 +43,5 @@ def test_twenty_behaviours_live_where_the_table_says() -> None:
     assert head
     rows = [line for line in rest.split("\n\n")[0].splitlines() if line.startswith("| ")]
     paths = [re.findall(r"`([\w./]+)`", row.split("|")[2]) for row in rows]
-    assert len(rows) == 20 and all(len(found) == 1 for found in paths), rows
+    assert len(rows) >= 20 and all(len(found) == 1 for found in paths), rows
     assert [path for (path,) in paths if not (ROOT / path).is_file()] == []
