@@ -4,37 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
 from inril_core.errors import ConfigError
-
-
-class Source(IntEnum):
-    """Who is in control, as in ExecutedAction."""
-
-    POLICY = 0
-    HUMAN = 1
-    HOLD = 2
-    RESET = 3
-    """The cell lays itself out: whatever moves then is its own driver's doing, and Targets hold."""
-
-
-class Phase(IntEnum):
-    """Phase of an Observation."""
-
-    IDLE = 0
-    RESET = 1
-    RUN = 2
-
-
-class Purpose(IntEnum):
-    """What an episode is for."""
-
-    NONE = 0
-    DEMO = 1
-    TRAIN = 2
-    EVAL = 3
+from inril_core.vocabulary import Phase as Phase
+from inril_core.vocabulary import Purpose as Purpose
+from inril_core.vocabulary import Source as Source
 
 
 class Tick(NamedTuple):
