@@ -50,34 +50,7 @@ class HandEyeData:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise CalibrationRefused("bad_mode", f"mode = {self.mode!r}; give one of {', '.join(MODES)}")
-        poses, corners, points = self.T_base_gripper, self.corners, self.board_points
-        if poses.ndim != 3 or poses.shape[1:] != (4, 4):
-            raise CalibrationRefused("bad_shape", f"T_base_gripper has shape {poses.shape}; it must be (N, 4, 4)")
-        if corners.ndim != 3 or corners.shape[2] != 2:
-            raise CalibrationRefused("bad_shape", f"corners has shape {corners.shape}; it must be (N, K, 2)")
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise CalibrationRefused("bad_shape", f"board_points has shape {points.shape}; it must be (K, 3)")
-        if len(poses) != len(corners):
-            raise CalibrationRefused(
-                "bad_shape", f"{len(poses)} poses in T_base_gripper and {len(corners)} in corners; give one each"
-            )
-        if corners.shape[1] != len(points):
-            raise CalibrationRefused(
-                "bad_shape", f"{corners.shape[1]} corners a pose and {len(points)} board_points; give one each"
-            )
-        if len(poses) < POSES_MIN:
-            raise CalibrationRefused(
-                "too_few_poses", f"too few poses: {len(poses)}; give {POSES_MIN} or more, better 15"
-            )
-        if len(poses) > POSES_MAX or len(points) > POINTS_MAX:
-            raise CalibrationRefused("too_many", f"more than {POSES_MAX} poses or {POINTS_MAX} points; give fewer")
-        for name, array in (("T_base_gripper", poses), ("corners", corners), ("board_points", points)):
-            bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-            if len(bad):
-                raise CalibrationRefused("not_finite", f"{name} holds NaN or infinity at {_some(bad)}; leave it out")
-        _check_rigid(poses)
-        _check_board(points)
-        _check_inside(corners, self.camera.K)
+        check_poses(self.T_base_gripper, self.corners, self.board_points, self.camera.K)
 
     @property
     def A(self) -> np.ndarray:
@@ -97,6 +70,41 @@ class HandEyeData:
     def name_Y(self) -> str:
         """The pose of the board that comes with it."""
         return "T_base_board" if self.mode == "eye_in_hand" else "T_gripper_board"
+
+
+def check_poses(
+    poses: np.ndarray, corners: np.ndarray, points: np.ndarray, K: np.ndarray, least: int = POSES_MIN
+) -> None:
+    """Shapes, finite numbers, rigid poses, a board, and corners in K's image.
+
+    Raises:
+        CalibrationRefused: the first that is not so.
+    """
+    if poses.ndim != 3 or poses.shape[1:] != (4, 4):
+        raise CalibrationRefused("bad_shape", f"T_base_gripper has shape {poses.shape}; it must be (N, 4, 4)")
+    if corners.ndim != 3 or corners.shape[2] != 2:
+        raise CalibrationRefused("bad_shape", f"corners has shape {corners.shape}; it must be (N, K, 2)")
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise CalibrationRefused("bad_shape", f"board_points has shape {points.shape}; it must be (K, 3)")
+    if len(poses) != len(corners):
+        raise CalibrationRefused(
+            "bad_shape", f"{len(poses)} poses in T_base_gripper and {len(corners)} in corners; give one each"
+        )
+    if corners.shape[1] != len(points):
+        raise CalibrationRefused(
+            "bad_shape", f"{corners.shape[1]} corners a pose and {len(points)} board_points; give one each"
+        )
+    if len(poses) < least:
+        raise CalibrationRefused("too_few_poses", f"too few poses: {len(poses)}; give {least} or more, better 15")
+    if len(poses) > POSES_MAX or len(points) > POINTS_MAX:
+        raise CalibrationRefused("too_many", f"more than {POSES_MAX} poses or {POINTS_MAX} points; give fewer")
+    for name, array in (("T_base_gripper", poses), ("corners", corners), ("board_points", points)):
+        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        if len(bad):
+            raise CalibrationRefused("not_finite", f"{name} holds NaN or infinity at {_some(bad)}; leave it out")
+    _check_rigid(poses)
+    _check_board(points)
+    _check_inside(corners, K)
 
 
 def _some(indices: np.ndarray) -> str:
@@ -215,24 +223,31 @@ def read_hand_eye(path: Path) -> HandEyeData:
     """Read an ``.npz`` file with the arrays of `KEYS`; other arrays in it are left alone.
 
     Raises:
-        CalibrationRefused: no such file, not an ``.npz``, holds Python objects, an array is missing, or as
-            `HandEyeData`.
+        CalibrationRefused: as `read_raw` and `HandEyeData`.
+    """
+    arrays, mode = read_raw(path)
+    camera = Camera(arrays["K"], arrays["distortion"].reshape(-1))
+    poses = arrays["T_base_gripper"]
+    data = HandEyeData(poses, arrays["corners"], arrays["board_points"], camera, mode)
+    poses[:, :3, :3] = rigid.nearest_rotation(poses[:, :3, :3])
+    return data
+
+
+def read_raw(path: Path) -> tuple[dict[str, np.ndarray], Mode]:
+    """The arrays of a file, as numbers, and its mode; not yet checked.
+
+    Raises:
+        CalibrationRefused: as `read_arrays`; or an array holds no numbers, or mode is none.
     """
     arrays = read_arrays(path, KEYS)
     try:
         mode = str(np.asarray(arrays["mode"]).reshape(()).astype(str))
     except (ValueError, TypeError, UnicodeError) as error:
         raise CalibrationRefused("bad_mode", f"{path}: mode is no text; give one of {', '.join(MODES)}") from error
-    numbers = {name: numeric(arrays[name], name, path) for name in KEYS if name != "mode"}
     if mode not in MODES:
         raise CalibrationRefused("bad_mode", f"{path}: mode = {mode[:40]!r}; give one of {', '.join(MODES)}")
-    camera = Camera(numbers["K"], numbers["distortion"].reshape(-1))
-    poses = numbers["T_base_gripper"]
-    data = HandEyeData(
-        poses, numbers["corners"], numbers["board_points"], camera, "eye_in_hand" if mode == MODES[0] else "eye_to_hand"
-    )
-    poses[:, :3, :3] = rigid.nearest_rotation(poses[:, :3, :3])
-    return data
+    numbers = {name: numeric(arrays[name], name, path) for name in KEYS if name != "mode"}
+    return numbers, "eye_in_hand" if mode == MODES[0] else "eye_to_hand"
 
 
 def numeric(array: Any, name: str, path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from inril_core.calibration.hand_eye import HandEye
 from inril_core.calibration.hand_eye_fit import Problem, predicted
+from inril_core.calibration.intrinsics import Intrinsics
 from inril_core.errors import ConfigError
 
 
@@ -92,6 +93,53 @@ def write_hand_eye(folder: Path, found: HandEye) -> Path:
         "errors.png": "Error of each pose",
     }
     return write_page(folder, found.data.name_X, hand_eye_text(found), pictures)
+
+
+def intrinsics_text(found: Intrinsics) -> str:
+    """Lines for a person."""
+    K, std = found.camera.K, found.std
+    lines = [
+        f"camera matrix of {found.width_px} x {found.height_px} px, from {len(found.used)} images",
+        f"  fx fy px     {K[0, 0]:.2f} +- {std[0]:.2f}, {K[1, 1]:.2f} +- {std[1]:.2f}",
+        f"  cx cy px     {K[0, 2]:.2f} +- {std[2]:.2f}, {K[1, 2]:.2f} +- {std[3]:.2f}",
+        f"  distortion   {' '.join(f'{x:+.5f}' for x in found.camera.distortion)}",
+        f"  residual     {found.residual_px:.3f} px; held out: {found.held_out_px:.3f} px",
+    ]
+    lines += [f"  rejected     {name}: {why}" for name, why in found.rejected.items()]
+    lines += [f"  missing      {text}" for text in found.missing]
+    return "\n".join(lines)
+
+
+def write_intrinsics(folder: Path, found: Intrinsics) -> Path:
+    """A page with where corners were seen, and how far off they are.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    make_folder(folder)
+    seen = np.concatenate([corners for _, corners, _ in found.overlay])
+    off = np.concatenate([predicted - corners for _, corners, predicted in found.overlay])
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    length = 0.03 * found.width_px / max(float(np.percentile(np.linalg.norm(off, axis=1), 95)), 1e-6)
+    axes[0].plot(*seen.T, ".", markersize=2, color="tab:green")
+    axes[0].quiver(*seen.T, *(length * off).T, angles="xy", scale_units="xy", scale=1.0, width=0.002, color="tab:red")
+    axes[0].set(
+        xlim=(0, found.width_px), ylim=(found.height_px, 0), aspect="equal", title=f"corners; errors x {length:.0f}"
+    )
+    names = [name for name, _, _ in found.overlay]
+    each = [float(np.sqrt(np.mean(np.sum((p - c) ** 2, axis=1)))) for _, c, p in found.overlay]
+    axes[1].bar(range(len(names)), each, color="tab:green")
+    axes[1].set(xlabel="image", ylabel="residual, px")
+    figure.tight_layout()
+    figure.savefig(folder / "corners.png", dpi=90)
+    plt.close(figure)
+    captions = {"corners.png": "Corners of all images with their errors; residual of each image"}
+    return write_page(folder, "intrinsics", intrinsics_text(found), captions)
 
 
 def _overlay(path: Path, found: HandEye) -> None:

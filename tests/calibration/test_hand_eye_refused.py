@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from inril_bringup import cli
+
 from inril_core.calibration import rigid
 from tests.calibration.made_poses import K, Made, make
 
