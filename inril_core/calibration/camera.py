@@ -124,16 +124,24 @@ def board_view(camera: Camera, board_points: np.ndarray, corners: np.ndarray) ->
     local = rigid.apply(rigid.inverse(T_plane), board_points) if planar else board_points
     method = cv2.SOLVEPNP_IPPE if planar else cv2.SOLVEPNP_SQPNP
     local = np.ascontiguousarray(local)
-    try:
-        _, turns, shifts, _ = cv2.solvePnPGeneric(local, rays[:, None], np.eye(3), None, flags=method)
-    except cv2.error:
-        return None
-    best: BoardView | None = None
-    for turn, shift in zip(turns, shifts, strict=True):
-        if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
+    turns, shifts = [], []
+    # IPPE fails where a square is seen exactly from the front, so the homography's own answer is tried too
+    for flags in (method, cv2.SOLVEPNP_ITERATIVE):
+        try:
+            _, more_turns, more_shifts, _ = cv2.solvePnPGeneric(local, rays[:, None], np.eye(3), None, flags=flags)
+        except cv2.error:
             continue
-        # IPPE's and SQPnP's own answers are algebraic: without this step a noisy view is off by several times its noise
-        turn, shift = cv2.solvePnPRefineLM(local, rays[:, None], np.eye(3), None, turn, shift)
+        turns += more_turns
+        shifts += more_shifts
+    # IPPE's and SQPnP's own answers are algebraic; refined, a noisy view is several times better.
+    # OpenCV's refinement runs away from an answer that is exact, so the better of both counts.
+    answers = [(turn, shift) for turn, shift in zip(turns, shifts, strict=True) if np.isfinite([turn, shift]).all()]
+    answers += [
+        cv2.solvePnPRefineLM(local, rays[:, None], np.eye(3), None, turn.copy(), shift.copy())
+        for turn, shift in answers
+    ]
+    best: BoardView | None = None
+    for turn, shift in answers:
         T = rigid.compose(cv2.Rodrigues(turn)[0], shift[:, 0])
         T = T @ rigid.inverse(T_plane) if planar else T
         seen = rigid.apply(T, board_points)

@@ -203,19 +203,19 @@ def _check_inside(corners: np.ndarray, K: np.ndarray) -> None:
             f"({centre[0]:.0f}, {centre[1]:.0f}) means an image of about {2 * centre[0]:.0f} x {2 * centre[1]:.0f} px; "
             "K is of another resolution or camera, or the corners are not in pixels",
         )
-    if (corners.reshape(-1, 2).max(axis=0) < 1.02 * centre).all():
-        raise CalibrationRefused(
-            "corners_do_not_fit_K",
-            f"corners do not fit K: all lie left of and above its principal point ({centre[0]:.0f}, {centre[1]:.0f}), "
-            f"so "
-            "K is of a larger image than the corners; scale K to the image's resolution",
-        )
     span = np.ptp(corners, axis=1).max(axis=1)
     if np.median(span) < 10.0:
         raise CalibrationRefused(
             "corners_do_not_fit_K",
             f"corners do not fit K: the board is {np.median(span):.3g} px large in the median pose; give corners in "
             "pixels, and hold the board nearer",
+        )
+    if (corners.reshape(-1, 2).max(axis=0) < 1.02 * centre).all():
+        raise CalibrationRefused(
+            "corners_do_not_fit_K",
+            f"corners do not fit K: all lie left of and above its principal point ({centre[0]:.0f}, {centre[1]:.0f}), "
+            f"so "
+            "K is of a larger image than the corners; scale K to the image's resolution",
         )
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from inril_core.calibration import rigid
-from inril_core.calibration.camera import Camera
+from inril_core.calibration.camera import Camera, plane_of
 from inril_core.calibration.hand_eye_data import HandEyeData
 from inril_core.calibration.hand_eye_fit import Consensus, Problem, agree
 from inril_core.calibration.refused import CalibrationRefused
@@ -73,8 +73,14 @@ def _fitting_focal(problem: Problem) -> tuple[float, float] | None:
         cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_FIX_PRINCIPAL_POINT | cv2.CALIB_FIX_ASPECT_RATIO
         | cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K1 | cv2.CALIB_FIX_K2 | cv2.CALIB_FIX_K3
     )  # fmt: skip
-    points = [problem.board_points.astype(np.float32)] * len(problem.corners)
-    views = [corners.astype(np.float32) for corners in problem.corners]
+    planar, T_plane = plane_of(problem.board_points)
+    if not planar:
+        return None
+    flat = rigid.apply(rigid.inverse(T_plane), problem.board_points).astype(np.float32)
+    flat[:, 2] = 0.0
+    chosen = [problem.corners[i] for i in _flat_views(flat, problem.corners)]
+    points = [flat] * len(chosen)
+    views = [corners.astype(np.float32) for corners in chosen]
     size = (int(2 * centre[0]), int(2 * centre[1]))
     best: tuple[float, float] | None = None
     for start in (0.5, 1.0, 2.0):
@@ -88,6 +94,17 @@ def _fitting_focal(problem: Problem) -> tuple[float, float] | None:
     if best is None or not 0.02 < best[0] < 50.0 or best[1] > 0.4 * problem.view_residual_px:
         return None
     return best
+
+
+def _flat_views(flat: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Images that a flat board explains whatever K is: its homography fits as well as in the better half of them."""
+    off = np.full(len(corners), np.inf)
+    for i, seen in enumerate(corners):
+        H, _ = cv2.findHomography(flat[:, :2], seen)
+        if H is not None:
+            fitted = cv2.perspectiveTransform(flat[:, None, :2].astype(np.float64), H)[:, 0]
+            off[i] = np.sqrt(np.mean(np.sum((fitted - seen) ** 2, axis=1)))
+    return np.flatnonzero(off <= 3.0 * max(float(np.median(off)), 0.1))
 
 
 @dataclass(frozen=True)

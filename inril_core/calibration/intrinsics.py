@@ -192,6 +192,14 @@ def calibrate(given: Views) -> Intrinsics:
             f"the images fit to {residual:.1f} px only; the board is not flat, not this one, or the zoom changed",
         )
     relative = float(max(std[0] / K[0, 0], std[1] / K[1, 1]))
+    tilted = int(np.sum(np.linalg.norm(_tilts(turns), axis=1) > math.sin(TILT_MIN_RAD)))
+    # the deviations are of the solution that was found; where frontal views leave a family of them they say nothing
+    if tilted < TILTED_MIN:
+        raise CalibrationRefused(
+            "not_determined",
+            f"the board is tilted by {math.degrees(TILT_MIN_RAD):.0f} deg or more in {tilted} images, {TILTED_MIN} are "
+            f"needed: focal length and distance cannot be told apart; missing: {'; '.join(missing)}",
+        )
     if relative > FOCAL_STD_MAX:
         raise CalibrationRefused(
             "not_determined",
@@ -272,8 +280,11 @@ def _overlay(given: Views, views: list[View], camera: Camera) -> tuple[tuple[str
 
 
 def _missing(given: Views, views: list[View], turns: list[np.ndarray]) -> tuple[str, ...]:
-    tilts = [np.asarray(cv2.Rodrigues(turn)[0])[2, :2] for turn in turns]
-    return missing_views(given.width_px, given.height_px, [view.corners for view in views], np.array(tilts))
+    return missing_views(given.width_px, given.height_px, [view.corners for view in views], _tilts(turns))
+
+
+def _tilts(turns: list[np.ndarray]) -> np.ndarray:
+    return np.array([np.asarray(cv2.Rodrigues(turn)[0])[2, :2] for turn in turns])
 
 
 def missing_views(width_px: int, height_px: int, corners: list[np.ndarray], tilts: np.ndarray) -> tuple[str, ...]:

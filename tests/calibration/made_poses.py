@@ -56,8 +56,8 @@ def make(
 ) -> Made:
     """Poses at random in front of the camera.
 
-    bad: kinds of gross errors, one pose each: ``corners`` (each moved by up to 40 px), ``random``, ``reversed`` (order),
-    ``other`` (another pose's), ``shifted`` (all by 17 px), ``arm`` (its pose off by 5 cm and 0.2 rad), ``arm_10mm``.
+    bad: kinds of gross errors, one pose each: ``corners`` (each moved by up to 40 px), ``random``, ``reversed``
+    (order), ``other`` (another pose's), ``shifted`` (all by 17 px), ``arm`` (off by 5 cm and 0.2 rad), ``arm_10mm``.
     facing: the board's z axis points to the camera, not away from it.
     """
     rng = np.random.default_rng(seed)

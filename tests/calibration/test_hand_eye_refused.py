@@ -67,7 +67,7 @@ def focal_times(factor: float) -> Any:
 WRONG = {
     "half_size": (board_times(0.5), "wrong_board_size", "fit a board"),
     "ten_percent": (board_times(1.1), "wrong_board_size", "fit a board 0.9"),
-    "one_percent": (board_times(1.01), "wrong_board_size", "fit a board 0.99"),
+    "one_percent": (board_times(1.01), "wrong_board_size", "fit a board 0.9"),
     "board_in_mm": (board_times(1000.0), "wrong_board_size", "divide by 1000"),
     "arm_in_mm": (millimetres, "wrong_board_size", "divide by 1000"),
     "mirrored_x": (board_signs(-1.0, 1.0, 1.0), "mirrored_board", "mirrored board"),
@@ -150,7 +150,7 @@ BROKEN = {
     "K_3x4": (lambda m: {"K": np.eye(3, 4)}, "bad_camera_matrix", "3x3"),
     "K_transposed": (lambda m: {"K": K.T}, "bad_camera_matrix", "transposed"),
     "K_zero": (lambda m: {"K": np.zeros((3, 3))}, "bad_camera_matrix", "form"),
-    "K_unit": (lambda m: {"K": np.diag([1.0, 1.0, 1.0]) + np.eye(3, k=2)}, "bad_camera_matrix", "form"),
+    "K_in_m": (lambda m: {"K": np.diag([1e-3, 1e-3, 1.0]) @ K}, "bad_camera_matrix", "10 px"),
     "K_negative": (lambda m: {"K": K * [[-1, 1, 1], [1, -1, 1], [1, 1, 1]]}, "bad_camera_matrix", "behind"),
     "distortion_3": (lambda m: {"distortion": np.zeros(3)}, "bad_distortion", "(0, 4, 5, 8, 12, 14)"),
     "normalised": (lambda m: {"corners": m.arrays["corners"] / 1000.0}, "corners_do_not_fit_K", "pixels"),
