@@ -169,6 +169,16 @@ class Staleness(_Frozen):
     learner_s: PositiveSeconds
 
 
+class CalibrationNeed(_Frozen):
+    """A stored calibration without which a run of this contract does not start."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+    """Of the calibration and its file: ``T_base_front``, ``intrinsics_front``."""
+    max_age_days: Annotated[float, Field(gt=0.0, le=3650.0)] = 90.0
+    board: str | None = None
+    """Board or layout of tags it must have been made with; None: any."""
+
+
 UNION_TAGS = {"delta_pose", "delta_pose_gripper"}
 
 
@@ -192,7 +202,7 @@ class Contract(_Frozen):
     limits: Limits
     staleness: Staleness
     success: Annotated[SerializeAsAny[Settings] | None, Field(validate_default=True)] = None
-    calibration: tuple[str, ...] = ()
+    calibration: tuple[CalibrationNeed, ...] = ()
     sim: SerializeAsAny[Settings] | None = None
 
     @field_validator("definition")
@@ -226,6 +236,7 @@ class Contract(_Frozen):
         for kind, names in (
             ("observation", [field.name for field in self.observation]),
             ("images", [image.name for image in self.images]),
+            ("calibration", [need.name for need in self.calibration]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
