@@ -51,7 +51,7 @@ $(READY): constraints.txt pyproject.toml tools/repair_ros_wheels.py tools/system
 	@echo "installing Python packages into .venv (about 2 minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^setuptools==' constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev,bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev,bench,data]'
 	@$(BIN)/python tools/repair_ros_wheels.py
 	@touch $@
 

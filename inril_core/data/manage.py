@@ -49,7 +49,7 @@ def list_episodes(run_dir: Path) -> Listing:
     Raises:
         ConfigError: it is no run folder, or its list cannot be read.
     """
-    index = _open(run_dir)
+    index = open_run_index(run_dir)
     listing = Listing(problems=list(index.problems), unlisted=index.unlisted_files(SUFFIX))
     groups: dict[tuple[str, str], list[Episode]] = defaultdict(list)
     problems: dict[str, str] = {}
@@ -83,7 +83,7 @@ def drop_episode(run_dir: Path, episode_id: str, by: str, stamp_ns: int, dropped
     Raises:
         ConfigError: no such run or episode, or the list cannot be written.
     """
-    index = _open(run_dir)
+    index = open_run_index(run_dir)
     try:
         index.drop(episode_id, by, stamp_ns, dropped)
     except KeyError as error:
@@ -100,7 +100,7 @@ def add_episode(run_dir: Path, file: Path) -> IndexEntry:
     Raises:
         ConfigError: no such run, the file is no episode, one of this id is listed already, or the disk is full.
     """
-    index = _open(run_dir)
+    index = open_run_index(run_dir)
     try:
         data = load_file(file)
         episode = parse_episode(data, str(file), images=False)
@@ -129,7 +129,12 @@ def add_episode(run_dir: Path, file: Path) -> IndexEntry:
         raise ConfigError(f"{place}: {error.strerror or error}; the episode was not listed") from error
 
 
-def _open(run_dir: Path) -> EpisodeIndex:
+def open_run_index(run_dir: Path) -> EpisodeIndex:
+    """The list of the episodes of a run's folder.
+
+    Raises:
+        ConfigError: as `open_index`.
+    """
     return open_index(RunPaths(run_dir.expanduser().absolute()).episodes)
 
 
