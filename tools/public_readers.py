@@ -22,8 +22,27 @@ import numpy as np
 TORCH = ("torch==2.13.0",)
 READERS = ("lerobot==0.6.1" if sys.version_info >= (3, 12) else "lerobot==0.4.4", "robomimic==0.3.0", "torchvision")
 NEEDED = (
-    *("av<16", "datasets>=4.8,<5", "draccus", "einops", "gymnasium", "h5py", "huggingface-hub<2", "imageio", "imageio-ffmpeg"),
-    *("jsonlines", "matplotlib", "numpy", "opencv-python-headless<4.14", "packaging<26", "pandas<3", "Pillow<13", "psutil"),
+    *(
+        "av<16",
+        "datasets>=4.8,<5",
+        "draccus",
+        "einops",
+        "gymnasium",
+        "h5py",
+        "huggingface-hub<2",
+        "imageio",
+        "imageio-ffmpeg",
+    ),
+    *(
+        "jsonlines",
+        "matplotlib",
+        "numpy",
+        "opencv-python-headless<4.14",
+        "packaging<26",
+        "pandas<3",
+        "Pillow<13",
+        "psutil",
+    ),
     *("pyarrow<30", "safetensors", "six", "tensorboard", "tensorboardX", "termcolor", "tqdm"),
 )
 QUANTILE_TOLERANCE = 2.0 / 5000
@@ -48,7 +67,9 @@ def same(name: str, found: Any, wanted: Any, tolerance: float = 0.0) -> None:
     found, wanted = np.asarray(found), np.asarray(wanted)
     if found.shape != wanted.shape:
         raise Difference(f"{name}: shape {found.shape}, recorded {wanted.shape}")
-    apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64)) if wanted.dtype.kind in "fiub" else found != wanted
+    apart = (
+        np.abs(found.astype(np.float64) - wanted.astype(np.float64)) if wanted.dtype.kind in "fiub" else found != wanted
+    )
     if (apart > tolerance).any():
         raise Difference(f"{name}: differs by {apart.max()}")
 
@@ -87,7 +108,10 @@ def lerobot(export: Path, reference: dict[str, np.ndarray]) -> str:
         if any(item["task"] != str(wanted["task"]) for item in items):
             raise Difference(f"task: {items[0]['task']!r}, recorded {wanted['task']!s}")
         data, features = {name: column(name) for name in numeric}, dict(numeric)
-        data = {name: values.reshape(count, -1) if numeric[name]["shape"] != (1,) else values.ravel() for name, values in data.items()}
+        data = {
+            name: values.reshape(count, -1) if numeric[name]["shape"] != (1,) else values.ravel()
+            for name, values in data.items()
+        }
         for key in dataset.meta.camera_keys:
             pixels = np.round(column(key).transpose(0, 2, 3, 1) * 255.0)
             recorded = wanted["image/" + key.removeprefix("observation.images.")][:-1]
@@ -101,10 +125,15 @@ def lerobot(export: Path, reference: dict[str, np.ndarray]) -> str:
             _check_stats(f"episode {number}, {name}", _stored(dataset, number, name), stats[name])
         all_stats.append(stats)
     whole = aggregate_stats(all_stats)
-    rows = {name: np.concatenate([np.stack([np.asarray(i[name]) for i in items]) for items in frames.values()]) for name in numeric}
+    rows = {
+        name: np.concatenate([np.stack([np.asarray(i[name]) for i in items]) for items in frames.values()])
+        for name in numeric
+    }
     for name in numeric:
         flat = rows[name].reshape(len(dataset), -1).astype(np.float64)
-        exact = {f"q{round(q * 100):02d}": np.quantile(flat, q, axis=0, method="lower") for q in (0.01, 0.1, 0.5, 0.9, 0.99)}
+        exact = {
+            f"q{round(q * 100):02d}": np.quantile(flat, q, axis=0, method="lower") for q in (0.01, 0.1, 0.5, 0.9, 0.99)
+        }
         _check_stats(name, dataset.meta.stats[name], whole[name] | exact)
     return f"{len(episodes)} episodes, {len(dataset)} frames, {len(dataset.meta.features)} features"
 
@@ -112,7 +141,9 @@ def lerobot(export: Path, reference: dict[str, np.ndarray]) -> str:
 def _stored(dataset: Any, episode: int, name: str) -> dict[str, np.ndarray]:
     import pandas
 
-    tables = pandas.concat([pandas.read_parquet(p) for p in sorted((dataset.root / "meta" / "episodes").glob("*/*.parquet"))])
+    tables = pandas.concat(
+        [pandas.read_parquet(p) for p in sorted((dataset.root / "meta" / "episodes").glob("*/*.parquet"))]
+    )
     row, prefix = tables.iloc[episode], f"stats/{name}/"
     return {key.removeprefix(prefix): np.array(_plain(row[key])) for key in tables.columns if key.startswith(prefix)}
 
@@ -161,7 +192,11 @@ def robomimic(export: Path, reference: dict[str, np.ndarray]) -> str:
     if not file_utils.get_env_metadata_from_dataset(str(export))["env_name"]:
         raise Difference("env_args have no env_name")
     dataset = SequenceDataset(
-        str(export), obs_keys=keys, dataset_keys=("actions", "rewards", "dones"), load_next_obs=True, hdf5_cache_mode=None
+        str(export),
+        obs_keys=keys,
+        dataset_keys=("actions", "rewards", "dones"),
+        load_next_obs=True,
+        hdf5_cache_mode=None,
     )
     same("demonstrations", dataset.n_demos, count)
     same("total", len(dataset), total)
@@ -180,7 +215,11 @@ def robomimic(export: Path, reference: dict[str, np.ndarray]) -> str:
                 values = np.concatenate([item[group][key][0] for key in str(wanted["fields"]).split(",")])
                 same(group, values, wanted["observations"][row])
                 for key in images:
-                    same(f"{group}/{key}", np.round(item[group][key][0]), wanted["image/" + key.removesuffix("_image")][row])
+                    same(
+                        f"{group}/{key}",
+                        np.round(item[group][key][0]),
+                        wanted["image/" + key.removesuffix("_image")][row],
+                    )
     return f"{count} demonstrations, {total} steps, {len(keys)} observation keys"
 
 

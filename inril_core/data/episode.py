@@ -16,6 +16,8 @@ from inril_core.vocabulary import PURPOSES, Mark, Source
 SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD, SOURCE_RESET = (int(source) for source in Source)
 MAX_NUMBER = 1e15
 """Larger numbers are damage: sums of their squares overflow float32, after part of the episode was learned from."""
+RANGE_LIMIT = "action_range"
+"""Name of the limit that keeps actions of tasks without an arbiter, and of imported episodes, in [-1, 1]."""
 EPISODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

@@ -119,8 +119,14 @@ def episode_of(rows: Rows) -> Episode:
     )
     if missing:
         raise InvalidEpisode(f"columns {missing} are missing")
-    arrays: dict[str, Any] = {n: np.ascontiguousarray(rows.steps[n], t) for n, t in STEP_COLUMNS.items() if n in rows.steps}
-    arrays |= {n: np.ascontiguousarray(rows.observations[n], t) for n, t in OBSERVATION_COLUMNS.items() if n in rows.observations}
+    arrays: dict[str, Any] = {
+        n: np.ascontiguousarray(rows.steps[n], t) for n, t in STEP_COLUMNS.items() if n in rows.steps
+    }
+    arrays |= {
+        n: np.ascontiguousarray(rows.observations[n], t)
+        for n, t in OBSERVATION_COLUMNS.items()
+        if n in rows.observations
+    }
     digest = hashlib.sha256(json.dumps(rows.facts, sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(arrays[name].tobytes())

@@ -115,7 +115,9 @@ def _rate_hz(index: EpisodeIndex, selection: Selection) -> float:
     for _, episode in selected(index, selection, images=False):
         contract = contract_of(episode.contract_text)
         if contract is None:
-            raise ConfigError(f"{episode.episode_id}: its task has no contract, and so no rate; export --format parquet")
+            raise ConfigError(
+                f"{episode.episode_id}: its task has no contract, and so no rate; export --format parquet"
+            )
         return contract.control_rate_hz
     raise ConfigError("no episode fits; widen the conditions")
 
@@ -125,4 +127,3 @@ def _is_hdf5(path: Path) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
-

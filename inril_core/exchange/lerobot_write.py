@@ -38,7 +38,9 @@ class LeRobotWriter:
 
     def __init__(self, root: Path, rate_hz: float, frames: Frames = "video") -> None:
         if rate_hz != round(rate_hz) or rate_hz < 1:
-            raise ConfigError(f"control_rate_hz = {rate_hz}: LeRobotDataset needs a whole number; export --format parquet")
+            raise ConfigError(
+                f"control_rate_hz = {rate_hz}: LeRobotDataset needs a whole number; export --format parquet"
+            )
         self._root, self._rate_hz, self._frames = root, round(rate_hz), frames
         self._data = TableWriter(root, f"data/{CHUNK_FILE}.parquet")
         self._episodes = TableWriter(root, f"meta/episodes/{CHUNK_FILE}.parquet")
@@ -59,7 +61,9 @@ class LeRobotWriter:
         features = _features(episode, self._rate_hz, self._frames)
         self._features = self._features or features
         if features != self._features:
-            differing = sorted(k for k in features.keys() | self._features.keys() if features.get(k) != self._features.get(k))
+            differing = sorted(
+                k for k in features.keys() | self._features.keys() if features.get(k) != self._features.get(k)
+            )
             raise ConfigError(
                 f"{episode.episode_id}: {', '.join(differing)} differ from the episodes before; "
                 "export episodes of one contract and one purpose, or leave images out"
@@ -146,7 +150,9 @@ class LeRobotWriter:
         pa = arrow()
         text = next(text for text, index in self._tasks.items() if index == self._task(episode))
         row = {"episode_index": self._count, "tasks": [text], "length": episode.steps, **facts}
-        row |= {f"stats/{name}/{key}": value.tolist() for name, values in stats.items() for key, value in values.items()}
+        row |= {
+            f"stats/{name}/{key}": value.tolist() for name, values in stats.items() for key, value in values.items()
+        }
         chunk, file = self._episodes.place(1 << 14)
         row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
         self._episodes.write({name: pa.array([value]) for name, value in row.items()}, placed=True)
@@ -154,13 +160,27 @@ class LeRobotWriter:
     def _write_tasks(self) -> None:
         """As pandas writes a frame whose index is the task's text: readers look for that in the schema's metadata."""
         pa = arrow()
-        table = pa.table({"task_index": pa.array(self._tasks.values(), pa.int64()), "task": pa.array(self._tasks.keys())})
+        table = pa.table(
+            {"task_index": pa.array(self._tasks.values(), pa.int64()), "task": pa.array(self._tasks.keys())}
+        )
         described = {
             "index_columns": ["task"],
             "column_indexes": [],
             "columns": [
-                {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
-                {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
+                {
+                    "name": "task_index",
+                    "field_name": "task_index",
+                    "pandas_type": "int64",
+                    "numpy_type": "int64",
+                    "metadata": None,
+                },
+                {
+                    "name": "task",
+                    "field_name": "task",
+                    "pandas_type": "unicode",
+                    "numpy_type": "object",
+                    "metadata": None,
+                },
             ],
             "creator": {"library": "pyarrow", "version": pa.__version__},
             "pandas_version": "2.2.0",
@@ -201,7 +221,10 @@ def _features(episode: Episode, rate_hz: int, frames: Frames) -> dict[str, dict[
                 "is_depth_map": False,
             }
         features[IMAGES + name] = feature
-    for name, dtype in (("timestamp", "float32"), *((n, "int64") for n in ("frame_index", "episode_index", "index", "task_index"))):
+    for name, dtype in (
+        ("timestamp", "float32"),
+        *((n, "int64") for n in ("frame_index", "episode_index", "index", "task_index")),
+    ):
         features[name] = _one(dtype)
     return features
 

@@ -188,7 +188,7 @@ def pixels_of(data: bytes) -> np.ndarray:
         raise ValueError(f"not a readable image ({error})") from error
 
 
-class _Stream:
+class EpisodeStream:
     """Tables that are sorted by episode, handed out episode by episode."""
 
     def __init__(self, tables: Iterator[Any]) -> None:
@@ -213,8 +213,8 @@ class _Stream:
         return pa.concat_tables(found) if found else None
 
 
-def _by_episode(folder: Path) -> _Stream:
-    return _Stream(read_tables(folder) if folder.is_dir() else iter(()))
+def _by_episode(folder: Path) -> EpisodeStream:
+    return EpisodeStream(read_tables(folder) if folder.is_dir() else iter(()))
 
 
 def _rows(facts: dict[str, Any], steps: Any, observations: Any, images: Any) -> Rows:

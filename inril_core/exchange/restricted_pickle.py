@@ -17,7 +17,7 @@ import numpy as np
 from inril_core.errors import InrilError
 
 MAX_BYTES = 8 << 30
-MAX_ITEMS = 50_000_000
+MAX_ITEMS = 20_000_000
 _CORES = ("numpy.core", "numpy._core")
 _ARRAY_NAMES = {f"{core}.multiarray._reconstruct" for core in _CORES}
 _SCALAR_NAMES = {f"{core}.multiarray.scalar" for core in _CORES}
@@ -47,9 +47,7 @@ class _Mark:
     pass
 
 
-_PUSHED = {
-    **{"NONE": None, "NEWTRUE": True, "NEWFALSE": False},
-}
+_PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
@@ -86,6 +84,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self._made: dict[int, tuple[Any, Any]] = {}
+        self._items = 0
 
     def run(self, file: Any) -> Any:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -195,8 +194,9 @@ class _Machine:
 
     def _plain(self, value: Any, depth: int) -> Any:
         """Arrays for calls, in containers of any depth."""
-        if depth > 100:
-            raise PickleRefused("is nested deeper than 100")
+        self._items += 1
+        if depth > 100 or self._items > MAX_ITEMS:
+            raise PickleRefused(f"is nested deeper than 100, or unfolds to more than {MAX_ITEMS} values")
         if isinstance(value, _Call):
             if id(value) not in self._made:
                 self._made[id(value)] = (value, _array(value))

@@ -47,7 +47,9 @@ class RobomimicWriter:
             self._contract_text = episode.contract_text
             self._describe(episode)
         elif _observed(episode.contract_text) != _observed(self._contract_text):
-            raise ConfigError(f"{episode.episode_id}: of another contract than those before; export one contract a file")
+            raise ConfigError(
+                f"{episode.episode_id}: of another contract than those before; export one contract a file"
+            )
         name = f"demo_{self._count}"
         demo = self._data.create_group(name)
         demo.attrs["num_samples"] = episode.steps

@@ -26,7 +26,9 @@ def arrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError(f"Parquet files need pyarrow ({error}); install the extra: pip install 'inril[data]'") from error
+        raise ConfigError(
+            f"Parquet files need pyarrow ({error}); install the extra: pip install 'inril[data]'"
+        ) from error
     return pyarrow
 
 

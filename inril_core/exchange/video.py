@@ -85,7 +85,9 @@ def read_frames(path: Path, begin_s: float, count: int, rate_hz: float) -> np.nd
         raise ConfigError(f"{path}: not a readable video ({error})") from error
     missing = [index for index in range(count) if index not in found]
     if missing:
-        raise ConfigError(f"{path}: has no frame at {begin_s + missing[0] / rate_hz:.3f} s ({len(missing)} are missing)")
+        raise ConfigError(
+            f"{path}: has no frame at {begin_s + missing[0] / rate_hz:.3f} s ({len(missing)} are missing)"
+        )
     return np.stack([found[index] for index in range(count)])
 
 
