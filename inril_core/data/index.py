@@ -38,6 +38,8 @@ class IndexEntry:
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     """Of the file, hex."""
     size_bytes: _Count
+    problems: tuple[str, ...] = ()
+    """What its audit found wrong at its end; empty for a good episode."""
     index: _Count = 0
     """Its place in the list, from 0, by the lines before it (not stored). A line that cannot be read leaves a gap."""
     kind: Literal["episode"] = "episode"

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inril_core.contract import contract_from_text
+from inril_core.data.audit import audit
+from inril_core.data.container import read_recording
 from inril_core.data.episode import Episode
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.outliers import Outlier, find_outliers, observation_names
-from inril_core.data.reader import load_file, parse_episode, read_episode
+from inril_core.data.reader import MAX_EPISODE_BYTES, load_file, parse_episode, read_episode
 from inril_core.errors import ConfigError, InrilError
 from inril_core.files import write_atomically
 from inril_core.run import RunPaths
@@ -124,6 +126,7 @@ def add_episode(run_dir: Path, file: Path) -> IndexEntry:
             by=episode.outcome_source,
             sha256=episode.sha256,
             size_bytes=len(data),
+            problems=audit(read_recording(data, MAX_EPISODE_BYTES)).problems,
         )
     except OSError as error:
         raise ConfigError(f"{place}: {error.strerror or error}; the episode was not listed") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,9 +15,9 @@ from inril_core.data.select import Selection, listed, selected
 from inril_core.errors import ConfigError
 from inril_core.exchange.columns import contract_of
 from inril_core.exchange.lerobot_write import Frames, LeRobotWriter
-from inril_core.exchange.output import Output, is_marked
 from inril_core.exchange.plain import PlainWriter
 from inril_core.exchange.robomimic_write import RobomimicWriter
+from inril_core.output import Output, is_marked
 
 Format = Literal["lerobot", "hdf5", "parquet"]
 FORMATS = ("lerobot", "hdf5", "parquet")
@@ -60,7 +61,7 @@ def export_run(
     index = open_run_index(run_dir)
     if not listed(index, selection):
         raise ConfigError(f"{run_dir}: no episode fits; `inril data list {run_dir}` shows what there is")
-    ours = _is_hdf5 if format == "hdf5" else is_marked
+    ours = _is_hdf5 if format == "hdf5" else partial(is_marked, kind=format)
     with Output(out, replace, ours) as output:
         if format == "hdf5":
             writer = RobomimicWriter(output.part)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +20,11 @@ from inril_core.exchange.foreign import Foreign
 from inril_core.exchange.furniture_read import furniture_files, read_furniture
 from inril_core.exchange.lerobot_read import is_lerobot, read_lerobot, read_own_lerobot
 from inril_core.exchange.mapping import ImportMap, contract_for, read_map, template
-from inril_core.exchange.output import MARKER, Output
 from inril_core.exchange.plain import read_plain
 from inril_core.exchange.record import record_episode
 from inril_core.exchange.robomimic_read import read_own_robomimic, read_robomimic_file
 from inril_core.exchange.rosbag_read import described, is_rosbag, read_rosbag
+from inril_core.output import Output, is_marked, mark
 from inril_core.run import new_run_id, open_run
 
 Format = Literal["lerobot", "hdf5", "parquet", "furniture", "rosbag"]
@@ -56,7 +56,7 @@ def detect(source: Path) -> Format:
     if source.is_dir():
         if is_lerobot(source):
             return "lerobot"
-        if (source / MARKER).is_file() and (source / "schema.json").is_file():
+        if is_marked(source, "parquet"):
             return "parquet"
         if any(source.rglob("*.pkl")):
             return "furniture"
@@ -112,7 +112,7 @@ def import_episodes(
     kind = format or detect(source)
     warnings: list[str] = []
     left_out: list[str] = []
-    with Output(out, replace, _is_imported) as output:
+    with Output(out, replace, partial(is_marked, kind="run")) as output:
         run_id = new_run_id(output.path.name)
         run = open_run(output.part, run_id)
         for folder in (run.paths.raw, run.paths.episodes):
@@ -128,7 +128,7 @@ def import_episodes(
         if not index.entries:
             raise ConfigError(f"{source}: no episode was read" + "".join(f"; {text}" for text in left_out[:3]))
         shutil.rmtree(run.paths.raw)
-        (output.part / MARKER).write_text(json.dumps({"format": "run", "version": 1, **origin}) + "\n")
+        mark(output.part, "run", origin=origin)
         output.commit()
     steps = sum(entry.steps for entry in index.entries)
     return Imported(output.path, kind, len(index.entries), steps, tuple(warnings), tuple(left_out))
@@ -192,10 +192,3 @@ def _foreign(source: Path, kind: Format, map_: ImportMap | None) -> Iterator[For
     if kind == "rosbag" and map_ is not None:
         return iter([read_rosbag(source, map_.topics, map_.clock, images or ())])
     raise ConfigError(f"{source}: a Parquet folder that inril did not export; import LeRobotDataset instead")
-
-
-def _is_imported(path: Path) -> bool:
-    try:
-        return bool(json.loads((path / MARKER).read_text())["format"] == "run") and not path.is_symlink()
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

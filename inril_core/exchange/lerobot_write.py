@@ -15,10 +15,11 @@ import numpy as np
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError
 from inril_core.exchange.columns import action_names, contract_of, reward_and_done
-from inril_core.exchange.plain import PlainWriter, mark, png_of
+from inril_core.exchange.plain import PlainWriter, png_of
 from inril_core.exchange.statistics import PixelStats, RunningStats, Stats, as_json, rows_stats
 from inril_core.exchange.tables import FILES_PER_CHUNK, TableWriter, arrow, column, numpy_of, read_tables
 from inril_core.exchange.video import VideoWriter
+from inril_core.output import mark
 
 CHUNK_FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
@@ -128,7 +129,7 @@ class LeRobotWriter:
         for name, running in self._running.items():
             stats[name] = running.stats(_again(self._root / "data", name))
         (self._root / "meta" / "stats.json").write_text(json.dumps(as_json(stats), indent=4) + "\n")
-        mark(self._root, "lerobot", self._count)
+        mark(self._root, "lerobot", episodes=self._count)
 
     def _task(self, episode: Episode) -> int:
         contract = contract_of(episode.contract_text)

@@ -26,8 +26,8 @@ from inril_core.exchange.columns import (
     observation_slices,
     rows_of,
 )
-from inril_core.exchange.output import MARKER
 from inril_core.exchange.tables import TableWriter, arrow, column, numpy_of, read_tables
+from inril_core.output import mark
 
 PATTERN = "{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
 NAMES = ("episodes", "steps", "observations", "images")
@@ -104,7 +104,7 @@ class PlainWriter:
         }
         (self.root / "schema.json").write_text(json.dumps(schema, indent=1) + "\n")
         if kind:
-            mark(self.root, kind, self._count)
+            mark(self.root, kind, episodes=self._count)
 
     def _write_rows(self, table: str, columns: dict[str, Any], count: int) -> None:
         pa = arrow()
@@ -140,11 +140,6 @@ class PlainWriter:
                 "png": pa.array(data, pa.binary()),
             }
         )
-
-
-def mark(root: Path, kind: str, episodes: int) -> None:
-    """Say what an exported folder is."""
-    (root / MARKER).write_text(json.dumps({"format": kind, "version": 1, "episodes": episodes}) + "\n")
 
 
 def read_plain(root: Path) -> Iterator[Rows]:

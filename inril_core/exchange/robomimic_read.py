@@ -82,7 +82,7 @@ def _foreign(demo: Any, name: str, rate_hz: float | None, tells: bool, image_key
             foreign.columns |= {f"{key}/{part}": values[()] for part, values in demo[key].items()}
     if "obs" not in demo:
         raise KeyError(f"{name} has no obs; extract the file with observations")
-    following = demo["next_obs"] if "next_obs" in demo else {}
+    following = demo.get("next_obs", {})
     keys = list(demo["obs"])
     closed = all(key in following for key in keys)
     for key in keys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -75,9 +76,18 @@ class Output:
             raise ConfigError(f"{self.path}: was not made by this command, so it is not replaced; move it away")
 
 
-def is_marked(path: Path) -> bool:
-    """Whether a folder was exported by inril."""
-    return (path / MARKER).is_file() and not path.is_symlink()
+def mark(folder: Path, kind: str, **facts: object) -> None:
+    """Say what a folder is, so that the same command may replace it."""
+    (folder / MARKER).write_text(json.dumps({"format": kind, "version": 1, **facts}) + "\n")
+
+
+def is_marked(folder: Path, kind: str) -> bool:
+    """Whether `mark` said this of a folder."""
+    try:
+        found = json.loads((folder / MARKER).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == kind and not folder.is_symlink()
 
 
 def _sync(path: Path) -> None:
