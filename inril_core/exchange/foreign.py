@@ -21,6 +21,8 @@ class Foreign:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     images: dict[str, np.ndarray] = field(default_factory=dict)
     """uint8[n, H, W, 3] by key."""
+    skipped: list[str] = field(default_factory=list)
+    """Images that the file has and nobody asked for."""
     rate_hz: float | None = None
     """None: the file does not say it."""
     stamps_s: np.ndarray | None = None
@@ -53,4 +55,4 @@ class Foreign:
     def described(self) -> str:
         """Its columns and images with their sizes."""
         columns = [f"{key}[{int(np.prod(values.shape[1:], dtype=int))}]" for key, values in self.columns.items()]
-        return ", ".join([*columns, *(f"{key} (image)" for key in self.images)]) or "none"
+        return ", ".join([*columns, *(f"{key} (image)" for key in (*self.images, *self.skipped))]) or "none"

@@ -81,5 +81,7 @@ def _add(foreign: Foreign, key: str, parts: list[Any], path: Path, image_keys: t
         if image_keys is None or key in image_keys:
             rows = np.stack(arrays)
             foreign.images[key] = rows if rows.shape[-1] == 3 else rows.transpose(0, 2, 3, 1)
+        else:
+            foreign.skipped.append(key)
     elif arrays[0].dtype.kind in "biuf":
         foreign.columns[key] = np.stack(arrays)

@@ -52,6 +52,7 @@ def read_lerobot(root: Path, image_keys: tuple[str, ...] | None = None) -> Itera
                 values = _numbers(root, table, name)
                 if values is not None:
                     foreign.columns[name] = values
+        foreign.skipped = [key for key in cameras if key not in wanted]
         for key in wanted:
             foreign.images[key] = _frames(root, info, features[key], facts, table, key, count, rate_hz)
         said = next((foreign.columns[name] for name in _SUCCESS if name in foreign.columns), None)

@@ -109,7 +109,8 @@ def read_map(path: Path) -> ImportMap:
         raise ConfigError(
             f"{path}: cannot be read ({error}); write one with `inril data import --write-map`"
         ) from error
-    open_lines = [f"{number}: {line.strip()}" for number, line in enumerate(text.splitlines(), 1) if ASK in line]
+    lines = [(number, line.split("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1)]
+    open_lines = [f"{number}: {line}" for number, line in lines if ASK in line]
     if open_lines:
         raise ConfigError(f"{path}: line {'; line '.join(open_lines[:6])}: replace {ASK} by what the file means")
     return read_settings(ImportMap, text, str(path))

@@ -22,7 +22,9 @@ _CORES = ("numpy.core", "numpy._core")
 _ARRAY_NAMES = {f"{core}.multiarray._reconstruct" for core in _CORES}
 _SCALAR_NAMES = {f"{core}.multiarray.scalar" for core in _CORES}
 _FROM_BUFFER = {f"{core}.numeric._frombuffer" for core in _CORES}
-_KNOWN = _ARRAY_NAMES | _SCALAR_NAMES | _FROM_BUFFER | {"numpy.ndarray", "numpy.dtype", "_codecs.encode"}
+_EMPTY_BYTES = {"__builtin__.bytes", "builtins.bytes"}
+"""How protocols 0 to 2 write no bytes."""
+_KNOWN = _ARRAY_NAMES | _SCALAR_NAMES | _FROM_BUFFER | _EMPTY_BYTES | {"numpy.ndarray", "numpy.dtype", "_codecs.encode"}
 _KINDS = "biuf"
 """Kinds of numbers that an array may hold: truth values, integers, floats; besides texts of fixed length (S, U)."""
 
@@ -183,6 +185,9 @@ class _Machine:
             if coding != "latin1" or not isinstance(text, str):
                 raise PickleRefused(f"encodes by {coding!r:.40}")
             self.stack.append(text.encode("latin-1"))
+            return
+        if function.text in _EMPTY_BYTES and arguments == ():
+            self.stack.append(b"")
             return
         self.stack.append(_Call(function.text, arguments))
 

@@ -89,6 +89,7 @@ def _foreign(demo: Any, name: str, rate_hz: float | None, tells: bool, image_key
         values, place = demo["obs"][key], f"obs/{key}"
         is_image = values.ndim == 4 and values.dtype == np.uint8
         if is_image and image_keys is not None and place not in image_keys:
+            foreign.skipped.append(place)
             continue
         rows = values[()]
         if closed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from inril_core.contract import Contract, load_contract
 from inril_core.data.episode import Episode
@@ -51,7 +52,12 @@ def make(
     n = np.full(steps, -1, np.int64)
     n[policy] = 7
     source = np.where(np.isin(np.arange(steps), policy) & (rng.random(steps) < 0.5), 0, 1).astype(np.uint8)
-    pose = rng.normal(size=(steps + 1, 7))
+    turned = Rotation.random(steps + 1, random_state=seed)
+    pose = np.concatenate([rng.normal(size=(steps + 1, 3)), turned.as_quat()], 1)
+    state = rng.normal(size=(steps + 1, width)).astype(np.float32)
+    for name, place in contract.slices().items():
+        if name.endswith("rot6d"):
+            state[:, place] = turned.as_matrix()[:, :, :2].transpose(0, 2, 1).reshape(-1, 6)
     pixels = pictures(steps + 1, seed)
     return Episode(
         episode_id=f"made-{seed}",
@@ -63,7 +69,7 @@ def make(
         contract_text=contract.text,
         interface_digest=contract.interface_digest,
         deployment_digest=contract.deployment_digest,
-        observations=rng.normal(size=(steps + 1, width)).astype(np.float32),
+        observations=state,
         actions=rng.uniform(-1, 1, (steps, size)).astype(np.float32),
         proposed=rng.uniform(-1, 1, (steps, size)).astype(np.float32),
         raw=raw,
