@@ -1,4 +1,4 @@
-"""What a recording should hold and what it does: steps, rates, gaps, drops, numbers. At each episode's end, and later."""
+"""What a recording should hold and what it does: steps, rates, gaps, drops. At each episode's end, and later."""
 
 from __future__ import annotations
 

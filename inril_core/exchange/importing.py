@@ -155,7 +155,8 @@ def _episodes(
         return
     if map_path is None:
         raise ConfigError(
-            f"{source}: give a mapping with --map; write one with `inril data import {source} --write-map FILE --contract NAME`"
+            f"{source}: give a mapping with --map; write one with "
+            f"`inril data import {source} --write-map FILE --contract NAME`"
         )
     map_ = read_map(map_path)
     contract = contract_for(map_, map_path)

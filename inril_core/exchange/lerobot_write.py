@@ -103,7 +103,9 @@ class LeRobotWriter:
 
     def close(self) -> None:
         """End all files and write what concerns all episodes."""
-        for writer in (self._data, self._episodes, *self._videos.values()):
+        self._data.close()
+        self._episodes.close()
+        for writer in self._videos.values():
             writer.close()
         self._side.close("")
         for key, video in self._videos.items():

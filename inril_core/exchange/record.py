@@ -101,9 +101,10 @@ def _messages(episode: Episode) -> Iterator[tuple[str, int, dict[str, Any], int 
     stamps = episode.stamps_ns.tolist()
     yield EPISODE_EVENT, stamps[0], {"header": _header(stamps[0]), "event": EVENT_BEGIN, **event}, None
     for step, stamp in enumerate(stamps):
-        tick = {"header": _header(stamp), "boot_id": BOOT_ID, "k": step}
+        header = _header(stamp)
+        tick = {"header": header, "boot_id": BOOT_ID, "k": step}
         if episode.qpos is not None and np.isfinite(episode.qpos[step]).all():
-            yield CELL_TRUTH, stamp, _truth(episode, step, tick["header"]), None
+            yield CELL_TRUTH, stamp, _truth(episode, step, header), None
         yield OBSERVATION, stamp, tick | _observation(episode, step, purpose), step
         if step < episode.steps:
             answered = _answered(episode, step)
@@ -219,7 +220,7 @@ def _annotate(episode: Episode, entry: IndexEntry, index: EpisodeIndex, stamp_ns
         for begin, end in runs_of(values):
             value = values[begin]
             said = {"mark": Mark(int(value))} if word == "mark" else {"reward": float(value)}
-            index.mark(name, (begin, end - 1), by, stamp_ns, **said)  # type: ignore[arg-type]
+            index.mark(name, (begin, end - 1), by, stamp_ns, **said)
 
 
 def runs_of(values: np.ndarray) -> list[tuple[int, int]]:

@@ -257,4 +257,4 @@ def _dtype(call: Any) -> np.dtype[Any]:
     dtype = np.dtype(text)
     if dtype.kind not in _KINDS + "SU" or dtype.hasobject:
         raise PickleRefused(f"an array of {dtype}: only numbers and texts are read")
-    return dtype if order in "=|" else dtype.newbyteorder(order)
+    return dtype if order in "=|" else dtype.newbyteorder(">" if order == ">" else "<")

@@ -103,7 +103,7 @@ def _foreign(demo: Any, name: str, rate_hz: float | None, tells: bool, image_key
 
 
 def _success(demo: Any, tells: bool) -> bool | None:
-    """``dones`` of 1 before the last step mark successes in robomimic's own extraction; else a sparse reward says it."""
+    """``dones`` of 1 before the last step mark successes in robomimic's own extraction; else a sparse reward does."""
     if "dones" in demo and (demo["dones"][:-1] == 1).any():
         return True
     return _paid(demo) if tells and "rewards" in demo else None

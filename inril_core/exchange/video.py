@@ -96,8 +96,11 @@ def _decoded(path: Path, begin_s: float) -> Iterator[tuple[float, np.ndarray]]:
         stream = container.streams.video[0]
         if stream.width * stream.height > MAX_PIXELS:
             raise ValueError(f"frames of {stream.width}x{stream.height}")
+        tick_s = stream.time_base
+        if tick_s is None:
+            raise ValueError("no time base")
         if begin_s > 0.0:
-            container.seek(int(begin_s / stream.time_base), stream=stream, backward=True)
+            container.seek(int(begin_s / tick_s), stream=stream, backward=True)
         for frame in container.decode(stream):
             if frame.pts is not None:
-                yield float(frame.pts * stream.time_base), frame.to_ndarray(format="rgb24")
+                yield float(frame.pts * tick_s), frame.to_ndarray(format="rgb24")

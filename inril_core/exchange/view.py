@@ -134,7 +134,8 @@ def _handler(index: EpisodeIndex, selection: Selection, run_dir: Path) -> type[B
 def _list_page(index: EpisodeIndex, selection: Selection, run_dir: Path) -> str:
     index.refresh()
     lines = [
-        f'<li><a href="/{quote(entry.episode_id)}">{html.escape(entry.episode_id)}</a> {html.escape(_facts(index, entry))}'
+        f'<li><a href="/{quote(entry.episode_id)}">{html.escape(entry.episode_id)}</a> '
+        + html.escape(_facts(index, entry))
         for entry in listed(index, selection)
     ]
     page = _template(f"episodes of {run_dir.name or run_dir}").replace("__LIST__", f"<ul>{''.join(lines)}</ul>")
@@ -187,7 +188,8 @@ def _described(entry: IndexEntry, episode: Episode) -> dict[str, Any]:
         curves.append(_curve("reward", [""], episode.rewards[:, None], ""))
     return {
         "title": episode.episode_id,
-        "facts": f"{episode.task}, {episode.purpose}, {episode.steps} steps, {said} by {episode.outcome_source or 'nobody'}"
+        "facts": f"{episode.task}, {episode.purpose}, {episode.steps} steps, {said} by "
+        + (episode.outcome_source or "nobody")
         + (f" ({episode.outcome_reason})" if episode.outcome_reason else ""),
         "problems": list(entry.problems),
         "steps": episode.steps,
