@@ -212,7 +212,7 @@ def _video(pixels: np.ndarray, rate_hz: float) -> str:
     out, rate = io.BytesIO(), Fraction(rate_hz).limit_denominator(1000)
     height, width = (size - size % 2 for size in pixels.shape[1:3])  # browsers decode 4:2:0 alone
     with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream(CODEC, rate=rate, options=OPTIONS)
+        stream: Any = container.add_stream(CODEC, rate=rate, options=OPTIONS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number, image in enumerate(pixels):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")

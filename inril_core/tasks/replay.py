@@ -59,7 +59,10 @@ def replay(episode: Episode) -> Replayed:
         env.close()
     recorded = episode.tool_pose[: len(poses)]
     apart_m = [float(np.linalg.norm(a[:3] - b[:3])) for a, b in zip(poses, recorded, strict=True)]
-    apart_rad = [float(np.linalg.norm(quat_difference(a[3:], b[3:]))) for a, b in zip(poses, recorded, strict=True)]
+    apart_rad = [
+        float(np.linalg.norm(quat_difference(a[3:].tolist(), b[3:].tolist())))
+        for a, b in zip(poses, recorded, strict=True)
+    ]
     return Replayed(
         episode_id=episode.episode_id,
         steps=len(poses) - 1,
