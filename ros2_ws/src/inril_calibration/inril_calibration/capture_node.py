@@ -25,7 +25,8 @@ class CaptureNode(InrilPlainNode):
     """Listens to robot_state and camera/<name>/image; commands nothing. A person or another program moves the arm.
 
     Publishes calibration/capture (std_msgs/String, latched): what was taken and what is missing. Writes the file after
-    each pose that it takes and goes on with a file that is there, so a crash costs none; ends with exit code 0 when nothing is missing.
+    each pose that it takes and goes on with a file that is there, so a crash costs none. Ends with exit code 0 when
+    nothing is missing.
     """
 
     def __init__(self) -> None:
