@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <numeric>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -28,9 +30,11 @@ constexpr int LANES = 4, MOST_ROWS = 8;
 constexpr int LANES = 4, MOST_ROWS = 6;
 #endif
 constexpr int WIDTH = 2 * LANES;  // of a panel
+constexpr int BLOCK = 16;         // rows whose statistics are taken together
 
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float Four __attribute__((vector_size(16)));
+typedef std::int32_t Whole __attribute__((vector_size(4 * LANES)));
 
 template <typename T> inline T load(const float* from) {
     T value;
@@ -39,6 +43,103 @@ template <typename T> inline T load(const float* from) {
 }
 
 template <typename T> inline void store(float* to, T value) { std::memcpy(to, &value, sizeof(T)); }
+
+// work(i, T) for each i below n, where T is a register's worth of numbers from i on, or in the end a single one.
+template <typename Work> inline void each(int n, Work work) {
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) work(i, Vec{});
+    for (; i < n; i++) work(i, 0.0f);
+}
+
+inline float folded(Vec lanes) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)lanes);
+#else
+    float each[LANES];
+    store(each, lanes);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) each[i] += each[i + half];
+    return each[0];
+#endif
+}
+
+// Sum of term(i, T) over i below n; several at once, because an addition waits for the one before.
+template <typename Term> inline float total(int n, Term term) {
+    Vec sum{}, other{};
+    int i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) sum += term(i, Vec{}), other += term(i + LANES, Vec{});
+    for (; i + LANES <= n; i += LANES) sum += term(i, Vec{});
+    float result = folded(sum + other);
+    for (; i < n; i++) result += term(i, 0.0f);
+    return result;
+}
+
+// exp, log and tanh of one number or of a register, after Cephes (Moshier), to a few units in the last place. NaN
+// stays.
+inline Whole whole(Vec x) { return __builtin_convertvector(x, Whole); }
+inline std::int32_t whole(float x) { return std::int32_t(x); }
+inline Vec real(Whole x) { return __builtin_convertvector(x, Vec); }
+inline float real(std::int32_t x) { return float(x); }
+template <typename To, typename From> inline To same_bits(From from) {
+    To to;
+    static_assert(sizeof(To) == sizeof(From), "");
+    std::memcpy(&to, &from, sizeof(To));
+    return to;
+}
+
+template <typename T> inline T exponential(T x) {
+    const T zero{}, half = zero + 0.5f;
+    x = x < zero - 87.0f ? zero - 87.0f : x;
+    x = x > zero + 88.0f ? zero + 88.0f : x;
+    const auto power = whole(x * 1.44269504f + (x < zero ? -half : half));
+    const T r = x - real(power) * 0.693147181f;
+    T y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    return (y * r * r + r + 1.0f) * same_bits<T>((power + 127) << 23);
+}
+
+template <typename T> inline T logarithm(T x) {  // of a positive number
+    const auto bits = same_bits<decltype(whole(x))>(x);
+    const auto power = ((bits - 0x3f3504f3) >> 23);  // the rest lies between sqrt(1/2) and sqrt(2)
+    const T r = same_bits<T>(bits - (power << 23)) - 1.0f;
+    T y = r * 7.0376836292e-2f - 1.1514610310e-1f;
+    y = y * r + 1.1676998740e-1f;
+    y = y * r - 1.2420140846e-1f;
+    y = y * r + 1.4249322787e-1f;
+    y = y * r - 1.6668057665e-1f;
+    y = y * r + 2.0000714765e-1f;
+    y = y * r - 2.4999993993e-1f;
+    y = y * r + 3.3333331174e-1f;
+    const T result = y * r * r * r - r * r * 0.5f + r + real(power) * 0.693147181f;
+    return x == x ? result : x;
+}
+
+template <typename T> inline T tangent(T x) {
+    const T zero{}, size = x < zero ? -x : x, square = x * x;
+    T y = square * -5.70498872745e-3f + 2.06390887954e-2f;
+    y = y * square - 5.37397155531e-2f;
+    y = y * square + 1.33314422036e-1f;
+    y = y * square - 3.33332819422e-1f;
+    const T near = y * square * x + x;
+    const T far = 1.0f - 2.0f / (exponential(size + size) + 1.0f);
+    return size < zero + 0.625f ? near : x < zero ? -far : far;
+}
+
+// Memory that begins where a cache line does: a register's worth that lies across two is twice as slow.
+template <typename T> struct OnLines {
+    typedef T value_type;
+    static constexpr std::align_val_t LINE{64};
+    OnLines() = default;
+    template <typename U> OnLines(const OnLines<U>&) {}
+    T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), LINE)); }
+    void deallocate(T* at, std::size_t) { ::operator delete(at, LINE); }
+    template <typename U> bool operator==(const OnLines<U>&) const { return true; }
+    template <typename U> bool operator!=(const OnLines<U>&) const { return false; }
+};
+typedef std::vector<float, OnLines<float>> Floats;
 
 // Denormal numbers are taken for 0 while one lives: Adam's moments of a unit that is never active decay to them, and a
 // processor is a hundred times slower with them.
@@ -93,6 +194,11 @@ void pack(int k, Matrix b, const float* bias, int width, int padded, float* pane
     panel += padded;
     if (width < padded) std::fill(panel, panel + std::ptrdiff_t(k) * padded, 0.0f);
     if (b.column == 1) {
+        if (width == WIDTH) {
+            for (int i = 0; i < k; i++, panel += WIDTH)
+                each(WIDTH, [&](int j, auto t) { store(panel + j, load<decltype(t)>(b.at + i * b.row + j)); });
+            return;
+        }
         for (int i = 0; i < k; i++) std::memcpy(panel + i * padded, b.at + i * b.row, sizeof(float) * width);
         return;
     }
@@ -165,18 +271,38 @@ class Products {
     }
 
   private:
-    std::vector<float> panel_;
+    Floats panel_;
 };
 
-inline float* grown(std::vector<float>& buffer, std::size_t size) {
+inline float* grown(Floats& buffer, std::size_t size) {
     if (buffer.size() < size) buffer.resize(size);
     return buffer.data();
 }
 
-void sum_rows(int rows, int n, const float* from, float* to) {
+// Columns of a matrix, without gaps.
+void copy_rows(int rows, int n, Matrix from, float* to) {
+    for (int r = 0; r < rows; r++) std::memcpy(to + r * n, from.at + r * from.row, sizeof(float) * n);
+}
+
+// Sum of all rows [n], each times factor(row).
+template <typename Factor> void sum_rows(int rows, int n, const float* from, Factor factor, float* to) {
     std::fill(to, to + n, 0.0f);
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < n; j++) to[j] += from[r * n + j];
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        const float *x = from + std::ptrdiff_t(r) * n, a = factor(r), b = factor(r + 1), c = factor(r + 2),
+                    d = factor(r + 3);
+        each(n, [&](int i, auto t) {
+            typedef decltype(t) T;
+            store(to + i, load<T>(to + i) + ((a * load<T>(x + i) + b * load<T>(x + n + i)) +
+                                             (c * load<T>(x + 2 * n + i) + d * load<T>(x + 3 * n + i))));
+        });
+    }
+    for (; r < rows; r++)
+        for (int i = 0; i < n; i++) to[i] += factor(r) * from[std::ptrdiff_t(r) * n + i];
+}
+
+void sum_rows(int rows, int n, const float* from, float* to) {
+    sum_rows(rows, n, from, [](int) { return 1.0f; }, to);
 }
 
 // Members of an ensemble of MLPs with LayerNorm (no affine) and ReLU, see networks/critics.py.
@@ -194,7 +320,7 @@ class Ensemble {
             std::memcpy(to + r * inputs(), observations.at + r * observations.row, sizeof(float) * width);
         count_ = count;
         std::size_t size = 0;
-        for (int layer = 0; layer < hidden(); layer++) size += std::size_t(count) * (2 * wide(layer) + 1);
+        for (int layer = 0; layer < hidden(); layer++) size += 2 * lined(wide(layer)) + lined(1);
         grown(tape_, size * members);
         return to;
     }
@@ -204,18 +330,17 @@ class Ensemble {
         const float* below = rows_.data();
         for (int layer = 0; layer < hidden(); layer++) {
             const int in = sizes_[layer], out = wide(layer);
-            float *normal = tape(slot, layer), *active = normal + std::ptrdiff_t(count_) * out;
+            float *normal = tape(slot, layer), *active = normal + lined(out);
             product_(count_, out, in, {below, in}, {weight(weights, layer, member), out}, normal, out,
                      bias(weights, layer, member));
-            normalise(out, normal, active, active + std::ptrdiff_t(count_) * out);
+            normalise(out, normal, active, active + lined(out));
             below = active;
         }
         const int in = sizes_[hidden()];
         const float *w = weight(weights, hidden(), member), b = *bias(weights, hidden(), member);
         for (int r = 0; r < count_; r++) {
-            float sum = 0.0f;
-            for (int i = 0; i < in; i++) sum += below[r * in + i] * w[i];
-            values[r] = sum + b;
+            const float* x = below + std::ptrdiff_t(r) * in;
+            values[r] = b + total(in, [&](int i, auto t) { return load<decltype(t)>(x + i) * load<decltype(t)>(w + i); });
         }
     }
 
@@ -230,19 +355,17 @@ class Ensemble {
         float* next = grown(other_, std::size_t(count_) * widest);
         const float *w = weight(weights, top, member), *below = output(slot, top - 1);
         if (of_weights) {
-            float *to = weight(of_weights, top, member), sum = 0.0f;
-            std::fill(to, to + in_top, 0.0f);
-            for (int r = 0; r < count_; r++) {
-                sum += gradient[r];
-                for (int i = 0; i < in_top; i++) to[i] += gradient[r] * below[r * in_top + i];
-            }
-            *bias(of_weights, top, member) = sum;
+            sum_rows(count_, in_top, below, [&](int r) { return gradient[r]; }, weight(of_weights, top, member));
+            *bias(of_weights, top, member) = total(count_, [&](int i, auto t) { return load<decltype(t)>(gradient + i); });
         }
-        for (int r = 0; r < count_; r++)
-            for (int i = 0; i < in_top; i++) now[r * in_top + i] = gradient[r] * w[i];
         for (int layer = top - 1; layer >= 0; layer--) {
             const int in = sizes_[layer], out = wide(layer);
-            before_norm(slot, layer, now);
+            if (layer == top - 1)
+                before_norm(slot, layer, now, [&](int r, int i, auto t) { return gradient[r] * load<decltype(t)>(w + i); });
+            else
+                before_norm(slot, layer, now, [&](int r, int i, auto t) {
+                    return load<decltype(t)>(now + std::ptrdiff_t(r) * out + i);
+                });
             if (of_weights) {
                 const Matrix from{layer ? output(slot, layer - 1) : rows_.data(), in};
                 product_(in, out, count_, from.turned(), {now, out}, weight(of_weights, layer, member), out, nullptr);
@@ -263,7 +386,7 @@ class Ensemble {
   private:
     std::vector<int> sizes_;
     int count_ = 0;  // of the rows at hand
-    std::vector<float> rows_, tape_, one_, other_;
+    Floats rows_, tape_, one_, other_;
     Products product_;
 
     int hidden() const { return int(sizes_.size()) - 2; }
@@ -284,43 +407,77 @@ class Ensemble {
         std::size_t before = 0, each = 0;
         for (int l = 0; l < hidden(); l++) {
             if (l == layer) before = each;
-            each += std::size_t(count_) * (2 * wide(l) + 1);
+            each += 2 * lined(wide(l)) + lined(1);
         }
         return tape_.data() + slot * each + before;
     }
 
-    const float* output(int slot, int layer) { return tape(slot, layer) + std::ptrdiff_t(count_) * wide(layer); }
+    const float* output(int slot, int layer) { return tape(slot, layer) + lined(wide(layer)); }
 
+    // Numbers that [rows, width] takes up, so that what follows begins a cache line.
+    std::size_t lined(int width) const { return (std::size_t(count_) * width + 15) / 16 * 16; }
+
+    // Statistics of some rows first, then what they are for: each row's own would be waited for.
     void normalise(int n, float* values, float* active, float* inverse_std) {
-        for (int r = 0; r < count_; r++, values += n, active += n) {
-            float sum = 0.0f, squares = 0.0f;
-            for (int i = 0; i < n; i++) sum += values[i];
-            const float mean = sum / n;
-            for (int i = 0; i < n; i++) squares += (values[i] - mean) * (values[i] - mean);
-            const float inverse = 1.0f / std::sqrt(squares / n + 1e-5f);
-            inverse_std[r] = inverse;
-            for (int i = 0; i < n; i++) {
-                const float value = (values[i] - mean) * inverse;
-                values[i] = value;
-                active[i] = value < 0.0f ? 0.0f : value;  // NaN stays
+        float mean[BLOCK];
+        for (int from = 0; from < count_; from += BLOCK) {
+            const int rows = std::min(BLOCK, count_ - from);
+            for (int r = 0; r < rows; r++) {
+                const float* x = values + std::ptrdiff_t(from + r) * n;
+                mean[r] = total(n, [&](int i, auto t) { return load<decltype(t)>(x + i); }) / n;
+            }
+            for (int r = 0; r < rows; r++) {
+                const float* x = values + std::ptrdiff_t(from + r) * n;
+                const float squares = total(n, [&](int i, auto t) {
+                    const auto off = load<decltype(t)>(x + i) - mean[r];
+                    return off * off;
+                });
+                inverse_std[from + r] = 1.0f / std::sqrt(squares / n + 1e-5f);
+            }
+            for (int r = 0; r < rows; r++) {
+                float *x = values + std::ptrdiff_t(from + r) * n, *y = active + std::ptrdiff_t(from + r) * n;
+                const float middle = mean[r], inverse = inverse_std[from + r];
+                each(n, [&](int i, auto zero) {
+                    const auto value = (load<decltype(zero)>(x + i) - middle) * inverse;
+                    store(x + i, value);
+                    store(y + i, value < zero ? zero : value);  // NaN stays
+                });
             }
         }
     }
 
-    // ``gradient`` of a layer's outputs becomes that of what was normalised.
-    void before_norm(int slot, int layer, float* gradient) {
+    // From of_output(row, column, T), the gradient of a layer's outputs, that of what was normalised.
+    template <typename Source> void before_norm(int slot, int layer, float* gradient, Source of_output) {
         const int n = wide(layer);
-        const float *normal = tape(slot, layer), *inverse = normal + 2 * std::ptrdiff_t(count_) * n;
-        for (int r = 0; r < count_; r++, gradient += n, normal += n) {
-            float sum = 0.0f, along = 0.0f;
-            for (int i = 0; i < n; i++) {
-                const float g = normal[i] <= 0.0f ? 0.0f : gradient[i];
-                gradient[i] = g;
-                sum += g;
-                along += g * normal[i];
+        const float *normal = tape(slot, layer), *inverse = normal + 2 * lined(n);
+        float mean[BLOCK], slope[BLOCK];
+        for (int from = 0; from < count_; from += BLOCK) {
+            const int rows = std::min(BLOCK, count_ - from);
+            for (int r = 0; r < rows; r++) {
+                float* g = gradient + std::ptrdiff_t(from + r) * n;
+                const float* x = normal + std::ptrdiff_t(from + r) * n;
+                mean[r] = total(n, [&](int i, auto zero) {
+                    typedef decltype(zero) T;
+                    const T through = load<T>(x + i) <= zero ? zero : of_output(from + r, i, zero);
+                    store(g + i, through);
+                    return through;
+                }) / n;
             }
-            const float mean = sum / n, slope = along / n, factor = inverse[r];
-            for (int i = 0; i < n; i++) gradient[i] = factor * (gradient[i] - mean - normal[i] * slope);
+            for (int r = 0; r < rows; r++) {
+                const float *g = gradient + std::ptrdiff_t(from + r) * n, *x = normal + std::ptrdiff_t(from + r) * n;
+                slope[r] = total(n, [&](int i, auto t) {
+                    return load<decltype(t)>(g + i) * load<decltype(t)>(x + i);
+                }) / n;
+            }
+            for (int r = 0; r < rows; r++) {
+                float* g = gradient + std::ptrdiff_t(from + r) * n;
+                const float *x = normal + std::ptrdiff_t(from + r) * n, factor = inverse[from + r];
+                const float m = mean[r], s = slope[r];
+                each(n, [&](int i, auto t) {
+                    typedef decltype(t) T;
+                    store(g + i, factor * (load<T>(g + i) - m - load<T>(x + i) * s));
+                });
+            }
         }
     }
 };
@@ -328,9 +485,9 @@ class Ensemble {
 constexpr float HALF_LOG_2PI = 0.91893853320467274f, LOG_2 = 0.69314718055994531f;
 
 // log(1 - tanh(raw)^2)
-inline float log_slope(float raw) {
-    const float x = -2.0f * raw;
-    return 2.0f * (LOG_2 - raw - (x > 20.0f ? x : std::log1p(std::exp(x))));
+template <typename T> inline T log_slope(T raw) {
+    const T x = -2.0f * raw;
+    return 2.0f * (LOG_2 - raw - (x > T{} + 20.0f ? x : logarithm(exponential(x) + 1.0f)));
 }
 
 struct Shape {
@@ -345,7 +502,7 @@ class Gaussian {
 
     const Shape shape;
     int inputs() const { return sizes_.front(); }
-    std::vector<float> mean, log_std;  // [rows, actions] of the last forward pass
+    Floats mean, log_std;  // [rows, actions] of the last forward pass
 
     void forward(const float* weights, Matrix inputs, int rows) {
         inputs_ = inputs, count_ = rows;
@@ -358,7 +515,10 @@ class Gaussian {
             float* to = grown(outputs_[layer], std::size_t(rows) * out);
             product_(rows, out, in, below, Matrix(w, in).turned(), to, out, w + std::size_t(in) * out);
             if (layer < last) {
-                for (int i = 0; i < rows * out; i++) to[i] = shape.tanh ? std::tanh(to[i]) : to[i] < 0.0f ? 0.0f : to[i];
+                each(rows * out, [&](int i, auto zero) {
+                    const auto x = load<decltype(zero)>(to + i);
+                    store(to + i, shape.tanh ? tangent(x) : x < zero ? zero : x);
+                });
             }
             w += std::size_t(in + 1) * out;
             below = Matrix(to, out);
@@ -368,7 +528,7 @@ class Gaussian {
         for (int r = 0; r < rows; r++) {
             const float* out = outputs_[last].data() + r * width;
             for (int i = 0; i < a; i++) {
-                mean[r * a + i] = shape.mean_limit ? shape.mean_limit * std::tanh(out[i] / shape.mean_limit) : out[i];
+                mean[r * a + i] = shape.mean_limit ? shape.mean_limit * tangent(out[i] / shape.mean_limit) : out[i];
                 const float raw = shape.fixed ? shape.log_std : out[a + i];
                 log_std[r * a + i] =
                     shape.fixed ? raw : raw < shape.lowest ? shape.lowest : raw > shape.highest ? shape.highest : raw;
@@ -404,24 +564,32 @@ class Gaussian {
             if (layer == 0) break;
             product_(count_, in, out, {now, out}, {weights + before, in}, next, in, nullptr);
             const float* active = outputs_[layer - 1].data();
-            for (int i = 0; i < count_ * in; i++)
-                next[i] = shape.tanh ? next[i] * (1.0f - active[i] * active[i]) : active[i] <= 0.0f ? 0.0f : next[i];
+            each(count_ * in, [&](int i, auto zero) {
+                typedef decltype(zero) T;
+                const T g = load<T>(next + i), x = load<T>(active + i);
+                store(next + i, shape.tanh ? g * (1.0f - x * x) : x <= zero ? zero : g);
+            });
             std::swap(now, next);
             before -= std::size_t(sizes_[layer - 1] + 1) * in;
         }
     }
 
     // A sample tanh(mean + std * noise) for each row, into columns of ``to``, and its log-density (null: not wanted).
-    void squash(const float* noise, float* to, std::ptrdiff_t to_row, float* log_prob) const {
+    void squash(const float* noise, float* to, std::ptrdiff_t to_row, float* log_prob) {
         const int a = shape.actions;
+        float *squashed = grown(one_, std::size_t(count_) * a), *density = grown(other_, std::size_t(count_) * a);
+        each(count_ * a, [&](int i, auto t) {
+            typedef decltype(t) T;
+            const T n = load<T>(noise + i), s = load<T>(log_std.data() + i);
+            const T raw = load<T>(mean.data() + i) + exponential(s) * n;
+            store(squashed + i, tangent(raw));
+            if (log_prob) store(density + i, -0.5f * n * n - s - HALF_LOG_2PI - log_slope(raw));
+        });
         for (int r = 0; r < count_; r++) {
-            float sum = 0.0f;
-            for (int i = 0; i < a; i++) {
-                const float n = noise[r * a + i], s = log_std[r * a + i], raw = mean[r * a + i] + std::exp(s) * n;
-                to[r * to_row + i] = std::tanh(raw);
-                if (log_prob) sum += -0.5f * n * n - s - HALF_LOG_2PI - log_slope(raw);
-            }
-            if (log_prob) log_prob[r] = sum;
+            std::memcpy(to + r * to_row, squashed + r * a, sizeof(float) * a);
+            if (!log_prob) continue;
+            log_prob[r] = 0.0f;
+            for (int i = 0; i < a; i++) log_prob[r] += density[r * a + i];
         }
     }
 
@@ -429,8 +597,8 @@ class Gaussian {
     std::vector<int> sizes_;
     int count_ = 0;
     Matrix inputs_{nullptr, 0};
-    std::vector<std::vector<float>> outputs_;
-    std::vector<float> one_, other_;
+    std::vector<Floats> outputs_;
+    Floats one_, other_;
     Products product_;
 
     int layers() const { return int(sizes_.size()) - 1; }
@@ -468,7 +636,7 @@ void inril_regression(void* handle, const float* weights, const float* observati
     float* both = critics.rows(rows, {observations, observations_row}, width);
     for (int r = 0; r < rows; r++)
         std::memcpy(both + r * critics.inputs() + width, actions + r * actions_row, sizeof(float) * size);
-    std::vector<float> q(rows);
+    Floats q(rows);
     double error = 0.0, value = 0.0;
     for (int member = 0; member < critics.members; member++) {
         critics.forward(weights, member, 0, q.data());
@@ -482,6 +650,16 @@ void inril_regression(void* handle, const float* weights, const float* observati
     found[0] = error / (double(rows) * critics.members), found[1] = value / (double(rows) * critics.members);
 }
 
+// |a|^2, <a, b> and |b|^2, in double precision.
+void inril_products(long size, const float* a, const float* b, double* found) {
+    double aa = 0.0, ab = 0.0, bb = 0.0;
+    for (long i = 0; i < size; i++) {
+        const double x = a[i], y = b[i];
+        aa += x * x, ab += x * y, bb += y * y;
+    }
+    found[0] = aa, found[1] = ab, found[2] = bb;
+}
+
 // See `targets` in finetune/direct.py; log_prob may be null.
 void inril_targets(void* policy, const float* weights, void* handle, const float* critic_weights,
                    const std::int64_t* drawn, int drawn_n, const float* following, long following_row,
@@ -492,7 +670,7 @@ void inril_targets(void* policy, const float* weights, void* handle, const float
     gaussian.forward(weights, {following, following_row}, rows);
     float* both = critics.rows(rows, {following, following_row}, gaussian.inputs());
     gaussian.squash(noise, both + gaussian.inputs(), critics.inputs(), log_prob);
-    std::vector<float> q(rows);
+    Floats q(rows);
     for (int i = 0; i < drawn_n; i++) {
         critics.forward(critic_weights, drawn ? int(drawn[i]) : i, 0, q.data());
         for (int r = 0; r < rows; r++)
@@ -511,10 +689,15 @@ void inril_value(void* policy, const float* weights, void* handle, const float* 
     const int a = gaussian.shape.actions, width = gaussian.inputs(), all = critics.inputs(), members = critics.members;
     gaussian.forward(weights, {observations, observations_row}, rows);
     float* both = critics.rows(rows, {observations, observations_row}, width);
-    std::vector<float> log_prob(rows), q(std::size_t(members) * rows), value(rows);
+    Floats log_prob(rows), q(std::size_t(members) * rows), value(rows);
     gaussian.squash(noise, both + width, all, log_prob.data());
-    for (int member = 0; member < members; member++)
-        critics.forward(critic_weights, member, member, q.data() + std::size_t(member) * rows);
+    Floats slope(std::size_t(rows) * a, 0.0f), of_log_std(std::size_t(rows) * a), of_q(rows, 1.0f);
+    for (int member = 0; member < members; member++) {
+        const int slot = smallest ? member : 0;
+        critics.forward(critic_weights, member, slot, q.data() + std::size_t(member) * rows);
+        // all rows of a mean count the same, by a factor that is known in the end
+        if (!smallest) critics.backward(critic_weights, member, slot, of_q.data(), nullptr, width, slope.data());
+    }
     double q_sum = 0.0, size_sum = 0.0, entropy_sum = 0.0, loss = 0.0;
     for (int r = 0; r < rows; r++) {
         float v = q[r];
@@ -527,37 +710,36 @@ void inril_value(void* policy, const float* weights, void* handle, const float* 
         loss += entropy ? double(temperature) * log_prob[r] - value[r] : -double(value[r]);
     }
     const float size = float(size_sum / rows), inverse = behaviour ? 1.0f / (size < 1e-3f ? 1e-3f : size) : 1.0f;
-    const float each = inverse / rows;
-    std::vector<float> slope(std::size_t(rows) * a, 0.0f), of_log_std(std::size_t(rows) * a), of_q(rows);
-    for (int member = 0; member < members; member++) {
+    const float per_row = inverse / rows, factor = -per_row / (smallest ? 1 : members);
+    for (int member = 0; smallest && member < members; member++) {
         const float* own = q.data() + std::size_t(member) * rows;
         for (int r = 0; r < rows; r++) {
-            of_q[r] = -each / members;
-            if (!smallest) continue;
             int equal = 0;  // the gradient is shared by equal ones, as torch's amin does
             for (int other = 0; other < members; other++) equal += q[std::size_t(other) * rows + r] == value[r];
-            of_q[r] = own[r] == value[r] ? -each / equal : 0.0f;
+            of_q[r] = own[r] == value[r] ? 1.0f / equal : 0.0f;
         }
         critics.backward(critic_weights, member, member, of_q.data(), nullptr, width, slope.data());
     }
-    double distance = 0.0;
-    for (int r = 0; r < rows; r++) {
-        for (int i = 0; i < a; i++) {
-            const int at = r * a + i;
-            const float squashed = both[r * all + width + i];
-            float of_mean = slope[at] * (1.0f - squashed * squashed);
-            if (entropy) of_mean += squashed * (each * 2.0f * temperature);
-            of_log_std[at] = of_mean * (std::exp(gaussian.log_std[at]) * noise[at]);
-            if (entropy) of_log_std[at] -= each * temperature;
-            if (behaviour) {
-                const float wanted = replayed[r * replayed_row + i], mode = std::tanh(gaussian.mean[at]);
-                const float off = mode - (wanted < -1.0f ? -1.0f : wanted > 1.0f ? 1.0f : wanted);
-                distance += double(off) * off;
-                of_mean += off * (weight * (2.0f / rows)) * (1.0f - mode * mode);
-            }
-            slope[at] = of_mean;
+    Floats squashed(std::size_t(rows) * a), wanted(std::size_t(rows) * a), distances(std::size_t(rows) * a);
+    copy_rows(rows, a, {both + width, all}, squashed.data());
+    copy_rows(rows, a, {replayed, replayed_row}, wanted.data());
+    each(rows * a, [&](int i, auto zero) {
+        typedef decltype(zero) T;
+        const T s = load<T>(squashed.data() + i), one = zero + 1.0f;
+        T of_mean = load<T>(slope.data() + i) * factor * (1.0f - s * s);
+        if (entropy) of_mean += s * (per_row * 2.0f * temperature);
+        T of_spread = of_mean * exponential(load<T>(gaussian.log_std.data() + i)) * load<T>(noise + i);
+        if (entropy) of_spread -= per_row * temperature;
+        store(of_log_std.data() + i, of_spread);
+        if (behaviour) {
+            const T given = load<T>(wanted.data() + i), mode = tangent(load<T>(gaussian.mean.data() + i));
+            const T off = mode - (given < -one ? -one : given > one ? one : given);
+            store(distances.data() + i, off * off);
+            of_mean += off * (weight * (2.0f / rows)) * (1.0f - mode * mode);
         }
-    }
+        store(slope.data() + i, of_mean);
+    });
+    const double distance = std::accumulate(distances.begin(), distances.end(), 0.0);
     gaussian.backward(weights, slope.data(), of_log_std.data(), gradient);
     found[0] = loss / rows * inverse + (behaviour ? double(weight) * distance / rows : 0.0);
     found[1] = q_sum / rows, found[2] = entropy_sum / rows;
@@ -570,28 +752,30 @@ double inril_imitation(void* policy, const float* weights, const float* inputs, 
     Gaussian& gaussian = *static_cast<Gaussian*>(policy);
     const int a = gaussian.shape.actions;
     gaussian.forward(weights, {inputs, inputs_row}, rows);
-    std::vector<float> of_mean(std::size_t(rows) * a, 0.0f), of_log_std(std::size_t(rows) * a, 0.0f);
-    double loss = 0.0;
-    for (int r = 0; r < rows; r++) {
-        for (int i = 0; i < a; i++) {
-            const int at = r * a + i;
-            const float given = actions[r * actions_row + i], mean = gaussian.mean[at], s = gaussian.log_std[at];
-            const float wanted = given < -limit ? -limit : given > limit ? limit : given;
-            if (kind != 0) {
-                const float mode = std::tanh(mean), off = mode - wanted;
-                loss += double(off) * off;
-                of_mean[at] = off * (2.0f / rows) * (1.0f - mode * mode);
-            }
-            if (kind != 1) {
-                const float raw = std::atanh(wanted), inverse = std::exp(-s), standard = (raw - mean) * inverse;
-                loss -= -0.5f * standard * standard - s - HALF_LOG_2PI - log_slope(raw);
-                of_log_std[at] = (1.0f - standard * standard) * (1.0f / rows);
-                if (kind == 0) of_mean[at] = standard * inverse * (-1.0f / rows);
-            }
+    const std::size_t size = std::size_t(rows) * a;
+    Floats of_mean(size, 0.0f), of_log_std(size, 0.0f), wanted(size), losses(size);
+    copy_rows(rows, a, {actions, actions_row}, wanted.data());
+    each(rows * a, [&](int i, auto zero) {
+        typedef decltype(zero) T;
+        const T mean = load<T>(gaussian.mean.data() + i), s = load<T>(gaussian.log_std.data() + i);
+        T given = load<T>(wanted.data() + i), loss = zero;
+        given = given < zero - limit ? zero - limit : given > zero + limit ? zero + limit : given;
+        if (kind != 0) {
+            const T mode = tangent(mean), off = mode - given;
+            loss += off * off;
+            store(of_mean.data() + i, off * (2.0f / rows) * (1.0f - mode * mode));
         }
-    }
+        if (kind != 1) {
+            const T raw = 0.5f * logarithm((1.0f + given) / (1.0f - given));
+            const T inverse = exponential(-s), standard = (raw - mean) * inverse;
+            loss -= -0.5f * standard * standard - s - HALF_LOG_2PI - log_slope(raw);
+            store(of_log_std.data() + i, (1.0f - standard * standard) * (1.0f / rows));
+            if (kind == 0) store(of_mean.data() + i, standard * inverse * (-1.0f / rows));
+        }
+        store(losses.data() + i, loss);
+    });
     gaussian.backward(weights, of_mean.data(), of_log_std.data(), gradient);
-    return loss / rows;
+    return std::accumulate(losses.begin(), losses.end(), 0.0) / rows;
 }
 
 // Take a gradient into Adam's moments, and its direction, see `Adam` in networks/flat.py.

@@ -45,6 +45,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "inril_targets": (None, _P, _P, _P, _P, _P, _I, *_ROWS, _P, _I, _P, _P),
     "inril_value": (None, *4 * (_P,), *_ROWS, *_ROWS, _P, *4 * (_I,), _F, _F, _P, _P),
     "inril_imitation": (_D, _P, _P, *_ROWS, *_ROWS, _I, _I, _F, _P),
+    "inril_products": (None, _L, _P, _P, _P),
     "inril_direction": (None, _L, _P, _P, _P, *4 * (_F,), _P),
     "inril_step": (None, _L, _P, _P, _P, *5 * (_F,), _P, _P, _F),
 }
