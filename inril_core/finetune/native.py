@@ -5,11 +5,13 @@ float32. See `inril_core.networks.native`.
 """
 
 import ctypes
+import math
 
 import torch
 from torch import Tensor
 
 from inril_core.finetune.direct import Gaussian
+from inril_core.finetune.memory.replay import Batch
 from inril_core.networks.native import Handle, integers, usable
 
 _KINDS = {"nll": 0, "mse": 1, "faithful": 2}
@@ -99,21 +101,28 @@ class ActorKernels:
         weights: Tensor,
         critics: Tensor,
         drawn: Tensor | None,
-        following: Tensor,
+        batch: Batch,
         noise: Tensor,
-        with_log_prob: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `inril_core.finetune.direct.targets`; the log-density only where asked for."""
-        following, rows = usable(following), len(following)
-        value = torch.empty(rows)
-        log_prob = torch.empty(rows) if with_log_prob else None
+        temperature: float,
+        bounds: tuple[float, float] | None,
+    ) -> Tensor:
+        """See `Rlpd.targets`, ``[B]``.
+
+        Args:
+            drawn: the critics that are asked; None: all. noise: ``[B, A]``.
+            temperature: of the entropy in the target; 0: none. bounds: what the targets are clipped to.
+        """
+        following, rows = usable(batch.next_observations), len(batch)
+        y = torch.empty(rows)
+        low, high = bounds or (-math.inf, math.inf)
         self._targets(
             self._policy.address, weights.data_ptr(), self._critics.address, critics.data_ptr(),
             None if drawn is None else drawn.data_ptr(), self._members if drawn is None else len(drawn),
-            following.data_ptr(), following.stride(0), usable(noise).data_ptr(), rows, value.data_ptr(),
-            None if log_prob is None else log_prob.data_ptr(),
+            following.data_ptr(), following.stride(0), usable(noise).data_ptr(), rows, batch.rewards.data_ptr(),
+            batch.rewards.stride(0), batch.discounts.data_ptr(), batch.discounts.stride(0), temperature, low, high,
+            y.data_ptr(),
         )  # fmt: skip
-        return value, log_prob
+        return y
 
     def gradient(
         self,

@@ -660,21 +660,26 @@ void inril_products(long size, const float* a, const float* b, double* found) {
     found[0] = aa, found[1] = ab, found[2] = bb;
 }
 
-// See `targets` in finetune/direct.py; log_prob may be null.
+// See `Rlpd.targets`: y, from the least value of the drawn critics (null: of all).
 void inril_targets(void* policy, const float* weights, void* handle, const float* critic_weights,
                    const std::int64_t* drawn, int drawn_n, const float* following, long following_row,
-                   const float* noise, int rows, float* value, float* log_prob) {
+                   const float* noise, int rows, const float* rewards, long rewards_row, const float* discounts,
+                   long discounts_row, float temperature, float lowest, float highest, float* y) {
     const NoDenormals guard;
     Gaussian& gaussian = *static_cast<Gaussian*>(policy);
     Ensemble& critics = *static_cast<Ensemble*>(handle);
     gaussian.forward(weights, {following, following_row}, rows);
     float* both = critics.rows(rows, {following, following_row}, gaussian.inputs());
-    gaussian.squash(noise, both + gaussian.inputs(), critics.inputs(), log_prob);
-    Floats q(rows);
+    Floats q(rows), log_prob(rows);
+    gaussian.squash(noise, both + gaussian.inputs(), critics.inputs(), temperature ? log_prob.data() : nullptr);
     for (int i = 0; i < drawn_n; i++) {
         critics.forward(critic_weights, drawn ? int(drawn[i]) : i, 0, q.data());
-        for (int r = 0; r < rows; r++)
-            value[r] = i && !(q[r] < value[r]) && q[r] == q[r] ? value[r] : q[r];  // NaN wins
+        for (int r = 0; r < rows; r++) y[r] = i && !(q[r] < y[r]) && q[r] == q[r] ? y[r] : q[r];  // NaN wins
+    }
+    for (int r = 0; r < rows; r++) {
+        const float value = temperature ? y[r] - temperature * log_prob[r] : y[r];
+        const float target = rewards[r * rewards_row] + discounts[r * discounts_row] * value;
+        y[r] = target < lowest ? lowest : target > highest ? highest : target;
     }
 }
 

@@ -42,7 +42,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "inril_gaussian_free": (None, _P),
     "inril_product": (None, _I, _I, _I, _P, _L, _L, _P, _L, _L, _P, _P),
     "inril_regression": (None, _P, _P, *_ROWS, *_ROWS, _P, _I, _I, _P, _P),
-    "inril_targets": (None, _P, _P, _P, _P, _P, _I, *_ROWS, _P, _I, _P, _P),
+    "inril_targets": (None, *5 * (_P,), _I, *_ROWS, _P, _I, *_ROWS, *_ROWS, _F, _F, _F, _P),
     "inril_value": (None, *4 * (_P,), *_ROWS, *_ROWS, _P, *4 * (_I,), _F, _F, _P, _P),
     "inril_imitation": (_D, _P, _P, *_ROWS, *_ROWS, _I, _I, _F, _P),
     "inril_products": (None, _L, _P, _P, _P),
@@ -153,6 +153,13 @@ def usable(rows: Tensor) -> Tensor:
     if rows.dtype != torch.float32 or rows.device.type != "cpu":
         raise TypeError(f"{rows.dtype} on {rows.device}: the kernels compute in float32 on the CPU")
     return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
+def dots(found: ctypes.CDLL, a: Tensor, b: Tensor) -> tuple[float, float, float]:
+    """|a|^2, <a, b> and |b|^2 of two vectors, in double precision."""
+    result = (ctypes.c_double * 3)()
+    found.inril_products(len(a), usable(a).data_ptr(), usable(b).data_ptr(), result)
+    return result[0], result[1], result[2]
 
 
 def product(found: ctypes.CDLL, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

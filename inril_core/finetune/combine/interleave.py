@@ -20,6 +20,7 @@ steps, or of the old one at the old parameters, which the displacement already f
 """
 
 from collections.abc import Callable
+from ctypes import CDLL
 from typing import Any, Literal
 
 import torch
@@ -33,10 +34,10 @@ from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSourc
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.settings import Settings
 
-Projection = Callable[[Tensor, Tensor], Tensor]
+Projection = Callable[[Tensor, Tensor, CDLL | None], Tensor]
 
 
-def _no_projection(g: Tensor, ref: Tensor) -> Tensor:
+def _no_projection(g: Tensor, ref: Tensor, kernels: CDLL | None) -> Tensor:
     return g
 
 
@@ -267,8 +268,8 @@ class Interleave(Combiner):
         c, p, adam = self.config, self.config.projection, self.adams[own]
         adam_other = self.adams["rl" if own == "il" else "il"]
         project = _PROJECTIONS[p.kind] if p.target == own else _no_projection
-        angle = cosine(g, other)
-        g_in = project(g, other) if p.space == "gradient" else g
+        angle = cosine(g, other, self.kernels)
+        g_in = project(g, other, self.kernels) if p.space == "gradient" else g
         shared = own == "il" and c.preconditioner == "rl"
         step = adam.direction(g_in)
         if shared:  # but where RL has none: dividing by nothing is no step
@@ -280,7 +281,7 @@ class Interleave(Combiner):
         if p.space == "step":
             as_it_is = p.reference == "gradient" or (own == "il" and c.il_unit == "iteration")
             reference = other if as_it_is else adam_other.precondition(other)
-            step = project(step, reference)
+            step = project(step, reference, self.kernels)
         after = g_in if p.space == "gradient" else step
         self._take(own, step)
         removed = float(torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30))
@@ -288,7 +289,7 @@ class Interleave(Combiner):
         if p.target == own:
             metrics["norm_removed"] = removed
         name = "step_cosine" if own == "il" else "rl_step_cosine"
-        return {**metrics, name: cosine(step, other)}
+        return {**metrics, name: cosine(step, other, self.kernels)}
 
     def _take(self, loss: str, step: Tensor) -> None:
         self.flat.value.sub_(step, alpha=self.adams[loss].lr)

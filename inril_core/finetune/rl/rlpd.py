@@ -139,7 +139,7 @@ class Rlpd(OffPolicyRl):
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._log_temperature = torch.tensor([math.log(max(config.temperature, 1e-12))])
         self._temperature_adam = Adam(1, config.temperature_lr)
-        self._actor_steps = torch.zeros(1)
+        self._actor_steps = 0
         self._target_entropy = -a / 2 if config.target_entropy is None else config.target_entropy
 
     def _value_kind(self) -> tuple[bool, bool]:
@@ -164,7 +164,7 @@ class Rlpd(OffPolicyRl):
     def behaviour_regularisation(self) -> float:
         """Weight of behaviour regularisation in the actor's next loss, see `Config.behaviour_regularisation`."""
         c = self.config
-        done = min(float(self._actor_steps) / c.behaviour_decay_steps, 1.0)
+        done = min(self._actor_steps / c.behaviour_decay_steps, 1.0)
         return c.behaviour_regularisation + done * (c.behaviour_regularisation_end - c.behaviour_regularisation)
 
     def targets(self, batch: Batch) -> Tensor:
@@ -179,17 +179,18 @@ class Rlpd(OffPolicyRl):
             if c.target_subset < c.critics:
                 # drawn before they are asked: the others' answers would not be used
                 drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
+            if self._kernels is not None and in_use():
+                entropy = self.temperature if c.entropy_in_target else 0.0
+                weights = (self._actor.value, self._target)
+                return self._kernels.targets(*weights, drawn, batch, noise, entropy, c.target_range)
             value, log_prob = self._target_value(batch.next_observations, noise, drawn)
-            if log_prob is not None and c.entropy_in_target:
+            if c.entropy_in_target:
                 value = value - self.temperature * log_prob
             y = batch.rewards + batch.discounts * value
             return y if c.target_range is None else y.clamp(*c.target_range)
 
-    def _target_value(self, following: Tensor, noise: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _target_value(self, following: Tensor, noise: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
         weights = self._target_weights
-        if self._kernels is not None and in_use():
-            wanted = self.config.entropy_in_target
-            return self._kernels.targets(self._actor.value, self._target, drawn, following, noise, wanted)
         if self._gaussian is not None and in_use():
             drawn = None if drawn is None else drawn.to(following.device)
             value, log_prob = self.direct["targets"](self._actor_weights, weights, drawn, following, noise)
@@ -279,7 +280,7 @@ class Rlpd(OffPolicyRl):
         adams = {"adam": self._adam, "temperature_adam": self._temperature_adam}
         nested = {f"{name}.{key}": t for name, adam in adams.items() for key, t in adam.state().items()}
         own = {"critic": self._critic.value, "target": self._target, "log_temperature": self._log_temperature}
-        own["actor_steps"] = self._actor_steps
+        own["actor_steps"] = torch.tensor([self._actor_steps])
         return {**own, **nested}
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -287,6 +288,6 @@ class Rlpd(OffPolicyRl):
         self._critic.value.copy_(state["critic"])
         self._target.copy_(state["target"])
         self._log_temperature.copy_(state["log_temperature"])
-        self._actor_steps.copy_(state["actor_steps"])
+        self._actor_steps = int(state["actor_steps"])
         for name, adam in (("adam", self._adam), ("temperature_adam", self._temperature_adam)):
             adam.load({key: state[f"{name}.{key}"] for key in ("first", "second", "steps")})
