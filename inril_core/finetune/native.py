@@ -46,7 +46,7 @@ class ImitationKernel:
         inputs, actions, gradient = usable(inputs), usable(actions), torch.empty_like(weights)
         loss = self._run(
             self._policy.address, weights.data_ptr(), inputs.data_ptr(), inputs.stride(0), actions.data_ptr(),
-            actions.stride(0), len(inputs), self._kind, self._limit, gradient.data_ptr(),
+            actions.stride(0), inputs.shape[0], self._kind, self._limit, gradient.data_ptr(),
         )  # fmt: skip
         return gradient, loss
 
@@ -112,12 +112,13 @@ class ActorKernels:
             drawn: the critics that are asked; None: all. noise: ``[B, A]``.
             temperature: of the entropy in the target; 0: none. bounds: what the targets are clipped to.
         """
-        following, rows = usable(batch.next_observations), len(batch)
+        following = usable(batch.next_observations)
+        rows = following.shape[0]
         y = torch.empty(rows)
         low, high = bounds or (-math.inf, math.inf)
         self._targets(
             self._policy.address, weights.data_ptr(), self._critics.address, critics.data_ptr(),
-            None if drawn is None else drawn.data_ptr(), self._members if drawn is None else len(drawn),
+            None if drawn is None else drawn.data_ptr(), self._members if drawn is None else drawn.shape[0],
             following.data_ptr(), following.stride(0), usable(noise).data_ptr(), rows, batch.rewards.data_ptr(),
             batch.rewards.stride(0), batch.discounts.data_ptr(), batch.discounts.stride(0), temperature, low, high,
             y.data_ptr(),
@@ -138,7 +139,7 @@ class ActorKernels:
         inputs, replayed, gradient = usable(inputs), usable(replayed), torch.empty_like(weights)
         self._value(
             self._policy.address, weights.data_ptr(), self._critics.address, critics.data_ptr(), inputs.data_ptr(),
-            inputs.stride(0), replayed.data_ptr(), replayed.stride(0), usable(noise).data_ptr(), len(inputs),
+            inputs.stride(0), replayed.data_ptr(), replayed.stride(0), usable(noise).data_ptr(), inputs.shape[0],
             self._smallest, self._entropy, weight > 0.0, temperature, weight, gradient.data_ptr(), self._found,
         )  # fmt: skip
         return gradient, *self._found

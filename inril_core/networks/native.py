@@ -150,7 +150,7 @@ def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int]:
 
 def usable(rows: Tensor) -> Tensor:
     """``rows``, copied where the kernels could not read them: float32 on the CPU, each row in one piece."""
-    if rows.dtype != torch.float32 or rows.device.type != "cpu":
+    if rows.dtype is not torch.float32 or not rows.is_cpu:
         raise TypeError(f"{rows.dtype} on {rows.device}: the kernels compute in float32 on the CPU")
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
@@ -158,7 +158,7 @@ def usable(rows: Tensor) -> Tensor:
 def dots(found: ctypes.CDLL, a: Tensor, b: Tensor) -> tuple[float, float, float]:
     """|a|^2, <a, b> and |b|^2 of two vectors, in double precision."""
     result = (ctypes.c_double * 3)()
-    found.inril_products(len(a), usable(a).data_ptr(), usable(b).data_ptr(), result)
+    found.inril_products(a.shape[0], usable(a).data_ptr(), usable(b).data_ptr(), result)
     return result[0], result[1], result[2]
 
 

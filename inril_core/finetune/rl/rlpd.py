@@ -173,16 +173,16 @@ class Rlpd(OffPolicyRl):
         With ``entropy_in_target``, - discount * temperature * log pi(a'|s') is added.
         """
         c = self.config
+        noise = distributed.normal_like(batch.actions, self._generator)
+        drawn = None
+        if c.target_subset < c.critics:
+            # drawn before they are asked: the others' answers would not be used
+            drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
+        if self._kernels is not None and in_use():
+            entropy = self.temperature if c.entropy_in_target else 0.0
+            weights = (self._actor.value, self._target)
+            return self._kernels.targets(*weights, drawn, batch, noise, entropy, c.target_range)
         with torch.no_grad():
-            noise = distributed.normal_like(batch.actions, self._generator)
-            drawn = None
-            if c.target_subset < c.critics:
-                # drawn before they are asked: the others' answers would not be used
-                drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
-            if self._kernels is not None and in_use():
-                entropy = self.temperature if c.entropy_in_target else 0.0
-                weights = (self._actor.value, self._target)
-                return self._kernels.targets(*weights, drawn, batch, noise, entropy, c.target_range)
             value, log_prob = self._target_value(batch.next_observations, noise, drawn)
             if c.entropy_in_target:
                 value = value - self.temperature * log_prob
@@ -231,7 +231,7 @@ class Rlpd(OffPolicyRl):
         """
         noise = distributed.normal_like(batch.actions, self._generator)
         if self._gaussian is not None and in_use():
-            return self._direct_actor_gradient(batch, noise)
+            return self._written_out(batch, noise)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
@@ -248,8 +248,7 @@ class Rlpd(OffPolicyRl):
         metrics = {"rl_loss": loss.detach(), "q_policy": value.detach().mean(), "entropy": entropy}
         return Gradient(self._actor.gradient(loss), metrics)
 
-    @torch.no_grad()
-    def _direct_actor_gradient(self, batch: Batch, noise: Tensor) -> Gradient:
+    def _written_out(self, batch: Batch, noise: Tensor) -> Gradient:
         weight = self.behaviour_regularisation / batch.actions.shape[-1]
         rows = (batch.observations, batch.actions, noise)
         names = ("rl_loss", "q_policy", "entropy")
@@ -260,7 +259,8 @@ class Rlpd(OffPolicyRl):
         else:
             factors = torch.tensor([self.temperature, weight], device=noise.device)
             value = self.direct["near" if weight > 0.0 else "value"]
-            vector, *metrics = value(self._actor_weights, self._frozen_weights, *rows, factors)
+            with torch.no_grad():
+                vector, *metrics = value(self._actor_weights, self._frozen_weights, *rows, factors)
         return Gradient(distributed.average_(vector), dict(zip(names, metrics, strict=True)))
 
     def actor_stepped(self, metrics: Metrics) -> None:
