@@ -262,7 +262,7 @@ class Interleave(Combiner):
         g_il, metrics = il()
         return {**metrics, **self._projected_step("il", g_il, other)}
 
-    def _projected_step(self, own: Literal["il", "rl"], g: Tensor, other: Tensor) -> dict[str, float]:
+    def _projected_step(self, own: Literal["il", "rl"], g: Tensor, other: Tensor) -> Metrics:
         """The step of the loss ``own`` on its gradient ``g``, kept from undoing ``other``, the other loss's gradient or
         displacement."""
         c, p, adam = self.config, self.config.projection, self.adams[own]
@@ -284,8 +284,8 @@ class Interleave(Combiner):
             step = project(step, reference, self.kernels)
         after = g_in if p.space == "gradient" else step
         self._take(own, step)
-        removed = float(torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30))
-        metrics = {"gradient_cosine": angle, "conflict": float(angle < 0.0)}
+        removed = torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30)
+        metrics: dict[str, float | Tensor] = {"gradient_cosine": angle, "conflict": float(angle < 0.0)}
         if p.target == own:
             metrics["norm_removed"] = removed
         name = "step_cosine" if own == "il" else "rl_step_cosine"

@@ -63,7 +63,7 @@ class JointStep(Combiner):
         g_il, il_metrics = il()
         shared = (g_rl != 0.0) & (g_il != 0.0)
         angle = cosine(g_rl[shared], g_il[shared], self.kernels)
-        norms = [float(torch.linalg.vector_norm(g.double())) for g in (g_rl, g_il)]
+        norms = torch.stack([torch.linalg.vector_norm(g.double()) for g in (g_rl, g_il)]).tolist()
         rl_scale, il_scale = self._scales(*norms)
         rl_part, il_part = g_rl / rl_scale, g_il / il_scale
         combined, more = self.combine(rl_part[shared], il_part[shared], angle)
