@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from inril_core import distributed
 from inril_core.errors import ConfigError
 from inril_core.networks.flat import Adam
 from inril_core.networks.native import library
@@ -79,8 +80,11 @@ class Accelerated(Protocol):
 
 
 def give_kernels(compute: ComputeConfig, *owners: object) -> None:
-    """Where the settings allow it and this machine can, let ``owners`` and their optimizers use the C++ kernels."""
-    if not compute.native or compute.device != "cpu" or compute.precision != "float32":
+    """Where the settings allow it and this machine can, let ``owners`` and their optimizers use the C++ kernels.
+
+    Not in a data-parallel run: optimizers of different processors must give the same bits.
+    """
+    if not compute.native or compute.device != "cpu" or compute.precision != "float32" or distributed.size() > 1:
         return
     found = library()
     if found is None:

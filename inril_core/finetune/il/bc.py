@@ -65,7 +65,7 @@ class Bc(IlMethod):
         rows = demos.sample(self.config.batch if batch is None else batch, self._generator)
         if self._kernel is not None and in_use():
             vector, number = self._kernel(self._actor.value, rows.observations, rows.actions)
-            return Gradient(distributed.average_(vector), {"il_loss": number})
+            return Gradient(vector, {"il_loss": number})
         if self.direct and in_use():
             with torch.no_grad():
                 vector, value = self.direct["imitation"](self._weights, rows.observations, rows.actions)

@@ -159,7 +159,7 @@ class Csilpp(csil.Csil):
         return {
             **super().state(),
             "support": torch.tensor(self._support),
-            "critic_steps": torch.tensor([self._steps]),
+            "critic_steps": torch.tensor([float(self._steps)]),
             **running,
         }
 

@@ -213,8 +213,7 @@ class Rlpd(OffPolicyRl):
     ) -> tuple[Tensor, float | Tensor, float | Tensor]:
         """Of the squared error to ``y [B]``; its mean, and the mean value."""
         if self._regression is not None and in_use():
-            gradient, loss, q_mean = self._regression(self._critic.value, observations, actions, y)
-            return distributed.average_(gradient), loss, q_mean
+            return self._regression(self._critic.value, observations, actions, y)
         if self._sees_state_alone and in_use():
             with torch.no_grad():
                 found = self.direct["regression"](self._frozen_weights, observations, actions, y)
@@ -252,7 +251,7 @@ class Rlpd(OffPolicyRl):
         weight = self.behaviour_regularisation / batch.actions.shape[-1]
         rows = (batch.observations, batch.actions, noise)
         names = ("rl_loss", "q_policy", "entropy")
-        if self._kernels is not None and distributed.size() == 1:  # mean |Q| is of all processes
+        if self._kernels is not None:
             vector, *metrics = self._kernels.gradient(
                 self._actor.value, self._critic.value, *rows, self.temperature, weight
             )
@@ -280,7 +279,7 @@ class Rlpd(OffPolicyRl):
         adams = {"adam": self._adam, "temperature_adam": self._temperature_adam}
         nested = {f"{name}.{key}": t for name, adam in adams.items() for key, t in adam.state().items()}
         own = {"critic": self._critic.value, "target": self._target, "log_temperature": self._log_temperature}
-        own["actor_steps"] = torch.tensor([self._actor_steps])
+        own["actor_steps"] = torch.tensor([float(self._actor_steps)])
         return {**own, **nested}
 
     def load(self, state: dict[str, Tensor]) -> None:
