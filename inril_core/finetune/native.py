@@ -18,7 +18,7 @@ _KINDS = {"nll": 0, "mse": 1, "faithful": 2}
 
 
 class _Shape(ctypes.Structure):
-    """``Shape`` in kernels.cpp."""
+    """``Shape`` in gaussian.h."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("actions", "tanh", "fixed")),

@@ -1,9 +1,9 @@
 """Kernels in C++ for small networks on a CPU, compiled once on the machine that runs them.
 
 An update of a small network in torch is some hundred calls of a few microseconds each, and its LayerNorm is slower than
-its matrix products. ``kernels.cpp`` beside this file does each gradient in one call. It is compiled for this processor
-with the machine's own C++ compiler, a few seconds the first time, and kept in the user's cache. Without a compiler
-torch's own kernels are used: the same numbers within rounding, slower.
+its matrix products. What lies in ``kernels`` beside this file does each gradient in one call. It is compiled for this
+processor with the machine's own C++ compiler, a few seconds the first time, and kept in the user's cache. Without a
+compiler torch's own kernels are used: the same numbers within rounding, slower.
 """
 
 import ctypes
@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_SOURCES = Path(__file__).with_name("kernels")
+_SOURCE = _SOURCES / "kernels.cpp"
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-ffp-contract=fast"),
@@ -95,7 +96,9 @@ def load(folder: Path) -> ctypes.CDLL:
 
 def _key(compiler: str) -> str:
     """Changes with whatever the compiled kernels depend on."""
-    whole = hashlib.sha256(_SOURCE.read_bytes())
+    whole = hashlib.sha256()
+    for path in sorted(_SOURCES.iterdir()):
+        whole.update(path.read_bytes())
     for text in (compiler, *_FLAGS, platform.machine(), _processor()):
         whole.update(text.encode() + b"\0")
     return whole.hexdigest()[:16]
