@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
                 entry = add_episode(arguments.run_dir, arguments.file)
                 print(f"added {entry.episode_id}, {entry.purpose}, {entry.steps} steps")
             else:
-                drop_episode(arguments.run_dir, arguments.episode, _person(), time.time_ns(), not arguments.undo)
+                drop_episode(arguments.run_dir, arguments.episode, person(), time.time_ns(), not arguments.undo)
                 print(f"{arguments.episode}: {'taken in again' if arguments.undo else 'left out of later training'}")
     except RunDirInUse as error:
         raise ConfigError(str(error)) from error
@@ -86,7 +86,8 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _person() -> str:
+def person() -> str:
+    """Who sits at this machine."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
