@@ -41,6 +41,17 @@ def log_capital(wins: Array | int, ties: Array | int, losses: Array | int, mean:
 
 
 @cache
+def log_capital_if_worse(wins: int, losses: int) -> float:
+    """Log of the capital of a gambler who bets that the policy is worse than the control.
+
+    Against "not worse"; pairs that agree change nothing. It ever reaches 1/alpha with probability alpha at most, where
+    the policy is not worse.
+    """
+    share = (np.arange(SHARES_N) + 0.5) / SHARES_N
+    return float(logsumexp(wins * np.log1p(-share) + losses * np.log1p(share)) - np.log(SHARES_N))
+
+
+@cache
 def _grid() -> Array:
     return np.linspace(0.0, 1.0, GRID_N)
 
