@@ -167,7 +167,8 @@ class FineTuneConfig(Settings):
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The usual machine and a guard that is not there are not mentioned, so that digests and checkpoints of runs on it stay what they were."""
+        """The usual machine, and a guard that is not there, are not mentioned: digests and checkpoints of such runs
+        stay what they were."""
         values: dict[str, Any] = handler(self)
         if self.compute == ComputeConfig():
             values.pop("compute", None)

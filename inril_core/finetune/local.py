@@ -17,11 +17,11 @@ from torch import Tensor
 from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.errors import ConfigError
+from inril_core.evaluation.guard import Check, GuardConfig, PeakGuard, Verdict
 from inril_core.experts import Expert, make_expert
 from inril_core.experts.intervener import CriticConfig, Intervener, InterventionConfig, RandomJudge, ValueJudge
 from inril_core.experts.quality import WorseExpert
 from inril_core.experts.reference_critic import ReferenceCritic, fit_reference_critic, load_reference_critic
-from inril_core.evaluation.guard import Check, GuardConfig, PeakGuard, Verdict
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.learner import Learner, UpdateObserver
 from inril_core.finetune.published import policy_of

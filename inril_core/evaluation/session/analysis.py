@@ -124,9 +124,7 @@ def _count(paired: Sequence[tuple[bool, bool]]) -> Pairs:
     return Pairs(wins, losses, len(paired) - wins - losses)
 
 
-def _summary(
-    folder: SessionFolder, code: str, name: str, blind: bool, outcomes: Sequence[Outcome]
-) -> PolicySummary:
+def _summary(folder: SessionFolder, code: str, name: str, blind: bool, outcomes: Sequence[Outcome]) -> PolicySummary:
     own = [o for o in outcomes if o.trial.code == code]
     won = [o for o in own if o.success]
     times_s = [o.result.duration_s for o in won]

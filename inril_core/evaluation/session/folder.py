@@ -149,7 +149,9 @@ class SessionFolder:
             ConfigError: there is no such trial or tag, it has not been run, or the disk is full.
         """
         if trial not in self.done:
-            raise ConfigError(f"trial {trial}: has no result yet; trials are counted from 0, see `inril evaluate report`")
+            raise ConfigError(
+                f"trial {trial}: has no result yet; trials are counted from 0, see `inril evaluate report`"
+            )
         if tag and (success or tag not in self.plan.failure_tags):
             raise ConfigError(f"tag = {tag!r}: give it to a failure only, one of {', '.join(self.plan.failure_tags)}")
         word = Label(trial, success, tag, by, unix_s)
@@ -191,7 +193,9 @@ class SessionFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
-            raise ConfigError(f"{self.root}: {error.strerror or error}; free some space, or make it writable") from error
+            raise ConfigError(
+                f"{self.root}: {error.strerror or error}; free some space, or make it writable"
+            ) from error
 
 
 def lock_plan(folder: Path, plan: Plan) -> None:
@@ -209,8 +213,8 @@ def amend(root: Path, reason: str, by: str, unix_s: float) -> list[str]:
     """Lock a plan that was changed by hand; what changed. After the first trial it is a deviation.
 
     Raises:
-        ConfigError: nothing was changed, no reason is given, the plan is none any more, or the change would touch trials
-            that were begun, or what the codes mean.
+        ConfigError: nothing was changed, no reason is given, the plan is none any more, or the change would touch
+            trials that were begun, or what the codes mean.
     """
     root = root.expanduser().absolute()
     plan, locked = read_unlocked(root)

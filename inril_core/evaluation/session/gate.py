@@ -44,7 +44,9 @@ def decide(report: Path, control: str, policy: str = "") -> tuple[int, str]:
     )
     if not content["finished"] and not content["sequential"]:
         return CLAIMS[Verdict.CANNOT_TELL], f"{text}: a fixed number of trials is not to be judged before its end"
-    if any("NOT PROVEN" in p["weights_proof"] for p in content["policies"] if p["name"] in (compared["policy"], control)):
+    if any(
+        "NOT PROVEN" in p["weights_proof"] for p in content["policies"] if p["name"] in (compared["policy"], control)
+    ):
         raise ConfigError(f"{path}: other weights acted than were planned; run those trials again")
     return CLAIMS[verdict], text
 

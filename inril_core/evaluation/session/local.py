@@ -127,7 +127,9 @@ def run_locally(folder: SessionFolder, say: Callable[[str], None] = print, task:
                 "another session"
             )
         if own.interface.deployment_digest != plan.deployment_digest:
-            folder.note_deviation("limits, lengths or calibration of the contract changed", "seen when run", "inril", time.time())
+            folder.note_deviation(
+                "limits, lengths or calibration of the contract changed", "seen when run", "inril", time.time()
+            )
         subjects, ledger = Subjects(folder), Ledger(folder.paths.session)
         done = set(folder.done)
         for number, trial in enumerate(plan.trials):

@@ -172,5 +172,3 @@ def _film(renderer: object, outcome: Outcome, names: dict[str, str], rate_hz: fl
                 yield frame
 
     return "data:video/mp4;base64," + base64.b64encode(encode(frames(), rate_hz)).decode()
-
-

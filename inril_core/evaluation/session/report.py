@@ -26,20 +26,24 @@ def write_report(folder: SessionFolder) -> tuple[Path, Path]:
     names = {s.code: s.name for s in analysis.summaries}
     failures = [o for o in outcomes if not o.success]
     contract = contract_of(folder)
-    page = page_environment().get_template("session/session_page.html").render(
-        plan=folder.plan,
-        digest=folder.plan.digest,
-        analysis=analysis,
-        headline=_headlines(analysis),
-        deviations=folder.deviations,
-        done_n=len(folder.done),
-        rates=pictures.rates(analysis.summaries) if analysis.summaries else None,
-        differences=pictures.differences(analysis.comparisons, folder.plan.question.difference)
-        if analysis.comparisons
-        else None,
-        workspace=pictures.workspace(outcomes, names),
-        failures=pictures.failure_pictures(failures, names, contract),
-        failed_n=len(failures),
+    page = (
+        page_environment()
+        .get_template("session/session_page.html")
+        .render(
+            plan=folder.plan,
+            digest=folder.plan.digest,
+            analysis=analysis,
+            headline=_headlines(analysis),
+            deviations=folder.deviations,
+            done_n=len(folder.done),
+            rates=pictures.rates(analysis.summaries) if analysis.summaries else None,
+            differences=pictures.differences(analysis.comparisons, folder.plan.question.difference)
+            if analysis.comparisons
+            else None,
+            workspace=pictures.workspace(outcomes, names),
+            failures=pictures.failure_pictures(failures, names, contract),
+            failed_n=len(failures),
+        )
     )
     html, data = folder.root / PAGE, folder.root / DATA
     write_atomically(html, page.encode())

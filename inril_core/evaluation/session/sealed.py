@@ -88,7 +88,9 @@ def read_sealed(folder: Path, plan: Plan) -> Sealed:
         content: Any = json.loads(data)
         sealed = Sealed.model_validate(content)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}; restore it, the codes mean nothing without it") from error
+        raise ConfigError(
+            f"{path}: {error.strerror or error}; restore it, the codes mean nothing without it"
+        ) from error
     except (ValueError, ValidationError, RecursionError) as error:
         raise ConfigError(f"{path}: is damaged ({error}); restore it") from error
     if hashlib.sha256(data).hexdigest() != plan.sealed_sha256 or set(sealed.subjects) != set(plan.codes):

@@ -24,7 +24,8 @@ def check_question(baseline: float, difference: float, power: float) -> None:
         raise ConfigError(f"baseline = {baseline}: must be a success rate in [0, 1]")
     if not (difference > 0.0 and baseline + difference <= 1.0):
         raise ConfigError(
-            f"difference = {difference}: must be above 0, and {baseline} + difference at most 1; in success rate, e.g. 0.15"
+            f"difference = {difference}: must be above 0, and {baseline} + difference at most 1; it is a difference of "
+            "success rates, e.g. 0.15"
         )
     if not 0.0 < power < 1.0:
         raise ConfigError(f"power = {power}: must be in (0, 1), e.g. 0.8")
@@ -47,9 +48,10 @@ def unpaired_trials_n(baseline: float, difference: float, power: float = 0.8, co
 
 
 def paired_trials_n(baseline: float, difference: float, power: float = 0.8, confidence: float = 0.95) -> int:
-    """Shared starts on which McNemar's exact test finds the difference with this power, whatever more of them there are.
+    """Shared starts on which McNemar's exact test finds the difference with this power.
 
-    Taken for independent outcomes of the two policies on a start; where both find the same starts hard it needs fewer.
+    The outcomes of the two policies on a start are taken as independent; where both find the same starts hard it needs
+    fewer.
 
     Raises:
         ConfigError: see `check_question`; or more than `MAX_TRIALS_N` are needed.

@@ -5,8 +5,8 @@ JRSS B 86, 1, 2024, sections 4.1 and 4.3): for each candidate m of a mean in [0,
 against it. If m is the mean, the capital is a non-negative martingale, and by Ville's inequality (1939) it ever reaches
 1/alpha with probability alpha at most. So whoever stops when he likes errs no more often than alpha.
 
-Bets are a uniform mixture over shares of the capital that may be lost, on both sides (Robbins 1970), so the order of the
-outcomes does not matter and nothing is tuned.
+Bets are a uniform mixture over shares of the capital that may be lost, on both sides (Robbins 1970), so the order of
+the outcomes does not matter and nothing is tuned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def log_capital(wins: Array | int, ties: Array | int, losses: Array | int, mean:
     share = (np.arange(SHARES_N) + 0.5) / SHARES_N
     upwards = w * np.log1p(share * (1 / m - 1)) + t * np.log1p(share * (0.5 / m - 1)) + lost * np.log1p(-share)
     other = 1 - m
-    downwards = w * np.log1p(-share) + t * np.log1p(share * (0.5 / other - 1)) + lost * np.log1p(share * (1 / other - 1))
+    downwards = (
+        w * np.log1p(-share) + t * np.log1p(share * (0.5 / other - 1)) + lost * np.log1p(share * (1 / other - 1))
+    )
     both = logsumexp(np.stack([upwards, downwards], -1), axis=(-2, -1))
     return np.asarray(both - np.log(2 * SHARES_N))
 

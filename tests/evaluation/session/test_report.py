@@ -47,7 +47,9 @@ def test_an_unsealed_report_compares_and_passes_the_gate(done: SessionFolder) ->
     assert decide(done.root, "raw", "scripted")[0] == 0
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("better", 0), ("worse", 1), ("no relevant gain", 1), ("cannot tell", 2)])
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("better", 0), ("worse", 1), ("no relevant gain", 1), ("cannot tell", 2)]
+)
 def test_the_gate_says_what_the_report_says(done: SessionFolder, verdict: str, code: int) -> None:
     done.unseal("me", "", 0.0, True)
     _, data = write_report(done)

@@ -126,8 +126,8 @@ def _stats_lines(arguments: argparse.Namespace, found: dict[str, Any], method: s
         low, high = (100 * bound for bound in found["difference_interval"])
         lines += [
             f"control {k2} / {n2} = {100 * k2 / n2:.1f} %",
-            f"  difference {100 * found['difference']:+.1f} points, [{low:+.1f}, {high:+.1f}], p = {found['p_value']:.3g}"
-            f" ({method})",
+            f"  difference {100 * found['difference']:+.1f} points, [{low:+.1f}, {high:+.1f}], "
+            f"p = {found['p_value']:.3g} ({method})",
             f"  verdict: {found['verdict']}",
         ]
     return lines
@@ -182,8 +182,6 @@ def _power(arguments: argparse.Namespace) -> int:
     if arguments.trials is not None:
         print(f"  {arguments.trials} on shared starts find it with power {found['paired_power']:.2f}")
     return 0
-
-
 
 
 def _add_plan(actions: Any) -> None:

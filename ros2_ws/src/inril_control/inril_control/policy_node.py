@@ -83,7 +83,9 @@ class PolicyNode(InrilNode):
         known = store.state
         gate = Gate(rules, key, known.run_id or self._run.run_id, known.highest_n, known.pinned)
         acting = ActingPolicy(self.contract, gate, store, key, swap_at)
-        planned = self.param("evaluation", False, "run_dir holds the locked plan of an evaluation: its policies are kept")
+        planned = self.param(
+            "evaluation", False, "run_dir holds the locked plan of an evaluation: its policies are kept"
+        )
         kept = acting.load_kept()
         if planned:
             from inril_core.evaluation.session.kept import keep_policies

@@ -64,7 +64,9 @@ class SessionNode(InrilPlainNode):
             from inril_core.evaluation.session.graph import GraphTrials
 
             trials = GraphTrials(run.paths.root, self.contract)
-        text = self.param("plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order")
+        text = self.param(
+            "plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order"
+        )
         plan = parse_plan(text if trials is None else f"eval:{len(trials)}:episodes")
         seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
@@ -235,7 +237,8 @@ class SessionNode(InrilPlainNode):
             graph_id=self.graph_id,
             reset_id=attempt.episode_id,
             seed=attempt.seed,
-            purpose=Purpose.of(attempt.start_purpose),
+            purpose=Purpose.of(attempt.purpose),
+            starts=Purpose.of(attempt.start_purpose),
         )
 
         def answered(reply: ResetCell.Response) -> None:
