@@ -90,9 +90,8 @@ def analyse(folder: SessionFolder, outcomes: Sequence[Outcome]) -> Analysis:
     summaries = [_summary(folder, code, names[code], blind, outcomes) for code in ran]
     if not blind:  # the control first, then as named
         summaries.sort(key=lambda s: (not s.control, s.name))
-    running = 0 if finished(folder) else 1
-    interrupted = max(0, len(folder.interrupted()) - running)
-    return Analysis(blind, not running, tuple(summaries), _comparisons(folder, names, outcomes, blind), interrupted)
+    comparisons = _comparisons(folder, names, outcomes, blind)
+    return Analysis(blind, finished(folder), tuple(summaries), comparisons, len(folder.interrupted()))
 
 
 def _comparisons(

@@ -56,7 +56,7 @@ class Deviation:
     by: str
     unix_s: float
     trials_begun_n: int
-    """When it happened; a change before the first trial is none."""
+    """When it happened."""
 
 
 @with_config(extra="forbid", allow_inf_nan=False)
@@ -109,9 +109,8 @@ class SessionFolder:
 
     @property
     def deviations(self) -> list[Deviation]:
-        """Departures from the plan after the first trial."""
-        found = read_sound_lines(self.root / DEVIATIONS, Deviation).values
-        return [deviation for deviation in found if deviation.trials_begun_n > 0]
+        """Departures from the plan."""
+        return read_sound_lines(self.root / DEVIATIONS, Deviation).values
 
     @property
     def unsealed(self) -> Unsealing | None:
@@ -120,9 +119,12 @@ class SessionFolder:
         return found[0] if found else None
 
     def interrupted(self) -> list[Begun]:
-        """Attempts that were begun and have no result that counts; the last one may still run."""
-        counted = {result.episode_id for result in self.results if result.valid}
-        return [begun for begun in self.begun if begun.episode_id not in counted]
+        """Attempts that were begun and have no result that counts, but for the newest without any, which may still run."""
+        results = {result.episode_id: result.valid for result in self.results}
+        begun = self.begun
+        if begun and begun[-1].episode_id not in results:
+            begun.pop()
+        return [attempt for attempt in begun if not results.get(attempt.episode_id, False)]
 
     def note_begun(self, trial: int, episode_id: str, unix_s: float) -> None:
         """Write down that a trial begins, before it does.
@@ -238,7 +240,8 @@ def amend(root: Path, reason: str, by: str, unix_s: float) -> list[str]:
     what = "; ".join(f"{name} changed" for name in changed)
     try:
         lock_plan(root, plan)
-        _append(root / DEVIATIONS, Deviation(what, reason, by, unix_s, len(begun)))
+        if begun:
+            _append(root / DEVIATIONS, Deviation(what, reason, by, unix_s, len(begun)))
     except OSError as error:
         raise ConfigError(f"{root}: {error.strerror or error}; free some space, or make it writable") from error
     return changed
