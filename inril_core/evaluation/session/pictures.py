@@ -63,7 +63,7 @@ def workspace(outcomes: Sequence[Outcome], names: dict[str, str]) -> Markup | No
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(codes))
         rows = -(-len(codes) // columns)
-        figure = Figure(figsize=(2.9 * columns, 3.0 * rows + 0.3), layout="constrained")
+        figure = Figure(figsize=(8.6, 3.1 * rows + 0.3), layout="constrained")
         figure.patch.set_alpha(0.0)
         grid = np.array(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
         for axes, code in zip(grid, codes, strict=False):
