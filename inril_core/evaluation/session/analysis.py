@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from inril_core.contract import Contract, contract_from_text
-from inril_core.contract.load import load_contract
 from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.session.folder import SessionFolder
 from inril_core.evaluation.session.outcomes import Outcome, Trace, finished, pairs_with
@@ -208,12 +207,9 @@ def kept_digest(folder: SessionFolder, n: int) -> str:
 def contract_of(folder: SessionFolder) -> Contract | None:
     """The contract of a session's task; None where the task has none."""
     try:
-        return load_contract(folder.plan.task)
+        return contract_from_text(folder.plan.contract_text)
     except ConfigError:
-        try:
-            return contract_from_text(folder.plan.task)
-        except ConfigError:
-            return None
+        return None
 
 
 def episode_length_steps(folder: SessionFolder, outcomes: Sequence[Outcome]) -> int:

@@ -119,7 +119,7 @@ class SessionFolder:
         return found[0] if found else None
 
     def interrupted(self) -> list[Begun]:
-        """Attempts that were begun and have no result that counts, but for the newest without any, which may still run."""
+        """Attempts that were begun and have no result that counts; the newest, without any result, may still run."""
         results = {result.episode_id: result.valid for result in self.results}
         begun = self.begun
         if begun and begun[-1].episode_id not in results:
@@ -230,7 +230,7 @@ def amend(root: Path, reason: str, by: str, unix_s: float) -> list[str]:
         raise ConfigError(f"{root / LOCKED_PLANS}: the plan as it was is not readable ({error})") from error
     old, new = before.model_dump(), plan.model_dump()
     changed = [name for name in old if old[name] != new[name]]
-    fixed = {"codes", "sealed_sha256", "session_id", "task", "interface_digest"}.intersection(changed)
+    fixed = {"codes", "sealed_sha256", "session_id", "task", "contract_text", "interface_digest"}.intersection(changed)
     if fixed:
         raise ConfigError(f"{', '.join(sorted(fixed))}: cannot change within a session; begin another one")
     begun = read_sound_lines(root / BEGUN, Begun).values

@@ -97,6 +97,7 @@ def make_session(root: Path, wish: Wish, rng: np.random.Generator | None = None)
             session_id=open_run(root).run_id,
             created_unix_s=time.time(),
             task=wish.task,
+            contract_text=interface.text,
             interface_digest=interface.interface_digest,
             deployment_digest=interface.deployment_digest,
             codes=codes,

@@ -88,6 +88,8 @@ class Plan(_Frozen):
     created_unix_s: Annotated[float, Field(ge=0.0)]
     task: Annotated[str, Field(min_length=1)]
     """As `inril_core.tasks.make_task` reads it; for the graph, the contract."""
+    contract_text: str
+    """As it travels with recordings."""
     interface_digest: Digest
     deployment_digest: Digest
     codes: tuple[Code, ...] = Field(min_length=1, max_length=26)

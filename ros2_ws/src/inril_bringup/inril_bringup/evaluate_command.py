@@ -298,12 +298,11 @@ def _run(arguments: argparse.Namespace) -> int:
         from inril_bringup.supervisor import supervise
 
         given = parse_values(arguments.values)
-        own = {"run_dir": str(folder.root), "contract": folder.plan.task}
-        if arguments.namespace:
-            own["namespace"] = arguments.namespace
-        for name in own.keys() & given.keys():
-            raise ConfigError(f"{name}:= is the plan's, or an option")
-        return supervise(prepare(load_graph("evaluate").resolve(own | given)))
+        if "run_dir" in given:
+            raise ConfigError("run_dir:= is the session's folder")
+        usual = {"contract": folder.plan.task} | ({"namespace": arguments.namespace} if arguments.namespace else {})
+        graph = load_graph("evaluate").resolve(usual | given | {"run_dir": str(folder.root)})
+        return supervise(prepare(graph))
     if arguments.values:
         raise ConfigError(f"{arguments.values[0]}: --in-process starts no graph, which would take it")
     from inril_core.evaluation.session.local import run_locally
