@@ -111,7 +111,7 @@ def _comparisons(
             level.name: pairs_with([o for o in outcomes if o.trial.level == level.name], code, control)
             for level in plan.levels
         }
-        by_level = {name: _count(pairs) for name, pairs in levels.items() if pairs}
+        by_level: dict[str, Pairs] = {name: _count(pairs) for name, pairs in levels.items() if pairs}
         found.append(PolicyComparison(names[code], names[control], _count(paired), confidence, compared, by_level))
     return tuple(sorted(found, key=lambda c: c.policy))
 
@@ -134,7 +134,7 @@ def _summary(folder: SessionFolder, code: str, name: str, blind: bool, outcomes:
     for outcome in own:
         if not outcome.success:
             failures.setdefault(outcome.tag, Counter())[outcome.phase(length)] += 1
-    levels = {
+    levels: dict[str, tuple[int, int]] = {
         level: (sum(o.success for o in own if o.trial.level == level), sum(o.trial.level == level for o in own))
         for level in dict.fromkeys(o.trial.level for o in own)
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class _Watched:
         self.task.close()
 
     def _look(self) -> None:
-        state = getattr(self.task, "state", None)
+        state: Any = getattr(self.task, "state", None)
         if hasattr(state, "tool_pose") and hasattr(state, "qpos"):
             self.positions_m.append(np.array(state.tool_pose[:3], np.float64))
             self.qpos.append(np.array(state.qpos, np.float64))
