@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -143,3 +145,9 @@ def test_the_question_comes_first(tmp_path: Path) -> None:
     more = read_plan(tmp_path / "three")
     assert more.question.trials_needed_n > plan.question.trials_needed_n, "two comparisons share the false alarms"
     assert more.comparison_confidence == pytest.approx(0.975)
+
+
+def test_the_session_node_s_part_loads_no_torch() -> None:
+    """Pins: a node that would need 200 MB more to count trials."""
+    code = "import sys, inril_core.evaluation.session.graph; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
