@@ -76,15 +76,17 @@ class ArmDriver:
         """Laid out, and waiting for the episode's first Target."""
         return self._paused
 
-    def reset(self, seed: int, reset_id: str, purpose: str) -> ArmState:
+    def reset(self, seed: int, reset_id: str, purpose: str, starts: str = "") -> ArmState:
         """Lay the cell out and wait for the first Target of episode `reset_id`.
+
+        starts: purpose whose range the start is drawn from; empty: that of `purpose`.
 
         Raises:
             ResetRefused: the arm waits to be armed.
         """
         if self.needs_rearm:
             raise ResetRefused("the arm's own watchdog holds it; look at the arm, then `inril arm`")
-        self.hardware.reset(seed, purpose)
+        self.hardware.reset(seed, starts or purpose)
         self.reset_id, self.purpose = reset_id, purpose
         self._queue.clear()
         self._newest, self._paused = None, True

@@ -208,7 +208,9 @@ class SimCell(InrilNode):
                 return response
             if not self.active:
                 raise InrilError(f"{self.get_name()} is not active; see `inril status`")
-            state = self._driver.reset(request.seed, request.reset_id, Purpose.of(request.purpose).word)
+            purpose, starts = Purpose.of(request.purpose).word, request.starts
+            starts_word = "" if starts == Purpose.NONE else Purpose.of(starts).word
+            state = self._driver.reset(request.seed, request.reset_id, purpose, starts_word)
         except ArmLost as error:
             self._lose_arm(error)
             response.message = f"the arm is lost: {error}"
