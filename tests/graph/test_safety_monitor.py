@@ -18,19 +18,19 @@ from tests.graph.harness import START_S, GraphRun
 pytestmark = pytest.mark.timeout(400)
 NODES = ["sim_cell", "safety_monitor", "lifecycle_manager"]
 CONTRACT = load_contract("insert_leg")
-WALL_M = CONTRACT.limits.position_max_m[0] + CONTRACT.monitor.position_margin_m
+CEILING_M = CONTRACT.limits.position_max_m[2] + CONTRACT.monitor.position_margin_m
 STEP_M = 0.03
 
 
 class BrokenArbiter:
-    """Sends Targets `step_m` beyond the measured pose, wherever that is, and hears what arm and monitor say."""
+    """Sends Targets `step_m` above the measured pose, wherever that is, and hears what arm and monitor say."""
 
     def __init__(self, graph: GraphRun) -> None:
         self.graph = graph
         self.permits: list[SafetyPermit] = []
         self.furthest_m = 0.0
         self.step_m: float | None = None
-        """How far beyond the measured pose each Target lies; None: it sends none."""
+        """How far above the measured pose each Target lies; None: it sends none."""
         node = graph.node
         self._targets = node.create_publisher(Target, "target", TICK)
         node.create_subscription(SafetyPermit, "safety_permit", self.permits.append, LATCHED)
@@ -38,10 +38,10 @@ class BrokenArbiter:
 
     def _on_state(self, state: RobotState) -> None:
         pose = pose_to_array(state.tool_pose)
-        self.furthest_m = max(self.furthest_m, float(pose[0]))
+        self.furthest_m = max(self.furthest_m, float(pose[2]))
         if self.step_m is not None:
             message = Target(boot_id="broken", valid_until=ns_to_stamp(2 * 10**18), gripper_width_m=float("nan"))
-            message.pose = array_to_pose(pose + np.array([self.step_m, 0, 0, 0, 0, 0, 0]))
+            message.pose = array_to_pose(pose + np.array([0, 0, self.step_m, 0, 0, 0, 0]))
             self._targets.publish(message)
 
     @property
@@ -69,11 +69,11 @@ def test_the_monitor_stops_a_broken_arbiter(broken: BrokenArbiter) -> None:
     """Red: `expects_monitor: false` in the graph."""
     graph, broken.step_m = broken.graph, STEP_M
     graph.until(lambda: graph.status("robot").needs_rearm, "the stop", START_S)
-    graph.until(lambda: any("tool x" in reason for reason in broken.reasons), "the monitor's reason", START_S)
+    graph.until(lambda: any("tool z" in reason for reason in broken.reasons), "the monitor's reason", START_S)
     seq = graph.status("robot").seq
     graph.until(lambda: graph.status("robot").seq > seq + 20, "twenty more periods of the broken arbiter")
     assert graph.status("robot").needs_rearm, "nothing re-arms itself"
-    assert WALL_M < broken.furthest_m < WALL_M + 3 * STEP_M
+    assert CEILING_M < broken.furthest_m < CEILING_M + 3 * STEP_M
     assert graph.inril("arm").returncode != 0
 
 
