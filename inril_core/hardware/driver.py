@@ -77,6 +77,7 @@ class ArmDriver:
         self._target_mono_ns: int | None = None
         self._permit_timeout_ns = permit_timeout_ns
         self._permit_mono_ns: int | None = None
+        self._monitor_boot_id = ""
         self._denied: tuple[str, ...] = ()
         self._paused = True
 
@@ -104,10 +105,11 @@ class ArmDriver:
         self._newest, self._paused = None, True
         return self.hardware.measure()
 
-    def on_permit(self, reasons: Sequence[str], mono_ns: int) -> None:
-        """What safety_monitor says: why the arm must not move; empty: it may."""
-        self._permit_mono_ns, self._denied = mono_ns, tuple(reasons)
-        if reasons:
+    def on_permit(self, boot_id: str, reasons: Sequence[str], mono_ns: int) -> None:
+        """What safety_monitor says: why the arm must not move; empty: it may. Its restart stops the arm, too."""
+        restarted = self._monitor_boot_id not in ("", boot_id)
+        self._monitor_boot_id, self._permit_mono_ns, self._denied = boot_id, mono_ns, tuple(reasons)
+        if reasons or restarted:
             self._stop()
 
     def denied_by_monitor(self, mono_ns: int) -> str:

@@ -59,6 +59,7 @@ class Watch:
         self.policy_mono_ns: int | None = None
         self.session_mono_ns: int | None = None
         self.teleop_mono_ns = 0
+        self._monitor_boot_id = ""
         self._permit: tuple[int, str] | None = None  # when safety_monitor was heard, and why it denies
         self.other_publishers: Cause | None = None
 
@@ -99,9 +100,13 @@ class Watch:
             self._faults.latch(Fault.RECORDER_LOST, detail, Blocks.POLICY)
         self.recorder_boot_id, self._recorder_mono_ns = boot_id, mono_ns
 
-    def saw_permit(self, denial: str, mono_ns: int) -> None:
+    def saw_permit(self, boot_id: str, denial: str, mono_ns: int, armed: bool) -> None:
         """safety_monitor permits motion, or says why not. The arm obeys it by itself; here it gets its name."""
-        self._permit = mono_ns, denial
+        restarted = self._monitor_boot_id not in ("", boot_id)
+        self._monitor_boot_id, self._permit = boot_id, (mono_ns, denial)
+        if armed and restarted:
+            detail = "safety_monitor was started again; look at the arm"
+            self._latch(iter([Cause(Fault.SAFETY_MONITOR, detail, Blocks.MOTION)]))
 
     def check(self, now_ns: int, mono_ns: int, human_moves: bool) -> None:
         """Latch what is wrong now. `human_moves`: a device that is not synchronous has control."""

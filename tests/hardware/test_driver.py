@@ -157,7 +157,7 @@ def test_without_a_fresh_permit_of_the_monitor_nothing_is_followed(env: CellEnv)
     driver.reset(3, "a", "train")
     assert not driver.offer(target(driver), 0, 0) and driver.needs_rearm, "never heard"
     assert driver.arm(True, "ann", 0) == (False, "not armed: safety_monitor was not heard; start it")
-    driver.on_permit((), 0)
+    driver.on_permit("m", (), 0)
     assert driver.arm(True, "ann", PERMIT_NS)[0]
     assert driver.offer(target(driver), 0, PERMIT_NS)
     driver.run_period(PERMIT_NS)
@@ -170,12 +170,12 @@ def test_without_a_fresh_permit_of_the_monitor_nothing_is_followed(env: CellEnv)
 def test_a_denial_stops_at_once_and_a_new_permit_does_not_re_arm(env: CellEnv) -> None:
     driver = ArmDriver(SimulatedArm(env.cell), False, TIMEOUT_NS, permit_timeout_ns=PERMIT_NS)
     driver.reset(3, "a", "train")
-    driver.on_permit((), 0)
+    driver.on_permit("m", (), 0)
     assert driver.offer(target(driver), 0, 0)
-    driver.on_permit(("tool speed 2 m/s, at most 1",), 1)
+    driver.on_permit("m", ("tool speed 2 m/s, at most 1",), 1)
     assert driver.needs_rearm and not driver.offer(target(driver, k=1), 0, 2)
     assert driver.arm(True, "ann", 2) == (False, "not armed: safety_monitor: tool speed 2 m/s, at most 1")
-    driver.on_permit((), 3)
+    driver.on_permit("m", (), 3)
     assert driver.needs_rearm and not driver.offer(target(driver, k=2), 0, 4)
     assert driver.arm(True, "ann", 5)[0] and driver.offer(target(driver, k=3), 0, 6)
 
@@ -183,6 +183,17 @@ def test_a_denial_stops_at_once_and_a_new_permit_does_not_re_arm(env: CellEnv) -
 def test_a_lost_permit_stops_an_episode_in_lockstep_too(env: CellEnv) -> None:
     driver = ArmDriver(SimulatedArm(env.cell), True, TIMEOUT_NS, permit_timeout_ns=PERMIT_NS)
     driver.reset(3, "a", "train")
-    driver.on_permit((), 0)
+    driver.on_permit("m", (), 0)
     assert driver.offer(target(driver), 0, 0)
     assert not driver.offer(target(driver, k=1), 0, PERMIT_NS + 1) and driver.needs_rearm
+
+
+def test_a_monitor_that_was_restarted_stops_the_arm_once(env: CellEnv) -> None:
+    driver = ArmDriver(SimulatedArm(env.cell), True, TIMEOUT_NS, permit_timeout_ns=PERMIT_NS)
+    driver.reset(3, "a", "train")
+    driver.on_permit("m", (), 0)
+    assert driver.offer(target(driver), 0, 0)
+    driver.on_permit("n", (), 1)
+    assert driver.needs_rearm and not driver.offer(target(driver, k=1), 0, 1)
+    driver.on_permit("n", (), 2)
+    assert driver.arm(True, "ann", 2)[0] and driver.offer(target(driver, k=2), 0, 3)

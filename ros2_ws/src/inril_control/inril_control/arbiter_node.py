@@ -210,7 +210,8 @@ class ArbiterNode(InrilNode):
 
     @boundary
     def _on_safety_permit(self, message: SafetyPermit) -> None:
-        self._arbiter.on_permit("" if message.permitted else "; ".join(message.reasons) or "no permit", self.mono_ns())
+        denial = "" if message.permitted else "; ".join(message.reasons) or "no permit"
+        self._arbiter.on_permit(message.boot_id, denial, self.mono_ns())
 
     @boundary
     def _on_recorder_status(self, message: RecorderStatus) -> None:

@@ -186,9 +186,10 @@ class SimCell(InrilNode):
     def _on_permit(self, message: SafetyPermit) -> None:
         reasons = () if message.permitted else tuple(message.reasons) or ("no permit",)
         held = self._driver.needs_rearm
-        self._driver.on_permit(reasons, self.mono_ns())
+        self._driver.on_permit(message.boot_id, reasons, self.mono_ns())
         if self._driver.needs_rearm and not held:
-            self.get_logger().error(f"stopped by safety_monitor: {'; '.join(reasons)}; look at the arm, `inril arm`")
+            why = "; ".join(reasons) or "it was started again"
+            self.get_logger().error(f"stopped by safety_monitor: {why}; look at the arm, then `inril arm`")
 
     def _on_lockstep_timer(self) -> None:
         if self.mono_ns() - self._published_mono_ns >= self._lockstep_timeout_ns:
