@@ -112,14 +112,14 @@ class ActorKernels:
             drawn: the critics that are asked; None: all. noise: ``[B, A]``.
             temperature: of the entropy in the target; 0: none. bounds: what the targets are clipped to.
         """
-        following = usable(batch.next_observations)
+        following, noise = usable(batch.next_observations), usable(noise)
         rows = following.shape[0]
         y = torch.empty(rows)
         low, high = bounds or (-math.inf, math.inf)
         self._targets(
             self._policy.address, weights.data_ptr(), self._critics.address, critics.data_ptr(),
             None if drawn is None else drawn.data_ptr(), self._members if drawn is None else drawn.shape[0],
-            following.data_ptr(), following.stride(0), usable(noise).data_ptr(), rows, batch.rewards.data_ptr(),
+            following.data_ptr(), following.stride(0), noise.data_ptr(), rows, batch.rewards.data_ptr(),
             batch.rewards.stride(0), batch.discounts.data_ptr(), batch.discounts.stride(0), temperature, low, high,
             y.data_ptr(),
         )  # fmt: skip
@@ -136,10 +136,11 @@ class ActorKernels:
         weight: float,
     ) -> tuple[Tensor, float, float, float]:
         """See `inril_core.finetune.direct.Value.gradient`; ``weight`` 0: no behaviour regularisation."""
-        inputs, replayed, gradient = usable(inputs), usable(replayed), torch.empty_like(weights)
+        inputs, replayed, noise = usable(inputs), usable(replayed), usable(noise)
+        gradient = torch.empty_like(weights)
         self._value(
             self._policy.address, weights.data_ptr(), self._critics.address, critics.data_ptr(), inputs.data_ptr(),
-            inputs.stride(0), replayed.data_ptr(), replayed.stride(0), usable(noise).data_ptr(), inputs.shape[0],
+            inputs.stride(0), replayed.data_ptr(), replayed.stride(0), noise.data_ptr(), inputs.shape[0],
             self._smallest, self._entropy, weight > 0.0, temperature, weight, gradient.data_ptr(), self._found,
         )  # fmt: skip
         return gradient, *self._found

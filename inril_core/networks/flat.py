@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from inril_core import distributed
 from inril_core.networks.direct import in_use
+from inril_core.networks.native import usable
 
 
 class FlatParameters:
@@ -61,6 +62,7 @@ class Adam:
         self._move_to(gradient.device)
         self.steps += 1
         if self.kernels is not None and in_use():
+            gradient = usable(gradient)
             result = torch.empty_like(gradient)
             self.kernels.inril_direction(*self._taken(gradient), result.data_ptr())
             return result
@@ -75,6 +77,7 @@ class Adam:
         if self.kernels is not None and in_use():
             self._move_to(gradient.device)
             self.steps += 1
+            gradient = usable(gradient)
             follower = None if target is None else target.data_ptr()
             self.kernels.inril_step(*self._taken(gradient), self.lr, value.data_ptr(), follower, tau)
             return

@@ -160,8 +160,8 @@ def usable(rows: Tensor) -> Tensor:
 
 def dots(found: ctypes.CDLL, a: Tensor, b: Tensor) -> tuple[float, float, float]:
     """|a|^2, <a, b> and |b|^2 of two vectors, in double precision."""
-    result = (ctypes.c_double * 3)()
-    found.inril_products(a.shape[0], usable(a).data_ptr(), usable(b).data_ptr(), result)
+    a, b, result = usable(a), usable(b), (ctypes.c_double * 3)()
+    found.inril_products(a.shape[0], a.data_ptr(), b.data_ptr(), result)
     return result[0], result[1], result[2]
 
 
