@@ -34,6 +34,7 @@ from inril_core.networks.compute import use_one_thread
 from inril_core.networks.direct import plain
 
 UPDATES = 20  # per round: two whole cycles of the slowest interleaving measured
+AIM = 0.6  # share of the peak that an update should reach
 CHEAP = {"kl_stop": None, "sarsa_updates": 10}  # a policy that learns noise would be stopped, and be cheap
 ON_GPU = "weighted_sum,interleave,csil,idql_interleave,dppo_interleave"  # by default: one of each family
 WRITTEN_OUT = ("weighted_sum", "interleave")
@@ -207,6 +208,12 @@ def shares(one: Measured, peak: Peak) -> tuple[str, str]:
     return f"{of_peak:.0%}", f"{of_time:.0%}"
 
 
+def below(done: Mapping[str, Measured], which: int, peak: Peak) -> str:
+    """Names of the presets whose share (see `shares`) misses `AIM`."""
+    missed = [f"`{n}`" for n, one in sorted(done.items()) if float(shares(one, peak)[which].rstrip("%")) < 100 * AIM]
+    return ", ".join(missed) or "none"
+
+
 def kernels(done: Mapping[str, Measured]) -> str:
     """Whether they were used."""
     adams = [adam for one in done.values() for adam in one.learner.parts.combine.adams.values()]
@@ -258,6 +265,8 @@ def report(
             f"{' | '.join(shares(one, peaks[0]))} | {one.replay_bytes / 1e6:.0f} |"
         )
     lines += [
+        f"\nBelow the aim of {AIM:.0%} of the peak: {below(done, 0, peaks[0])}. Of them below it also against the "
+        f"products alone: {below(done, 1, peaks[0])}.",
         "\nAn update is a critic step and an actor step (RLPD), or one minibatch (PPO); of `il_only` an imitation "
         "step. Replay memory is that of the full capacity, allocated at the start.\n",
         "## What the projection costs\n",
