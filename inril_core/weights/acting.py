@@ -5,9 +5,11 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,28 +19,33 @@ from torch import Tensor
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
+from inril_core.files import sync_file
 from inril_core.policies import Memory, Policy, exploration_rng, policy_from_manifest
-from inril_core.weights.gate import Gate, Offer
+from inril_core.weights.gate import Gate
+from inril_core.weights.memory import PackMemory
+from inril_core.weights.offer import Offer
 from inril_core.weights.refusal import Refusal, WeightsRefused
-from inril_core.weights.signed_pack import pack, unpack
+from inril_core.weights.signed_pack import Hashed, unpack, write_pack
 from inril_core.weights.store import KeptPack, WeightStore
 
 Array = NDArray[np.float32]
 
 TRIAL_OBSERVATIONS_N = 256
-TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer, or the trial would cost ticks
+TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer
+TRIAL_PARAMETERS = 1 << 28  # observations tried, times parameters: a large policy is tried on fewer
+TRIAL_LEAST_N = 8
 
 
 @dataclass
 class Version:
     """A policy that passed the gate.
 
-    sha256: hex, of its pack. published_ns: by the learner's wall clock; None if it was not pushed.
+    digest: hex, of its pack. published_ns: by the learner's wall clock; None if it was not pushed.
     """
 
     run_id: str
     n: int
-    sha256: str
+    digest: str
     policy: Policy
     published_ns: int | None = None
 
@@ -64,8 +71,11 @@ class Answer:
 class ActingPolicy:
     """Answers observations, and changes weights only as a whole and only at a boundary.
 
-    swap_at: `episode` (before step 0) or `chunk` (before the next plan: a Gaussian policy's is one step).
-    What is accepted is on disk before it is pending, so a restart goes on from there.
+    `take` and `note_active` may run in another thread than the rest, so that no tick waits for a large pack or for the
+    disk. What is accepted is on disk before it is pending, so a restart goes on from there.
+
+    Args:
+        swap_at: `episode` (before step 0) or `chunk` (before the next plan: a Gaussian policy's is one step).
     """
 
     def __init__(
@@ -81,9 +91,13 @@ class ActingPolicy:
         self._store = store
         self._key = key
         self._swap_at = swap_at
+        self._memory_of_packs = PackMemory()
+        self._lock = threading.Lock()  # of what both threads change; never held while anything is computed or written
         rows = min(TRIAL_OBSERVATIONS_N, max(8, TRIAL_NUMBERS // contract.observation_size))
         self._recent: deque[Array] = deque(maxlen=rows)
-        self._has_swapped = False
+        self._unnoted: Version | None = None  # it acts, and the disk does not say so yet
+        self._replaced: list[Version] = []  # freed by the other thread: that takes long for a large one
+        self._first_noted: Version | None = None  # whose first answer is out
         self._memory = Memory()
         self._plans = 0
         self.active: Version | None = None
@@ -145,10 +159,14 @@ class ActingPolicy:
         }
         self._gate.check_content(policy.state_dict(), manifest, None)
         self._build(policy.state_dict(), manifest)
-        data = pack(policy.state_dict(), manifest, self._key)
-        kept = self._store.add(data, self._gate.run_id, 0)
-        self._store.activate(kept.sha256, self._gate.pinned)
-        self._gate.accept(Offer(kept.run_id, kept.n, len(data), bytes.fromhex(kept.sha256)))
+        self._store.incoming.mkdir(exist_ok=True)
+        path = self._store.incoming / "initial.pack"
+        size, digest = write_pack(path, policy.state_dict(), manifest)
+        sync_file(path)
+        offer = Offer.signed(self._key, self._gate.run_id, 0, size, digest)
+        kept = self._store.add(path, offer)
+        self._store.activate(kept.digest, self._gate.pinned)
+        self._gate.accept(offer)
         self.active = self._load(kept)
 
     def check_offer(self, offer: Offer) -> None:
@@ -163,39 +181,60 @@ class ActingPolicy:
             self.note_refusal(offer.n, error)
             raise
 
-    def take(self, data: bytes, offer: Offer, published_ns: int | None) -> None:
+    def memory_for(self, offer: Offer) -> NDArray[np.uint8]:
+        """uint8[size_bytes], where the bytes of an offered pack shall be for `take`: they are not copied again.
+
+        Raises:
+            WeightsRefused: there is no memory for it.
+        """
+        try:
+            return self._memory_of_packs.take(offer.size_bytes)
+        except MemoryError as error:
+            raise WeightsRefused(
+                Refusal.TOO_LARGE, f"n = {offer.n}: no memory for {offer.size_bytes} bytes; use a smaller policy"
+            ) from error
+
+    def take(self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None) -> None:
         """Check a pack, try it beside the active policy, keep it, and let it wait for the boundary.
+
+        path: its synced file, in the store's `incoming`.
 
         Raises:
             WeightsRefused: it may not act; counted, and the active policy is untouched.
         """
         try:
-            active = self.active
+            with self._lock:
+                active = self.active
+                recent = np.array(self._recent, dtype=np.float32)
             shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
-            state, manifest = self._gate.open_pack(data, offer, shapes)
+            state, manifest = self._gate.open_pack(pack, offer, shapes)
             policy = self._build(state, manifest)
-            self._keep_trial()
-            self._try_out(policy)
+            self._keep_trial(recent)
+            self._try_out(policy, active, recent)
+            kept = self._keep(path, offer)
+            with self._lock:
+                self._gate.check_offer(offer)  # a roll-back may have come meanwhile
+                self._gate.accept(offer)
+                self.accepted += 1
+                self.pending = Version(offer.run_id, offer.n, kept.digest, policy, published_ns)
+                if self.active is None:
+                    self._swap()
         except WeightsRefused as error:
             self.note_refusal(offer.n, error)
             raise
+
+    def _keep(self, path: Path, offer: Offer) -> KeptPack:
         try:
-            kept = self._store.add(data, offer.run_id, offer.n)
+            return self._store.add(path, offer)
         except OSError as error:
-            refusal = WeightsRefused(Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space")
-            self.note_refusal(offer.n, refusal)
-            raise refusal from error
-        self._gate.accept(offer)
-        self.accepted += 1
-        self.pending = Version(offer.run_id, offer.n, kept.sha256, policy, published_ns)
-        if self.active is None:
-            self._swap()
+            raise WeightsRefused(Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space") from error
 
     def note_refusal(self, n: int, error: WeightsRefused) -> None:
         """Count a refusal, also one that happened outside, such as a failed pull."""
-        self.rejected += 1
-        self.last_rejected_n = n
-        self.last_rejection = str(error)
+        with self._lock:
+            self.rejected += 1
+            self.last_rejected_n = n
+            self.last_rejection = str(error)
 
     @property
     def plans_ahead(self) -> bool:
@@ -216,7 +255,8 @@ class ActingPolicy:
         if step == 0 or not follows:
             self._memory.clear()
         if self.pending is not None and (step == 0 or (self._swap_at == "chunk" and not self._memory.queue)):
-            self._swap()
+            with self._lock:
+                self._swap()
             self._memory.clear()
         active = self.active
         if active is None:
@@ -224,23 +264,47 @@ class ActingPolicy:
         rng = exploration_rng(seed, step)
         made = active.policy.act(observation, explore, rng, self._memory)
         self._plans += made.chunk_index == 0
-        self._recent.append(observation)
+        with self._lock:
+            self._recent.append(observation)
         return Answer(
             active.run_id, active.n, made.action, made.raw, made.log_prob, made.aux, self._plans - 1, made.chunk_index
         )
 
     def after_answer(self, now_ns: int) -> bool:
-        """Call when an answer is out: the first of a version notes how long it took, and which pack acts.
+        """Call when an answer is out: the first of a version notes how long it took.
 
         Returns True for that first answer. `now_ns`: wall clock.
         """
-        if not self._has_swapped or self.active is None:
+        version = self.active
+        if version is None or version is self._first_noted:
             return False
-        self._store.activate(self.active.sha256, self._gate.pinned)
-        self._has_swapped = False
-        if self.active.published_ns is not None:
-            self.push_to_acting_ms = (now_ns - self.active.published_ns) / 1e6
+        self._first_noted = version
+        if version.published_ns is not None:
+            self.push_to_acting_ms = (now_ns - version.published_ns) / 1e6
         return True
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether the disk says which pack acts; if not, `note_active` is due, in any thread."""
+        return self._unnoted is None
+
+    def note_active(self) -> Version | None:
+        """Note on disk which pack acts; the version that was noted, None where it is there already.
+
+        Raises:
+            OSError: the disk cannot be written; call it again.
+        """
+        with self._lock:
+            version, pinned = self._unnoted, self._gate.pinned
+            replaced, self._replaced = self._replaced, []
+        del replaced
+        if version is None:
+            return None
+        self._store.activate(version.digest, pinned)
+        with self._lock:
+            if self._unnoted is version:
+                self._unnoted = None
+        return version
 
     def roll_back(self, run_id: str, n: int) -> None:
         """Go back to a kept version at the next boundary and accept no other until `unpin`.
@@ -250,28 +314,33 @@ class ActingPolicy:
             ConfigError: its file is damaged.
         """
         version = self._load(self._store.find(run_id, n))
-        self._gate.pinned = True
-        self._store.activate(version.sha256, pinned=True)
-        self.pending = version
+        with self._lock:
+            self._gate.pinned = True
+            self.pending = version
+        self._store.activate(version.digest, pinned=True)
 
     def unpin(self) -> None:
         """Accept new versions again."""
-        self._gate.pinned = False
+        with self._lock:
+            self._gate.pinned = False
         self._store.unpin()
 
     def knows(self, offer: Offer) -> bool:
         """Whether this very pack was accepted: a latched offer comes again after a restart."""
-        kept = (pack for pack in self._store.state.packs if pack.sha256 == offer.sha256.hex())
-        return any((pack.run_id, pack.n) == (offer.run_id, offer.n) for pack in kept)
+        return any(pack.offer == offer for pack in self._store.state.packs)
 
     def _load(self, kept: KeptPack) -> Version:
-        state, manifest = unpack(self._store.read(kept), self._key)
+        if not kept.offer.is_signed(self._key):
+            raise WeightsRefused(Refusal.BAD_SIGNATURE, "altered on disk, or signed with another key")
+        state, manifest = unpack(self._store.read(kept, self._memory_of_packs.take(kept.size_bytes)).data)
         self._gate.check_content(state, manifest, None)
-        return Version(kept.run_id, kept.n, kept.sha256, self._build(state, manifest))
+        return Version(kept.run_id, kept.n, kept.digest, self._build(state, manifest))
 
     def _swap(self) -> None:
+        if self.active is not None:
+            self._replaced.append(self.active)
         self.active, self.pending = self.pending, None
-        self._has_swapped = True
+        self._unnoted = self.active
 
     def _build(self, state: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> Policy:
         """The policy of a manifest with these tensors. The manifest alone never takes memory."""
@@ -294,15 +363,18 @@ class ActingPolicy:
             )
         return policy.eval()
 
-    def _keep_trial(self) -> None:
+    def _keep_trial(self, recent: Array) -> None:
         try:
-            if self._recent:
-                self._store.keep_trial(np.array(self._recent, dtype=np.float32))
+            if len(recent):
+                self._store.keep_trial(recent)
         except OSError as error:
             raise WeightsRefused(Refusal.NOT_KEPT, f"the disk cannot be written ({error}); free some space") from error
 
-    def _try_out(self, policy: Policy) -> None:
+    def _try_out(self, policy: Policy, active: Version | None, recent: Array) -> None:
         """The trial on recent observations, before anything moves by it."""
-        recent = np.array(self._recent, dtype=np.float32).reshape(-1, policy.observation_size)
-        active = None if self.active is None else self.active.policy.trial(recent)
-        self._gate.check_actions(policy.trial(recent), active)
+        parameters = sum(parameter.numel() for parameter in policy.parameters())
+        count = max(TRIAL_LEAST_N, TRIAL_PARAMETERS // max(1, parameters))
+        spread = np.linspace(0, len(recent) - 1, min(count, len(recent))).astype(int)
+        rows = recent.reshape(-1, policy.observation_size)[spread]
+        acting = None if active is None else active.policy.trial(rows)
+        self._gate.check_actions(policy.trial(rows), acting)
