@@ -152,27 +152,26 @@ class _Pull:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             talk = _Talk(connection, self._key, self._timeout_s, ends_s, self._stop, self._clock)
             talk.greet()
-            if self._have == 0:
-                self._link(talk.ask("locate", self._blob, 0))
+            if self._have == 0 and self._link(talk.ask("locate", self._blob, 0)):
+                self._take_part()
             if self._have < self._blob.size_bytes:
                 talk.ask("send", self._blob, self._have)
                 self._check_room()
                 self._stream(talk)
 
-    def _link(self, found: dict[str, Any]) -> None:
-        """Take the server's file itself where it is on this file system."""
+    def _link(self, found: dict[str, Any]) -> bool:
+        """Have the server's file itself as the part, where it is on this file system."""
         source = Path(str(found.get("path")))
         try:
-            if not self._is_that(source, found):
-                return
-            self._part.unlink(missing_ok=True)
-            os.link(source, self._part, follow_symlinks=False)
-            if self._is_that(self._part, found):
-                self._take_part()
-            else:
+            if self._is_that(source, found):
+                self._part.unlink(missing_ok=True)
+                os.link(source, self._part, follow_symlinks=False)
+                if self._is_that(self._part, found):
+                    return True
                 self._part.unlink()
-        except OSError:
-            self._part.unlink(missing_ok=True)  # another file system, or another host: the bytes are sent
+        except (OSError, ValueError):  # another file system, or another host: the bytes are sent
+            pass
+        return False
 
     def _is_that(self, path: Path, found: dict[str, Any]) -> bool:
         there = os.stat(path, follow_symlinks=False)
