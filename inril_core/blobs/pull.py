@@ -32,12 +32,10 @@ from inril_core.blobs.protocol import (
     read_frame,
     signature,
 )
-from inril_core.files import sync_file, sync_folder
 from inril_core.wire import BadFrame, encode, split_address
 
 CHUNK_BYTES = 1 << 20
 AHEAD_CHUNKS = 4  # received and not yet hashed and written
-SYNC_BYTES = 32 << 20  # written to disk at latest after so many, so that the last sync is short
 FAILURES = 5  # connections in a row that bring nothing, after which the pull gives up
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 MIN_RATE_BPS = 250_000  # bytes/s; a pull that is slower as a whole is given up
@@ -52,7 +50,6 @@ def pull_blob(
     path: Path,
     timeout_s: float = 10.0,
     memory: NDArray[np.uint8] | None = None,
-    durable: bool = False,
     stop: threading.Event | None = None,
     superseded: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
@@ -60,13 +57,12 @@ def pull_blob(
     """Pull ``blob`` from the server at ``address`` into ``path``; call again to go on where it broke off.
 
     What has come lies in ``path`` + ``.part`` until all is there and the digest is right. From a server on the same
-    file system the file is taken by a hard link, so ``path`` MUST NOT be written to.
+    file system the file is taken by a hard link, so ``path`` MUST NOT be written to. Nothing is synced to disk.
 
     Args:
         key: of the installation; the server must have it too.
         timeout_s: without a byte, after which a connection counts as lost.
         memory: uint8[size_bytes]; the digest is then of these very bytes.
-        durable: when this returns, the file survives a loss of power.
         stop: set by another thread, ends the pull soon.
         superseded: whether there is something better to pull; then a lost connection ends the pull.
         clock: monotonic, s.
@@ -82,10 +78,9 @@ def pull_blob(
     if memory is not None and memory.shape != (blob.size_bytes,):
         raise ValueError(f"memory{list(memory.shape)}: must be [{blob.size_bytes}]")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(1, "blob") as helper, ThreadPoolExecutor(1, "sync") as syncer:
+    with ThreadPoolExecutor(1, "blob") as helper:
         stop = stop or threading.Event()
-        pull = _Pull(blob, address, key, path, timeout_s, memory, durable, stop, clock, helper, syncer)
-        pull.run(superseded)
+        _Pull(blob, address, key, path, timeout_s, memory, stop, clock, helper).run(superseded)
 
 
 class _Pull:
@@ -97,23 +92,19 @@ class _Pull:
         path: Path,
         timeout_s: float,
         memory: NDArray[np.uint8] | None,
-        durable: bool,
         stop: threading.Event,
         clock: Callable[[], float],
         helper: ThreadPoolExecutor,
-        syncer: ThreadPoolExecutor,
     ) -> None:
         self._blob, self._address, self._key, self._path = blob, address, key, path
-        self._timeout_s, self._durable, self._stop, self._clock = timeout_s, durable, stop, clock
+        self._timeout_s, self._stop, self._clock = timeout_s, stop, clock
         self._helper = helper  # hashes and writes, in order, while the next bytes come
-        self._syncer = syncer
         self._part = path.with_name(path.name + ".part")
         ring = min(blob.size_bytes, (AHEAD_CHUNKS + 1) * CHUNK_BYTES)
         self._whole = memory is not None
         self._memory = (np.empty(ring, np.uint8) if memory is None else memory).data
         self._have = 0
         self._hash = blob.new_hash()
-        self._unsynced_bytes = 0
         self._disk_failed = False
         self._work: deque[Future[None]] = deque()
 
@@ -187,15 +178,12 @@ class _Pull:
         except OSError:
             self._discard()
             return
-        synced: Future[None] | None = None
         try:
             found = os.fstat(fd)
             whole = found.st_size == self._blob.size_bytes
             if found.st_size > self._blob.size_bytes or (found.st_nlink > 1 and not whole):
                 self._discard()  # a linked file belongs to the server and must not be appended to
                 return
-            if self._durable and whole:
-                synced = self._syncer.submit(os.fsync, fd)
             while self._have < found.st_size:
                 view = self._next_view()[: found.st_size - self._have]
                 count = os.preadv(fd, [view], self._have)
@@ -203,11 +191,7 @@ class _Pull:
                     break
                 self._hand_over(view[:count], fd=-1)
             self._drain()
-            if synced is not None:
-                synced.result()
         finally:
-            if synced is not None:
-                synced.exception()  # waits: it uses the descriptor
             os.close(fd)
 
     def _check_room(self) -> None:
@@ -258,10 +242,6 @@ class _Pull:
             done = 0
             while done < len(view):
                 done += os.pwrite(fd, view[done:], offset + done)
-            self._unsynced_bytes += done
-            if self._durable and self._unsynced_bytes >= SYNC_BYTES:
-                os.fdatasync(fd)
-                self._unsynced_bytes = 0
         except OSError:
             self._disk_failed = True
             raise
@@ -275,11 +255,7 @@ class _Pull:
         if found != self._blob.digest:
             self._discard()
             raise BlobCorrupt(f"digest {found.hex()[:12]}..., announced {self._blob.digest.hex()[:12]}...")
-        if self._durable and self._unsynced_bytes:
-            sync_file(self._part)
         os.replace(self._part, self._path)
-        if self._durable:
-            sync_folder(self._path.parent)
 
     def _discard(self) -> None:
         self._part.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -19,7 +20,6 @@ from torch import Tensor
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
-from inril_core.files import sync_file
 from inril_core.policies import Memory, Policy, exploration_rng, policy_from_manifest
 from inril_core.weights.gate import Gate
 from inril_core.weights.memory import PackMemory
@@ -32,7 +32,7 @@ Array = NDArray[np.float32]
 
 TRIAL_OBSERVATIONS_N = 256
 TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer
-TRIAL_PARAMETERS = 1 << 28  # observations tried, times parameters: a large policy is tried on fewer
+TRIAL_PARAMETERS = 1 << 25  # observations tried, times parameters: a large policy is tried on fewer
 TRIAL_LEAST_N = 8
 
 
@@ -72,7 +72,8 @@ class ActingPolicy:
     """Answers observations, and changes weights only as a whole and only at a boundary.
 
     `take` and `note_active` may run in another thread than the rest, so that no tick waits for a large pack or for the
-    disk. What is accepted is on disk before it is pending, so a restart goes on from there.
+    disk. A version may act a moment before the disk has it: killed in between, the policy starts from the version
+    before, and the newest offer, which is latched, is taken again.
 
     Args:
         swap_at: `episode` (before step 0) or `chunk` (before the next plan: a Gaussian policy's is one step).
@@ -95,6 +96,8 @@ class ActingPolicy:
         self._lock = threading.Lock()  # of what both threads change; never held while anything is computed or written
         rows = min(TRIAL_OBSERVATIONS_N, max(8, TRIAL_NUMBERS // contract.observation_size))
         self._recent: deque[Array] = deque(maxlen=rows)
+        self._disk = threading.Lock()  # of what is written
+        self._unkept: tuple[Path, Offer] | None = None  # accepted, and not on disk yet
         self._unnoted: Version | None = None  # it acts, and the disk does not say so yet
         self._replaced: list[Version] = []  # freed by the other thread: that takes long for a large one
         self._first_noted: Version | None = None  # whose first answer is out
@@ -162,7 +165,6 @@ class ActingPolicy:
         self._store.incoming.mkdir(exist_ok=True)
         path = self._store.incoming / "initial.pack"
         size, digest = write_pack(path, policy.state_dict(), manifest)
-        sync_file(path)
         offer = Offer.signed(self._key, self._gate.run_id, 0, size, digest)
         kept = self._store.add(path, offer)
         self._store.activate(kept.digest, self._gate.pinned)
@@ -194,40 +196,69 @@ class ActingPolicy:
                 Refusal.TOO_LARGE, f"n = {offer.n}: no memory for {offer.size_bytes} bytes; use a smaller policy"
             ) from error
 
-    def take(self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None) -> None:
-        """Check a pack, try it beside the active policy, keep it, and let it wait for the boundary.
+    def trial_rows(self) -> Array:
+        """Recent observations ``[N, D]``, on which an offered policy is tried, spread over what was seen."""
+        with self._lock:
+            recent = np.array(self._recent, dtype=np.float32)
+            active = self.active
+        parameters = 0 if active is None else sum(parameter.numel() for parameter in active.policy.parameters())
+        count = max(TRIAL_LEAST_N, TRIAL_PARAMETERS // max(1, parameters))
+        spread = np.linspace(0, len(recent) - 1, min(count, len(recent))).astype(int)
+        return recent.reshape(-1, self._sizes[0])[spread]
 
-        path: its synced file, in the store's `incoming`.
+    def take(self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None) -> None:
+        """Check a pack, try it beside the active policy, let it wait for the boundary, and keep it.
+
+        path: its file, in the store's `incoming`.
 
         Raises:
             WeightsRefused: it may not act; counted, and the active policy is untouched.
+            OSError: the disk failed when the version acted already; `note_active` tries again.
         """
+        rows = self.trial_rows()
         try:
-            with self._lock:
-                active = self.active
-                recent = np.array(self._recent, dtype=np.float32)
-            shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
-            state, manifest = self._gate.open_pack(pack, offer, shapes)
-            policy = self._build(state, manifest)
-            self._keep_trial(recent)
-            self._try_out(policy, active, recent)
-            kept = self._keep(path, offer)
+            version = self._checked(pack, offer, rows, published_ns)
             with self._lock:
                 self._gate.check_offer(offer)  # a roll-back may have come meanwhile
+                before = (self._gate.run_id, self._gate.highest_n)
                 self._gate.accept(offer)
-                self.accepted += 1
-                self.pending = Version(offer.run_id, offer.n, kept.digest, policy, published_ns)
+                self.pending, self._unkept = version, (path, offer)
                 if self.active is None:
                     self._swap()
         except WeightsRefused as error:
             self.note_refusal(offer.n, error)
+            with contextlib.suppress(OSError):
+                self._store.keep_trial(rows)
             raise
-
-    def _keep(self, path: Path, offer: Offer) -> KeptPack:
         try:
-            return self._store.add(path, offer)
+            self._store.keep_trial(rows)
+            self._keep()
         except OSError as error:
-            raise WeightsRefused(Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space") from error
+            with self._lock:
+                if self.pending is not version:
+                    raise
+                self.pending = self._unkept = None
+                self._gate.run_id, self._gate.highest_n = before
+            refusal = WeightsRefused(Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space")
+            self.note_refusal(offer.n, refusal)
+            raise refusal from error
+        self.accepted += 1
+
+    def _checked(self, pack: Hashed, offer: Offer, rows: Array, published_ns: int | None) -> Version:
+        active = self.active
+        shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
+        state, manifest = self._gate.open_pack(pack, offer, shapes)
+        policy = self._build(state, manifest)
+        acting = None if active is None else active.policy.trial(rows)
+        self._gate.check_actions(policy.trial(rows), acting)
+        return Version(offer.run_id, offer.n, offer.digest.hex(), policy, published_ns)
+
+    def _keep(self) -> None:
+        """Put an accepted pack on disk, unless it is there."""
+        with self._disk:
+            if self._unkept is not None:
+                self._store.add(*self._unkept)
+                self._unkept = None
 
     def note_refusal(self, n: int, error: WeightsRefused) -> None:
         """Count a refusal, also one that happened outside, such as a failed pull."""
@@ -300,6 +331,9 @@ class ActingPolicy:
         del replaced
         if version is None:
             return None
+        self._keep()
+        if not self._store.has(version.digest):  # it is not on disk, and another one is on its way there
+            return None
         self._store.activate(version.digest, pinned)
         with self._lock:
             if self._unnoted is version:
@@ -362,19 +396,3 @@ class ActingPolicy:
                 f"{self._sizes[0]}, {self._sizes[1]}",
             )
         return policy.eval()
-
-    def _keep_trial(self, recent: Array) -> None:
-        try:
-            if len(recent):
-                self._store.keep_trial(recent)
-        except OSError as error:
-            raise WeightsRefused(Refusal.NOT_KEPT, f"the disk cannot be written ({error}); free some space") from error
-
-    def _try_out(self, policy: Policy, active: Version | None, recent: Array) -> None:
-        """The trial on recent observations, before anything moves by it."""
-        parameters = sum(parameter.numel() for parameter in policy.parameters())
-        count = max(TRIAL_LEAST_N, TRIAL_PARAMETERS // max(1, parameters))
-        spread = np.linspace(0, len(recent) - 1, min(count, len(recent))).astype(int)
-        rows = recent.reshape(-1, policy.observation_size)[spread]
-        acting = None if active is None else active.policy.trial(rows)
-        self._gate.check_actions(policy.trial(rows), acting)

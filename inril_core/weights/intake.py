@@ -136,7 +136,6 @@ class Intake:
                 path,
                 self._timeout_s,
                 memory,
-                durable=True,
                 stop=self._stop,
                 superseded=lambda: self._wanted is not None,
             )
@@ -152,6 +151,8 @@ class Intake:
         except WeightsRefused as error:
             path.unlink(missing_ok=True)
             return error
+        except OSError as error:  # it acts already; the disk is tried again with each note
+            self._tell(Noted(None, error.strerror or str(error)))
         except Exception as error:  # whatever a policy that is tried may raise must not end the intake
             path.unlink(missing_ok=True)
             return self._refused(offer, Refusal.TRIAL_FAILED, f"{type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, with_config
 
 from inril_core.errors import ConfigError
-from inril_core.files import parse_line, sync_folder, write_atomically
+from inril_core.files import parse_line, sync_file, sync_folder, write_atomically
 from inril_core.weights.offer import Offer
 from inril_core.weights.refusal import Refusal, WeightsRefused
 from inril_core.weights.signed_pack import MAX_PACK_BYTES, Bytes, Hashed
@@ -102,7 +102,7 @@ class WeightStore:
         return self._folder / "incoming"
 
     def add(self, path: Path, offer: Offer) -> KeptPack:
-        """Keep an accepted pack, whose file is synced, and count its version as the highest. It does not act yet.
+        """Keep an accepted pack, and count its version as the highest. It does not act yet.
 
         path: of the file, in `incoming`; it is moved.
 
@@ -110,6 +110,7 @@ class WeightStore:
             OSError: the disk is full or broken.
         """
         kept = KeptPack.of(offer)
+        sync_file(path)
         with self._lock:
             os.replace(path, self._folder / kept.file_name)
             sync_folder(self._folder)
@@ -133,6 +134,10 @@ class WeightStore:
     def active(self) -> KeptPack | None:
         """The pack that acts; None before the first."""
         return next((pack for pack in self.state.packs if pack.digest == self.state.active), None)
+
+    def has(self, digest: str) -> bool:
+        """Whether the state names a pack with this digest."""
+        return any(pack.digest == digest for pack in self.state.packs)
 
     def find(self, run_id: str, n: int) -> KeptPack:
         """A kept pack by its version.

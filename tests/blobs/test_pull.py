@@ -91,7 +91,7 @@ class Relay:
 
 def test_on_one_file_system_the_file_itself_is_taken(served: BlobServer, tmp_path: Path) -> None:
     memory = np.empty(len(CONTENT), np.uint8)
-    pull_blob(BLOB, served.address, KEY, tmp_path / "pulled", memory=memory, durable=True)
+    pull_blob(BLOB, served.address, KEY, tmp_path / "pulled", memory=memory)
     assert os.path.samefile(tmp_path / "pulled", tmp_path / "served")
     assert memory.tobytes() == CONTENT
 
@@ -105,7 +105,7 @@ def test_elsewhere_the_bytes_are_sent(served: BlobServer, tmp_path: Path, in_mem
     (tmp_path / "part").write_bytes(part)
     served.put(blob.digest, tmp_path / "part")
     memory = np.empty(size, np.uint8) if in_memory else None
-    pull_blob(blob, served.address, KEY, tmp_path / "pulled", memory=memory, durable=in_memory)
+    pull_blob(blob, served.address, KEY, tmp_path / "pulled", memory=memory)
     assert (tmp_path / "pulled").read_bytes() == part
     assert memory is None or memory.tobytes() == part
     assert not (tmp_path / "pulled.part").exists()
