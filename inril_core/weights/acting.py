@@ -51,6 +51,17 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What offered weights are compared with."""
+
+    rows: Array
+    """Recent observations ``[N, D]``, spread over what was seen."""
+    active: Version | None
+    actions: Array | None
+    """Of the active policy on them, ``[N, A]``."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """The policy's action for one observation, with the version that made it.
 
@@ -196,28 +207,34 @@ class ActingPolicy:
                 Refusal.TOO_LARGE, f"n = {offer.n}: no memory for {offer.size_bytes} bytes; use a smaller policy"
             ) from error
 
-    def trial_rows(self) -> Array:
-        """Recent observations ``[N, D]``, on which an offered policy is tried, spread over what was seen."""
+    def trial(self) -> Trial:
+        """What the acting policy does now; in another thread it can be computed while a pack comes."""
         with self._lock:
             recent = np.array(self._recent, dtype=np.float32)
             active = self.active
         parameters = 0 if active is None else sum(parameter.numel() for parameter in active.policy.parameters())
         count = max(TRIAL_LEAST_N, TRIAL_PARAMETERS // max(1, parameters))
         spread = np.linspace(0, len(recent) - 1, min(count, len(recent))).astype(int)
-        return recent.reshape(-1, self._sizes[0])[spread]
+        rows = recent.reshape(-1, self._sizes[0])[spread]
+        return Trial(rows, active, None if active is None else active.policy.trial(rows))
 
-    def take(self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None) -> None:
+    def take(
+        self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None, trial: Trial | None = None
+    ) -> None:
         """Check a pack, try it beside the active policy, let it wait for the boundary, and keep it.
 
-        path: its file, in the store's `incoming`.
+        Args:
+            path: its file, in the store's `incoming`.
+            trial: made while the pack came; made now if the policy that acts is another one meanwhile.
 
         Raises:
             WeightsRefused: it may not act; counted, and the active policy is untouched.
             OSError: the disk failed when the version acted already; `note_active` tries again.
         """
-        rows = self.trial_rows()
+        if trial is None or trial.active is not self.active:
+            trial = self.trial()
         try:
-            version = self._checked(pack, offer, rows, published_ns)
+            version = self._checked(pack, offer, trial, published_ns)
             with self._lock:
                 self._gate.check_offer(offer)  # a roll-back may have come meanwhile
                 before = (self._gate.run_id, self._gate.highest_n)
@@ -228,10 +245,10 @@ class ActingPolicy:
         except WeightsRefused as error:
             self.note_refusal(offer.n, error)
             with contextlib.suppress(OSError):
-                self._store.keep_trial(rows)
+                self._store.keep_trial(trial.rows)
             raise
         try:
-            self._store.keep_trial(rows)
+            self._store.keep_trial(trial.rows)
             self._keep()
         except OSError as error:
             with self._lock:
@@ -244,13 +261,12 @@ class ActingPolicy:
             raise refusal from error
         self.accepted += 1
 
-    def _checked(self, pack: Hashed, offer: Offer, rows: Array, published_ns: int | None) -> Version:
-        active = self.active
+    def _checked(self, pack: Hashed, offer: Offer, trial: Trial, published_ns: int | None) -> Version:
+        active = trial.active
         shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
         state, manifest = self._gate.open_pack(pack, offer, shapes)
         policy = self._build(state, manifest)
-        acting = None if active is None else active.policy.trial(rows)
-        self._gate.check_actions(policy.trial(rows), acting)
+        self._gate.check_actions(policy.trial(trial.rows), trial.actions)
         return Version(offer.run_id, offer.n, offer.digest.hex(), policy, published_ns)
 
     def _keep(self) -> None:

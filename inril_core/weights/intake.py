@@ -74,6 +74,7 @@ class Intake:
         self._stop = threading.Event()
         self._notes = ThreadPoolExecutor(1, "weights-notes")
         self._note: Future[None] | None = None
+        self._trials = ThreadPoolExecutor(1, "weights-trial")
         self._thread = threading.Thread(target=self._work, name="weights-intake", daemon=True)
         self._thread.start()
 
@@ -106,6 +107,7 @@ class Intake:
             self._changed.notify()
         self._thread.join(STOP_TIMEOUT_S)
         self._notes.shutdown(wait=False)
+        self._trials.shutdown(wait=False)
         if self._note is not None:
             with contextlib.suppress(TimeoutError):
                 self._note.result(STOP_TIMEOUT_S)
@@ -129,6 +131,7 @@ class Intake:
         try:
             memory = self._acting.memory_for(offer)
             self._clear(path.name)
+            trial = self._trials.submit(self._acting.trial)
             pull_blob(
                 Blob(offer.digest, offer.size_bytes, blake3),
                 announced.address,
@@ -147,7 +150,8 @@ class Intake:
         except OSError as error:
             return self._refused(offer, Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space")
         try:
-            self._acting.take(Hashed(memory, offer.digest), path, offer, announced.published_ns)
+            pack = Hashed(memory, offer.digest)
+            self._acting.take(pack, path, offer, announced.published_ns, trial.result())
         except WeightsRefused as error:
             path.unlink(missing_ok=True)
             return error

@@ -132,7 +132,6 @@ class Bench:
         process = started("inril_control.policy_node", *(f"{name}:={value}" for name, value in given.items()))
         try:
             self._bring_up()
-            self.n = 0
             yield
         finally:
             process.send_signal(signal.SIGTERM)
