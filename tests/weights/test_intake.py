@@ -256,6 +256,50 @@ def test_what_came_of_other_packs_is_cleared_away(start, learner):
     assert not list(robot.store.incoming.iterdir())
 
 
+def test_a_policy_that_was_killed_in_mid_pull_goes_on_with_what_has_come(start, learner, monkeypatch):
+    """As kill -9 leaves it: a part in the folder, and nothing in memory."""
+    announced = learner.push(1, 0.1)
+    (path,) = learner.folder.iterdir()
+    robot = start()
+    robot.intake.close()
+    part = robot.store.incoming / f"{announced.offer.digest.hex()[:32]}.pack.part"
+    part.write_bytes(path.read_bytes()[: announced.offer.size_bytes // 2])
+    asked = []
+    real = pull._Talk.ask
+    monkeypatch.setattr(pull._Talk, "ask", lambda self, *question: asked.append(question) or real(self, *question))
+    again = start()
+    again.intake.want(announced)
+    assert again.decided() == (1, None)
+    assert [(kind, offset) for kind, _, offset in asked] == [("send", announced.offer.size_bytes // 2)]
+    assert again.act() == 1
+
+
+def test_a_policy_that_was_killed_before_the_disk_had_what_acts_takes_the_latched_offer_again(
+    start, learner, monkeypatch
+):
+    robot, announced = start(), learner.push(1, 0.1)
+    acted, go_on = threading.Event(), threading.Event()
+
+    def slow_disk(*_: object) -> None:
+        acted.set()
+        assert go_on.wait(PATIENCE_S)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WeightStore, "add", slow_disk)
+        robot.intake.want(announced)
+        assert acted.wait(PATIENCE_S) and robot.act() == 1, "it acts before the disk has it"
+        robot.acting.after_answer(0)
+        killed = start()  # what a process that is started now finds on the disk
+        go_on.set()
+        assert killed.acting.active.n == 0 and not killed.acting.knows(announced.offer)
+        problem = robot.next()
+        assert isinstance(problem, Noted) and "Input/output" in problem.problem
+        assert robot.decided() == (1, None)
+    killed.intake.want(announced)
+    assert killed.decided() == (1, None) and killed.act() == 1
+
+
 def test_memory_is_used_again_and_never_while_a_policy_looks_into_it(start, learner):
     robot = start()
     answers = {}
