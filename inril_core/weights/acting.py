@@ -198,14 +198,15 @@ class ActingPolicy:
         """uint8[size_bytes], where the bytes of an offered pack shall be for `take`: they are not copied again.
 
         Raises:
-            WeightsRefused: there is no memory for it.
+            WeightsRefused: there is no memory for it; counted.
         """
         try:
             return self._memory_of_packs.take(offer.size_bytes)
         except MemoryError as error:
-            raise WeightsRefused(
-                Refusal.TOO_LARGE, f"n = {offer.n}: no memory for {offer.size_bytes} bytes; use a smaller policy"
-            ) from error
+            text = f"n = {offer.n}: no memory for {offer.size_bytes} bytes; use a smaller policy"
+            refusal = WeightsRefused(Refusal.TOO_LARGE, text)
+            self.note_refusal(offer.n, refusal)
+            raise refusal from error
 
     def trial(self) -> Trial:
         """What the acting policy does now; in another thread it can be computed while a pack comes."""

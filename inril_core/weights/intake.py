@@ -121,15 +121,30 @@ class Intake:
                 self._under_way = announced
             if announced is None or self._stop.is_set():
                 return
-            refusal = self._take(announced)
-            if not self._stop.is_set():
-                self._tell(Decided(announced, refusal))
+            decided = self._take(announced)
+            if decided is not None and not self._stop.is_set():
+                self._tell(decided)
 
-    def _take(self, announced: Announced) -> WeightsRefused | None:
+    def _take(self, announced: Announced) -> Decided | None:
+        """What became of an offer; None: nothing, the bytes did not come and a newer one is there."""
+        try:
+            self._pull_and_check(announced)
+        except WeightsRefused as error:
+            if error.reason is Refusal.PULL_FAILED:
+                if self._superseded():
+                    return None
+                self._acting.note_refusal(announced.offer.n, error)
+            return Decided(announced, error)
+        return Decided(announced, None)
+
+    def _superseded(self) -> bool:
+        return self._wanted is not None
+
+    def _pull_and_check(self, announced: Announced) -> None:
         offer = announced.offer
         path = self._folder / f"{offer.digest.hex()[:32]}.pack"
+        memory = self._acting.memory_for(offer)
         try:
-            memory = self._acting.memory_for(offer)
             self._clear(path.name)
             trial = self._trials.submit(self._acting.trial)
             pull_blob(
@@ -140,27 +155,25 @@ class Intake:
                 self._timeout_s,
                 memory,
                 stop=self._stop,
-                superseded=lambda: self._wanted is not None,
+                superseded=self._superseded,
             )
-        except WeightsRefused as error:
-            self._acting.note_refusal(offer.n, error)
-            return error
         except (BlobLost, BlobRefused, BlobCorrupt) as error:
-            return self._refused(offer, Refusal.PULL_FAILED, str(error))
+            raise WeightsRefused(Refusal.PULL_FAILED, f"n = {offer.n}: {error}") from error
         except OSError as error:
-            return self._refused(offer, Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space")
+            text = f"n = {offer.n}: cannot be written to disk ({error}); free some space"
+            raise self._refused(offer, Refusal.NOT_KEPT, text) from error
         try:
             pack = Hashed(memory, offer.digest)
             self._acting.take(pack, path, offer, announced.published_ns, trial.result())
-        except WeightsRefused as error:
+        except WeightsRefused:
             path.unlink(missing_ok=True)
-            return error
+            raise
         except OSError as error:  # it acts already; the disk is tried again with each note
             self._tell(Noted(None, error.strerror or str(error)))
         except Exception as error:  # whatever a policy that is tried may raise must not end the intake
             path.unlink(missing_ok=True)
-            return self._refused(offer, Refusal.TRIAL_FAILED, f"{type(error).__name__}: {error}")
-        return None
+            text = f"n = {offer.n}: {type(error).__name__}: {error}"
+            raise self._refused(offer, Refusal.TRIAL_FAILED, text) from error
 
     def _clear(self, name: str) -> None:
         """Remove what came of other packs: nobody offers them any more."""
@@ -170,7 +183,7 @@ class Intake:
                 path.unlink(missing_ok=True)
 
     def _refused(self, offer: Offer, reason: Refusal, text: str) -> WeightsRefused:
-        error = WeightsRefused(reason, f"n = {offer.n}: {text}")
+        error = WeightsRefused(reason, text)
         self._acting.note_refusal(offer.n, error)
         return error
 

@@ -157,6 +157,19 @@ def test_a_policy_that_is_behind_takes_the_newest_only(start, learner, monkeypat
     assert robot.act() == 4
 
 
+def test_an_offer_that_was_overtaken_while_it_could_not_be_pulled_is_no_refusal(start, learner, monkeypatch):
+    """The learner would go back to what acts, although a newer version is on its way."""
+    robot, held = start(), Held(monkeypatch)
+    older, newer = learner.push(1, 0.1), learner.push(2, 0.1)
+    robot.intake.want(older)
+    assert held.begun.acquire(timeout=PATIENCE_S)
+    learner.server.remove(older.offer.digest)
+    robot.intake.want(newer)
+    held.go_on.set()
+    assert robot.decided() == (2, None)
+    assert robot.acting.rejected == 0
+
+
 def test_of_two_pushes_at_once_under_one_number_one_acts(start, learner):
     """Two learners of one run: both hold the key."""
     robot, one, other = start(), learner.push(1, 0.1), learner.push(1, -0.1)

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ SLICE_S = 0.04  # longest training between two looks at the graph
 TICK_S = 0.005
 STATUS_PERIOD_S = 0.5
 PUSH_RETRY_NS = 2_000_000_000
+SERVED_N = 2  # packs; a policy may just be asking for the one before the newest
 LOOK_PERIOD_S = 1.0  # the store is asked this often even if no announcement was heard
 
 
@@ -74,7 +76,7 @@ class LearnerNode(InrilPlainNode):
         self._loop = WeightsLoop(self._learner, self._run.run_id)
         host = self.param("blob_host", "127.0.0.1", "address at which weights are served, that the robot reaches")
         self._blobs = BlobServer(self._key, host)
-        self._served = b""
+        self._served: deque[tuple[bytes, Path]] = deque()
         self._push_not_before_ns = 0
         self._withdraw_pushed()
         # what was pushed before a restart may not have arrived: push again once caught up
@@ -301,19 +303,20 @@ class LearnerNode(InrilPlainNode):
         self._blobs.put(digest, path)
         message.header.stamp = self.get_clock().now().to_msg()
         self._weights.publish(message)
-        self._withdraw_pushed(but=path)
-        self._served = digest
+        self._served.append((digest, path))
+        self._withdraw_pushed()
         self._pushed_updates = learner.updates
         learner.published(n)
         self._loop.pushed(n)
 
-    def _withdraw_pushed(self, but: Path | None = None) -> None:
-        """Only the newest pack is served; who is getting an older one gets it to its end."""
-        if self._served:
-            self._blobs.remove(self._served)
-        for old in self._folder.glob("push-*.pack"):
-            if old != but:
-                old.unlink(missing_ok=True)
+    def _withdraw_pushed(self) -> None:
+        """Serve the newest packs alone; who is getting an older one gets it to its end."""
+        while len(self._served) > SERVED_N:
+            digest, _ = self._served.popleft()
+            self._blobs.remove(digest)
+        served = {path for _, path in self._served}
+        for old in set(self._folder.glob("push-*.pack")) - served:
+            old.unlink(missing_ok=True)
 
     def _state(self) -> tuple[str, str]:
         learner, schedule = self._learner, self._learner.config.schedule
