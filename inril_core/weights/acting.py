@@ -87,7 +87,8 @@ class ActingPolicy:
     before, and the newest offer, which is latched, is taken again.
 
     Args:
-        swap_at: `episode` (before step 0) or `chunk` (before the next plan: a Gaussian policy's is one step).
+        swap_at: `episode` (before step 0), `chunk` (before the next plan: a Gaussian policy's is one step), or `tick`
+            (before the next step; the rest of a plan is given up).
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ActingPolicy:
         gate: Gate,
         store: WeightStore,
         key: bytes,
-        swap_at: Literal["episode", "chunk"] = "episode",
+        swap_at: Literal["episode", "chunk", "tick"] = "episode",
     ) -> None:
         self._sizes = (contract.observation_size, contract.action.size)
         self._gate = gate
@@ -302,7 +303,8 @@ class ActingPolicy:
         """
         if step == 0 or not follows:
             self._memory.clear()
-        if self.pending is not None and (step == 0 or (self._swap_at == "chunk" and not self._memory.queue)):
+        between_plans = self._swap_at == "chunk" and not self._memory.queue
+        if self.pending is not None and (step == 0 or between_plans or self._swap_at == "tick"):
             with self._lock:
                 self._swap()
             self._memory.clear()

@@ -9,7 +9,7 @@ import torch
 
 from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
-from inril_core.policies import GaussianPolicy, gaussian
+from inril_core.policies import GaussianPolicy, Policy, diffusion, gaussian
 from inril_core.weights import Hashed, Offer, Refusal, WeightsRefused, write_pack
 from inril_core.weights.acting import ActingPolicy
 from inril_core.weights.gate import Gate, GateRules
@@ -29,6 +29,12 @@ def policy(bias: float = 0.0, **arguments) -> GaussianPolicy:
     with torch.no_grad():
         made.head.bias[:6] = bias
     return made
+
+
+def planning() -> Policy:
+    """A policy that plans 4 steps at once."""
+    torch.manual_seed(0)
+    return diffusion.Config(chunk=4, hidden=(16,), denoising_steps=5).build(CONTRACT.observation_size, 6)
 
 
 def packed(path: Path, n: int, bias: float = 0.0, made: GaussianPolicy | None = None, **changes) -> Offer:
@@ -107,6 +113,17 @@ def test_swapping_at_a_chunk_takes_the_next_step(start):
     act(acting, 0)
     push(acting, 1)
     assert act(acting, 1).n == 1
+
+
+@pytest.mark.parametrize(("swap_at", "swaps_at_step"), [("episode", None), ("chunk", 4), ("tick", 2)])
+def test_a_plan_is_followed_to_its_end_unless_weights_change_at_ticks(start, swap_at, swaps_at_step):
+    acting = start(planning(), swap_at=swap_at)
+    assert [act(acting, step).n for step in (0, 1)] == [0, 0]
+    push(acting, 1, made=planning())
+    answers = [act(acting, step) for step in range(2, 6)]
+    wanted = [int(swaps_at_step is not None and step >= swaps_at_step) for step in range(2, 6)]
+    assert [answer.n for answer in answers] == wanted
+    assert answers[0].chunk_index == (0 if swap_at == "tick" else 2)
 
 
 def test_only_the_newest_waiting_version_acts(start):

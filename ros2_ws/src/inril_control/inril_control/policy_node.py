@@ -69,7 +69,7 @@ class PolicyNode(InrilNode):
     def _open_weights(self) -> ActingPolicy:
         initial = self.param("initial_weights", "", "policy file to start from; kept weights of the run win")
         key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
-        swap_at = self.param("swap_at", "episode", "boundary of a change", choices=["episode", "chunk"])
+        swap_at = self.param("swap_at", "episode", "boundary of a change", choices=["episode", "chunk", "tick"])
         rules = GateRules(
             self.contract.interface_digest,
             self.param("max_action_change", 0.5, "mean change by new weights, of [-1, 1]", 0.001, 2.0),
