@@ -4,7 +4,7 @@
     client  {"type": "locate" or "send", "blob": digest in hex, "offset": first byte wanted, "nonce": C, "mac": ...}
     server  {"type": ..., "size_bytes": ..., "path": ..., "device": ..., "inode": ..., "mac": ...}; to ``send`` followed
             by the bytes from the offset to the end, outside frames
-    or      {"type": "error", "message": ...}, and the end
+    or      {"type": "error", "message": ...}, or {"type": "busy"} at once, and the end
 
 A mac is HMAC-SHA256 by the installation's key over both nonces and everything else in its frame: each side knows that
 the other holds the key, and an old conversation is of no use. The bytes are not secret.

@@ -68,8 +68,9 @@ def pull_blob(
         clock: monotonic, s.
 
     Raises:
-        BlobRefused: the announced size is not 1 to `MAX_BLOB_BYTES`, or the server does not serve it.
-        BlobLost: the server is not there, does not have the key, or is silent or too slow; or ``stop`` was set.
+        BlobRefused: the announced size is not 1 to `MAX_BLOB_BYTES`, or the server does not serve it, or has
+            another key.
+        BlobLost: the server is not there, has no place, or is silent or too slow; or ``stop`` was set.
         BlobCorrupt: other bytes than announced; a later pull starts anew.
         OSError: the disk is full or broken.
     """
@@ -326,6 +327,8 @@ class _Talk:
             raise Broken(error.strerror or str(error)) from error
         if frame is None:
             raise Broken("hung up")
+        if frame.get("type") == "busy":
+            raise Broken("serves as many others as it can")
         if frame.get("type") == "error":
             raise BlobRefused(f"the server says: {str(frame.get('message'))[:300]}")
         self._heard_s = self._clock()

@@ -93,7 +93,8 @@ class _Connection(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         """Answer questions until the client hangs up or asks what must not be answered."""
         if not self.server.places.acquire(blocking=False):
-            self._refuse(f"{MAX_CLIENTS} clients already; try again")
+            with contextlib.suppress(OSError):
+                self._say({"type": "busy"})
             return
         try:
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from inril_core.blobs import Blob, BlobCorrupt, BlobLost, BlobRefused, BlobServer, pull, pull_blob
+from inril_core.blobs import Blob, BlobCorrupt, BlobLost, BlobRefused, BlobServer, pull, pull_blob, server
 from inril_core.blobs.protocol import PROTOCOL, signature
 from inril_core.errors import ConfigError
 from inril_core.wire import Decoder, encode
@@ -167,13 +167,12 @@ def test_a_server_that_was_killed_in_mid_pull_is_found_again(tmp_path: Path) -> 
     (tmp_path / "served").write_bytes(CONTENT)
     with server_process(tmp_path / "served") as (process, address):
         relay = Relay(address, [])
-        stopped = threading.Event()
 
         def kill(data: bytes) -> bytes:
-            if relay.relayed_bytes > 3 * pull.CHUNK_BYTES and not stopped.is_set():
-                stopped.set()
+            if relay.relayed_bytes > 3 * pull.CHUNK_BYTES:
                 process.kill()
                 process.wait(timeout=60)
+                raise ConnectionResetError("what the network still holds is lost")
             return data
 
         relay._alter = kill
@@ -447,6 +446,25 @@ def test_no_bytes_end_the_server(served: BlobServer, tmp_path: Path, junk: bytes
         while connection.recv(1 << 16):
             pass
     pull_blob(BLOB, served.address, KEY, tmp_path / "pulled")
+
+
+def test_a_server_without_a_free_place_is_asked_again(served: BlobServer, tmp_path: Path, monkeypatch) -> None:
+    host, port = served.address.split(":")
+    others = [socket.create_connection((host, int(port))) for _ in range(server.MAX_CLIENTS)]
+    for other in others:
+        assert other.recv(1), "greeted"
+    waited = []
+
+    def leave(failures: int, *_: float) -> float:
+        waited.append(failures)
+        for other in others:
+            other.close()
+        return 0.05
+
+    monkeypatch.setattr(pull, "wait_s", leave)
+    monkeypatch.setattr(pull, "FAILURES", 1000)
+    pull_blob(BLOB, served.address, KEY, tmp_path / "pulled")
+    assert waited and (tmp_path / "pulled").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "192.0.2.1", "no such host"])
