@@ -19,7 +19,7 @@ import pytest
 from blake3 import blake3
 
 from inril_core.blobs import Blob, BlobCorrupt, BlobLost, BlobRefused, BlobServer, pull, pull_blob, server
-from inril_core.blobs.protocol import PROTOCOL, signature
+from inril_core.blobs.protocol import PROTOCOL, read_frame, signature
 from inril_core.errors import ConfigError
 from inril_core.wire import Decoder, encode
 
@@ -284,10 +284,14 @@ def test_a_disk_without_room_is_named_before_a_byte_is_sent(served: BlobServer, 
 def test_a_disk_that_is_full_in_mid_pull_costs_nothing_that_was_written(
     served: BlobServer, tmp_path: Path, monkeypatch
 ) -> None:
-    real, room = os.pwrite, 3 * pull.CHUNK_BYTES + 777
+    real, room, failed = os.pwrite, 3 * pull.CHUNK_BYTES + 777, []
 
     def small_disk(fd: int, data: memoryview, offset: int) -> int:
+        """Full, until somebody removes a file a moment later: what follows must not be written behind a hole."""
+        if failed:
+            return real(fd, data, offset)
         if offset >= room:
+            failed.append(offset)
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(fd, data[: room - offset], offset)
 
@@ -396,6 +400,30 @@ def test_other_answers_than_were_asked_for_are_refused(tmp_path: Path, change: d
 
     with hostile(answer) as address, pytest.raises(error):
         pull_blob(BLOB, address, KEY, tmp_path / "pulled")
+
+
+@pytest.mark.parametrize("mac", ["", "00" * 32, "ä", None, 7])
+def test_a_server_without_the_key_is_not_believed(tmp_path: Path, mac) -> None:
+    def answer(connection: socket.socket, question: dict, nonces: tuple[str, str]) -> None:
+        connection.sendall(encode({**honest(question), "mac": mac}))
+
+    with hostile(answer) as address, pytest.raises(BlobRefused, match="installation's key"):
+        pull_blob(BLOB, address, KEY, tmp_path / "pulled")
+
+
+def test_an_old_conversation_is_of_no_use(served: BlobServer) -> None:
+    """What one client said, said again by somebody who heard it."""
+    host, port = served.address.split(":")
+    said = []
+    for _ in range(2):
+        with socket.create_connection((host, int(port))) as connection:
+            hello = read_frame(connection, lambda: None)
+            question = {"type": "send", "blob": BLOB.digest.hex(), "offset": 0}
+            mac = signature(KEY, question, (hello["nonce"], "7" * 32))
+            said.append({**question, "nonce": "7" * 32, "mac": mac})
+            connection.sendall(encode(said[0]))
+            answer = read_frame(connection, lambda: None)
+            assert answer["type"] == ("send" if len(said) == 1 else "error")
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "relative", "", "/" + "x" * 5000, "a\0b", None, 7])

@@ -196,6 +196,29 @@ def test_a_full_disk_refuses_the_offer_and_the_active_policy_acts_on(start, monk
     assert acting.pending is None and act(acting, 0).n == 0
 
 
+def test_what_never_reached_the_disk_is_never_named_as_what_acts(start, monkeypatch):
+    """It would be missing after a restart, and nothing would act."""
+    acting, add = start(policy()), WeightStore.add
+    act(acting, 0)
+
+    def broken(store, path, offer):
+        if offer.n == 1:
+            act(acting, 0)  # it acts before the disk has it
+            raise OSError(5, "Input/output error")
+        return add(store, path, offer)
+
+    monkeypatch.setattr(WeightStore, "add", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        push(acting, 1)
+    assert act(acting, 1).n == 1
+    push(acting, 2)
+    assert acting.note_active() is None and not acting.is_noted
+    again = start()
+    assert (again.active.n, again.pending.n) == (0, 2)
+    assert act(acting, 0).n == 2 and acting.note_active().n == 2
+    assert start().active.n == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
