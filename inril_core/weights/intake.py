@@ -135,6 +135,9 @@ class Intake:
                     return None
                 self._acting.note_refusal(announced.offer.n, error)
             return Decided(announced, error)
+        except Exception as error:  # whatever it is, the thread must live for the next offer
+            text = f"n = {announced.offer.n}: {type(error).__name__}: {error}"
+            return Decided(announced, self._refused(announced.offer, Refusal.TRIAL_FAILED, text))
         return Decided(announced, None)
 
     def _superseded(self) -> bool:
@@ -170,10 +173,9 @@ class Intake:
             raise
         except OSError as error:  # it acts already; the disk is tried again with each note
             self._tell(Noted(None, error.strerror or str(error)))
-        except Exception as error:  # whatever a policy that is tried may raise must not end the intake
+        except Exception:
             path.unlink(missing_ok=True)
-            text = f"n = {offer.n}: {type(error).__name__}: {error}"
-            raise self._refused(offer, Refusal.TRIAL_FAILED, text) from error
+            raise
 
     def _clear(self, name: str) -> None:
         """Remove what came of other packs: nobody offers them any more."""
