@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inril_core.contract import Contract
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, InrilError
 from inril_core.policies import Memory, Policy, exploration_rng, policy_from_manifest
 from inril_core.weights.gate import Gate
 from inril_core.weights.memory import PackMemory
@@ -34,6 +34,10 @@ TRIAL_OBSERVATIONS_N = 256
 TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer
 TRIAL_PARAMETERS = 1 << 25  # observations tried, times parameters: a large policy is tried on fewer
 TRIAL_LEAST_N = 8
+
+
+class Unkept(InrilError):
+    """A version acts that the disk did not take: a restart would go back a version."""
 
 
 @dataclass
@@ -231,7 +235,7 @@ class ActingPolicy:
 
         Raises:
             WeightsRefused: it may not act; counted, and the active policy is untouched.
-            OSError: the disk failed when the version acted already; `note_active` tries again.
+            Unkept: the disk failed when the version acted already; `note_active` tries again.
         """
         if trial is None or trial.active is not self.active:
             trial = self.trial()
@@ -255,7 +259,7 @@ class ActingPolicy:
         except OSError as error:
             with self._lock:
                 if self.pending is not version:
-                    raise
+                    raise Unkept(error.strerror or str(error)) from error
                 self.pending = self._unkept = None
                 self._gate.run_id, self._gate.highest_n = before
             refusal = WeightsRefused(Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space")

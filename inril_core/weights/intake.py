@@ -13,7 +13,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from inril_core.blobs import Blob, BlobCorrupt, BlobLost, BlobRefused, pull_blob
-from inril_core.weights.acting import ActingPolicy, Version
+from inril_core.weights.acting import ActingPolicy, Unkept, Version
 from inril_core.weights.offer import Offer
 from inril_core.weights.refusal import Refusal, WeightsRefused
 from inril_core.weights.signed_pack import Hashed
@@ -171,8 +171,8 @@ class Intake:
         except WeightsRefused:
             path.unlink(missing_ok=True)
             raise
-        except OSError as error:  # it acts already; the disk is tried again with each note
-            self._tell(Noted(None, error.strerror or str(error)))
+        except Unkept as error:
+            self._tell(Noted(None, str(error)))
         except Exception:
             path.unlink(missing_ok=True)
             raise

@@ -11,7 +11,7 @@ from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
 from inril_core.policies import GaussianPolicy, Policy, diffusion, gaussian
 from inril_core.weights import Hashed, Offer, Refusal, WeightsRefused, write_pack
-from inril_core.weights.acting import ActingPolicy
+from inril_core.weights.acting import ActingPolicy, Unkept
 from inril_core.weights.gate import Gate, GateRules
 from inril_core.weights.store import WeightStore
 
@@ -208,7 +208,7 @@ def test_what_never_reached_the_disk_is_never_named_as_what_acts(start, monkeypa
         return add(store, path, offer)
 
     monkeypatch.setattr(WeightStore, "add", broken)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(Unkept, match="Input/output"):
         push(acting, 1)
     assert act(acting, 1).n == 1
     push(acting, 2)

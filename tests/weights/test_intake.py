@@ -249,11 +249,16 @@ def test_a_disk_that_cannot_note_which_pack_acts_is_tried_again(start, learner, 
     assert robot.next().version.n == 1 and robot.acting.is_noted
 
 
-def test_a_policy_that_raises_when_tried_ends_nothing(start, learner, monkeypatch):
+@pytest.mark.parametrize("error", [ZeroDivisionError, OSError, MemoryError])
+def test_a_policy_that_raises_when_tried_ends_nothing(start, learner, monkeypatch, error):
     robot = start()
+
+    def fails(*_: object) -> None:
+        raise error("no")
+
     robot.act()
     with monkeypatch.context() as patch:
-        patch.setattr(GaussianPolicy, "trial", lambda self, rows: 1 / 0)
+        patch.setattr(GaussianPolicy, "trial", fails)
         robot.intake.want(learner.push(1, 0.1))
         assert robot.decided() == (1, Refusal.TRIAL_FAILED)
     robot.intake.want(learner.push(2, 0.1))
