@@ -159,17 +159,18 @@ class ActingPolicy:
             raise ConfigError(f"kept weights {kept.file_name}: {error}; use the key and contract of the run") from error
         return True
 
-    def load_initial(self, policy: Policy, facts: Mapping[str, Any], created_ns: int) -> None:
-        """Act with a policy that a person has chosen, as version 0 of the run. Kept like any other.
+    def load_initial(self, policy: Policy, facts: Mapping[str, Any], created_ns: int, n: int = 0) -> None:
+        """Act with a policy that a person has chosen, as version ``n`` of the run. Kept like any other.
 
         facts: what `load_policy` read beside it; `interface_digest` and `contract_text` are needed.
+        n: above `highest_n`.
 
         Raises:
             WeightsRefused: it is for another contract, of another size, or not finite.
         """
         manifest = {
             "run_id": self._gate.run_id,
-            "n": 0,
+            "n": n,
             "parent": None,
             "interface_digest": str(facts.get("interface_digest")),
             "contract_text": str(facts.get("contract_text")),
@@ -181,7 +182,7 @@ class ActingPolicy:
         self._store.incoming.mkdir(exist_ok=True)
         path = self._store.incoming / "initial.pack"
         size, digest = write_pack(path, policy.state_dict(), manifest)
-        offer = Offer.signed(self._key, self._gate.run_id, 0, size, digest)
+        offer = Offer.signed(self._key, self._gate.run_id, n, size, digest)
         kept = self._store.add(path, offer)
         self._store.activate(kept.digest, self._gate.pinned)
         self._gate.accept(offer)

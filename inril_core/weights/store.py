@@ -8,7 +8,7 @@ import os
 import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,10 @@ from inril_core.errors import ConfigError
 from inril_core.files import parse_line, sync_file, sync_folder, write_atomically
 from inril_core.weights.offer import Offer
 from inril_core.weights.refusal import Refusal, WeightsRefused
-from inril_core.weights.signed_pack import MAX_PACK_BYTES, Bytes, Hashed
+from inril_core.weights.signed_pack import MAX_PACK_BYTES, Bytes, Hashed, unpack
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATE_NAME = "state.json"
 TRIAL_NAME = "trial_observations.npy"
@@ -215,3 +218,17 @@ class WeightStore:
             unnamed = path.suffix == ".pack" and path.name not in named
             if path.suffix == ".tmp" or unnamed:
                 path.unlink()
+
+
+def read_kept(path: Path, kept: KeptPack, key: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and manifest of a kept pack, for whoever looks at the store of another process.
+
+    Raises:
+        OSError: the file cannot be read. WeightsRefused: it has changed, or was signed with another key.
+    """
+    pack = Hashed.of(np.frombuffer(bytearray(path.read_bytes()), np.uint8))
+    if not kept.offer.is_signed(key):
+        raise WeightsRefused(Refusal.BAD_SIGNATURE, f"{path}: altered, or signed with another key")
+    if pack.digest.hex() != kept.digest:
+        raise WeightsRefused(Refusal.BAD_DIGEST, f"{path}: has changed on disk")
+    return unpack(pack.data)

@@ -353,7 +353,8 @@ def page(found: dict[int, Measured], arguments: list[str], rounds: int) -> str:
         "with a real `policy_node` that acts all the time: the next observation comes 2 ms after an answer, or after "
         "as long as inference takes if that is longer. In between lie: offer and signature, pull, BLAKE3 digest of all "
         "bytes, parsing, all numbers finite, trial on the last observations beside the acting policy, and the swap; "
-        "the disk follows. On one file system the pull is a hard link and a read; elsewhere the bytes go over TCP. A slower control rate adds up to a period.",
+        "the disk follows. On one file system the pull is a hard link and a read; "
+        "elsewhere the bytes go over TCP. A slower control rate adds up to a period.",
         "",
         "## What a push costs otherwise",
         "",
