@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inril_bringup import data_command, episode_commands
+from inril_bringup import data_command, episode_commands, evaluate_command
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.calibration import command as calibrate_command
@@ -151,6 +151,9 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
         commands, "calibrate", calibrate_command.run, calibrate_command.SUMMARY, *calibrate_command.EXAMPLES
     )
     calibrate_command.add_arguments(calibrate)
+    evaluate_command.add_arguments(
+        _add(commands, "evaluate", evaluate_command.run, evaluate_command.SUMMARY, *evaluate_command.EXAMPLES)
+    )
 
     check = _add(
         commands,
