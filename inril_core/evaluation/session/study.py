@@ -1,5 +1,6 @@
-"""The session of docs/evaluation.md: a cloned, a fine-tuned and the scripted policy on insert_leg, 40 trials each, in one
-process. ``python -m inril_core.evaluation.session.study runs/study`` takes a few minutes and goes on where it stopped.
+"""The session of docs/evaluation.md: a cloned, a fine-tuned and the scripted policy on insert_leg, in one process.
+
+``python -m inril_core.evaluation.session.study runs/study`` takes a few minutes and goes on where it stopped.
 """
 
 from __future__ import annotations
