@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -25,14 +26,15 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
+from inril_common.deadline_timer import DeadlineTimer
 from inril_common.diagnostics import Diagnostics, Health
 from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 
-LONGEST_WAIT_S = 0.2
-"""Without news a node looks up this often, e.g. to see that it was told to stop."""
+LONGEST_WAIT_S = 1.0
+"""Without news a node looks up this often; a signal ends its wait at once."""
 
 EXIT_CONFIG = os.EX_CONFIG
 """Exit code of a node that cannot work with the settings, files or permissions that it has."""
@@ -57,6 +59,9 @@ class _Shared:
     boot_id: str
     exit_code_when_stopped: int = 0
     """Of a process that is told to stop; above 0 where that leaves work undone."""
+
+    gather_s: float = 0.0
+    """Of its executor (`NodeExecutor`): above 0 for a node that no tick waits for."""
 
     graph_id: str
     """Of the graph that started this node; empty for a node that was started on its own."""
@@ -156,6 +161,10 @@ class _Shared:
         timer: Timer = node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return timer
 
+    def deadline_timer(self, callback: Callable[[], int | None], first_s: float) -> DeadlineTimer:
+        """A steady timer that fires when its callback and `DeadlineTimer.by` say, for the first time in `first_s`."""
+        return DeadlineTimer(self.steady_timer, callback, first_s)
+
     def meant_for_another(self, graph_id: str, stop: bool = False) -> str:
         """Why a request that names this graph must be refused here; empty if it may be done.
 
@@ -226,6 +235,7 @@ class InrilNode(_Shared, LifecycleNode):
         self._unheard_since_ns = None
         outcome = self._attempt("activate", self.start)
         self.active = outcome == TransitionCallbackReturn.SUCCESS
+        keep_what_is_there()
         return outcome
 
     def _configure(self) -> None:
@@ -329,9 +339,11 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         node = node_class()  # type: ignore[call-arg]
         if isinstance(node, InrilPlainNode):
             node.setup()
-        executor = chosen_executor()
+        executor = chosen_executor(node.gather_s)
         executor.add_node(node)
-        while rclpy.ok() and not told_to_stop.is_set() and not node.configuration_failed:
+        _wake_on_signals(executor)
+        keep_what_is_there()
+        while not told_to_stop.is_set() and not node.configuration_failed:
             try:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
@@ -355,6 +367,25 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     sys.stderr.flush()
     # Non-daemon threads of DDS can outlive a shutdown; everything that must be closed is closed.
     os._exit(code)
+
+
+def keep_what_is_there() -> None:
+    """Collect garbage, and leave what is loaded and set up out of later collections: it stays while the node works."""
+    gc.collect()
+    gc.freeze()
+
+
+def _wake_on_signals(executor: Executor) -> None:
+    """Let a signal end the executor's wait: Python calls its handler only once the wait has returned."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(read_end, 1):
+            executor.wake()
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
 
 
 def _report(node: Any, text: str) -> None:
