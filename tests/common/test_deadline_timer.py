@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from inril_common import deadline_timer
-from inril_common.deadline_timer import SHORTEST_WAIT_NS, DeadlineTimer
+from inril_common.deadline_timer import POSTPONED_BY_NS, SHORTEST_WAIT_NS, DeadlineTimer
 from inril_common.executor import NodeExecutor
 from rclpy.clock import Clock, ClockType
 
@@ -51,15 +51,23 @@ def test_it_fires_when_the_callback_says(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.due_ns == 51 * MS
 
 
-def test_an_earlier_time_counts_and_a_later_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_earlier_time_counts_and_a_much_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(monkeypatch, lambda: 1000 * MS)
     made.until_due()
-    made.deadline.by(2000 * MS)
-    assert made.due_ns == 1000 * MS
-    made.deadline.by(30 * MS)
+    made.deadline.at(30 * MS)
     assert made.due_ns == 30 * MS
-    made.deadline.by(40 * MS)
+    made.deadline.at(30 * MS + POSTPONED_BY_NS)
     assert made.due_ns == 30 * MS
+    made.deadline.at(50 * MS)
+    assert made.due_ns == 50 * MS
+
+
+def test_what_is_due_is_never_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node was busy when the time came, and hears something else before the timer is served."""
+    made = Made(monkeypatch, lambda: 1000 * MS)
+    made.now_ns = 25 * MS
+    made.deadline.at(500 * MS)
+    assert made.due_ns == 20 * MS
 
 
 def test_a_time_that_has_passed_is_made_up_for_without_keeping_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +80,7 @@ def test_a_callback_that_does_not_say_when_is_called_again(monkeypatch: pytest.M
     made = Made(monkeypatch, lambda: None)
     made.until_due()
     assert made.due_ns == 40 * MS
-    made.deadline.by(25 * MS)
+    made.deadline.at(25 * MS)
     assert made.due_ns == 25 * MS
 
 
@@ -94,7 +102,7 @@ def test_on_a_real_node_an_hour_becomes_now(bench: ExecutorBench) -> None:
         return 2**62
 
     timer = DeadlineTimer(steady_timer, called, 3600.0)
-    timer.by(0)
+    timer.at(0)
     bench.noted("called")
-    timer.by(0)
+    timer.at(0)
     bench.noted("called", "called")

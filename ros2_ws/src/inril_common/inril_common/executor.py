@@ -70,7 +70,8 @@ class NodeExecutor(Executor):
         """Whether something was served since it last rested."""
         self._changed = True
         """Whether entities may have come or gone since they were gathered."""
-        self._entities: list[Any] | None = None
+        self._entities: list[tuple[Any, bool]] | None = None
+        """Those that were gathered, and whether they are read along."""
         self._main: WaitSet | None = None
         self._later: WaitSet | None = None
         self._later_at_ns = 0
@@ -222,8 +223,8 @@ class NodeExecutor(Executor):
         """Build the wait sets again if entities have come or gone."""
         self._changed = False  # before looking: what changes meanwhile is looked at again
         found = [work for node in self.get_nodes() for work in _works_of(node)]
-        entities = [work.entity for work in found]
-        if self._entities is not None and list(map(id, entities)) == list(map(id, self._entities)):
+        entities = [(work.entity, getattr(work.entity, _ALONG, False)) for work in found]
+        if self._entities is not None and list(map(_identity, entities)) == list(map(_identity, self._entities)):
             return
         guard, sigint_guard = self._guard, self._sigint_gc
         if guard is None or sigint_guard is None:  # another thread shuts the executor down
@@ -237,7 +238,7 @@ class NodeExecutor(Executor):
         apart = {id(work.entity) for work in (*self._along, *later)}
         self._main = WaitSet(self._context, [w for w in found if id(w.entity) not in apart], [guard, sigint_guard])
         self._later = WaitSet(self._context, later, []) if later else None
-        known = {id(entity) for entity in entities}
+        known = {id(entity) for entity, _ in entities}
         self._ready = deque(work for work in self._ready if work.kind == "task" or id(work.entity) in known)
         self._late_timers = [work for work in self._late_timers if id(work.entity) in known]
 
@@ -280,12 +281,13 @@ class NodeExecutor(Executor):
         return True
 
 
-def read_along(subscription: Subscription) -> None:
+def read_along(subscription: Subscription, along: bool = True) -> None:
     """Let a subscription wake nobody: what it has is read before the next thing that is ready, at most 0.5 s later.
 
-    For news that matter only beside others, such as the time. Its queue must hold what can come in between.
+    For news that matter only beside others, such as the time. Its queue must hold what can come in between. An
+    executor that serves it already must be woken (`Executor.wake`) to take notice.
     """
-    setattr(subscription, _ALONG, True)
+    setattr(subscription, _ALONG, along)
 
 
 EXECUTORS: dict[str, type[Executor]] = {"inril": NodeExecutor, "rclpy": SingleThreadedExecutor}
@@ -333,6 +335,10 @@ def _works_of(node: Node) -> Iterator[Work]:
     ):
         for entity in entities:
             yield Work(kind, entity, node)
+
+
+def _identity(entity: tuple[Any, bool]) -> tuple[int, bool]:
+    return id(entity[0]), entity[1]
 
 
 def _may_come_late(work: Work) -> bool:

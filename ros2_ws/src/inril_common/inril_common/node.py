@@ -162,7 +162,7 @@ class _Shared:
         return timer
 
     def deadline_timer(self, callback: Callable[[], int | None], first_s: float) -> DeadlineTimer:
-        """A steady timer that fires when its callback and `DeadlineTimer.by` say, for the first time in `first_s`."""
+        """A steady timer that fires when its callback and `DeadlineTimer.at` say, for the first time in `first_s`."""
         return DeadlineTimer(self.steady_timer, callback, first_s)
 
     def meant_for_another(self, graph_id: str, stop: bool = False) -> str:

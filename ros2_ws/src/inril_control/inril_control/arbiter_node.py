@@ -36,24 +36,26 @@ from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAn
 from inril_core.session.states import State
 
 TICK_TOPICS = ("observation", "policy_action", "teleop_action", "executed_action", "target")
-TIMER_S = 0.02
-STATUS_PERIOD_NS = 100_000_000
+FIRST_CHECK_S = 0.02
+STATUS_PERIOD_NS = 400_000_000
+"""Between two statuses while nothing changes; what matters to others is said at once."""
 PUBLISHERS_PERIOD_S = 1.0
 LATEST_STAMP_NS = (2**31 - 1) * 1_000_000_000
 """A stamp holds seconds in an int32; what is later is cut to this."""
 
-Callback = TypeVar("Callback", bound=Callable[..., None])
+Callback = TypeVar("Callback", bound=Callable[..., Any])
 
 
 def boundary(callback: Callback) -> Callback:
     """No input ends the arbiter: whatever a callback raises is a latched fault and a hold."""
 
     @functools.wraps(callback)
-    def guarded(node: ArbiterNode, *arguments: Any) -> None:
+    def guarded(node: ArbiterNode, *arguments: Any) -> Any:
         try:
-            callback(node, *arguments)
+            return callback(node, *arguments)
         except Exception:
             node.on_internal_error(callback.__name__)
+            return None
 
     return guarded  # type: ignore[return-value]
 
@@ -61,8 +63,8 @@ def boundary(callback: Callback) -> Callback:
 class ArbiterNode(InrilNode):
     """Publishes executed_action and target per tick, and arbiter_status.
 
-    Its own steady timer drives deadlines and watchdogs, so they work when no message comes. It starts
-    disarmed, and deactivating it disarms it.
+    Its own steady timer, set to the next deadline, drives deadlines and watchdogs, so they work when no message comes.
+    It starts disarmed, and deactivating it disarms it.
     """
 
     def __init__(self) -> None:
@@ -105,7 +107,7 @@ class ArbiterNode(InrilNode):
         self.create_subscription(ArbiterStatus, "arbiter_status", self._on_arbiter_status, LATCHED)
         self.create_service(Arm, "arbiter/arm", self._on_arm)
         self._desk = ArmDesk(self, self._set_armed, self._describe)
-        self.steady_timer(TIMER_S, self._on_timer)
+        self._timer = self.deadline_timer(self._on_timer, FIRST_CHECK_S)
         self.steady_timer(PUBLISHERS_PERIOD_S, self._on_publishers_timer)
 
     def _read_config(self) -> ArbiterConfig:
@@ -195,7 +197,10 @@ class ArbiterNode(InrilNode):
             message.needs_rearm,
             message.header.frame_id,
         )
-        self._arbiter.on_robot_state(sample, self.mono_ns())
+        ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+        self._arbiter.on_robot_state(sample, mono_ns)
+        if self.active:
+            self._say(self._arbiter.on_timer(ros_ns, mono_ns))
 
     @boundary
     def _on_policy_status(self, message: PolicyStatus) -> None:
@@ -204,10 +209,12 @@ class ArbiterNode(InrilNode):
     @boundary
     def _on_recorder_status(self, message: RecorderStatus) -> None:
         self._arbiter.on_recorder_alive(message.boot_id, self.mono_ns())
+        self._show_changes()
 
     @boundary
     def _on_session_status(self, message: SessionStatus) -> None:
         self._arbiter.on_session_alive(self.mono_ns(), resetting=message.state == State.RESETTING)
+        self._set_timer()
 
     @boundary
     def _on_arbiter_status(self, message: ArbiterStatus) -> None:
@@ -215,12 +222,20 @@ class ArbiterNode(InrilNode):
             self._second_publishers.heard_namesake(self.mono_ns())
 
     @boundary
-    def _on_timer(self) -> None:
-        mono_ns = self.mono_ns()
+    def _on_timer(self) -> int:
+        ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         if self.active:
-            self._say(self._arbiter.on_timer(self.ros_ns(), mono_ns))
+            self._say(self._arbiter.on_timer(ros_ns, mono_ns))
         if mono_ns >= self._next_status_ns:
             self._publish_status()
+        return self._next_look_ns(ros_ns, mono_ns)
+
+    def _next_look_ns(self, ros_ns: int, mono_ns: int) -> int:
+        return min(self._arbiter.next_check_ns(ros_ns, mono_ns), self._next_status_ns)
+
+    def _set_timer(self) -> None:
+        """Something was heard, so the next check can be due at another time."""
+        self._timer.at(self._next_look_ns(self.ros_ns(), self.mono_ns()))
 
     @boundary
     def _on_publishers_timer(self) -> None:
@@ -248,6 +263,7 @@ class ArbiterNode(InrilNode):
             success, message = False, "internal_error: see the arbiter's log"
         self.get_logger().info(f"{operator_name!r}: {message}")
         self._publish_status()
+        self._set_timer()
         return success, message
 
     def _describe(self) -> dict[str, Any]:
@@ -280,10 +296,15 @@ class ArbiterNode(InrilNode):
                 target.header.frame_id = self.contract.base_frame
                 self._target.publish(target)
         self._show_changes()
+        self._set_timer()
+
+    def _state(self) -> tuple[object, ...]:
+        """What others must know at once."""
+        arbiter = self._arbiter
+        return arbiter.armed, arbiter.in_control, arbiter.faults.count, arbiter.late_ticks, arbiter.recorder_boot_id
 
     def _show_changes(self) -> None:
-        arbiter = self._arbiter
-        if (arbiter.armed, arbiter.in_control, arbiter.faults.count) != self._shown:
+        if self._state() != self._shown:
             self._publish_status()
 
     def _health(self) -> Health:
@@ -301,7 +322,7 @@ class ArbiterNode(InrilNode):
         for name in faults.keys() - self._logged:
             self.get_logger().error(f"{name}: {faults[name]}")
         self._logged = set(faults)
-        self._shown = (arbiter.armed, arbiter.in_control, arbiter.faults.count)
+        self._shown = self._state()
         self._next_status_ns = self.mono_ns() + STATUS_PERIOD_NS
         message = ArbiterStatus(
             boot_id=self.boot_id,

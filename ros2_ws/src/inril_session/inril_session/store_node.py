@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from inril_common.convert import byte_array
 from inril_common.node import InrilPlainNode, run_node
-from inril_common.qos import LATCHED
-from inril_msgs.msg import EpisodeReady
+from inril_common.qos import EVENT, LATCHED
+from inril_msgs.msg import EpisodeReady, RecorderStatus
 from inril_msgs.srv import ListEpisodes, ReadBlob
 
 from inril_core.data.blobs import BlobRefused
@@ -30,7 +30,7 @@ class StoreNode(InrilPlainNode):
         """Read the list and serve it."""
         run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         timeout_s = self.param("label_timeout_s", 10.0, "an unlabelled episode is announced after this", 0.0, 3600.0)
-        rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
+        rate_hz = self.param("poll_rate_hz", 2.0, "how often the list is looked at besides recorder_status", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
         self._store = EpisodeStore(run.paths.episodes, timeout_s)
         self._told_problems = 0
@@ -38,7 +38,14 @@ class StoreNode(InrilPlainNode):
         self._poll()
         self.create_service(ListEpisodes, "store/list_episodes", self.guarded(self._list))
         self.create_service(ReadBlob, "store/read_blob", self.guarded(self._read))
+        self._on_disk = 0
+        self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         self.steady_timer(1.0 / rate_hz, self._poll)
+
+    def _on_recorder_status(self, message: RecorderStatus) -> None:
+        if message.episodes_on_disk != self._on_disk:
+            self._on_disk = message.episodes_on_disk
+            self._poll()
 
     def _poll(self) -> None:
         for announcement in self._store.poll(self.mono_ns()):

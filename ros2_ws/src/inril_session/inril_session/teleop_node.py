@@ -13,7 +13,7 @@ from inril_core.teleop import Device, HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
 
-TEND_HZ = 10.0
+TEND_HZ = 2.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
 
 
