@@ -27,6 +27,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from inril_common.deadline_timer import DeadlineTimer
+from inril_common.decoding import decoder
 from inril_common.diagnostics import Diagnostics, Health
 from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor
@@ -145,11 +146,29 @@ class _Shared:
         return base.create_publisher(kind, topic, qos, **options)  # type: ignore[no-any-return]
 
     def create_subscription(self, kind: Any, topic: str, callback: Any, qos: Any, **options: Any) -> Subscription:
-        """As rclpy's, and a publisher that offers less than is requested is an error."""
-        if hasattr(self, "diagnostics") and isinstance(qos, QoSProfile):
-            options.setdefault("event_callbacks", self.diagnostics.subscription_events(topic, qos))
+        """As rclpy's, but a message comes as a named tuple (`decoding`), and a publisher that offers less than is
+        requested is an error.
+        """
+        if hasattr(self, "diagnostics"):  # rclpy itself subscribes before
+            if isinstance(qos, QoSProfile):
+                options.setdefault("event_callbacks", self.diagnostics.subscription_events(topic, qos))
+            if not options.get("raw"):
+                options["raw"], callback = True, self._decoding(kind, topic, callback)
         base: Any = super()
         return base.create_subscription(kind, topic, callback, qos, **options)  # type: ignore[no-any-return]
+
+    def _decoding(self, kind: Any, topic: str, callback: Callable[[Any], Any]) -> Callable[[bytes], None]:
+        decode = decoder(kind)
+
+        def hear(data: bytes) -> None:
+            try:
+                message = decode(data)
+            except Exception as error:  # rclpy does not say which, for one of the other byte order
+                self.diagnostics.complain(f"decode {topic}", f"{topic}: message left out: {error}")
+                return
+            callback(message)
+
+        return hear
 
     def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """A timer on the steady clock: it fires on when the system clock is set, and when `/clock` stops.
