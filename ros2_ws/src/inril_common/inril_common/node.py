@@ -11,6 +11,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import rclpy
@@ -31,11 +32,15 @@ from inril_common.decoding import decoder
 from inril_common.diagnostics import Diagnostics, Health
 from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor
+from inril_common.sampling import PROFILE, Sampler, sampler_if_asked
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 
 LONGEST_WAIT_S = 1.0
 """Without news a node looks up this often; a signal ends its wait at once."""
+
+_TOLD_BY = (signal.SIGINT, signal.SIGTERM)
+"""Signals that tell a node to stop."""
 
 EXIT_CONFIG = os.EX_CONFIG
 """Exit code of a node that cannot work with the settings, files or permissions that it has."""
@@ -350,9 +355,10 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     told_to_stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _TOLD_BY:
         signal.signal(number, lambda *_: told_to_stop.set())
     node: Any = None
+    sampler: Sampler | None = None
     code = 0
     try:
         node = node_class()  # type: ignore[call-arg]
@@ -362,6 +368,7 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         executor.add_node(node)
         _wake_on_signals(executor)
         keep_what_is_there()
+        sampler = sampler_if_asked()
         while not told_to_stop.is_set() and not node.configuration_failed:
             try:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
@@ -378,6 +385,8 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     except Exception:
         _report(node, traceback.format_exc())
         code = 1
+    if sampler is not None:
+        sampler.write(Path(os.environ[PROFILE]), node.get_name())
     if node is not None:
         node.end()
         node.destroy_node()  # tells the others at once that its services are gone
@@ -401,8 +410,9 @@ def _wake_on_signals(executor: Executor) -> None:
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
 
     def watch() -> None:
-        while os.read(read_end, 1):
-            executor.wake()
+        while number := os.read(read_end, 1):
+            if number[0] in _TOLD_BY:
+                executor.wake()
 
     threading.Thread(target=watch, name="signals", daemon=True).start()
 
