@@ -138,7 +138,7 @@ class Start:
         return ("finetune" if scenario.learner else "deploy"), given
 
     def _at_rate(self, rate_hz: int) -> dict[str, object]:
-        """The packaged contract at another rate, steps scaled so that the arm is as fast, and the policy made out for it."""
+        """The packaged contract at another rate, steps scaled so that the arm is as fast; the policy says so."""
         path, weights = self.folder / f"at_{rate_hz}_hz.yaml", self.folder / f"at_{rate_hz}_hz.inril"
         packaged = load_contract("insert_leg")
         written = yaml.safe_load(packaged.text)

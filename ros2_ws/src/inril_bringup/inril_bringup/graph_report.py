@@ -91,8 +91,8 @@ class ScenarioResult:
     def line(self) -> str:
         """For the console."""
         return (
-            f"{self.steps} steps in {self.seconds:.0f} s, {self.steps_per_s:.1f} steps/s, {self.tick_cpu_ms:.2f} ms CPU "
-            f"per step without cell and learner, {self.late_ticks} late, {self.faulty_episodes} episodes with a fault"
+            f"{self.steps} steps in {self.seconds:.0f} s, {self.steps_per_s:.1f} steps/s, {self.tick_cpu_ms:.2f} ms "
+            f"CPU per step without cell and learner, {self.late_ticks} late, {self.faulty_episodes} episodes with a fault"
         )
 
 
@@ -125,8 +125,8 @@ def report(found: Mapping[str, Any], scenarios: Sequence[Scenario]) -> str:
     """The whole file. found: results as JSON values, as `graph_benchmark` keeps them."""
     parts = [
         "# What a control step costs, and how punctual it is",
-        "By `make bench-graph` (`python -m inril_bringup.graph_benchmark --help`). CPU time is that of the node's process, "
-        "user and system, from /proc; one step is one Observation and what follows from it. "
+        "By `make bench-graph` (`python -m inril_bringup.graph_benchmark --help`). CPU time is that of the node's "
+        "process, user and system, from /proc; one step is one Observation and what follows from it. "
         f"Written on {os.cpu_count()} cores, {_processor()}, load average when it ended "
         f"{' '.join(f'{load:.1f}' for load in os.getloadavg())}: on a machine that others use too, compare ratios.",
     ]

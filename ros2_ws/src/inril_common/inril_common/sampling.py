@@ -1,7 +1,7 @@
 """Where a node's CPU time goes: its stack is looked at each time it has used a few milliseconds more.
 
-For `graph_benchmark`. `INRIL_PROFILE` names a folder; each node writes `NODE.json` there when it ends: what was done, and
-in how many samples. What DDS's own threads use is counted with what the node's thread did when it noticed.
+For `graph_benchmark`. `INRIL_PROFILE` names a folder; each node writes `NODE.json` there when it ends: what was done,
+and in how many samples. What DDS's own threads use is counted with what the node's thread did when it noticed.
 """
 
 from __future__ import annotations
