@@ -92,7 +92,7 @@ class ScenarioResult:
         """For the console."""
         return (
             f"{self.steps} steps in {self.seconds:.0f} s, {self.steps_per_s:.1f} steps/s, {self.tick_cpu_ms:.2f} ms "
-            f"CPU per step without cell and learner, {self.late_ticks} late, {self.faulty_episodes} episodes with a fault"
+            f"CPU a step without cell and learner, {self.late_ticks} late, {self.faulty_episodes} episodes with faults"
         )
 
 

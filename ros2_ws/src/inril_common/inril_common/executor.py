@@ -37,6 +37,9 @@ LATER_PERIOD_NS = 250_000_000
 """At least so far apart those entities are looked at that nobody waits for (`_may_come_late`): two thirds of a node's.
 At most twice that."""
 
+TIMERS_PERIOD_NS = 300_000
+"""Within a round steady timers are looked at this often, where messages are short."""
+
 _ALONG = "_inril_read_along"
 _RARE_SERVICES = ("rcl_interfaces", "type_description_interfaces")
 """Packages whose services rclpy gives each node, about its parameters and types."""
@@ -78,6 +81,7 @@ class NodeExecutor(Executor):
         self._along: list[Work] = []
         """Subscriptions that are read along with others."""
         self._ready: deque[Work] = deque()
+        self._timers_at_ns = 0
         self._late_timers: list[Work] = []
         """Timers that have not run in this round."""
         self._round_begun = False
@@ -161,9 +165,14 @@ class NodeExecutor(Executor):
             self._refresh()
         if not self._ready:
             return None
-        if self._round_begun:
+        if self._round_begun and self._late_timers:
+            now_ns = time.monotonic_ns()
+            all_clocks = now_ns >= self._timers_at_ns
+            if all_clocks:
+                self._timers_at_ns = now_ns + TIMERS_PERIOD_NS
             for work in self._late_timers:
-                if is_due(work.entity) and self.can_execute(work.entity):
+                looked_at = all_clocks or _follows_ros_time(work.entity)
+                if looked_at and is_due(work.entity) and self.can_execute(work.entity):
                     self._late_timers.remove(work)
                     return work
         self._round_begun = True

@@ -32,6 +32,7 @@ from inril_common.decoding import decoder
 from inril_common.diagnostics import Diagnostics, Health
 from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor
+from inril_common.realtime import parse_cores, run_first, run_on
 from inril_common.sampling import PROFILE, Sampler, sampler_if_asked
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
@@ -47,6 +48,9 @@ EXIT_CONFIG = os.EX_CONFIG
 
 UNHEARD_TIMEOUT_NS = 5_000_000_000
 """Longest that an activation waits for `expected_subscribers`."""
+
+ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
+"""Python's own choice is 700: several collections a second in a node of the tick."""
 
 T = TypeVar("T", bool, int, float, str, list[str])
 
@@ -69,6 +73,9 @@ class _Shared:
     gather_s: float = 0.0
     """Of its executor (`NodeExecutor`): above 0 for a node that no tick waits for."""
 
+    realtime: bool
+    cores: str
+
     graph_id: str
     """Of the graph that started this node; empty for a node that was started on its own."""
 
@@ -76,6 +83,8 @@ class _Shared:
         self.boot_id = uuid.uuid4().hex
         self.configuration_failed = False
         self.graph_id = self.param("graph_id", "", "graph that this node belongs to; its launcher gives it")
+        self.realtime = self.param("realtime", False, "run before ordinary processes, memory locked, where permitted")
+        self.cores = self.param("cores", "", "processors to run on, as 0,2-3; empty: all")
         self.diagnostics = Diagnostics(self, self.on_incompatible_qos, (NodeFinished,))
 
     def param(
@@ -369,6 +378,7 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
         _wake_on_signals(executor)
         keep_what_is_there()
         sampler = sampler_if_asked()
+        _settle(node)
         while not told_to_stop.is_set() and not node.configuration_failed:
             try:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
@@ -398,9 +408,28 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
 
 
 def keep_what_is_there() -> None:
-    """Collect garbage, and leave what is loaded and set up out of later collections: it stays while the node works."""
+    """Collect garbage, and leave what is loaded and set up out of later collections: it stays while the node works.
+
+    Within an episode it is hardly collected, since `between_episodes` does it: a collection would fall into a tick.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
+
+
+def between_episodes() -> None:
+    """Call when an episode has ended: what takes time is done now."""
+    gc.collect()
+
+
+def _settle(node: Any) -> None:
+    """Give the process the processors and the priority that its parameters ask for."""
+    if node.cores:
+        run_on(parse_cores(node.cores))
+    if node.realtime:
+        refusal = run_first()
+        if refusal:
+            node.get_logger().warning(f"realtime: {refusal}")
 
 
 def _wake_on_signals(executor: Executor) -> None:

@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
 from inril_common.convert import array_to_pose, ns_to_stamp, stamp_to_ns
 from inril_common.diagnostics import Health, control_health
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
@@ -172,13 +172,17 @@ class ArbiterNode(InrilNode):
             link_age_s=message.link_age_s,
             frame=message.header.frame_id,
         )
-        self._say(self._arbiter.on_observation(tick, self.ros_ns(), mono_ns))
+        ros_ns = self.ros_ns()
+        self._say(self._arbiter.on_observation(tick, ros_ns, mono_ns), ros_ns, mono_ns)
+        if tick.last:
+            between_episodes()
 
     @boundary
     def _on_policy_action(self, message: PolicyAction) -> None:
         if self.active:
             answer = PolicyAnswer(message.boot_id, message.k, message.run_id, message.n, message.action)
-            self._say(self._arbiter.on_policy_action(answer, self.ros_ns(), self.mono_ns()))
+            ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+            self._say(self._arbiter.on_policy_action(answer, ros_ns, mono_ns), ros_ns, mono_ns)
 
     @boundary
     def _on_teleop_action(self, message: TeleopAction) -> None:
@@ -186,7 +190,8 @@ class ArbiterNode(InrilNode):
             answer = HumanAnswer(
                 message.k, message.synchronous, message.grab, message.released, message.action, message.frame
             )
-            self._say(self._arbiter.on_teleop_action(answer, self.ros_ns(), self.mono_ns()))
+            ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+            self._say(self._arbiter.on_teleop_action(answer, ros_ns, mono_ns), ros_ns, mono_ns)
 
     @boundary
     def _on_robot_state(self, message: RobotState) -> None:
@@ -200,7 +205,7 @@ class ArbiterNode(InrilNode):
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         self._arbiter.on_robot_state(sample, mono_ns)
         if self.active:
-            self._say(self._arbiter.on_timer(ros_ns, mono_ns))
+            self._say(self._arbiter.on_timer(ros_ns, mono_ns), ros_ns, mono_ns)
 
     @boundary
     def _on_policy_status(self, message: PolicyStatus) -> None:
@@ -213,8 +218,9 @@ class ArbiterNode(InrilNode):
 
     @boundary
     def _on_session_status(self, message: SessionStatus) -> None:
-        self._arbiter.on_session_alive(self.mono_ns(), resetting=message.state == State.RESETTING)
-        self._set_timer()
+        ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+        self._arbiter.on_session_alive(mono_ns, resetting=message.state == State.RESETTING)
+        self._timer.at(self._next_look_ns(ros_ns, mono_ns))
 
     @boundary
     def _on_arbiter_status(self, message: ArbiterStatus) -> None:
@@ -225,17 +231,13 @@ class ArbiterNode(InrilNode):
     def _on_timer(self) -> int:
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         if self.active:
-            self._say(self._arbiter.on_timer(ros_ns, mono_ns))
+            self._say(self._arbiter.on_timer(ros_ns, mono_ns), ros_ns, mono_ns)
         if mono_ns >= self._next_status_ns:
             self._publish_status()
         return self._next_look_ns(ros_ns, mono_ns)
 
     def _next_look_ns(self, ros_ns: int, mono_ns: int) -> int:
         return min(self._arbiter.next_check_ns(ros_ns, mono_ns), self._next_status_ns)
-
-    def _set_timer(self) -> None:
-        """Something was heard, so the next check can be due at another time."""
-        self._timer.at(self._next_look_ns(self.ros_ns(), self.mono_ns()))
 
     @boundary
     def _on_publishers_timer(self) -> None:
@@ -263,7 +265,7 @@ class ArbiterNode(InrilNode):
             success, message = False, "internal_error: see the arbiter's log"
         self.get_logger().info(f"{operator_name!r}: {message}")
         self._publish_status()
-        self._set_timer()
+        self._timer.at(self._next_look_ns(self.ros_ns(), self.mono_ns()))
         return success, message
 
     def _describe(self) -> dict[str, Any]:
@@ -286,8 +288,8 @@ class ArbiterNode(InrilNode):
         self._arbiter.on_internal_error(f"{where}: {cause}; the log has the traceback: report it, then arm")
         self.get_logger().error(f"internal error in {where}:\n{trace}", throttle_duration_sec=1.0)
 
-    def _say(self, closed_ticks: list[Closed]) -> None:
-        """Publish what the arbiter says: first the record, then the command."""
+    def _say(self, closed_ticks: list[Closed], ros_ns: int, mono_ns: int) -> None:
+        """Publish what the arbiter says, first the record, then the command; what was heard moves the next check."""
         for closed in closed_ticks:
             if closed.source is not None:
                 self._executed.publish(_executed_message(closed))
@@ -296,7 +298,7 @@ class ArbiterNode(InrilNode):
                 target.header.frame_id = self.contract.base_frame
                 self._target.publish(target)
         self._show_changes()
-        self._set_timer()
+        self._timer.at(self._next_look_ns(ros_ns, mono_ns))
 
     def _state(self) -> tuple[object, ...]:
         """What others must know at once."""

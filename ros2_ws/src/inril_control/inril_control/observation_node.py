@@ -18,7 +18,7 @@ from inril_common.convert import (
 )
 from inril_common.executor import read_along
 from inril_common.links import LinkMonitor
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import EVENT, TICK, sensor_qos
 from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, StepOutcome
 from inril_msgs.srv import BeginEpisode, EndEpisode
@@ -290,6 +290,7 @@ class ObservationNode(InrilNode):
         self._publisher.publish(message)
         if tick.last:
             self._outcomes.publish(message.outcome)
+            between_episodes()
 
     def _due_images(self, tick: EpisodeTick, now_ns: int) -> list[Image]:
         images = []

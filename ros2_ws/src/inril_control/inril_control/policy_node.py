@@ -13,7 +13,7 @@ import torch
 from inril_common.calls import Calls
 from inril_common.convert import float32_array, image_to_array, stamp_to_ns
 from inril_common.executor import read_along
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import ExecutedAction, Observation, PolicyAction, PolicyStatus, PolicyWeights
 from inril_msgs.srv import RollBack
@@ -120,6 +120,7 @@ class PolicyNode(InrilNode):
         self._in_episode = message.phase == Observation.PHASE_RUN and not message.last
         if not self._in_episode:
             self._take_waiting()
+            between_episodes()
             return
         if message.purpose == Observation.PURPOSE_DEMO:
             return
