@@ -28,7 +28,7 @@ def parse_cores(text: str) -> set[int]:
     cores: set[int] = set()
     for part in filter(None, text.split(",")):
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
-        if match is None:
+        if match is None or int(match[2] or match[1]) < int(match[1]):
             raise ConfigError(f"cores = {text!r}: give processors as 0,2-3")
         cores |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     if not cores <= allowed:
