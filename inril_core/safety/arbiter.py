@@ -189,6 +189,10 @@ class Arbiter:
             self._mover.command.end()
         self._resetting = resetting
 
+    def on_permit(self, boot_id: str, denial: str, mono_ns: int) -> None:
+        """safety_monitor permits motion (empty), or says why not."""
+        self._watch.saw_permit(boot_id, denial, mono_ns, self.armed)
+
     def on_publishers(self, detail: str | None, blocks: Blocks) -> None:
         """Who else publishes what this graph alone may, and what that forbids; None: nobody."""
         cause = None if detail is None else Cause(Fault.SECOND_PUBLISHER, detail, blocks)
@@ -212,7 +216,7 @@ class Arbiter:
         return due_ns
 
     def on_timer(self, now_ns: int, mono_ns: int) -> list[Closed]:
-        """Deadlines and watchdogs. Call it when `next_check_ns` says, and in real time after each state of the arm."""
+        """Deadlines and watchdogs. Call it when `next_check_ns` says, and after a permit or a state of the arm."""
         if self.armed:
             human = self._human
             self._watch.check(now_ns, mono_ns, human.has_control and not human.synchronous)

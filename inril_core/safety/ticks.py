@@ -131,6 +131,9 @@ class ArbiterConfig:
 
     expects_session: bool = False
 
+    permit_timeout_ns: int | None = None
+    """Monotonic silence of safety_monitor that stops all motion; None: the graph has none."""
+
     def __post_init__(self) -> None:
         for name in (
             "period_ns",

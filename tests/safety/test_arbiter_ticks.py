@@ -180,12 +180,20 @@ def test_a_config_without_an_end_of_waiting_is_refused():
 def test_looking_only_when_it_says_is_looking_all_the_time(bench, lockstep, armed, policy, moves):
     """Ticks close, faults latch and Targets leave in the same moment, whatever falls silent."""
     rare, often = (
-        bench(lockstep=lockstep, arm=False, expects_recorder=True, expects_session=True, expects_policy=policy)
+        bench(
+            lockstep=lockstep,
+            arm=False,
+            expects_recorder=True,
+            expects_session=True,
+            expects_policy=policy,
+            permit_timeout_ns=2_000_000_000,
+        )
         for _ in range(2)
     )
     for b in (rare, often):
         b.arbiter.on_recorder_alive("recorder", b.mono_ns)
         b.arbiter.on_session_alive(b.mono_ns)
+        b.arbiter.on_permit("monitor", "", b.mono_ns)
         assert not armed or b.arm()[0]
     for move in moves:
         for b in (rare, often):
@@ -197,9 +205,11 @@ def test_looking_only_when_it_says_is_looking_all_the_time(bench, lockstep, arme
                 "needs_rearm": partial(b.robot, needs_rearm=True),
                 "person": b.human,
                 "released": partial(b.human, released=True),
+                "permit": partial(b.arbiter.on_permit, "monitor", "", b.mono_ns),
+                "denied": partial(b.arbiter.on_permit, "monitor", "too fast", b.mono_ns),
                 "silence": lambda: None,
             }[move]()
-            if move in ("robot", "needs_rearm"):
+            if move in ("robot", "needs_rearm", "permit", "denied"):
                 b.timer()
         due_ns = rare.arbiter.next_check_ns(rare.now_ns, rare.mono_ns)
         for _ in range(100):

@@ -67,6 +67,7 @@ def _tuple_of(kind: Any) -> type:
     """The named tuple that stands for a message class, also by its name, which rclpy looks at when it is sent on."""
     made: Any = namedtuple(kind.__name__, [name.lstrip("_") for name in kind.__slots__ if name != "_check_fields"])
     made.__module__ = kind.__module__
+    made.get_fields_and_field_types = kind.get_fields_and_field_types
     return made  # type: ignore[no-any-return]
 
 
