@@ -173,7 +173,9 @@ def test_a_config_without_an_end_of_waiting_is_refused():
     armed=st.booleans(),
     policy=st.booleans(),
     moves=st.lists(
-        st.sampled_from(["observe", "last", "policy", "robot", "needs_rearm", "person", "released", "silence"]),
+        st.sampled_from(
+            ["observe", "last", "policy", "robot", "needs_rearm", "person", "released", "permit", "denied", "silence"]
+        ),
         max_size=8,
     ),
 )
