@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from inril_common.convert import float32_array, pose_to_array
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import Observation, TeleopAction
 
@@ -13,7 +13,7 @@ from inril_core.teleop import Device, HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
 
-TEND_HZ = 10.0
+TEND_HZ = 2.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
 
 
@@ -67,6 +67,7 @@ class TeleopNode(InrilNode):
         self._observations.saw(mono_ns, message.k)
         if message.last or message.phase != Phase.RUN:
             self._newest = None
+            between_episodes()
             return
         try:
             purpose = Purpose.of(message.purpose).word
