@@ -42,4 +42,5 @@ class HandoverNotes:
 
 def _disagreement(shadow: Sequence[float], asked: Sequence[float]) -> float:
     """Root mean square of the difference, over the numbers that move the tool."""
-    return math.sqrt(sum((a - b) ** 2 for a, b in zip(shadow[:6], asked[:6], strict=True)) / 6.0)
+    differences = [a - b for a, b in zip(shadow[:6], asked[:6], strict=True)]
+    return math.sqrt(sum(d * d for d in differences) / 6.0)  # ** would raise where a number is huge
