@@ -133,7 +133,7 @@ class _Bench:
 
 
 def takeovers(count: int, rng: random.Random, mode: Mode = Mode.DEAD_MAN, task: str = "insert_leg") -> Measured:
-    """`count` takeovers at random moments, of a policy and by a person who move in random directions, each handed back."""
+    """Takeovers at random moments from a policy by a person, both moving in random directions, each handed back."""
     contract = load_contract(task)
     measured = Measured(contract)
     bench = _Bench(contract, rng, mode)

@@ -159,8 +159,9 @@ def tick(b, policy=FORWARD, **changes):
     return closed if closed is not None and closed.tick.k == b.k else b.policy(policy)
 
 
-def test_a_reversal_at_full_speed_stops_for_one_tick_and_is_named(bench) -> None:
-    b = bench()
+def test_a_reversal_at_full_speed_stops_for_one_tick_and_is_named(bench, contract) -> None:
+    limits = contract.limits.model_copy(update={"max_translation_step_m": contract.action.translation_scale_m})
+    b = bench(contract=contract.model_copy(update={"limits": limits}))
     for _ in range(2):
         tick(b)
     b.human(STILL, grab=False)
