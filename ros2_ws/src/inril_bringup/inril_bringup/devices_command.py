@@ -75,8 +75,10 @@ def _list(arguments: argparse.Namespace) -> int:
             config: Any = KIND.find(name)
             row["found"] = config.plugged_in()
             row["topics"] = [f"{topic.name} ({topic.message})" for topic in config().build(contract).topics]
-        except (DeviceLost, ConfigError, ValueError) as error:
+        except (DeviceLost, ConfigError) as error:
             row["missing"] = str(error)
+        except Exception as error:  # code of somebody else: whatever it raises, the others are listed
+            row["missing"] = f"{type(error).__name__}: {error}"
         table[name] = row
     if arguments.json:
         print(json.dumps(table))
