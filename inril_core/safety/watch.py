@@ -13,6 +13,7 @@ from inril_core.safety.ticks import ArbiterConfig, Phase, RobotSample, Tick
 
 # policy_node publishes its status every 0.5 s: four in a row are missing
 _POLICY_LIFE_NS = 2_000_000_000
+_DEVICE_LIFE_NS = 2_000_000_000  # and teleop_node its own
 _NEVER_NS = 2**62
 
 
@@ -60,6 +61,8 @@ class Watch:
         self.policy_mono_ns: int | None = None
         self.session_mono_ns: int | None = None
         self.teleop_mono_ns = 0
+        self._device_trouble = ""
+        self._device_mono_ns: int | None = None
         self._monitor_boot_id = ""
         self._permit: tuple[int, str] | None = None  # when safety_monitor was heard, and why it denies
         self.other_publishers: Cause | None = None
@@ -108,6 +111,8 @@ class Watch:
         if armed and restarted:
             detail = "safety_monitor was started again; look at the arm"
             self._latch(iter([Cause(Fault.SAFETY_MONITOR, detail, Blocks.MOTION)]))
+        if armed:
+            self._latch(self._permit_causes(mono_ns))
 
     def check(self, now_ns: int, mono_ns: int, human_moves: bool) -> None:
         """Latch what is wrong now. `human_moves`: a device that is not synchronous has control."""
@@ -175,6 +180,23 @@ class Watch:
             silent_ns = mono_ns - self.teleop_mono_ns
             detail = f"the device with control is silent for {silent_ns / 1e9:.2f} s; reconnect it"
             yield Cause(Fault.TELEOP_LOST, detail, Blocks.MOTION)
+
+    def saw_device(self, trouble: str, mono_ns: int) -> None:
+        """teleop_node says how its device is; empty: it works."""
+        self._device_trouble, self._device_mono_ns = trouble, mono_ns
+
+    def device_causes(self, mono_ns: int) -> Iterator[Cause]:
+        """Why nobody could take over after an arming."""
+        if not self._config.expects_device:
+            return
+        if self._device_mono_ns is None or mono_ns - self._device_mono_ns > _DEVICE_LIFE_NS:
+            detail = (
+                "teleop_node does not say how the input device is; start it (a graph without one sets arbiter_node's "
+                "expects_device to false)"
+            )
+            yield Cause(Fault.TELEOP_LOST, detail, Blocks.MOTION)
+        elif self._device_trouble:
+            yield Cause(Fault.TELEOP_LOST, self._device_trouble, Blocks.MOTION)
 
     def teleop_silent(self, mono_ns: int) -> bool:
         """The human's device was not heard for longer than the contract allows."""

@@ -118,3 +118,19 @@ def test_the_remedy_fits_the_cause(tmp_path: Path) -> None:
         open_run(tmp_path / "file")
     with pytest.raises(ConfigError, match="shorter name"):
         open_run(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"device": "joy", "device_settings": "{mapping: nowhere.yaml}"}, "nowhere.yaml.*inril devices map"),
+        ({"device": "gamepad", "device_settings": "{speed_mps: [1, 1, 1]}"}, "1.0 is above 0.1"),
+        ({"device": "gamepad", "device_settings": "{frame: camera}"}, "camera_quat_xyzw"),
+        ({"takeover": "toggle", "hand_back": "let_go"}, "let_go"),
+    ],
+)
+def test_a_person_s_device_that_does_not_fit_is_named_before_anything_starts(
+    tmp_path: Path, arguments: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        checked("collect_demos", run_dir=tmp_path, plan="demo:1:episodes", **arguments)
