@@ -7,26 +7,30 @@ reads it, closes it when it fails and opens it again, so a device only has to sa
 Two kinds. An *asynchronous* device (a gamepad, a SpaceMouse, a leader arm, a headset, a page in a browser) is polled at
 `DeviceConfig.poll_hz`, whether or not an episode runs: its messages are the person's sign of life, and it may retract
 the arm between episodes. A *synchronous* one (the scripted human) answers every tick, and the arbiter waits for it.
+
+No device knows ROS. One that needs a topic names it in `Device.topics`, and `teleop_node` puts each message, as plain
+values, into its `inbox`. Whether the person has control is decided by the arbiter (`inril_core.safety.takeover`): a
+device says what is held and what moves.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from inril_core.contract import Contract
-from inril_core.errors import InrilError
 from inril_core.plugins import Kind
 from inril_core.settings import Settings, read_settings
+from inril_core.teleop.common.inbox import DeviceLost, Inbox, Topic
 
+__all__ = ["Device", "DeviceConfig", "DeviceLost", "Event", "HumanInput", "Inbox", "TickView", "Topic", "device_config"]
 
-class DeviceLost(InrilError):
-    """The device is not there or no longer answers. The message names what is missing and how to get it back."""
+Event = Literal["", "success", "failure", "discard"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,14 @@ class HumanInput:
     """What the person does."""
 
     action: np.ndarray
-    """[A] in contract units within [-1, 1], base frame; what is beyond is clipped. Zeros: hold still."""
+    """[A] in contract units within [-1, 1], base frame; what is beyond is clipped. Zeros: hold still. A gripper's number,
+    the seventh, may be NaN: the gripper keeps the width that is commanded now."""
     grab: bool
-    """Has taken control and keeps it, e.g. holds the button."""
+    """Holds the grab button. A synchronous device: has control."""
     released: bool
     """Hands control back, explicitly, at this reading."""
+    event: Event = ""
+    """What the person says of the running episode; in one reading for each press of a button."""
 
 
 class Device(ABC):
@@ -65,6 +72,20 @@ class Device(ABC):
     """For people and for the record."""
     synchronous: ClassVar[bool] = False
     """It answers every tick; otherwise it is polled."""
+    topics: Sequence[Topic] = ()
+    """What `inbox` is to hold."""
+    needs_robot: bool = False
+    """`inbox` is to hold the arm's poses."""
+    inbox: Inbox = Inbox()
+    """Set before `open`; whoever runs the device fills it."""
+
+    @property
+    def heard(self) -> bool:
+        """Something has come from the hardware since `open`: it is the one that the person holds, and it works.
+
+        Without it nobody arms. True from the start where it cannot be known.
+        """
+        return True
 
     def open(self) -> None:  # noqa: B027 a device without hardware has nothing to open
         """Connect. Called before the first `read` and again after each failure, each time after `close`.
@@ -100,6 +121,15 @@ class DeviceConfig(Settings):
 
     poll_hz: float = Field(50.0, ge=2.0, le=500.0)
     """How often an asynchronous device is read."""
+
+    @classmethod
+    def plugged_in(cls) -> list[str]:
+        """What of this kind is connected to this machine now, in words.
+
+        Raises:
+            DeviceLost: that cannot be found out, e.g. because a package is missing.
+        """
+        return []
 
     @abstractmethod
     def build(self, contract: Contract) -> Device:
