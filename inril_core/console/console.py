@@ -48,7 +48,7 @@ class ConsoleFacts:
             self.namespace,
             self.run_id,
             contract.control_rate_hz,
-            contract.action.size,
+            contract.action.size > 6,
             contract.action.translation_scale_m,
             contract.action.rotation_scale_rad,
             tuple(contract.limits.position_min_m),
@@ -85,8 +85,7 @@ class Console:
         self._encoding = False
         self._encoders: set[asyncio.Task[None]] = set()
         self._seen: dict[str, dict[str, int]] = {}
-        size = facts.contract.action.size
-        self._pages = Pages(size, facts.drive_timeout_s, self._on_drive, self._on_ask, facts.welcome)
+        self._pages = Pages(facts.drive_timeout_s, self._on_drive, self._on_ask, facts.welcome)
         listener = bound_socket(host, port)
         self._server = ConsoleServer(listener, access, self._pages, stop, facts.robot, self._give_frames)
         self.port = self._server.port

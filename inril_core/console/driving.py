@@ -7,6 +7,7 @@ bursts after a silence, moves nothing. Reads no clock.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -23,8 +24,10 @@ class PersonInput:
     client_id: str
     operator: str
     seq: int
-    action: tuple[float, ...]
-    """In contract units within [-1, 1], base frame."""
+    motion: tuple[float, ...]
+    """6, as `Drive.motion`; zeros while nothing is grabbed."""
+    gripper: float
+    """As `Drive.gripper`; NaN: it keeps its width."""
     grab: bool
     released: bool
 
@@ -57,13 +60,11 @@ class Driving:
     """Judges one page's drive messages.
 
     Args:
-        action_size: numbers in an action.
         timeout_s: oldest echo that counts.
     """
 
-    def __init__(self, client_id: str, operator: str, action_size: int, timeout_s: float) -> None:
-        self._client_id, self._operator = client_id, operator
-        self._size, self._timeout_s = action_size, timeout_s
+    def __init__(self, client_id: str, operator: str, timeout_s: float) -> None:
+        self._client_id, self._operator, self._timeout_s = client_id, operator, timeout_s
         self._seq = -1
         self.refused = 0
         """Messages that did not count."""
@@ -74,9 +75,6 @@ class Driving:
             self.refused += 1
             return f"drive message {drive.seq} came after {self._seq}"
         self._seq = drive.seq
-        if len(drive.action) != self._size:
-            self.refused += 1
-            return f"the page sends {len(drive.action)} numbers, the task's action has {self._size}; reload the page"
         if not beat_age_s <= self._timeout_s:
             self.refused += 1
             late = "long ago" if beat_age_s == float("inf") else f"{beat_age_s:.2f} s ago"
@@ -85,5 +83,6 @@ class Driving:
                 f"at most {self._timeout_s:g} s"
             )
         grab = drive.grab and not drive.release
-        action = tuple(drive.action) if grab else (0.0,) * self._size
-        return PersonInput(self._client_id, self._operator, drive.seq, action, grab, drive.release)
+        motion = tuple(drive.motion) if grab else (0.0,) * 6
+        gripper = math.nan if drive.gripper is None or not grab else drive.gripper
+        return PersonInput(self._client_id, self._operator, drive.seq, motion, gripper, grab, drive.release)

@@ -60,7 +60,8 @@ class Welcome(ToPage):
     namespace: str
     run_id: str
     rate_hz: float
-    action_size: int
+    has_gripper: bool
+    """The action has a number for the gripper."""
     translation_scale_m: float
     """What an action of 1 moves in a tick."""
     rotation_scale_rad: float
@@ -318,7 +319,10 @@ class Drive:
     """Counts up within a connection."""
     beat: Count
     """Newest `Beat` that the page had seen."""
-    action: Annotated[list[Number], Field(max_length=16)]
+    motion: Annotated[list[Number], Field(min_length=6, max_length=6)]
+    """Share of the largest step: x, y, z, then a rotation vector; in the device's frame."""
+    gripper: Number | None
+    """1 closes, -1 opens; None: it keeps its width."""
     grab: bool
     """Takes control of the arm and keeps it."""
     release: bool

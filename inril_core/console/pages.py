@@ -56,21 +56,20 @@ class Pages:
     Control stays with a page that has lost its connection until somebody takes it.
 
     Args:
-        action_size: numbers in an action.
         drive_timeout_s: see `Driving`.
         on_drive: gets what the person who has control does.
         on_ask: gets what a page asks of the graph.
+        welcome: the first message to a page, from its id and its operator's name.
     """
 
     def __init__(
         self,
-        action_size: int,
         drive_timeout_s: float,
         on_drive: Callable[[PersonInput], None],
         on_ask: Callable[[Asked], None],
         welcome: Callable[[str, str], m.Welcome],
     ) -> None:
-        self._size, self._timeout_s = action_size, drive_timeout_s
+        self._timeout_s = drive_timeout_s
         self._on_drive, self._on_ask, self._welcome = on_drive, on_ask, welcome
         self._pages: dict[str, Page] = {}
         self._states: dict[str, tuple[m.ToPage, str]] = {}
@@ -108,7 +107,7 @@ class Pages:
             client_id,
             Bucket(MESSAGES_HZ, MESSAGES_BURST, now_ns),
             Bucket(ASKS_HZ, ASKS_BURST, now_ns),
-            Driving(client_id, "", self._size, self._timeout_s),
+            Driving(client_id, "", self._timeout_s),
         )
         self._pages[client_id] = page
         return page
@@ -185,7 +184,7 @@ class Pages:
         if page.name:
             raise PageRefused("hello came twice")
         page.name = hello.name
-        page.driving = Driving(page.client_id, hello.name, self._size, self._timeout_s)
+        page.driving = Driving(page.client_id, hello.name, self._timeout_s)
         page.outbox.put(self._welcome(page.client_id, hello.name))
         for message, text in self._states.values():
             page.outbox.put(message, text)

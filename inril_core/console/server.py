@@ -43,7 +43,7 @@ MAX_CONNECTIONS = 128
 POLICY_VIOLATION, TRY_LATER = 1008, 1013  # RFC 6455 section 7.4.1, and IANA's registry
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self' 'sha256-{importmap}'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self'; worker-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -186,6 +186,7 @@ class ConsoleServer:
             routes=[
                 Route("/", self._page),
                 Route("/robot.urdf", self._urdf),
+                Route("/check", self._check),
                 Route("/stop", self._on_stop, methods=["POST"]),
                 WebSocketRoute("/ws", self._on_page),
                 Mount("/static", StaticFiles(directory=STATIC)),
@@ -199,10 +200,17 @@ class ConsoleServer:
     async def _urdf(self, request: Request) -> Response:
         return Response(self._robot, media_type="application/xml") if self._robot else Response(status_code=404)
 
+    async def _check(self, request: Request) -> Response:
+        """Whether the token is right: a browser tells a page nothing of a refused WebSocket."""
+        return Response(status_code=204 if self._has_token(request) else 401)
+
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._access.knows_token(token)
+
     async def _on_stop(self, request: Request) -> Response:
         """The big stop, beside the WebSocket: it works when that is slow or lost."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not self._access.knows_token(token):
+        if not self._has_token(request):
             return PlainTextResponse("the token is missing or wrong", status_code=401)
         try:
             done, text = await asyncio.wait_for(asyncio.to_thread(self._stop, "console"), STOP_S)
