@@ -71,6 +71,16 @@ class Source(IntEnum):
     RESET = 3
 
 
+class Handover(IntEnum):
+    """What a step changes of who has control."""
+
+    NONE = 0
+    TAKEOVER = 1
+    """A person has control from this step on."""
+    HAND_BACK = 2
+    """The person no longer has it."""
+
+
 class Phase(IntEnum):
     """Phase of a tick."""
 

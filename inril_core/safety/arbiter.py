@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from inril_core.contract import Contract
 from inril_core.safety.faults import Blocks, Fault, FaultLatch
+from inril_core.safety.handover_notes import HandoverNotes
 from inril_core.safety.human import Human
 from inril_core.safety.mover import Mover
 from inril_core.safety.ticks import (
@@ -75,7 +76,13 @@ class Arbiter:
         self._policy: PolicyAnswer | None = None  # of the newest tick; its action is empty where it cannot be used
         self._unanswered_since_mono_ns: int | None = None  # first Observation since the policy's last answer
         self._early_policy: PolicyAnswer | None = None
-        self._human = Human(awaited=config.expects_teleop or not config.expects_policy)
+        self._human = Human(
+            config.expects_teleop or not config.expects_policy,
+            config.takeover,
+            round(contract.staleness.teleop_s * 1e9),
+        )
+        self._drives_in = False  # a person has not yet handed back for the first time in this episode
+        self.notes = HandoverNotes()
         self._keeper_is_lost = False
         self._resetting = False
 
@@ -120,7 +127,7 @@ class Arbiter:
             return said
         self._open = tick
         self._deadline_mono_ns = mono_ns + self._config.deadline_ns
-        self._take_early_answers(tick)
+        self._take_early_answers(tick, mono_ns)
         if begins:
             self._unanswered_since_mono_ns = None
         if self._missing_policy(tick) and self._unanswered_since_mono_ns is None:
@@ -149,7 +156,9 @@ class Arbiter:
         self._watch.teleop_mono_ns = mono_ns
         self._human.awaited = answer.synchronous
         if not answer.synchronous:
-            self._hear_human(answer, None)
+            had_control = self._human.has_control
+            self._hear_human(answer, None, mono_ns)
+            self._drives_in = self._drives_in and not (had_control and not self._human.has_control)
             return []
         newest_k = -1 if self._newest is None else self._newest.k
         if answer.k > newest_k:
@@ -159,13 +168,17 @@ class Arbiter:
             self.late_answers += 1
             self._human.hear_late(answer)
         else:
-            self._hear_human(answer, (self._boot_id, answer.k))
+            self._hear_human(answer, (self._boot_id, answer.k), mono_ns)
         return self._close_if_answered(now_ns, mono_ns)
 
     def on_robot_state(self, sample: RobotSample, mono_ns: int) -> None:
         """A measured state of the arm. Needed in real time; in lockstep the Observation says it all."""
         self._watch.saw_robot(sample, mono_ns, self.armed)
         self._mover.take_pose(sample, self.armed, self._in_motion)
+
+    def on_teleop_status(self, trouble: str, mono_ns: int) -> None:
+        """How the human's device is. trouble: why nobody can drive with it, and the fix; empty: it works."""
+        self._watch.saw_device(trouble, mono_ns)
 
     def on_policy_alive(self, mono_ns: int) -> None:
         """A sign of life of the policy outside ticks."""
@@ -216,6 +229,7 @@ class Arbiter:
         causes = self._watch.persisting(now_ns, mono_ns) + self._mover.doubts()
         if Fault.TELEOP_LOST in self.faults and not self._human.synchronous:
             causes += self._watch.teleop_causes(mono_ns)
+        causes += self._watch.device_causes(mono_ns)
         causes = causes or self._mover.begin_anew()
         if causes:
             return False, "not armed: " + "; ".join(f"{cause.name}: {cause.detail}" for cause in causes)
@@ -244,7 +258,7 @@ class Arbiter:
 
     def _asks_policy(self, tick: Tick) -> bool:
         in_play = tick.phase == Phase.RUN and tick.purpose != Purpose.DEMO and self._config.expects_policy
-        return self.armed and in_play and self.faults.blocks < Blocks.POLICY
+        return self.armed and in_play and self.faults.blocks < Blocks.POLICY and not self._drives_in
 
     def _controller(self, tick: Tick) -> Source:
         if not self.armed or self.faults.blocks >= Blocks.MOTION:
@@ -252,7 +266,7 @@ class Arbiter:
         if tick.phase == Phase.RESET:
             return Source.RESET
         if self._human.has_control:
-            return Source.HUMAN
+            return Source.RESET if self._drives_in and tick.phase == Phase.RUN else Source.HUMAN
         return Source.POLICY if self._asks_policy(tick) else Source.HOLD
 
     def _begin_episode(self, tick: Tick) -> None:
@@ -262,14 +276,16 @@ class Arbiter:
         self._mover.begin_episode(self._config.lockstep and tick.step == 0, since_ns)
         config = self._config
         self._human.begin_episode(config.expects_teleop or not config.expects_policy or tick.purpose == Purpose.DEMO)
+        self.notes.begin_episode()
+        self._drives_in = config.drive_in and tick.purpose == Purpose.TRAIN
 
-    def _take_early_answers(self, tick: Tick) -> None:
+    def _take_early_answers(self, tick: Tick, mono_ns: int) -> None:
         policy, self._early_policy = self._early_policy, None
         if policy is not None and (policy.boot_id, policy.k) == (tick.boot_id, tick.k):
             self._hear_policy(policy)
         human = self._human.take_early(tick)
         if human is not None:
-            self._hear_human(human, (tick.boot_id, tick.k))
+            self._hear_human(human, (tick.boot_id, tick.k), mono_ns)
 
     def _notice_old_boot(self, tick: Tick) -> None:
         self._old_boot_heard_n += 1
@@ -284,9 +300,9 @@ class Arbiter:
         usable = self._is_usable(answer.action, f"policy ({answer.run_id}, {answer.n})", Blocks.POLICY)
         self._policy = answer if usable else answer._replace(action=())
 
-    def _hear_human(self, answer: HumanAnswer, tick: tuple[str, int] | None) -> None:
+    def _hear_human(self, answer: HumanAnswer, tick: tuple[str, int] | None, mono_ns: int) -> None:
         human = self._human
-        human.hear(answer, tick)
+        human.hear(answer, tick, mono_ns)
         if not human.has_control:
             return
         if not self._is_usable(answer.action, "the human's device", Blocks.MOTION):
@@ -376,6 +392,11 @@ class Arbiter:
         closed = self._act(newest._replace(episode_id="", phase=phase), now_ns, mono_ns, in_tick=False)
         return [] if closed.target is None else [closed._replace(source=None)]
 
+    def _human_acts(self, source: Source, tick: Tick) -> bool:
+        """The person moves the arm; as a reset only where that is the person's part of the episode."""
+        driving_in = source is Source.RESET and tick.phase == Phase.RUN
+        return (source is Source.HUMAN or driving_in) and self._human.drives
+
     def _act(self, tick: Tick, now_ns: int, mono_ns: int, in_tick: bool) -> Closed:
         """Let whoever is in control move within the limits, or hold."""
         source = self._controller(tick)
@@ -386,10 +407,14 @@ class Arbiter:
         policy, human = self._policy, self._human
         if source is Source.POLICY and policy is not None and self._policy_answered(tick):
             run_id, n, action = policy.run_id, policy.n, policy.action
-        elif source is Source.HUMAN and human.answer is not None and human.answer.grab and not human.answer.released:
+        elif self._human_acts(source, tick) and human.answer is not None:
             # a synchronous device acts in the tick that it answers, another one for as long as it is heard
             lives = in_tick and human.answered(tick) if human.synchronous else not self._watch.teleop_silent(mono_ns)
             action = human.answer.action if lives else None
         if action is not None and not (len(action) and (self._pose_is_sound or not in_tick)):
             action = None
-        return self._mover.act(tick, source, action, run_id, n, now_ns)
+        closed = self._mover.act(tick, source, action, run_id, n, now_ns)
+        if not in_tick:
+            return closed
+        shadow = policy.action if policy is not None and self._policy_answered(tick) else None
+        return self.notes.noted(closed, source, human.has_control and not self._drives_in, shadow)

@@ -9,7 +9,7 @@ from inril_core.contract import Contract
 from inril_core.safety.last_check import TargetLimits, violation
 from inril_core.safety.limits import ActionLimiter, Limited
 from inril_core.safety.measured import MeasuredPose
-from inril_core.transforms import within_turn
+from inril_core.transforms import Vector3, quat_difference, within_turn
 
 FOLLOWING_ERROR = 10.0
 """Nothing moves while the arm is further than this many wind-ups from its last Target: something else moved it."""
@@ -34,6 +34,7 @@ class Command:
         self.far_n = 0
         """Actions in a row that could not move because the arm is far from its last Target."""
         self._pose: tuple[float, ...] | None = None
+        self._before: tuple[float, ...] | None = None  # of the Target before the last one
         self._has_left = False  # as a Target
         self._since_ns = 0
         self._late_ns = round(contract.staleness.robot_state_s * 1e9)
@@ -56,7 +57,7 @@ class Command:
     def end(self) -> None:
         """Commanding ends; the next Target waits for `begin`."""
         self._limiter.forget()
-        self._pose = None
+        self._pose = self._before = None
         self._has_left = False
         self._since_ns = 0
         self.far_n = 0
@@ -89,9 +90,10 @@ class Command:
             self._pose = measured.pose
         return reason
 
-    def move(self, action: Sequence[float]) -> Limited | None:
+    def move(self, action: Sequence[float], handed_over: bool = False) -> Limited | None:
         """What the limits leave of a finite action (A numbers, contract units); `check` then makes it the last Target.
 
+        handed_over: control has just changed hands, see `inril_core.safety.handover`.
         None: nothing may move, because no pose is commanded or measured, the newest measurement is doubted, or the arm
         is too far from the commanded pose.
         """
@@ -103,13 +105,22 @@ class Command:
             self.far_n += 1
             return None
         self.far_n = 0
-        return self._limiter.apply(action, measured)
+        return self._limiter.apply(action, measured, self._motion() if handed_over else None)
+
+    def _motion(self) -> tuple[Vector3, Vector3]:
+        """Step (m) and turn (rad) from the Target before the last one to the last one."""
+        assert self._pose is not None
+        if self._before is None:
+            return (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
+        x, y, z = (now - was for now, was in zip(self._pose[:3], self._before[:3], strict=True))
+        return (x, y, z), quat_difference(self._pose[3:], self._before[3:])
 
     def check(self, pose: Sequence[float]) -> str | None:
         """The last check of a Target. None: it passed and is the last Target from now on; otherwise the rule broken."""
         assert self._pose is not None
         wrong = violation(self._limits, self._pose, pose, self._limiter.gripper_width_m)
         if wrong is None:
+            self._before = self._pose
             self._pose, self._has_left = tuple(pose), True
         else:
             self._limiter.reference(self._pose)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inril_core.safety.takeover import Control, TakeoverConfig
 from inril_core.safety.ticks import HumanAnswer, Tick
 
 TickName = tuple[str, int]
@@ -9,9 +10,14 @@ TickName = tuple[str, int]
 
 
 class Human:
-    """Control is taken by a grab and kept until it is released, lost, or, for the scripted human, the episode ends."""
+    """Control is taken by a grab and kept until it is released, lost, or, for the scripted human, the episode ends.
 
-    def __init__(self, awaited: bool) -> None:
+    A synchronous device says itself when it has control; of any other one `inril_core.safety.takeover` decides.
+
+    lost_ns: silence after which what an asynchronous device holds counts only once it was let go of.
+    """
+
+    def __init__(self, awaited: bool, takeover: TakeoverConfig, lost_ns: int) -> None:
         self.has_control = False
         self.awaited = awaited
         """Ticks wait for an answer: the device is synchronous, or is said to be."""
@@ -19,6 +25,7 @@ class Human:
         self._answered: TickName | None = None
         self._early: HumanAnswer | None = None
         self._grab_is_spent = False
+        self._control = Control(takeover, lost_ns)
 
     @property
     def synchronous(self) -> bool:
@@ -29,6 +36,14 @@ class Human:
     def answer(self) -> HumanAnswer | None:
         """The newest; its action is empty where it cannot be used."""
         return self._answer
+
+    @property
+    def drives(self) -> bool:
+        """Having control, the person moves the arm with the newest answer; otherwise it holds."""
+        answer = self._answer
+        if answer is None or answer.synchronous:
+            return answer is not None and answer.grab and not answer.released
+        return self._control.drives(answer)
 
     def keep_early(self, answer: HumanAnswer) -> None:
         """It came before its Observation."""
@@ -41,10 +56,17 @@ class Human:
         early, self._early = self._early, None
         return early if early is not None and early.k == tick.k else None
 
-    def hear(self, answer: HumanAnswer, tick: TickName | None) -> None:
+    def hear(self, answer: HumanAnswer, tick: TickName | None, mono_ns: int) -> None:
         """Take an answer. tick: the open one that a synchronous device answers; None: of any other device."""
-        self._answer, self._answered = answer, tick
-        self._hear_of_control(answer)
+        before, self._answer, self._answered = self._answer, answer, tick
+        if answer.synchronous:
+            self._hear_of_control(answer)
+            return
+        if before is not None and before.synchronous:  # the scripted human gives way to a person, who has to grab
+            self.has_control = False
+        self._control.taken = self.has_control
+        self._control.hear(answer, mono_ns)
+        self.has_control = self._control.taken
 
     def hear_late(self, answer: HumanAnswer) -> None:
         """The tick that a synchronous device answers has closed: what it says of control still counts.
@@ -89,7 +111,9 @@ class Human:
     def lose_control(self) -> None:
         """Control takes a fresh grab from here on."""
         self.has_control, self._grab_is_spent = False, True
+        self._control.lose()
 
     def start_anew(self) -> None:
         """A person has armed or disarmed: nobody has control."""
         self.has_control = self._grab_is_spent = False
+        self._control.lose()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inril_core.contract import Contract, DeltaPoseGripper
+from inril_core.safety.handover import share
 from inril_core.transforms import (
     Quaternion,
     Vector3,
@@ -63,9 +64,10 @@ class ActionLimiter:
        more (the arm was pushed), not by more than before. It only ever shortens the step;
     4. `position_box`: an axis that is already outside (the arm was started there) may only move inwards, so that
        neither a jump back nor a way further out is commanded. Wins over `windup`;
-    5. `tilt` of the tool's z axis from straight down, likewise.
+    5. `tilt` of the tool's z axis from straight down, likewise;
+    6. `handover`, where control has just changed hands: see `inril_core.safety.handover`.
 
-    `action_range` and `windup` always clip; the others clip or stop as the contract's `on_violation` says.
+    `action_range`, `windup` and `handover` always clip; the others clip or stop as the contract's `on_violation` says.
     """
 
     def __init__(self, contract: Contract) -> None:
@@ -119,8 +121,10 @@ class ActionLimiter:
         """Nothing is commanded any more, until the next `reference`."""
         self._position = None
 
-    def apply(self, action: Floats, measured_pose: Floats) -> Limited:
+    def apply(self, action: Floats, measured_pose: Floats, before: tuple[Vector3, Vector3] | None = None) -> Limited:
         """Limit `action` (A, contract units, base frame) and move the commanded pose by what is left of it.
+
+        before: where control has changed hands: step (m) and turn (rad) of the tick before; None: it has not.
 
         Raises:
             NonFiniteInput: the action or the pose holds NaN or infinity; the commanded pose has not moved.
@@ -146,6 +150,8 @@ class ActionLimiter:
         quat = quat_normalise(self._untilt(leashed_quat, old_quat, hits))
         if hits or self._from_measured:
             quat = self._within_turn(quat, old_quat, hits)
+        if before is not None:
+            position, quat = self._handed_over(position, quat, old, old_quat, before, hits)
 
         stopped_by = tuple(name for name in hits if name in self._stops) if hits else ()
         if stopped_by:
@@ -183,6 +189,29 @@ class ActionLimiter:
             return quat
         nearer = quat_normalise(quat_multiply(quat_from_rotvec(short), old_quat))
         return nearer if tilt_rad(nearer) <= max(self._max_tilt_rad, tilt_rad(old_quat)) + _ROUNDING else old_quat
+
+    def _handed_over(
+        self,
+        position: Vector3,
+        quat: Quaternion,
+        old: Vector3,
+        old_quat: Quaternion,
+        before: tuple[Vector3, Vector3],
+        hits: list[str],
+    ) -> tuple[Vector3, Quaternion]:
+        """The pose on the way from the old one whose step differs from the one before by a step at most."""
+        step = (position[0] - old[0], position[1] - old[1], position[2] - old[2])
+        turn = quat_difference(quat, old_quat)
+        s = min(
+            share(step, before[0], self._max_translation_step_m), share(turn, before[1], self._max_rotation_step_rad)
+        )
+        if s == 1.0:
+            return position, quat
+        hits.append("handover")
+        position = (old[0] + s * step[0], old[1] + s * step[1], old[2] + s * step[2])
+        nearer = quat_normalise(quat_multiply(quat_from_rotvec((s * turn[0], s * turn[1], s * turn[2])), old_quat))
+        upright = tilt_rad(nearer) <= max(self._max_tilt_rad, tilt_rad(old_quat)) + _ROUNDING
+        return position, nearer if upright else old_quat
 
     def _leash(self, position: Vector3, old: Vector3, measured: Vector3) -> Vector3:
         """The position pulled to where it leads the measured one by no more than allowed; the same object if it is.

@@ -24,6 +24,8 @@ class Mover:
         self._target_ns = round(contract.staleness.target_s * 1e9)
         self._frame = contract.base_frame
         self._faults = faults
+        self._driver: Source | None = None  # who moved the arm last
+        self._handing_over = False
         self.command = Command(contract)
 
     @property
@@ -85,12 +87,14 @@ class Mover:
                 self._fault(Fault.UNREACHABLE_STATE, reason, Blocks.TARGETS)
         limits: tuple[str, ...] = ()
         if action is not None and self.may_command:
-            limited = command.move(action)
+            self._handing_over = self._handing_over or source is not self._driver
+            limited = command.move(action, self._handing_over)
             if limited is None or limited.stopped_by:
                 self._name_what_stopped(source, limited)
             else:
                 target = self._target(limited.target_pose, False, tick, now_ns)
                 if target is not None:
+                    self._driver, self._handing_over = source, "handover" in limited.limits
                     return Closed(tick, source, run_id, n, action, limited.executed, limited.limits, target)
             limits = () if limited is None else limited.limits
         still, pose = command.still, command.pose

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from inril_core.errors import ConfigError
+from inril_core.safety.takeover import TakeoverConfig
+from inril_core.vocabulary import Handover as Handover
 from inril_core.vocabulary import Phase as Phase
 from inril_core.vocabulary import Purpose as Purpose
 from inril_core.vocabulary import Source as Source
@@ -90,6 +93,11 @@ class Closed(NamedTuple):
     limits: tuple[str, ...]
     target: TargetPose | None
     """None: nothing may be commanded."""
+    handover: Handover = Handover.NONE
+    """What this tick changes of who has control."""
+    disagreement: float = math.nan
+    """While a person drives: root mean square of the policy's action in the shadow minus the person's, over the numbers
+    that move the tool; NaN otherwise."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,16 @@ class ArbiterConfig:
     """Its silence during an episode stops the episode; so does the session's."""
 
     expects_session: bool = False
+
+    expects_device: bool = False
+    """The graph has a teleop_node, whose device must work before a person arms."""
+
+    takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
+    """How a person with an asynchronous device takes control and gives it back."""
+
+    drive_in: bool = False
+    """A training episode begins with a person, who drives the arm to where the policy fails and hands back. These steps
+    count as reset: nothing learns from them."""
 
     def __post_init__(self) -> None:
         for name in (

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from inril_core.contract import Contract, load_contract
 from inril_core.safety.arbiter import Arbiter
 from inril_core.safety.faults import Blocks
+from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.safety.ticks import (
     ArbiterConfig,
     Closed,
@@ -55,6 +56,14 @@ INPUTS = {
     "publishers": 1,
 }
 """How often each comes, besides `calm` periods."""
+
+TAKEOVERS = [
+    (Mode.DEAD_MAN, HandBack.BUTTON),
+    (Mode.DEAD_MAN, HandBack.LET_GO),
+    (Mode.TOGGLE, HandBack.BUTTON),
+    (Mode.MOTION, HandBack.BUTTON),
+    (Mode.MOTION, HandBack.LET_GO),
+]
 
 CALM = (20, 100, 500, 3000)
 """How often a calm period comes: a run is anything from hostile to mostly orderly."""
@@ -99,6 +108,8 @@ class Run:
             expects_teleop=rng.random() < 0.3,
             expects_recorder=rng.random() < 0.3,
             expects_session=rng.random() < 0.3,
+            takeover=TakeoverConfig(*rng.choice(TAKEOVERS)),
+            drive_in=rng.random() < 0.2,
         )
         self.arbiter = Arbiter(self.contract, self.config)
         self.rules = Rules(self.contract, self.config)

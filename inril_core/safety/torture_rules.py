@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from inril_core.contract import Contract, DeltaPoseGripper
+from inril_core.safety.takeover import Mode
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, Phase, PolicyAnswer, Source, Tick
 
 EPSILON = 1e-6
@@ -26,6 +27,8 @@ class Rules:
         self._teleop_ns = contract.staleness.teleop_s * 1e9
         self._armed = False
         self._previous: Sequence[float] | None = None  # None: commanding begins with the next Target
+        self._motion = (0.0,) * 6  # from the Target before that to it: m, and a rotation vector
+        self._mover: Source | None = None  # whose motion that is
         self._measured: deque[tuple[float, ...]] = deque(maxlen=12)
         self._policy_actions: dict[tuple[str, int], bool] = {}
         self._human_k: set[int] = set()
@@ -117,15 +120,30 @@ class Rules:
             wrong = [self._step_wrong(pose, target.pose) for pose in self._measured]
             _demand(any(reason is None for reason in wrong), "first Target {}: {}", target.pose, wrong)
             moved = not target.hold
+            self._motion = (0.0,) * 6
         else:
             reason = self._step_wrong(self._previous, target.pose)
             _demand(reason is None, "Target {} after {}: {}", target.pose, self._previous, reason)
             moved = tuple(target.pose) != tuple(self._previous)
             _demand(not (moved and target.hold), "a hold moved from {} to {}", self._previous, target.pose)
+            self._check_velocity(closed, _motion(self._previous, target.pose), moved)
         self._previous = target.pose
         if moved:
             self._check_mover(closed, mono_ns)
         return moved
+
+    def _check_velocity(self, closed: Closed, motion: tuple[float, ...], moved: bool) -> None:
+        """Where control changes hands the velocity changes by a step of the contract per period at most."""
+        mover = Source.POLICY if closed.source == Source.POLICY else Source.HUMAN
+        limits = self._contract.limits
+        if moved and mover is not self._mover:
+            step_m = math.dist(motion[:3], self._motion[:3])
+            _demand(step_m <= limits.max_translation_step_m + EPSILON, "handover jolts by {} m per period", step_m)
+            turn_rad = math.dist(motion[3:], self._motion[3:])
+            _demand(turn_rad <= limits.max_rotation_step_rad + EPSILON, "handover jolts by {} rad per period", turn_rad)
+        self._motion = motion
+        if moved:
+            self._mover = mover
 
     def _check_mover(self, closed: Closed, mono_ns: int) -> None:
         """A motion needs an action for this very tick, or a device that is there."""
@@ -133,7 +151,7 @@ class Rules:
         lives = (
             human is not None
             and not human.synchronous
-            and human.grab
+            and (human.grab or self._config.takeover.mode is not Mode.DEAD_MAN)
             and not human.released
             and mono_ns - self._human_mono_ns <= self._teleop_ns
         )
@@ -142,7 +160,8 @@ class Rules:
         elif closed.source == Source.POLICY:
             _demand(self._policy_actions.get((tick.boot_id, tick.k), False), "a motion by an answer to another tick")
         else:
-            _demand(closed.source == Source.HUMAN, "a motion by {}", closed.source)
+            by_person = closed.source == Source.HUMAN or (closed.source == Source.RESET and self._config.drive_in)
+            _demand(by_person, "a motion by {}", closed.source)
             _demand(lives or tick.k in self._human_k, "a motion by a device that did not answer this tick")
 
     def _check_gripper(self, width_m: float) -> None:
@@ -172,6 +191,20 @@ class Rules:
 def _demand(holds: bool, message: str, *shown: object) -> None:
     if not holds:
         raise Violation(message.format(*shown))
+
+
+def _motion(old: Sequence[float], new: Sequence[float]) -> tuple[float, ...]:
+    """Translation, m, and the rotation vector, rad, that leads from one pose to another."""
+    ax, ay, az, aw = new[3:]
+    bx, by, bz, bw = (-old[3], -old[4], -old[5], old[6])
+    x = aw * bx + ax * bw + ay * bz - az * by
+    y = aw * by - ax * bz + ay * bw + az * bx
+    z = aw * bz + ax * by - ay * bx + az * bw
+    w = aw * bw - ax * bx - ay * by - az * bz
+    sine = math.hypot(x, y, z)
+    scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, abs(w)) / sine
+    scale = -scale if w < 0.0 else scale
+    return (*(b - a for a, b in zip(old[:3], new[:3], strict=True)), scale * x, scale * y, scale * z)
 
 
 def _norm(pose: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from inril_core.safety.ticks import ArbiterConfig, Phase, RobotSample, Tick
 
 # policy_node publishes its status every 0.5 s: four in a row are missing
 _POLICY_LIFE_NS = 2_000_000_000
+_DEVICE_LIFE_NS = 2_000_000_000  # and teleop_node its own
 
 
 class Cause(NamedTuple):
@@ -59,6 +60,8 @@ class Watch:
         self.policy_mono_ns: int | None = None
         self.session_mono_ns: int | None = None
         self.teleop_mono_ns = 0
+        self._device_trouble = ""
+        self._device_mono_ns: int | None = None
         self.other_publishers: Cause | None = None
 
     @property
@@ -139,6 +142,20 @@ class Watch:
             silent_ns = mono_ns - self.teleop_mono_ns
             detail = f"the device with control is silent for {silent_ns / 1e9:.2f} s; reconnect it"
             yield Cause(Fault.TELEOP_LOST, detail, Blocks.MOTION)
+
+    def saw_device(self, trouble: str, mono_ns: int) -> None:
+        """teleop_node says how its device is; empty: it works."""
+        self._device_trouble, self._device_mono_ns = trouble, mono_ns
+
+    def device_causes(self, mono_ns: int) -> Iterator[Cause]:
+        """Why nobody could take over after an arming."""
+        if not self._config.expects_device:
+            return
+        if self._device_mono_ns is None or mono_ns - self._device_mono_ns > _DEVICE_LIFE_NS:
+            detail = "teleop_node does not say how the input device is; start it"
+            yield Cause(Fault.TELEOP_LOST, detail, Blocks.MOTION)
+        elif self._device_trouble:
+            yield Cause(Fault.TELEOP_LOST, self._device_trouble, Blocks.MOTION)
 
     def teleop_silent(self, mono_ns: int) -> bool:
         """The human's device was not heard for longer than the contract allows."""

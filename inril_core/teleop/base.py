@@ -55,8 +55,8 @@ class HumanInput:
     """What the person does."""
 
     action: np.ndarray
-    """[A] in contract units within [-1, 1], base frame; what is beyond is clipped. Zeros: hold still. A gripper's number,
-    the seventh, may be NaN: the gripper keeps the width that is commanded now."""
+    """[A] in contract units within [-1, 1], base frame; what is beyond is clipped. Zeros: hold still. A gripper's
+    number, the seventh, may be NaN: the gripper keeps the width that is commanded now."""
     grab: bool
     """Holds the grab button. A synchronous device: has control."""
     released: bool

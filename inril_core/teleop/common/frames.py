@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from inril_core.teleop.base import DeviceConfig
 from inril_core.teleop.common.inbox import Inbox
@@ -19,8 +19,8 @@ class FrameConfig(DeviceConfig):
 
     frame: Frame = "base"
     """In which frame "forward" is meant. ``tool``: that of the measured tool; ``camera``: that of a fixed camera."""
-    camera_quat_xyzw: Annotated[Quat, Field()] | None = None
-    """With ``frame: camera``: rotation from the camera's frame into the base frame, as the hand-eye calibration gives."""
+    camera_quat_xyzw: Quat | None = None
+    """With ``frame: camera``: rotation from the camera's frame into the base frame, of the hand-eye calibration."""
 
     @model_validator(mode="after")
     def _camera_is_known(self) -> FrameConfig:

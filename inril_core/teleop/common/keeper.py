@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import Enum
+from typing import get_args
 
 import numpy as np
 
 from inril_core.backoff import wait_s
-from inril_core.teleop.base import Device, HumanInput, TickView
+from inril_core.teleop.base import Device, Event, HumanInput, TickView
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
 """Between a failure and the next attempt to open: doubled with each failure in a row."""
@@ -18,6 +19,8 @@ STABLE_NS = 5_000_000_000
 OPENING_NS = 10_000_000_000
 """An `open` that has not returned after so long is reported."""
 CLOSING_S = 2.0
+TURN_END = 6
+"""The numbers of an action that move the tool come first; the gripper's may be NaN."""
 
 Start = Callable[[Callable[[], None]], None]
 
@@ -38,7 +41,8 @@ class DeviceKeeper:
 
     A device that fails is silent until it works again, so that the arbiter's watchdogs see that nobody is there. If the
     person had control, the failure is first told as one reading that keeps control and holds still: the arm stops at
-    once.
+    once. An asynchronous device that was opened says nothing that moves before it was at rest once: a button that was
+    held while it was plugged in grabs nothing.
 
     Args:
         action_size: numbers in an action.
@@ -51,6 +55,8 @@ class DeviceKeeper:
         """What is wrong and what is done about it; empty: nothing."""
         self.failures = 0
         """Since it was made."""
+        self.waits_for_rest = False
+        """It was opened, and the person has not let go of it since."""
         self._size = action_size
         self._start = start
         self._state = _State.CLOSED
@@ -87,6 +93,7 @@ class DeviceKeeper:
             said = self._checked(self.device.read(tick))
         except Exception as error:  # code of somebody else: whatever it raises, the node and the person go on
             return self._failed(f"{type(error).__name__}: {error}", mono_ns)
+        said = self._after_rest(said)
         self._had_control = said.grab and not said.released
         self.trouble = ""
         if mono_ns - self._open_ns >= STABLE_NS:
@@ -130,6 +137,19 @@ class DeviceKeeper:
             self._failed(outcome, mono_ns)
         else:
             self._state, self._open_ns = _State.OPEN, mono_ns
+            self.waits_for_rest = not self.device.synchronous
+
+    def _after_rest(self, said: HumanInput) -> HumanInput:
+        if self.waits_for_rest:
+            self.waits_for_rest = said.grab or bool(said.action[:TURN_END].any())
+        if not self.waits_for_rest:
+            return said
+        return HumanInput(self._still(), False, False)
+
+    def _still(self) -> np.ndarray:
+        still = np.zeros(self._size, np.float32)
+        still[TURN_END:] = np.nan  # the gripper stays as it is
+        return still
 
     def _failed(self, what: str, mono_ns: int) -> HumanInput | None:
         had_control, self._had_control = self._had_control, False
@@ -140,12 +160,16 @@ class DeviceKeeper:
         self.trouble = f"device {self.device.name} is lost ({what}); tried again in {again_s:g} s"
         if not had_control or self.device.synchronous:
             return None
-        return HumanInput(np.zeros(self._size, np.float32), True, False)
+        return HumanInput(self._still(), True, False)
 
     def _checked(self, said: HumanInput) -> HumanInput:
         if not isinstance(said, HumanInput):
             raise TypeError(f"read() gave {type(said).__name__}, not HumanInput")
         action = np.asarray(said.action, np.float64)
-        if action.shape != (self._size,) or not np.isfinite(action).all():
+        sound = action.shape == (self._size,) and np.isfinite(action[:TURN_END]).all()
+        if not sound or np.isinf(action).any():
             raise ValueError(f"read() gave the action {action.tolist()}; {self._size} finite numbers are expected")
-        return HumanInput(action.clip(-1.0, 1.0).astype(np.float32), bool(said.grab), bool(said.released))
+        if said.event not in get_args(Event):
+            raise ValueError(f"read() gave the event {said.event!r}; there are {', '.join(get_args(Event)[1:])}")
+        action = action.clip(-1.0, 1.0).astype(np.float32)
+        return HumanInput(action, bool(said.grab), bool(said.released), said.event)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
-from inril_core.teleop.base import Device, Event, HumanInput, TickView
+from inril_core.teleop.base import Device, DeviceConfig, Event, HumanInput, TickView
 from inril_core.teleop.common.frames import FrameConfig, to_base
 from inril_core.teleop.common.mapping import ControlMap, Meaning, Reading, read_mapping_file
 
@@ -19,14 +19,14 @@ Speed = Annotated[float, Field(gt=0.0, le=5.0)]
 EVENTS: tuple[Event, ...] = ("success", "failure", "discard")
 
 
-class ControlConfig(FrameConfig):
+class ControlConfig(DeviceConfig):
     """Settings of a device with buttons."""
 
     mapping: str = ""
     """Mapping file, which `inril devices map` writes; empty: the device's own."""
 
 
-class MappedConfig(ControlConfig):
+class MappedConfig(ControlConfig, FrameConfig):
     """Settings of a device whose deflection is a velocity."""
 
     speed_mps: tuple[Speed, Speed, Speed] | None = None
@@ -136,6 +136,8 @@ class MappedDevice(Device):
         if rotation is not None:
             scaled = tuple(d * scale for d, scale in zip(deflection, self._scales, strict=True))
             action[:6] = to_base(rotation, scaled)
+            for part in (action[:3], action[3:6]):
+                part /= max(1.0, abs(part).max())  # shorter, and the same way
         if self._has_gripper:
             action[6] = self._buttons.gripper(grab)
         return HumanInput(action, grab, released, event)

@@ -80,9 +80,10 @@ class AxisMap(Settings):
         if not axis:
             return 0.0
         away = reading.axes[axis] - self.rest
-        share = away / (1.0 - self.rest if away > 0.0 else 1.0 + self.rest)  # no way on the side where it rests
-        if not abs(share) > self.dead_zone:
+        way = 1.0 - self.rest if away > 0.0 else 1.0 + self.rest
+        if not abs(away) > self.dead_zone * way or not way:
             return 0.0
+        share = away / way
         share = min(max(share, -1.0), 1.0)
         beyond = (abs(share) - self.dead_zone) / (1.0 - self.dead_zone)
         return beyond if share > 0.0 else -beyond

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from inril_common.calls import Calls
 from inril_common.convert import float32_array, pose_to_array
 from inril_common.node import InrilNode, run_node
-from inril_common.qos import TICK
-from inril_msgs.msg import Observation, TeleopAction
+from inril_common.qos import LATCHED, TICK
+from inril_msgs.msg import Observation, TeleopAction, TeleopStatus
+from inril_msgs.srv import SessionCommand
 
 from inril_core.plugins import check_made
 from inril_core.teleop import Device, HumanInput, TickView, device_config
-from inril_core.teleop.common.keeper import DeviceKeeper
+from inril_core.teleop.common.keeper import TURN_END, DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
+from inril_session.device_topics import DeviceTopics
 
+STATUS_PERIOD_NS = 500_000_000
+COMMAND_TIMEOUT_S = 5.0
+COMMANDS = {
+    "success": SessionCommand.Request.SUCCESS,
+    "failure": SessionCommand.Request.FAILURE,
+    "discard": SessionCommand.Request.DISCARD,
+}
 TEND_HZ = 10.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
 
 
 class TeleopNode(InrilNode):
-    """Publishes what the person does: teleop_action.
+    """Publishes what the person does, teleop_action, and how the device is, teleop_status.
 
     An asynchronous device is polled on a steady timer, also where no Observation comes: its messages are the person's
     sign of life, and between episodes, or without observation_node, the person can still move the arm. A synchronous
-    device answers each Observation of a running episode.
+    device answers each Observation of a running episode. What a button says of the episode goes to session/command.
     """
 
     def __init__(self) -> None:
@@ -40,6 +52,11 @@ class TeleopNode(InrilNode):
         self._keeper = DeviceKeeper(made, self.contract.action_size)
         self._device = self._keeper.device
         self._operator = operator or self._device.name
+        self._topics = DeviceTopics(self, self._device, self.contract)
+        self._calls = Calls(self)
+        self._status = self.create_publisher(TeleopStatus, "teleop_status", LATCHED)
+        self._shown_status = ""
+        self._next_status_ns = 0
         self._shown_trouble = ""
         self._newest: tuple[int, TickView] | None = None
         self._publisher = self.create_publisher(TeleopAction, "teleop_action", TICK)
@@ -54,7 +71,9 @@ class TeleopNode(InrilNode):
 
     def start(self) -> None:
         """Begin to open the device."""
+        self._topics.update(self.mono_ns())
         self._keeper.tend(self.mono_ns())
+        self._show_status(self.mono_ns())
 
     def teardown(self) -> None:
         """Close the device."""
@@ -83,8 +102,9 @@ class TeleopNode(InrilNode):
         self._newest = mono_ns, view
         if not self.active or not self._device.synchronous:
             return
+        self._topics.update(mono_ns)
         said = self._keeper.read(view, mono_ns)
-        self._show_trouble()
+        self._show_status(mono_ns)
         if said is not None:
             answer = self._message(said)
             answer.header = message.header
@@ -95,14 +115,18 @@ class TeleopNode(InrilNode):
         if not self.active:
             return
         mono_ns = self.mono_ns()
+        self._calls.poll(mono_ns)
+        self._topics.update(mono_ns)
         if self._device.synchronous:
             self._keeper.tend(mono_ns)
-            self._show_trouble()
+            self._show_status(mono_ns)
             return
         said = self._keeper.read(self._view(mono_ns), mono_ns)
-        self._show_trouble()
+        self._show_status(mono_ns)
         if said is None:
             return
+        if said.event:
+            self._tell_session(said.event, mono_ns)
         if not self._keeper.trouble:
             self._readings.saw(mono_ns)
         answer = self._message(said)
@@ -125,17 +149,67 @@ class TeleopNode(InrilNode):
             released=said.released,
             frame=self.contract.base_frame,
         )
-        answer.action = float32_array(said.action)
+        action = said.action
+        if len(action) > TURN_END and math.isnan(action[TURN_END]):
+            commanded = self._device.inbox.gripper
+            action = action.copy()
+            action[TURN_END] = -1.0 if math.isnan(commanded) else commanded
+        answer.action = float32_array(action)
         return answer
 
-    def _show_trouble(self) -> None:
-        trouble = self._keeper.trouble
-        if trouble != self._shown_trouble:
-            self._shown_trouble = trouble
-            if trouble:
-                self.get_logger().error(trouble)
+    def _tell_session(self, event: str, mono_ns: int) -> None:
+        """A button says how the episode ends."""
+        episode_id = "" if self._newest is None else self._newest[1].episode_id
+        request = SessionCommand.Request(
+            graph_id=self.graph_id, command=COMMANDS[event], episode_id=episode_id, by=self._operator
+        )
+        log = self.get_logger()
+
+        def told(answer: SessionCommand.Response) -> None:
+            (log.info if answer.success else log.error)(f"{event} by {self._operator}: {answer.message}")
+
+        def failed(reason: str) -> None:
+            log.error(f"{event} by {self._operator} is lost: {reason}")
+
+        self._calls.call(SessionCommand, "session/command", request, mono_ns, COMMAND_TIMEOUT_S, told, failed)
+
+    @property
+    def _trouble(self) -> str:
+        """Why nobody can drive with this device now, and the fix; empty: it works."""
+        keeper, device = self._keeper, self._device
+        if keeper.trouble:
+            return keeper.trouble
+        if not keeper.ready:
+            return f"device {device.name} is being opened"
+        if not device.heard:
+            return (
+                f"device {device.name} is connected and has said nothing yet: press one of its buttons or move it; "
+                f"`inril devices live {device.name}` shows what comes"
+            )
+        if keeper.waits_for_rest:
+            return f"device {device.name} is held or pushed: let go of it once"
+        return ""
+
+    def _show_status(self, mono_ns: int) -> None:
+        trouble = self._trouble
+        if trouble == self._shown_status and mono_ns < self._next_status_ns:
+            return
+        if self._keeper.trouble != self._shown_trouble:
+            self._shown_trouble = self._keeper.trouble
+            if self._shown_trouble:
+                self.get_logger().error(self._shown_trouble)
             else:
                 self.get_logger().info(f"device {self._device.name} is there")
+        self._shown_status, self._next_status_ns = trouble, mono_ns + STATUS_PERIOD_NS
+        message = TeleopStatus(
+            boot_id=self.boot_id,
+            device=self._device.name,
+            operator_name=self._operator,
+            synchronous=self._device.synchronous,
+            trouble=trouble,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(message)
 
 
 def main() -> None:

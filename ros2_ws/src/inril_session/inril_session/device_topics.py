@@ -1,0 +1,94 @@
+"""Gives a device, which knows no ROS, what comes over topics: plain values, and where the arm is."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+from inril_common.convert import pose_to_array, stamp_to_ns
+from inril_common.qos import SENSOR, TICK
+from inril_msgs.msg import RobotState, Target
+
+from inril_core.contract import Contract, DeltaPoseGripper
+from inril_core.errors import ConfigError
+from inril_core.teleop import Device, Inbox, Topic
+
+
+def message_class(name: str) -> Any:
+    """The class of e.g. ``sensor_msgs/msg/Joy``.
+
+    Raises:
+        ConfigError: its package is not installed here, or there is no such message.
+    """
+    package, _, message = name.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), message)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{name}: {error}; install the package {package} in inril's environment") from error
+
+
+def plain(value: Any) -> Any:
+    """Messages as mappings, arrays as lists, numbers and texts as they are."""
+    if hasattr(value, "get_fields_and_field_types"):
+        return {name: plain(getattr(value, name)) for name in value.get_fields_and_field_types()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, str | bytes):
+        return value
+    try:
+        return [plain(item) for item in value]
+    except TypeError:
+        return value
+
+
+class DeviceTopics:
+    """Fills the inbox of a device. Makes the subscriptions that it needs when it is made.
+
+    node: has ``create_subscription``, ``mono_ns()`` and ``ros_ns()``.
+    """
+
+    def __init__(self, node: Any, device: Device, contract: Contract) -> None:
+        self._node = node
+        self._inbox = device.inbox = Inbox(device.topics)
+        self._frame = contract.base_frame
+        action = contract.action
+        self._open_m = action.gripper_open_m if isinstance(action, DeltaPoseGripper) else None
+        staleness = contract.staleness
+        self._robot_ns, self._target_ns = (
+            round(limit_s * 1e9) for limit_s in (staleness.robot_state_s, staleness.target_s)
+        )
+        self._robot_mono_ns = self._target_mono_ns = 0
+        for topic in device.topics:
+            kind = message_class(topic.message)
+            node.create_subscription(kind, topic.name, node.guarded(partial(self._on_message, topic)), SENSOR)
+        if device.needs_robot or (self._open_m is not None and not device.synchronous):
+            node.create_subscription(RobotState, "robot_state", node.guarded(self._on_robot), SENSOR)
+            node.create_subscription(Target, "target", node.guarded(self._on_target), TICK)
+
+    def update(self, mono_ns: int) -> None:
+        """Call it before the device is: what is too old by then is not known."""
+        inbox = self._inbox
+        inbox.mono_ns = mono_ns
+        if mono_ns - self._robot_mono_ns > self._robot_ns:
+            inbox.tool_pose = None
+        if mono_ns - self._target_mono_ns > self._target_ns:
+            inbox.commanded_pose = None
+
+    def _on_message(self, topic: Topic, message: Any) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp) if hasattr(message, "header") else 0
+        self._inbox.put(topic.name, plain(message), stamp_ns, self._node.ros_ns(), self._node.mono_ns())
+
+    def _on_robot(self, message: RobotState) -> None:
+        pose = pose_to_array(message.tool_pose)
+        if message.header.frame_id == self._frame and np.isfinite(pose).all() and np.linalg.norm(pose[3:]) > 0.5:
+            self._inbox.tool_pose, self._robot_mono_ns = tuple(pose.tolist()), self._node.mono_ns()
+
+    def _on_target(self, message: Target) -> None:
+        self._inbox.commanded_pose = tuple(pose_to_array(message.pose).tolist())
+        self._target_mono_ns = self._node.mono_ns()
+        width_m = message.gripper_width_m
+        if self._open_m is not None and math.isfinite(width_m):
+            self._inbox.gripper = 1.0 - 2.0 * width_m / self._open_m
