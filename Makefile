@@ -57,7 +57,7 @@ $(READY): constraints.txt pyproject.toml tools/repair_ros_wheels.py tools/system
 
 $(BUILT): $(READY) $(INTERFACES) $(PACKAGES)
 	@echo "building the ROS packages (about 1 minute)"
-	@cd ros2_ws && PATH="$(BIN):$$PATH" AMENT_PREFIX_PATH=$(VENV) CMAKE_PREFIX_PATH=$(VENV) \
+	@cd ros2_ws && MAKEFLAGS=-j$$(nproc) PATH="$(BIN):$$PATH" AMENT_PREFIX_PATH=$(VENV) CMAKE_PREFIX_PATH=$(VENV) \
 	  $(BIN)/colcon --log-base log build --merge-install --install-base $(VENV) --symlink-install \
 	  --event-handlers console_direct- --cmake-args -DBUILD_TESTING=OFF > build.log 2>&1 || { tail -40 build.log; exit 1; }
 	@$(BIN)/python tools/link_ros_packages.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -70,14 +71,14 @@ def test_no_episode_begins_before_the_arbiter_has_heard_the_restarted_recorder(r
 def test_the_news_are_fields_of_the_messages() -> None:
     """Pins: a field that is renamed in the message and stays at its default in the session for ever."""
     messages = pytest.importorskip("inril_msgs.msg")
-    pairs: dict[type[News], object] = {
+    pairs: dict[type[News], Any] = {
         ArbiterNews: messages.ArbiterStatus,
         PolicyNews: messages.PolicyStatus,
         LearnerNews: messages.LearnerStatus,
         RecorderNews: messages.RecorderStatus,
     }
     for news, message in pairs.items():
-        assert {field.name for field in fields(news)} <= message.get_fields_and_field_types().keys()  # type: ignore[attr-defined]
+        assert {field.name for field in fields(news)} <= message.get_fields_and_field_types().keys()
     for state in RecorderState:
         assert getattr(messages.RecorderStatus, state.name) == state
 
