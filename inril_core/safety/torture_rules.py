@@ -27,7 +27,7 @@ class Rules:
         self._teleop_ns = contract.staleness.teleop_s * 1e9
         self._armed = False
         self._previous: Sequence[float] | None = None  # None: commanding begins with the next Target
-        self._motion = (0.0,) * 6  # from the Target before that to it: m, and a rotation vector
+        self._motion: tuple[float, ...] = (0.0,) * 6  # from the Target before that to it: m, and a rotation vector
         self._mover: Source | None = None  # whose motion that is
         self._measured: deque[tuple[float, ...]] = deque(maxlen=12)
         self._policy_actions: dict[tuple[str, int], bool] = {}

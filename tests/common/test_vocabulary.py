@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 
 from inril_msgs.msg import EpisodeEvent, ExecutedAction, Observation
 
-from inril_core.vocabulary import PURPOSES, Label, Phase, Purpose, Source
+from inril_core.vocabulary import PURPOSES, Handover, Label, Phase, Purpose, Source
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from inril_core.vocabulary import PURPOSES, Label, Phase, Purpose, Source
         (Phase, Observation, "PHASE_"),
         (Source, ExecutedAction, "SOURCE_"),
         (Label, EpisodeEvent, "LABEL_"),
+        (Handover, ExecutedAction, "HANDOVER_"),
     ],
 )
 def test_each_word_has_its_number(words: type[IntEnum], message: type, prefix: str) -> None:

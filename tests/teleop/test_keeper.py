@@ -68,6 +68,9 @@ def opened(device: Told | None = None) -> tuple[Told, DeviceKeeper]:
     keeper = DeviceKeeper(device, SIZE, at_once)
     keeper.tend(0)
     assert keeper.ready
+    wanted, device.said = device.said, REST
+    assert keeper.read(None, 0) is not None
+    device.said = wanted
     return device, keeper
 
 
@@ -106,8 +109,37 @@ def test_the_arm_is_held_once_then_there_is_silence_and_another_try(bad: Any) ->
     assert keeper.read(None, 2 * MS + FIRST_WAIT_NS - 1) is None
     assert device.calls.count("open") == 1
     back = keeper.read(None, 2 * MS + FIRST_WAIT_NS)
-    assert back is not None and back.action.any() and not keeper.trouble
+    assert back is not None and not keeper.trouble
     assert device.calls[-3:] == ["close", "open", "read"] and keeper.failures == 1
+
+
+def test_plugged_in_again_with_the_button_held_it_grabs_nothing_before_it_was_let_go_of() -> None:
+    device, keeper = opened()
+    keeper.read(None, MS)
+    device.said = DeviceLost("unplugged")
+    keeper.read(None, 2 * MS)
+    device.said = HumanInput(np.full(SIZE, 0.5), True, False, "success")
+    now_ns = 2 * MS + FIRST_WAIT_NS
+    for said in (device.said, HumanInput(np.full(SIZE, 0.5), False, False), HumanInput(np.zeros(SIZE), True, False)):
+        device.said = said
+        masked = keeper.read(None, now_ns)
+        assert masked is not None and not masked.grab and not masked.action.any() and not masked.event
+        assert keeper.waits_for_rest
+        now_ns += MS
+    for said in (REST, PUSH):
+        device.said = said
+        given = keeper.read(None, now_ns)
+        assert given is not None and given.grab is said.grab and given.action.any() == said.action.any()
+
+
+def test_the_grippers_number_may_be_nan_and_no_other() -> None:
+    device = Told()
+    keeper = DeviceKeeper(device, SIZE + 1, at_once)
+    device.said = HumanInput(np.array([0.0] * SIZE + [np.nan]), False, False)
+    said = keeper.read(None, 0)
+    assert said is not None and np.isnan(said.action[SIZE]) and not keeper.trouble
+    device.said = HumanInput(np.array([0.0] * SIZE + [np.inf]), False, False)
+    assert keeper.read(None, MS) is None and "finite" in keeper.trouble
 
 
 def test_without_control_and_of_a_synchronous_device_a_failure_is_silence_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import functools
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from inril_msgs.msg import (
     SessionStatus,
     Target,
     TeleopAction,
+    TeleopStatus,
 )
 from inril_msgs.srv import Arm
 
@@ -32,6 +34,7 @@ from inril_control.arm_desk import ArmDesk
 from inril_control.second_publisher import SecondPublishers
 from inril_core.safety.arbiter import Arbiter
 from inril_core.safety.faults import Blocks, Fault
+from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
 from inril_core.session.states import State
 
@@ -93,6 +96,8 @@ class ArbiterNode(InrilNode):
             self.create_subscription(PolicyStatus, "policy_status", self._on_policy_status, LATCHED)
         if not self._config.lockstep:
             self.create_subscription(RobotState, "robot_state", self._on_robot_state, SENSOR)
+        if self._config.expects_device:
+            self.create_subscription(TeleopStatus, "teleop_status", self._on_teleop_status, LATCHED)
         if self._config.expects_recorder:
             self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         if self._config.expects_session:
@@ -123,6 +128,11 @@ class ArbiterNode(InrilNode):
             slower = max(1.0, 1.0 / factor)
             timeout_s = (period_s + staleness.robot_state_s) * slower
             period_s /= factor
+        takeover = TakeoverConfig(
+            Mode(self.param("takeover", "dead_man", "what takes control from the policy", choices=list(Mode))),
+            HandBack(self.param("hand_back", "button", "what gives it back", choices=list(HandBack))),
+            round(1e9 * self.param("hand_back_hold_s", 0.5, "hold after letting go, hand_back let_go", 0.0, 10.0)),
+        )
         return ArbiterConfig(
             lockstep=lockstep,
             period_ns=round(period_s * 1e9),
@@ -134,6 +144,9 @@ class ArbiterNode(InrilNode):
             expects_teleop=self.param("expects_teleop", False, "a device answers every tick, from the first"),
             expects_recorder=self.param("expects_recorder", False, "without a recorder no episode goes on"),
             expects_session=self.param("expects_session", False, "without a session no episode goes on"),
+            expects_device=self.param("expects_device", False, "the graph has a teleop_node; its device has to work"),
+            takeover=takeover,
+            drive_in=self.param("drive_in", False, "a training episode begins with a person, who hands back"),
         )
 
     def start(self) -> None:
@@ -196,6 +209,10 @@ class ArbiterNode(InrilNode):
             message.header.frame_id,
         )
         self._arbiter.on_robot_state(sample, self.mono_ns())
+
+    @boundary
+    def _on_teleop_status(self, message: TeleopStatus) -> None:
+        self._arbiter.on_teleop_status(message.trouble, self.mono_ns())
 
     @boundary
     def _on_policy_status(self, message: PolicyStatus) -> None:
@@ -288,7 +305,10 @@ class ArbiterNode(InrilNode):
 
     def _health(self) -> Health:
         arbiter = self._arbiter
-        return control_health(arbiter.armed, arbiter.in_control.name.lower(), arbiter.faults.named())
+        health = control_health(arbiter.armed, arbiter.in_control.name.lower(), arbiter.faults.named())
+        notes = arbiter.notes
+        people = {"takeovers": notes.takeovers, "disagreement": f"{notes.disagreement:.3f}"}
+        return dataclasses.replace(health, values={**health.values, **people})
 
     def on_incompatible_qos(self, topic: str, text: str) -> None:
         """Part of a tick is not heard: nothing moves until it is set right and a person arms."""
@@ -312,6 +332,8 @@ class ArbiterNode(InrilNode):
             ticks=arbiter.ticks,
             late_ticks=arbiter.late_ticks,
             late_answers=arbiter.late_answers,
+            takeovers=arbiter.notes.takeovers,
+            disagreement=arbiter.notes.disagreement,
             recorder_boot_id=arbiter.recorder_boot_id,
         )
         message.header.stamp = self.get_clock().now().to_msg()
@@ -331,6 +353,8 @@ def _executed_message(closed: Closed) -> ExecutedAction:
         proposed=_floats(closed.proposed),
         executed=_floats(closed.executed),
         limits=closed.limits,
+        handover=closed.handover,
+        disagreement=closed.disagreement,
     )
     message.header.stamp = _stamp(tick.stamp_ns)
     return message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class DeviceTopics:
         self._robot_mono_ns = self._target_mono_ns = 0
         for topic in device.topics:
             kind = message_class(topic.message)
-            node.create_subscription(kind, topic.name, node.guarded(partial(self._on_message, topic)), SENSOR)
+            node.create_subscription(kind, topic.name, node.guarded(self._hear(topic)), SENSOR)
         if device.needs_robot or (self._open_m is not None and not device.synchronous):
             node.create_subscription(RobotState, "robot_state", node.guarded(self._on_robot), SENSOR)
             node.create_subscription(Target, "target", node.guarded(self._on_target), TICK)
@@ -77,9 +77,12 @@ class DeviceTopics:
         if mono_ns - self._target_mono_ns > self._target_ns:
             inbox.commanded_pose = None
 
-    def _on_message(self, topic: Topic, message: Any) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp) if hasattr(message, "header") else 0
-        self._inbox.put(topic.name, plain(message), stamp_ns, self._node.ros_ns(), self._node.mono_ns())
+    def _hear(self, topic: Topic) -> Callable[[Any], None]:
+        def on_message(message: Any) -> None:
+            stamp_ns = stamp_to_ns(message.header.stamp) if hasattr(message, "header") else 0
+            self._inbox.put(topic.name, plain(message), stamp_ns, self._node.ros_ns(), self._node.mono_ns())
+
+        return on_message
 
     def _on_robot(self, message: RobotState) -> None:
         pose = pose_to_array(message.tool_pose)
