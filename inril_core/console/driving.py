@@ -70,10 +70,10 @@ class Driving:
         """Messages that did not count."""
 
     def judge(self, drive: Drive, beat_age_s: float) -> PersonInput | str:
-        """What the person does, or why the message does not count."""
+        """What the person does; or why the message does not count, empty where its page cannot do anything about it."""
         if drive.seq <= self._seq:
             self.refused += 1
-            return f"drive message {drive.seq} came after {self._seq}"
+            return ""
         self._seq = drive.seq
         if not beat_age_s <= self._timeout_s:
             self.refused += 1

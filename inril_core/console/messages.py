@@ -124,8 +124,9 @@ class Safety(ToPage):
     """The arm's own watchdog holds."""
     needs_rearm: bool
     simulated: bool
-    ticks: int
     late_ticks: int
+    device_trouble: str
+    """Why nobody can drive with the input device now; empty: it works, or nothing is known of it."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class Disagreement(ToPage):
     newest_wins: ClassVar[bool] = True
     steps: tuple[int, ...]
     distance: tuple[float, ...]
-    """Root mean square over the action's numbers, contract units; 0: the same, 2: opposite."""
+    """As ExecutedAction.disagreement: root mean square, contract units; 0: the same, 2: opposite."""
     episode_id: str
 
 
@@ -425,6 +426,11 @@ def read(text: str) -> FromPage:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadMessage(f"{where}: {first['msg']}"[:200]) from error
+
+
+def encode_from_page(message: FromPage) -> str:
+    """The JSON text of a page's message, as the page makes it: for programs that speak to a console."""
+    return json.dumps(asdict(message))
 
 
 def _snake(name: str) -> str:

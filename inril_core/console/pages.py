@@ -89,6 +89,11 @@ class Pages:
         return list(self._pages.values())
 
     @property
+    def newest_beat(self) -> int:
+        """Number of the newest `Beat`."""
+        return self._beats.newest
+
+    @property
     def wanting_frames(self) -> list[Page]:
         """Pages that could take a picture now."""
         return [page for page in self._pages.values() if page.name and page.outbox.wants_frames]
@@ -197,7 +202,7 @@ class Pages:
         said = page.driving.judge(drive, self._beats.age_s(drive.beat, now_ns))
         if isinstance(said, PersonInput):
             self._on_drive(said)
-        elif drive.grab and now_ns - self._late_told_ns > 1_000_000_000:
+        elif said and drive.grab and now_ns - self._late_told_ns > 1_000_000_000:
             self._late_told_ns = now_ns
             self._refuse(page, drive, said)
 

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import errno
 import hashlib
+import logging
 import secrets
 import socket
 import threading
@@ -109,6 +110,8 @@ class ConsoleServer:
         self._started = threading.Event()
         self.failure = ""
         """Why the server has ended by itself; empty: it has not."""
+        # requests that cannot be read are their senders' affair; a flood of them must not fill a log
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
         config = uvicorn.Config(
             self._app(),
             log_config=None,
@@ -221,7 +224,7 @@ class ConsoleServer:
     async def _on_page(self, socket: WebSocket) -> None:
         protocols = socket.scope.get("subprotocols", [])
         if SUBPROTOCOL not in protocols or not self._access.knows_token(self._access.token_of(protocols)):
-            await socket.send_denial_response(PlainTextResponse("the token is missing or wrong", status_code=401))
+            await socket.close()  # before it is accepted: the answer is 403
             return
         try:
             page = self._pages.join(secrets.token_hex(4), time.monotonic_ns())
@@ -243,15 +246,12 @@ class ConsoleServer:
         """Both directions, until one ends."""
         tasks = [asyncio.create_task(self._listen(socket, page)), asyncio.create_task(self._send(socket, page, news))]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-        reason = ""
-        for task in done:
-            error = task.exception()
-            if isinstance(error, PageRefused):
-                reason = str(error)
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        reason = next((str(error) for error in outcomes if isinstance(error, PageRefused)), "")
         with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
             await asyncio.wait_for(socket.close(POLICY_VIOLATION if reason else 1000, reason[:120]), 1.0)
 
@@ -300,7 +300,7 @@ class _Guarded:
             await PlainTextResponse(refused, status_code=403)(scope, receive, send)
             return
         if refused:
-            await WebSocket(scope, receive, send).send_denial_response(PlainTextResponse(refused, status_code=403))
+            await WebSocket(scope, receive, send).close()
             return
 
         async def send_with_headers(message: Any) -> None:

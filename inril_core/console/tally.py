@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inril_core.console.messages import Disagreement, EpisodePoint, Episodes
@@ -13,7 +13,6 @@ from inril_core.vocabulary import Source
 
 SHOWN_EPISODES = 200
 SHOWN_STEPS = 300
-KEPT_PROPOSALS = 32
 
 
 @dataclass
@@ -21,31 +20,24 @@ class _Counted:
     steps: int = 0
     human_steps: int = 0
     interventions: int = 0
-    source: int = -1
 
 
 class EpisodeTally:
-    """Counts steps of a person, and how often one took over.
-
-    A step of the person after one of another source in the same episode is an intervention. In a demonstration the
-    person has the first step, so one that is never handed back has one.
-    """
+    """Counts a person's steps, and how often one took over, in the newest episodes."""
 
     def __init__(self) -> None:
         self._counted: OrderedDict[str, _Counted] = OrderedDict()
 
-    def on_step(self, episode_id: str, source: int) -> None:
-        """An executed action."""
+    def on_step(self, episode_id: str, source: int, takeover: bool) -> None:
+        """An executed action. takeover: the person has control from this step on."""
         if not episode_id:
             return
         counted = self._counted.setdefault(episode_id, _Counted())
         while len(self._counted) > SHOWN_EPISODES:
             self._counted.popitem(last=False)
-        human = source == Source.HUMAN
         counted.steps += 1
-        counted.human_steps += human
-        counted.interventions += human and counted.source != Source.HUMAN
-        counted.source = source
+        counted.human_steps += source == Source.HUMAN
+        counted.interventions += takeover
 
     def curves(self, results: Iterable[EpisodeResult]) -> Episodes:
         """The newest episodes of the ledger with what was counted of them."""
@@ -67,33 +59,22 @@ class EpisodeTally:
 
 
 class DisagreementTrace:
-    """Per tick of a person in control: the distance between what was executed and what the policy proposed."""
+    """The disagreement of policy and person in the steps of the newest episode that a person drove."""
 
     def __init__(self) -> None:
-        self._proposals: OrderedDict[tuple[str, int], tuple[float, ...]] = OrderedDict()
         self._episode_id = ""
         self._points: deque[tuple[int, float]] = deque(maxlen=SHOWN_STEPS)
         self.changed = False
 
-    def on_proposal(self, boot_id: str, k: int, action: Sequence[float]) -> None:
-        """The policy's answer to a tick, also where a person acts."""
-        self._proposals[boot_id, k] = tuple(action)
-        while len(self._proposals) > KEPT_PROPOSALS:
-            self._proposals.popitem(last=False)
-
-    def on_executed(
-        self, boot_id: str, k: int, episode_id: str, step: int, source: int, executed: Sequence[float]
-    ) -> None:
-        """What was done in a tick."""
+    def on_step(self, episode_id: str, step: int, disagreement: float) -> None:
+        """An executed action; NaN: nobody drove, or the policy gave no answer."""
         if episode_id != self._episode_id:
             self._episode_id = episode_id
             self._points.clear()
             self.changed = True
-        proposal = self._proposals.get((boot_id, k))
-        if source != Source.HUMAN or proposal is None or len(proposal) != len(executed) or not executed:
-            return
-        self._points.append((step, math.dist(proposal, executed) / math.sqrt(len(executed))))
-        self.changed = True
+        if math.isfinite(disagreement):
+            self._points.append((step, round(disagreement, 4)))
+            self.changed = True
 
     def message(self) -> Disagreement:
         """For the pages."""

@@ -7,13 +7,16 @@ import { Plots } from "/static/plots.js";
 const $ = (id) => document.getElementById(id);
 const now = { welcome: null, control: null, safety: null, session: null, policy: null, pose: null };
 const WORDS = ["success", "failure", "discard", "redo", "pause", "resume", "ready"];
+const RELEASE_MS = 500;
+const FOLLOWS_MS = 1500; // the arm follows within a tick; longer, something is in the way
 const NEEDS_A_SECOND_LOOK = { discard: "Discard this episode? It does not count and is done again.",
   redo: "Do the episode again? The running one, or else the last one, does not count then." };
 
 let link, plots, view, inputs;
 let token = "";
 let driving = false; // the person has taken the arm with this page
-let release = false; // hand back with the next drive message
+let releaseUntil = 0; // hand back with each drive message until then, so that a lost one does not matter
+let grabbedAt = 0;
 let seq = 0;
 
 // What the page says
@@ -95,7 +98,7 @@ const show = {
 let driveTrouble = { at: -1e9, words: "" };
 
 function refresh() {
-  if (!now.welcome) return;
+  if (!now.welcome || !now.safety || !now.session) return;
   showLamps();
   showControl();
   showDriving();
@@ -146,8 +149,9 @@ function showDriving() {
   if (page && !iHold()) words = "Take control of the console first, then drive the arm.";
   else if (page && performance.now() - driveTrouble.at < 2000) words = driveTrouble.words;
   else if (page && driving && personDrives()) words = "You drive. Hold keys or drag a pad; let go and the arm holds.";
-  else if (page && driving && safety && !safety.armed) words = "The arm is not armed, so it does not move. Look, then press Arm.";
-  else if (page && driving) words = "You have grabbed the arm; it does not follow yet. See Safety.";
+  else if (page && driving) words = "You take the arm…";
+  else if (page && safety.device_trouble) words = `The page cannot drive yet: ${safety.device_trouble}.`;
+  else if (page && !safety.armed) words = "The arm is not armed. Look at it, arm it, then drive.";
   else if (page && personDrives()) words = "A person has the arm and it holds. Drive on, or hand it back.";
   else if (page) words = "Press Drive to take the arm. It holds wherever you do not move it.";
   text($("drive-text"), words);
@@ -299,18 +303,21 @@ function drive() {
   inputs.letGo();
   inputs.gripper = null;
   driving = true;
+  releaseUntil = 0;
+  grabbedAt = performance.now();
   refresh();
 }
 
 function handBack() {
   if ($("hand-back").disabled) return;
   driving = false;
-  release = true;
+  releaseUntil = performance.now() + RELEASE_MS;
   refresh();
 }
 
 function stopDriving() {
-  driving = release = false;
+  driving = false;
+  releaseUntil = 0;
   inputs.letGo();
 }
 
@@ -335,11 +342,16 @@ async function say(word) {
 function tick() {
   link?.watch();
   showAges();
+  if (driving && !personDrives() && performance.now() - grabbedAt > FOLLOWS_MS) {
+    stopDriving();
+    notice("error", now.safety?.armed ? "The arm does not follow you; see Safety and Links." : "The arm is not armed. Look, arm it, then press Drive.");
+    refresh();
+  }
   if (!link?.isOpen || !iHold()) return;
   const motion = driving ? inputs.motion(Number($("speed").value)) : [0, 0, 0, 0, 0, 0];
-  if (!driving) inputs.gamepad();
-  link.send({ kind: "drive", seq: seq++, beat: link.beat, motion, gripper: driving && now.welcome.has_gripper ? inputs.gripper : null, grab: driving, release });
-  release = false;
+  if (!driving && !document.hidden) inputs.gamepad();
+  link.send({ kind: "drive", seq: seq++, beat: link.beat, motion, gripper: driving && now.welcome.has_gripper ? inputs.gripper : null, grab: driving,
+    release: !driving && performance.now() < releaseUntil });
 }
 
 function connection(name, words) {

@@ -17,13 +17,13 @@ from inril_msgs.msg import (
     ExecutedAction,
     LearnerStatus,
     PageInput,
-    PolicyAction,
     PolicyStatus,
     RecorderStatus,
     ResetStatus,
     RobotState,
     SessionStatus,
     Target,
+    TeleopStatus,
 )
 from inril_msgs.srv import Arm, LabelEpisode, RollBack, SessionCommand
 from sensor_msgs.msg import Image
@@ -68,7 +68,7 @@ class ConsoleNode(InrilPlainNode):
         self._tally, self._trace = EpisodeTally(), DisagreementTrace()
         self._ledger_mtime_ns = self._next_slow_ns = 0
         self._watching: list[Any] = []
-        self._counting: list[Any] = []
+        self._counting: Any = None
         self._versions: tuple[m.Version, ...] = ()
         facts = ConsoleFacts(
             self.contract,
@@ -91,6 +91,7 @@ class ConsoleNode(InrilPlainNode):
             ("policy", PolicyStatus, LATCHED),
             ("learner", LearnerStatus, LATCHED),
             ("recorder", RecorderStatus, EVENT),
+            ("teleop", TeleopStatus, LATCHED),
             ("reset", ResetStatus, EVENT),
         ):
             self._hear(name, kind, f"{name}_status", qos)
@@ -160,11 +161,9 @@ class ConsoleNode(InrilPlainNode):
         """To ticks once the nodes are active, to arm and cameras while somebody looks."""
         said = self._heard.newest("session")
         active = said is not None and said.state not in WAITING
-        if not self._counting and (active or watched):
-            self._counting = [
-                self.create_subscription(ExecutedAction, "executed_action", self.guarded(self._on_executed), TICK),
-                self.create_subscription(PolicyAction, "policy_action", self.guarded(self._on_proposal), SENSOR),
-            ]
+        if self._counting is None and (active or watched):
+            on_executed = self.guarded(self._on_executed)
+            self._counting = self.create_subscription(ExecutedAction, "executed_action", on_executed, TICK)
         if watched and not self._watching:
             self._watching = [
                 self._hear("robot", RobotState, "robot_state", SENSOR),
@@ -185,13 +184,9 @@ class ConsoleNode(InrilPlainNode):
         return self.create_subscription(Image, f"camera/{camera}/image", self.guarded(on_image), SENSOR)
 
     def _on_executed(self, message: ExecutedAction) -> None:
-        self._tally.on_step(message.episode_id, message.source)
-        self._trace.on_executed(
-            message.boot_id, message.k, message.episode_id, message.step, message.source, list(message.executed)
-        )
-
-    def _on_proposal(self, message: PolicyAction) -> None:
-        self._trace.on_proposal(message.boot_id, message.k, list(message.action))
+        takeover = message.handover == ExecutedAction.HANDOVER_TAKEOVER
+        self._tally.on_step(message.episode_id, message.source, takeover)
+        self._trace.on_step(message.episode_id, message.step, message.disagreement)
 
     def _serve(self) -> None:
         """What the pages ask, in the node's executor."""

@@ -60,7 +60,7 @@ class Heard:
 
 def safety(heard: Heard, now_ns: int) -> m.Safety:
     """Arbiter and arm; where the arbiter is silent nothing is said to be armed."""
-    arbiter, robot = heard.newest("arbiter"), heard.newest("robot")
+    arbiter, robot, device = (heard.newest(name) for name in ("arbiter", "robot", "teleop"))
     lives = heard.lives("arbiter", now_ns)
     source = Source.HOLD if arbiter is None else arbiter.in_control
     return m.Safety(
@@ -72,8 +72,8 @@ def safety(heard: Heard, now_ns: int) -> m.Safety:
         robot is not None and robot.holding,
         robot is not None and robot.needs_rearm,
         robot is not None and robot.simulated,
-        0 if arbiter is None else arbiter.ticks,
         0 if arbiter is None else arbiter.late_ticks,
+        "" if device is None else device.trouble,
     )
 
 
