@@ -92,7 +92,9 @@ class Access:
             pass
         if name in self._names:
             return ""
-        return f"{name[:80]!r} is no known name of this machine; open the page by IP address, or add it to console_names"
+        return (
+            f"{name[:80]!r} is no known name of this machine; open the page by IP address, or add it to console_names"
+        )
 
     def refuses_origin(self, origin: str | None, host: str | None) -> str:
         """Why a request of a page from `origin` is not answered; empty: the console itself served that page.

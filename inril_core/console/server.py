@@ -66,7 +66,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ConfigError(f"console_host = {host!r}: {error.strerror or error}; give an address of this host") from error
+        raise ConfigError(
+            f"console_host = {host!r}: {error.strerror or error}; give an address of this host"
+        ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

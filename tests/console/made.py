@@ -65,7 +65,9 @@ class Bench:
 
 
 @contextmanager
-def console(stop: Any = lambda by: (True, f"disarmed by {by}"), **changes: Any) -> Iterator[tuple[Console, threading.Event]]:
+def console(
+    stop: Any = lambda by: (True, f"disarmed by {by}"), **changes: Any
+) -> Iterator[tuple[Console, threading.Event]]:
     """A console that listens on a free port; the event is set when a page asks something."""
     woken = threading.Event()
     made = Console("127.0.0.1", 0, Access(TOKEN), facts(**changes), stop, woken.set)

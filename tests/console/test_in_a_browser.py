@@ -1,4 +1,4 @@
-"""Pins: a page that drives no arm, or one that drives on when nobody is there. A real graph, driven by headless Chromium.
+"""Pins: a page that drives no arm, or one that drives on when nobody is there. A real graph, driven by Chromium.
 
 One run, in the order of a person's day; the pictures of docs/console.md are taken in it (INRIL_PICTURES=docs/assets).
 """
@@ -141,7 +141,7 @@ def desk(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
         **{"contract": contract, "initial_weights": folder / "still.inril", "plan": "train:50:episodes"},
         **{"console": True, "console_port": port, "device": "browser", "device_settings": "{max_age_s: 5.0}"},
     }
-    with GraphRun("deploy", folder / "run", respawn_s={"session_node": 600.0}, **arguments) as graph:
+    with GraphRun("deploy", folder / "run", respawn_s={"session_node": 60.0}, **arguments) as graph:
         graph.until(lambda: graph.status("session"), "a session", START_S)
         graph.until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "the console", START_S)
         yield Desk(graph, browser, port)

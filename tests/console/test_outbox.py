@@ -30,9 +30,8 @@ def test_every_message_from_a_page_names_its_kind() -> None:
 
 @given(st.lists(st.sampled_from(["beat", "notice", "frame", "shown", "take"]), max_size=300))
 def test_an_outbox_is_bounded_and_keeps_the_newest(steps: list[str]) -> None:
-    outbox, count, newest, in_flight = Outbox(), 0, None, None
-    for step in steps:
-        count += 1
+    outbox, newest, in_flight = Outbox(), None, None
+    for count, step in enumerate(steps, 1):
         if step == "beat":
             outbox.put(m.Beat(count))
             newest = count

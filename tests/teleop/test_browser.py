@@ -53,8 +53,8 @@ def test_a_silent_page_is_a_lost_device_and_the_arm_is_told_to_hold_first() -> N
     say(device, now + 100 * MS, seq=2)
     said = keeper.read(None, now + 100 * MS)
     assert said is not None and said.grab and said.action[0] == 0.5
-    device.inbox.mono_ns = now + 400 * MS
-    assert keeper.read(None, now + 400 * MS) is not None  # 0.3 s: still true
+    device.inbox.mono_ns = now + 399 * MS
+    assert keeper.read(None, now + 399 * MS) is not None  # just under 0.3 s: still true
     device.inbox.mono_ns = now + 401 * MS
     last = keeper.read(None, now + 401 * MS)
     assert last is not None and last.grab and not last.action.any()  # keeps control, holds still

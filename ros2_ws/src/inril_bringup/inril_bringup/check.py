@@ -79,8 +79,8 @@ def _check_hardware(graph: ResolvedGraph, contract: Contract | None) -> None:
 
 def _check_console(host: str, port: int, urdf: str) -> None:
     """The page's address is free, and the arm that it draws can be read."""
-    from inril_core.hardware.description import robot_description
     from inril_core.console.server import bound_socket
+    from inril_core.hardware.description import robot_description
 
     bound_socket(host, port).close()
     robot_description(urdf)

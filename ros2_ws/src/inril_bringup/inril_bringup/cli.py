@@ -236,7 +236,9 @@ def _console_address(graph: ResolvedGraph) -> str:
 
     token = load_or_create_token(RunPaths(graph.run_dir).console_token)
     host = str(graph.arguments["console_host"])
-    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, f"[{host}]" if ":" in host else host)
+    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
     return f"http://{shown}:{graph.arguments['console_port']}/#token={token.reveal}"
 
 

@@ -486,7 +486,7 @@ def _check_roles(graph: Graph) -> None:
     for name, node in graph.nodes.items():
         if node.when is not None and (graph.arguments[node.when].type != "bool" or node.lifecycle):
             raise ConfigError(
-                f"{graph.source}: nodes.{name}: when: {node.when}: must be a bool argument, and the node have no lifecycle"
+                f"{graph.source}: nodes.{name}: when: {node.when}: must be a bool argument, of a node without lifecycle"
             )
         for key, value in [*node.parameters.items(), *node.remappings.items()]:
             if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Asks the arbiter over its control socket: without DDS, and whatever else of the graph is dead. Standard library only."""
+"""Asks the arbiter over its control socket: without DDS, whatever else of the graph is dead. Standard library only."""
 
 from __future__ import annotations
 

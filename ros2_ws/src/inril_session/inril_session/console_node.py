@@ -31,8 +31,8 @@ from sensor_msgs.msg import Image
 from inril_core.console import messages as m
 from inril_core.console.access import Access, load_or_create_token
 from inril_core.console.console import Console, ConsoleFacts
-from inril_core.hardware.description import robot_description
 from inril_core.console.tally import DisagreementTrace, EpisodeTally
+from inril_core.hardware.description import robot_description
 from inril_core.run import open_run
 from inril_core.session.ledger import read_ledger
 from inril_core.vocabulary import Label
