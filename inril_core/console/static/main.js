@@ -135,6 +135,7 @@ function showControl() {
   const safety = now.safety;
   const fine = safety?.heard && safety.armed && safety.faults.length === 0 && !safety.needs_rearm;
   text($("arm"), fine ? "Armed" : "Arm");
+  $("take").disabled = false;
   $("take").hidden = iHold();
   $("give-up").hidden = !iHold();
   document.body.classList.toggle("holds", iHold());
@@ -327,8 +328,8 @@ async function stop() {
   $("stop").classList.add("pressed");
   setTimeout(() => $("stop").classList.remove("pressed"), 600);
   const answer = await link.stop();
-  if (answer.success) notice("warning", `STOP: ${answer.message}`);
-  else banner(`STOP FAILED: ${answer.message}. Press the arm's own emergency stop.`);
+  if (answer.success && !link.isOpen) notice("warning", `STOP: ${answer.message}`);
+  if (!answer.success) banner(`STOP FAILED: ${answer.message}. Press the arm's own emergency stop.`);
 }
 
 async function say(word) {
@@ -363,6 +364,7 @@ function connection(name, words) {
     return;
   }
   now.control = null;
+  for (const button of document.querySelectorAll("main button")) button.disabled = true;
   lamp("lamp-connection", "bad", "No connection");
   for (const id of ["lamp-armed", "lamp-control", "lamp-session"]) lamp(id, "idle", "Not known");
   banner(`Connection lost${words ? ` (${words})` : ""}. If you were driving, the arm holds. Connecting again…`);

@@ -1,6 +1,6 @@
 /** The three curves. */
 
-const AXIS = { font: "14px sans-serif", stroke: "#3c4450", grid: { stroke: "#e3e6ea" }, size: 40 };
+const AXIS = { font: "14px sans-serif", stroke: "#3c4450", grid: { stroke: "#e3e6ea" }, size: 48 };
 const WINDOW = 10;
 
 function plot(id, series, yRange) {
