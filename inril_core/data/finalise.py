@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mcap.writer import CompressionType, Writer
 
 from inril_core.data.container import EpisodeUnreadable, Recording, read_recording
 from inril_core.data.episode_writer import IDENTITY
+from inril_core.data.handovers import corrections
 from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.reader import (
     MAX_EPISODE_BYTES,
@@ -73,9 +75,10 @@ def finalise(raw_path: Path, episodes: Path, index: EpisodeIndex, on_stage: OnSt
     """
     recording = read_recording(load_file(raw_path), MAX_EPISODE_BYTES)
     facts = _facts(recording, str(raw_path))
+    marks = facts.pop("corrections")
     final = episodes / f"{facts['episode_id']}{SUFFIX}"
     with AtomicFile(final) as file:
-        data = _rewrite(recording, facts)
+        data = _rewrite(recording, {**facts, "corrections": marks})
         facts["sha256"], facts["size_bytes"] = hashlib.sha256(data).hexdigest(), len(data)
         on_stage("rewritten")
         listed = index.find(str(facts["episode_id"]))
@@ -131,19 +134,24 @@ def recover_one(path: Path, episodes: Path, index: EpisodeIndex) -> Recovery:
         return Recovery(path, None, f"{path}: {error}")
 
 
+_RESULT_KEYS = ("steps", "complete", "success", "by", "corrections")
+"""``corrections``: a JSON list of [before_step, first_step, end_step], see `inril_core.data.handovers`."""
+
+
 def _facts(recording: Recording, name: str) -> dict[str, Any]:
     identity = identity_of(recording)
     facts: dict[str, Any] = {key: identity[key] for key in ("episode_id", "run_id", "purpose")}
     try:
         episode = assemble(recording, "", name, images=False)
     except EpisodeEmpty:
-        return {**facts, "steps": 0, "complete": False, "success": None, "by": ""}
+        return {**facts, "steps": 0, "complete": False, "success": None, "by": "", "corrections": "[]"}
     return {
         **facts,
         "steps": episode.steps,
         "complete": episode.complete,
         "success": episode.success,
         "by": episode.outcome_source,
+        "corrections": json.dumps(corrections(episode.source, episode.stamps_ns)),
     }
 
 
@@ -161,7 +169,7 @@ def _rewrite(recording: Recording, facts: dict[str, Any]) -> bytes:
     writer.add_metadata(IDENTITY, recording.metadata[IDENTITY])
     writer.add_metadata(
         RESULT,
-        {key: "" if facts[key] is None else str(facts[key]) for key in ("steps", "complete", "success", "by")},
+        {key: "" if facts[key] is None else str(facts[key]) for key in _RESULT_KEYS},
     )
     _copy(recording, writer)
     writer.finish()

@@ -53,6 +53,8 @@ _LOSSES = (
     ({"norm_removed": "share removed"}, "Share of the IL step that the projection removed"),
     ({"q_mean": "Q of the batch", "q_policy": "Q of the policy"}, "Mean Q"),
     ({"entropy": "entropy"}, "Entropy of the policy (nat)"),
+    ({"interventions_per_episode": "takeovers"}, "Takeovers per training episode (last 20)"),
+    ({"human_share": "share"}, "Share of training steps moved by a person (last 20)"),
 )
 _THROUGH_ZERO = ("gradient_cosine",)
 

@@ -1,4 +1,7 @@
-"""Who is in control, and the closing of every control tick exactly once."""
+"""Who is in control, and the closing of every control tick exactly once.
+
+Over 400 lines: which answers a tick waits for, who then acts, and how it is closed are read side by side.
+"""
 
 from __future__ import annotations
 
@@ -156,9 +159,7 @@ class Arbiter:
         self._watch.teleop_mono_ns = mono_ns
         self._human.awaited = answer.synchronous
         if not answer.synchronous:
-            had_control = self._human.has_control
             self._hear_human(answer, None, mono_ns)
-            self._drives_in = self._drives_in and not (had_control and not self._human.has_control)
             return []
         newest_k = -1 if self._newest is None else self._newest.k
         if answer.k > newest_k:
@@ -302,7 +303,9 @@ class Arbiter:
 
     def _hear_human(self, answer: HumanAnswer, tick: tuple[str, int] | None, mono_ns: int) -> None:
         human = self._human
+        had_control = human.has_control
         human.hear(answer, tick, mono_ns)
+        self._drives_in = self._drives_in and not (had_control and not human.has_control)
         if not human.has_control:
             return
         if not self._is_usable(answer.action, "the human's device", Blocks.MOTION):

@@ -152,7 +152,10 @@ class Watch:
         if not self._config.expects_device:
             return
         if self._device_mono_ns is None or mono_ns - self._device_mono_ns > _DEVICE_LIFE_NS:
-            detail = "teleop_node does not say how the input device is; start it"
+            detail = (
+                "teleop_node does not say how the input device is; start it (a graph without one sets arbiter_node's "
+                "expects_device to false)"
+            )
             yield Cause(Fault.TELEOP_LOST, detail, Blocks.MOTION)
         elif self._device_trouble:
             yield Cause(Fault.TELEOP_LOST, self._device_trouble, Blocks.MOTION)

@@ -1,4 +1,4 @@
-"""A gamepad on this machine, through SDL and its database of mappings: `pip install 'inril[gamepad]'`."""
+"""A gamepad on this machine, through SDL and its database of mappings: `pip install pygame-ce`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _sdl() -> tuple[Any, Any]:
         import pygame
         from pygame._sdl2 import controller
     except ImportError as error:
-        raise DeviceLost(f"{error}: a gamepad needs pygame-ce; pip install 'inril[gamepad]'") from error
+        raise DeviceLost(f"{error}: a gamepad needs pygame-ce; pip install pygame-ce") from error
     if not pygame.display.get_init():
         pygame.display.init()
     if not controller.get_init():

@@ -1,4 +1,4 @@
-"""A 3Dconnexion SpaceMouse on this machine, through pyspacemouse and hidapi: `pip install 'inril[spacemouse]'`."""
+"""A 3Dconnexion SpaceMouse on this machine, through pyspacemouse and hidapi: `pip install pyspacemouse`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _library() -> Any:
     try:
         import pyspacemouse
     except ImportError as error:
-        raise DeviceLost(f"{error}: a SpaceMouse needs pyspacemouse; pip install 'inril[spacemouse]'") from error
+        raise DeviceLost(f"{error}: a SpaceMouse needs pyspacemouse; pip install pyspacemouse") from error
     except OSError as error:
         raise DeviceLost(f"{error}: {_NO_HIDAPI}") from error
     return pyspacemouse

@@ -132,3 +132,19 @@ def test_a_port_of_the_console_that_is_in_use_is_named_before_anything_starts(tm
     checked("collect_demos", run_dir=tmp_path, console="true", console_port=port)
     with pytest.raises(ConfigError, match="urdf = .*missing.urdf"):
         checked("collect_demos", run_dir=tmp_path, console="true", console_port=port, urdf="missing.urdf")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"device": "joy", "device_settings": "{mapping: nowhere.yaml}"}, "nowhere.yaml.*inril devices map"),
+        ({"device": "gamepad", "device_settings": "{speed_mps: [1, 1, 1]}"}, "1.0 is above 0.1"),
+        ({"device": "gamepad", "device_settings": "{frame: camera}"}, "camera_quat_xyzw"),
+        ({"takeover": "toggle", "hand_back": "let_go"}, "let_go"),
+    ],
+)
+def test_a_person_s_device_that_does_not_fit_is_named_before_anything_starts(
+    tmp_path: Path, arguments: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        checked("collect_demos", run_dir=tmp_path, plan="demo:1:episodes", **arguments)

@@ -234,6 +234,15 @@ def test_driving_into_the_failure_is_a_reset_and_the_policy_waits_for_the_hand_b
     assert b.arbiter.notes.takeovers == 1
 
 
+def test_the_scripted_human_can_drive_in_too(bench) -> None:
+    b = bench(drive_in=True, expects_teleop=True)
+    b.observe()
+    assert b.human(FORWARD, sync=True).source is Source.RESET
+    b.observe()
+    b.human(STILL, grab=False, released=True, sync=True)
+    assert b.policy(FORWARD).source is Source.POLICY
+
+
 def test_only_training_episodes_are_driven_in(bench) -> None:
     b = bench(drive_in=True)
     assert tick(b, purpose=Purpose.EVAL).source is Source.POLICY

@@ -21,6 +21,7 @@ from inril_msgs.msg import (
     TeleopStatus,
 )
 from inril_msgs.srv import Arm
+from inril_session.recorder_node import RecorderNode
 from inril_session.teleop_node import TeleopNode
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -80,7 +81,7 @@ class Cell(Bench):
         """One step of time, and nobody is behind: the arbiter has heard the arm, and a device that works was read."""
         count = len(self.said)
         self.pass_time()
-        teleop, arbiter = self._nodes
+        teleop, arbiter, *_ = self._nodes
         self.until(self._robot.get_subscription_count, "subscription of the arbiter")
         self.until(lambda: self._heard_ns(arbiter) == self.now_ns or self._say_state(), "state of the arm")
         self.until(lambda: len(self.said) > count or not teleop._keeper.ready, "reading of the device")
@@ -99,6 +100,7 @@ class Cell(Bench):
         message.purpose, message.last = purpose, last
         message.header.stamp, message.header.frame_id = ns_to_stamp(self.now_ns), "base"
         message.link_age_s = [0.0, 0.0, float("nan")]
+        message.state = [0.0] * CONTRACT.state_size
         self._place(message.tool_pose)
         self._observe.publish(message)
         self._k += 1
@@ -129,12 +131,12 @@ ARM = Arm.Request(arm=True, operator_name="test")
 
 
 @contextmanager
-def running(**parameters: Any) -> Iterator[Cell]:
-    """The two nodes, active."""
+def running(recorder: bool = False, **parameters: Any) -> Iterator[Cell]:
+    """The two nodes, active, and, if wanted, a recorder_node."""
     with own_domain() as domain:
         given = {"real_time_factor": 1.0, "expects_policy": False, **parameters}
         rclpy.init(domain_id=domain, args=ros_arguments(given))
-        nodes = [TeleopNode(), ArbiterNode()]
+        nodes: list[Any] = [TeleopNode(), ArbiterNode(), *([RecorderNode()] if recorder else [])]
         try:
             cell = Cell(nodes)
             for node in nodes:

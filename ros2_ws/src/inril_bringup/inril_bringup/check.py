@@ -14,6 +14,7 @@ from inril_core.errors import ConfigError
 from inril_core.hardware.arms.base import arm_config
 from inril_core.hardware.cameras.base import camera_configs
 from inril_core.run import RunPaths, default_key_path
+from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
 from inril_core.teleop import device_config
@@ -32,7 +33,11 @@ def check(graph: ResolvedGraph) -> None:
     given = graph.arguments
     contract = load_contract(str(given["contract"])) if given.get("contract") is not None else None
     if "teleop_node" in graph.nodes:
-        device_config(str(given.get("device", "scripted")), str(given.get("device_settings") or ""))
+        device = device_config(str(given.get("device", "scripted")), str(given.get("device_settings") or ""))
+        if contract is not None:
+            device.build(contract)  # reads its mapping file, compares its speeds with the contract
+        if given.get("takeover") is not None and given.get("hand_back") is not None:
+            TakeoverConfig(Mode(str(given["takeover"])), HandBack(str(given["hand_back"])))
     _check_hardware(graph, contract)
     _check_run_dir(graph.run_dir)
     if given.get("plan") is not None:

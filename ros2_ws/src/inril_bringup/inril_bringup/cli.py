@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inril_bringup import data_command, episode_commands
+from inril_bringup import data_command, devices_command, episode_commands
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.errors import ConfigError, InrilError
@@ -146,6 +146,9 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
 
 def _add_operating(commands: argparse._SubParsersAction) -> None:
     data_command.add_arguments(_add(commands, "data", data_command.run, data_command.SUMMARY, *data_command.EXAMPLES))
+
+    devices = _add(commands, "devices", devices_command.run, devices_command.SUMMARY, *devices_command.EXAMPLES)
+    devices_command.add_arguments(devices)
 
     check = _add(
         commands,

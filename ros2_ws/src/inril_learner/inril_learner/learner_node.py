@@ -31,6 +31,7 @@ from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
+from inril_core.finetune.people import PeopleCurve
 from inril_core.finetune.versions import VersionCounter
 from inril_core.finetune.weights_loop import PolicyReport, WeightsLoop
 from inril_core.networks.compute import use_one_thread
@@ -71,6 +72,7 @@ class LearnerNode(InrilPlainNode):
         self._folder = self._run.paths.learner
         self._learner = self._make_learner()
         tensorboard = self.param("tensorboard", True, "write TensorBoard scalars")
+        self._people = PeopleCurve()
         self._metrics = MetricsLog(self._folder, self._learner.updates, tensorboard)
         key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
         self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
@@ -155,6 +157,7 @@ class LearnerNode(InrilPlainNode):
         try:
             episode = self._read(path, ready)
             self._learner.ingest(episode)
+            self._people.saw(episode)
             self._newest_stamp_ns = int(episode.stamps_ns[-1])
         except (RemoteError, OSError) as error:
             # the base's server may be starting again, or a disk be full: the episode stays wanted
@@ -262,6 +265,7 @@ class LearnerNode(InrilPlainNode):
             "data_age_s": age_s,
             "published_n": self._versions.newest,
             "refused_versions": len(self._loop.refused),
+            **self._people.facts(),
         }
         self._metrics.write(self._learner.updates, facts, metrics)
 
