@@ -42,6 +42,7 @@ class Browser(Device):
         """See `Device.read`."""
         said = self.inbox.newest(PAGE_INPUT)
         self._check_order(said)
+        self.operator = str(said["operator_name"])
         motion = tuple(float(value) for value in said["motion"])
         if len(motion) != 6 or not all(map(math.isfinite, motion)):
             raise DeviceLost(f"topic {PAGE_INPUT}: motion = {list(motion)}: must be 6 finite numbers")

@@ -37,6 +37,7 @@ def test_it_says_what_the_page_says() -> None:
     device.open()
     said = device.read(None)
     assert said.action.tolist() == [0.5, 0.0, -0.25, 0.0, 0.0, 1.0] and said.grab and not said.released
+    assert device.operator == "Ada"
     say(device, 20 * MS, seq=2, grab=False, released=True, motion=[0.0] * 6)
     said = device.read(None)
     assert not said.action.any() and not said.grab and said.released
