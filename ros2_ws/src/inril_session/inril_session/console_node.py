@@ -84,7 +84,8 @@ class ConsoleNode(InrilPlainNode):
         self._page_input = self.create_publisher(PageInput, "page_input", TICK)
         self._guard = self.create_guard_condition(self._serve)
         self._console = Console(host, port, access, facts, self._stop, self._guard.trigger)
-        self.get_logger().info(f"the console is on port {self._console.port} of {host}")
+        where = f"port {self._console.port} of {host}"
+        self.get_logger().info(f"the page is on {where}; its token is in {run.paths.console_token}")
         for name, kind, qos in (
             ("arbiter", ArbiterStatus, LATCHED),
             ("session", SessionStatus, LATCHED),
