@@ -74,3 +74,16 @@ def test_who_comes_late_is_told_how_things_are() -> None:
 
 def test_numbers_that_are_not_finite_are_null() -> None:
     assert json.loads(m.Disagreement((1,), (float("nan"),), "e").encode())["distance"] == [None]
+
+
+def test_one_picture_is_under_way_and_cameras_take_turns() -> None:
+    outbox = Outbox()
+    for frame_id, camera in ((1, "front"), (2, "front"), (3, "wrist")):
+        outbox.put_frame(m.Frame(camera, frame_id, 0, b"jpeg"))
+    first = outbox.take()
+    assert isinstance(first, m.Frame) and outbox.take() is None
+    outbox.shown(99)  # of no picture under way
+    assert outbox.take() is None
+    outbox.shown(first.frame_id)
+    second = outbox.take()
+    assert isinstance(second, m.Frame) and {first.frame_id, second.frame_id} == {2, 3}
