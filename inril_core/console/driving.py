@@ -66,8 +66,20 @@ class Driving:
     def __init__(self, client_id: str, operator: str, timeout_s: float) -> None:
         self._client_id, self._operator, self._timeout_s = client_id, operator, timeout_s
         self._seq = -1
+        self._grabs = False
         self.refused = 0
         """Messages that did not count."""
+
+    def end(self) -> PersonInput | None:
+        """The page drives no more: what is to be said in its name. None: it had not grabbed the arm.
+
+        It keeps the arm and moves nothing, so the arm holds at once, and not only when the silence is noticed.
+        """
+        if not self._grabs:
+            return None
+        self._grabs = False
+        self._seq += 1
+        return PersonInput(self._client_id, self._operator, self._seq, (0.0,) * 6, math.nan, True, False)
 
     def judge(self, drive: Drive, beat_age_s: float) -> PersonInput | str:
         """What the person does; or why the message does not count, empty where its page cannot do anything about it."""
@@ -82,7 +94,7 @@ class Driving:
                 f"the connection is too slow to drive: what you do now answers what was sent {late}, "
                 f"at most {self._timeout_s:g} s"
             )
-        grab = drive.grab and not drive.release
+        grab = self._grabs = drive.grab and not drive.release
         motion = tuple(drive.motion) if grab else (0.0,) * 6
         gripper = math.nan if drive.gripper is None or not grab else drive.gripper
         return PersonInput(self._client_id, self._operator, drive.seq, motion, gripper, grab, drive.release)

@@ -118,8 +118,9 @@ class Pages:
         return page
 
     def leave(self, page: Page) -> None:
-        """Its connection has ended. If it drove, its messages cease, and the arm holds."""
+        """Its connection has ended. If it drove, the arm holds at once; the silence that follows is a lost device."""
         if self._pages.pop(page.client_id, None) is not None:
+            self._end_driving(page)
             self._tell_control()
 
     def tell(self, message: m.ToPage) -> None:
@@ -217,6 +218,9 @@ class Pages:
 
     def _hand_to(self, page: Page | None) -> None:
         before = self._holder
+        driver = None if before is None else self._pages.get(before[0])
+        if driver is not None:
+            self._end_driving(driver)
         self._holder = None if page is None else (page.client_id, page.name)
         self._taken_from = "" if before is None or page is None else before[1]
         self._changes += 1
@@ -224,6 +228,11 @@ class Pages:
             text = f"{page.name} has taken control from you. You only watch; the arm holds if you were driving."
             self.answer(before[0], m.Notice("warning", text))
         self._tell_control()
+
+    def _end_driving(self, page: Page) -> None:
+        last = page.driving.end()
+        if last is not None:
+            self._on_drive(last)
 
     def _has_control(self, page: Page) -> bool:
         return self._holder is not None and self._holder[0] == page.client_id

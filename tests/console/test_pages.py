@@ -44,8 +44,29 @@ def test_what_the_former_holder_does_is_not_done() -> None:
     bench.take(ada)
     bench.drive(ada, bench.beat())
     bench.take(bob, ada.client_id)
+    assert [(said.operator, any(said.motion), said.grab) for said in bench.driven] == [
+        ("Ada", True, True),
+        ("Ada", False, True),  # the arm holds, and is not handed back
+    ]
     bench.drive(ada, bench.beat())
-    assert [said.operator for said in bench.driven] == ["Ada"]
+    assert len(bench.driven) == 2
+
+
+def test_a_page_that_goes_while_it_drives_holds_the_arm_at_once() -> None:
+    bench = Bench()
+    ada = bench.page("Ada")
+    bench.take(ada)
+    bench.drive(ada, bench.beat())
+    bench.pages.leave(ada)
+    last = bench.driven[-1]
+    assert len(bench.driven) == 2 and last.seq > bench.driven[0].seq
+    assert last.grab and not last.released and not any(last.motion) and math.isnan(last.gripper)
+    bench.pages.leave(ada)
+    idle = bench.page("Bob")
+    bench.take(idle, ada.client_id)
+    bench.drive(idle, bench.beat(), grab=False)
+    bench.pages.leave(idle)
+    assert len(bench.driven) == 3  # who has not grabbed says nothing more
 
 
 def test_any_page_may_stop_also_before_it_says_who_it_is() -> None:

@@ -7,15 +7,17 @@ import { Plots } from "/static/plots.js";
 const $ = (id) => document.getElementById(id);
 const now = { welcome: null, control: null, safety: null, session: null, policy: null, pose: null };
 const WORDS = ["success", "failure", "discard", "redo", "pause", "resume", "ready"];
-const RELEASE_MS = 500;
-const FOLLOWS_MS = 1500; // the arm follows within a tick; longer, something is in the way
+const RELEASE_MS = { least: 500, most: 5000 };
+const FOLLOWS_MS = 5000; // the arm follows within a tick; longer, something is in the way
+const ARMING_MS = 16000; // the arbiter waits for the arm's watchdog
 const NEEDS_A_SECOND_LOOK = { discard: "Discard this episode? It does not count and is done again.",
   redo: "Do the episode again? The running one, or else the last one, does not count then." };
 
 let link, plots, view, inputs;
 let token = "";
 let driving = false; // the person has taken the arm with this page
-let releaseUntil = 0; // hand back with each drive message until then, so that a lost one does not matter
+let releasedAt = -1e9; // hand back with each drive message for a while, so that a lost one does not matter
+let armAskedAt = -1e9;
 let grabbedAt = 0;
 let seq = 0;
 
@@ -89,6 +91,7 @@ const show = {
   episodes(message) { plots.showEpisodes(message.points); showLabels(message.points); },
   disagreement(message) { plots.showDisagreement(message); },
   notice(message) {
+    if (message.asked === "ArmAgain") armAskedAt = -1e9;
     if (message.asked === "Drive") driveTrouble = { at: performance.now(), words: message.text };
     notice(message.level, message.text);
     refresh();
@@ -111,7 +114,7 @@ function showLamps() {
     const trouble = safety.faults.length > 0 || safety.needs_rearm;
     if (!safety.heard) lamp("lamp-armed", "bad", "Arbiter not heard");
     else if (safety.armed) lamp("lamp-armed", trouble ? "bad" : "good", trouble ? "Armed, fault" : "Armed");
-    else lamp("lamp-armed", trouble ? "bad" : "idle", trouble ? "Stopped, fault" : "Not armed");
+    else lamp("lamp-armed", safety.faults.length ? "bad" : "idle", safety.faults.length ? "Not armed, fault" : "Not armed");
     const who = { policy: ["busy", "Policy drives"], human: ["good", "Person drives"], hold: ["idle", "Arm holds"], reset: ["busy", "Reset moves the arm"] };
     lamp("lamp-control", ...(safety.heard ? who[safety.in_control] ?? ["bad", safety.in_control] : ["bad", "Not known"]));
   }
@@ -140,7 +143,7 @@ function showControl() {
   $("give-up").hidden = !iHold();
   document.body.classList.toggle("holds", iHold());
   for (const button of document.querySelectorAll("#words button, #arm, #roll-back, #unpin, #versions, #episodes select"))
-    button.disabled = !iHold() || (fine && button.id === "arm");
+    button.disabled = !iHold() || (button.id === "arm" && (fine || performance.now() - armAskedAt < ARMING_MS));
 }
 
 function showDriving() {
@@ -304,7 +307,7 @@ function drive() {
   inputs.letGo();
   inputs.gripper = null;
   driving = true;
-  releaseUntil = 0;
+  releasedAt = -1e9;
   grabbedAt = performance.now();
   refresh();
 }
@@ -312,13 +315,13 @@ function drive() {
 function handBack() {
   if ($("hand-back").disabled) return;
   driving = false;
-  releaseUntil = performance.now() + RELEASE_MS;
+  releasedAt = performance.now();
   refresh();
 }
 
 function stopDriving() {
   driving = false;
-  releaseUntil = 0;
+  releasedAt = -1e9;
   inputs.letGo();
 }
 
@@ -340,6 +343,12 @@ async function say(word) {
   link.send({ kind: "session_word", word, episode_id });
 }
 
+/** Until it is done, and at least for a moment. */
+function releases() {
+  const since = performance.now() - releasedAt;
+  return !driving && since < (personDrives() ? RELEASE_MS.most : RELEASE_MS.least);
+}
+
 function tick() {
   link?.watch();
   showAges();
@@ -352,7 +361,7 @@ function tick() {
   const motion = driving ? inputs.motion(Number($("speed").value)) : [0, 0, 0, 0, 0, 0];
   if (!driving && !document.hidden) inputs.gamepad();
   link.send({ kind: "drive", seq: seq++, beat: link.beat, motion, gripper: driving && now.welcome.has_gripper ? inputs.gripper : null, grab: driving,
-    release: !driving && performance.now() < releaseUntil });
+    release: releases() });
 }
 
 function connection(name, words) {
@@ -413,7 +422,11 @@ function begin() {
   $("give-up").addEventListener("click", () => { handBackFirst(); });
   $("drive").addEventListener("click", drive);
   $("hand-back").addEventListener("click", handBack);
-  $("arm").addEventListener("click", () => link.send({ kind: "arm_again" }));
+  $("arm").addEventListener("click", () => {
+    armAskedAt = performance.now();
+    link.send({ kind: "arm_again" });
+    refresh();
+  });
   $("roll-back").addEventListener("click", async () => {
     if (!$("versions").value) return notice("error", "No other version is kept.");
     const version = JSON.parse($("versions").value);
