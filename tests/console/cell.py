@@ -1,5 +1,5 @@
-"""The nodes of a deployment in one process, without recorder and store: what a page sees and moves is real, and it takes
-a tenth of what ten interpreters take."""
+"""The nodes of a deployment in one process, without recorder and store: what a page sees and moves is real, at a tenth
+of what ten interpreters cost."""
 
 from __future__ import annotations
 
