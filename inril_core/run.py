@@ -47,6 +47,11 @@ class RunPaths:
         return self.root / "session.jsonl"
 
     @property
+    def console_token(self) -> Path:
+        """The token of the console's page; only its owner can read it."""
+        return self.root / "console.token"
+
+    @property
     def logs(self) -> Path:
         """What the processes printed."""
         return self.root / "logs"

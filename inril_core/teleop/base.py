@@ -74,6 +74,8 @@ class Device(ABC):
     """It answers every tick; otherwise it is polled."""
     topics: Sequence[Topic] = ()
     """What `inbox` is to hold."""
+    operator: str = ""
+    """Who sits at it, where the device itself knows: set by `read`."""
     needs_robot: bool = False
     """`inbox` is to hold the arm's poses."""
     inbox: Inbox = Inbox()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_the_remedy_fits_the_cause(tmp_path: Path) -> None:
         open_run(tmp_path / "file")
     with pytest.raises(ConfigError, match="shorter name"):
         open_run(tmp_path / ("x" * 300))
+
+
+def test_a_port_of_the_console_that_is_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"console_port = {port}: another program.*console_port:="):
+            checked("collect_demos", run_dir=tmp_path, console="true", console_port=port)
+        checked("collect_demos", run_dir=tmp_path, console_port=port)  # not asked for
+    checked("collect_demos", run_dir=tmp_path, console="true", console_port=port)
+    with pytest.raises(ConfigError, match="urdf = .*missing.urdf"):
+        checked("collect_demos", run_dir=tmp_path, console="true", console_port=port, urdf="missing.urdf")
 
 
 @pytest.mark.parametrize(

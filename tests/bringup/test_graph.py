@@ -222,3 +222,16 @@ def test_whatever_is_given_is_in_range_or_refused(value: Any) -> None:
 def test_the_graph_and_the_commands_agree_on_the_default_preset() -> None:
     """Pins: `ros2 launch` that fine-tunes in another way than `inril demo`, and a policy pre-trained for neither."""
     assert load_graph("finetune").arguments["preset"].default == DEFAULT_PRESET
+
+
+def test_a_node_that_nobody_asked_for_is_not_in_the_graph(tmp_path: Path) -> None:
+    graph = load_graph("collect_demos")
+    assert not {"console_node", "standard_topics"} & graph.resolve({"run_dir": "x"}).nodes.keys()
+    both = graph.resolve({"run_dir": "x", "console": True, "standard_topics": True, "console_port": 9000})
+    assert both.nodes["console_node"].parameters["console_port"] == 9000
+    assert both.nodes["console_node"].parameters["device"] == "scripted" and "standard_topics" in both.nodes
+    with pytest.raises(ConfigError, match="when: device: must be a bool argument"):
+        load_graph(write(tmp_path, **defining(when="device")))
+    with pytest.raises(ConfigError, match="no lifecycle|without lifecycle"):
+        manager = ["robot", "lifecycle_manager"]
+        load_graph(write(tmp_path, nodes=manager, **defining(when="console", lifecycle=True)))

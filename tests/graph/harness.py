@@ -55,6 +55,7 @@ STALENESS = {
 PARAMETERS = {
     "arbiter_node": {"lockstep_deadline_s": PATIENT_S, "lockstep_observation_timeout_s": PATIENT_S},
     "sim_cell": {"lockstep_timeout_s": PATIENT_S},
+    "console_node": {"drive_timeout_s": STALE_S},
 }
 
 

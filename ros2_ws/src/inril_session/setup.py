@@ -22,6 +22,8 @@ setup(
             "recorder_node = inril_session.recorder_node:main",
             "store_node = inril_session.store_node:main",
             "session_node = inril_session.session_node:main",
+            "console_node = inril_session.console_node:main",
+            "standard_topics = inril_session.standard_topics:main",
         ]
     },
 )

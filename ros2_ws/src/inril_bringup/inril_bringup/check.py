@@ -52,6 +52,8 @@ def check(graph: ResolvedGraph) -> None:
         from inril_core.finetune.config import load_config
 
         _check_device(load_config(str(given["preset"])), str(given["preset"]))
+    if "console_node" in graph.nodes:
+        _check_console(str(given["console_host"]), int(str(given["console_port"])), str(given.get("urdf") or ""))
     _check_input(graph, "demos", lambda path: _check_demos(path, contract))
     _check_input(graph, "initial_weights", lambda path: _check_weights(path, contract))
     if any(node.executable in _SIGNERS for node in graph.nodes.values()):
@@ -95,6 +97,15 @@ def _check_calibrations(graph: ResolvedGraph, contract: Contract) -> None:
     configs = camera_configs(contract, str(graph.arguments.get("cameras") or ""))
     serials = {name: str(getattr(config, "serial", "") or "") for name, config in configs.items()}
     require(contract, Path(str(graph.arguments["calibration"])), serials, without, datetime.now(UTC))
+
+
+def _check_console(host: str, port: int, urdf: str) -> None:
+    """The page's address is free, and the arm that it draws can be read."""
+    from inril_core.console.server import bound_socket
+    from inril_core.hardware.description import robot_description
+
+    bound_socket(host, port).close()
+    robot_description(urdf)
 
 
 def _exists(program: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from inril_core.finetune import DEFAULT_PRESET
 
 # Modules that are slow to import are imported where they are used: a person waits for `inril disarm`.
 if TYPE_CHECKING:
-    from inril_bringup.graph import Graph, Value
+    from inril_bringup.graph import Graph, ResolvedGraph, Value
 
 EXIT_CODES = """exit code: 0: done (`up`, `demos`, `demo`: the plan is finished); 1: an error, which is printed;
 2: unknown command or option, or data that `calibrate` refuses; 130: Ctrl-C; 128 + N: signal N"""
@@ -233,7 +234,23 @@ def _start(graph: Graph, values: dict[str, Value]) -> int:
     from inril_bringup.starting import prepare
     from inril_bringup.supervisor import supervise
 
-    return supervise(prepare(graph.resolve(values)))
+    start = prepare(graph.resolve(values))
+    if "console_node" in start.graph.nodes:
+        print(f"the console: {_console_address(start.graph)}", flush=True)
+    return supervise(start)
+
+
+def _console_address(graph: ResolvedGraph) -> str:
+    """Where to open the page. The token stands behind the #, which no browser sends and no server logs."""
+    from inril_core.console.access import load_or_create_token
+    from inril_core.run import RunPaths
+
+    token = load_or_create_token(RunPaths(graph.run_dir).console_token)
+    host = str(graph.arguments["console_host"])
+    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
+    return f"http://{shown}:{graph.arguments['console_port']}/#token={token.reveal}"
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -6,22 +6,19 @@ Imports nothing that is slow to import: a person waits for `inril disarm`.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inril_common.control_client import ask_arbiter
+
 from inril_bringup.place import Place, PlaceError, holder, place_of
 from inril_core.errors import InrilError
 
-CONNECT_TIMEOUT_S = 2.0
-ANSWER_TIMEOUT_S = {"arm": 15.0, "disarm": 2.0, "status": 2.0}
-"""Arming: longer than the arbiter gives the arm's watchdog to let go. Disarming: then the arm itself is told."""
 DOWN_TIMEOUT_S = 60.0
 """Longer than a supervisor takes from its first signal to its last."""
 
@@ -50,24 +47,17 @@ class Here:
             NoArbiter: nobody listens, or no answer comes.
             Refused: the answer is no.
         """
-        request = {"ask": ask, "graph_id": self.graph_id, "operator_name": person_name()}
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(CONNECT_TIMEOUT_S)
-                connection.connect(str(self.place.socket))
-                connection.settimeout(ANSWER_TIMEOUT_S[ask])
-                connection.sendall(json.dumps(request).encode() + b"\n")
-                line = connection.makefile("rb").readline()
-            answer = json.loads(line)
+            done, message = ask_arbiter(self.place.socket, ask, self.graph_id, person_name())
         except TimeoutError as error:
             raise NoArbiter(f"the arbiter of graph {self.graph_id} does not answer; see {self._log}") from error
         except (OSError, ValueError) as error:
             raise NoArbiter(
                 f"the arbiter of graph {self.graph_id} does not run ({type(error).__name__}); see {self._log}"
             ) from error
-        if not answer["success"]:
-            raise Refused(str(answer["message"]))
-        return str(answer["message"])
+        if not done:
+            raise Refused(message)
+        return message
 
     @property
     def _log(self) -> Path:

@@ -162,6 +162,8 @@ class NodeSpec(_Frozen):
     """None: not started again."""
     parameters: dict[str, ParameterValue] = Field(default_factory=dict)
     remappings: dict[str, str] = Field(default_factory=dict)
+    when: str | None = Field(default=None, pattern=_NAME)
+    """A bool argument: the node is part of the graph only where it is true. None: always."""
     needs: tuple[str, ...] = ()
     """Arguments without which it cannot start: required in every graph that has this node."""
 
@@ -177,7 +179,8 @@ class NodeSpec(_Frozen):
     def references(self) -> set[str]:
         """Names of the arguments that it stands on: parameters, remappings and needs."""
         texts = [value for value in [*self.parameters.values(), *self.remappings.values()] if isinstance(value, str)]
-        return {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs) - _NOT_ARGUMENTS
+        named = {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs)
+        return named.union([self.when] if self.when else []) - _NOT_ARGUMENTS
 
 
 class Catalogue(_Frozen):
@@ -266,7 +269,8 @@ class Graph(_Frozen):
             if argument.required and values[name] is None:
                 raise ConfigError(f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}")
         values[SIMULATED_TIME] = self.simulated and values.get("real_time_factor") != 1.0
-        nodes = {name: _fill_node(node, values) for name, node in self.nodes.items()}
+        chosen = {name: node for name, node in self.nodes.items() if node.when is None or values[node.when] is True}
+        nodes = {name: _fill_node(node, values) for name, node in chosen.items()}
         if not self.simulated:
             self._refuse_simulation_only(values, nodes)
         arguments = {name: value for name, value in values.items() if name in self.arguments}
@@ -480,6 +484,10 @@ def _check_roles(graph: Graph) -> None:
     if graph.managed_nodes and not managers:
         raise ConfigError(f"{graph.source}: nobody activates {graph.managed_nodes}; add lifecycle_manager to nodes")
     for name, node in graph.nodes.items():
+        if node.when is not None and (graph.arguments[node.when].type != "bool" or node.lifecycle):
+            raise ConfigError(
+                f"{graph.source}: nodes.{name}: when: {node.when}: must be a bool argument, of a node without lifecycle"
+            )
         for key, value in [*node.parameters.items(), *node.remappings.items()]:
             if isinstance(value, str):
                 _check_references(graph, f"{graph.source}: nodes.{name}: {key}: {value!r}", value)

@@ -184,7 +184,7 @@ class LifecycleManager(InrilPlainNode):
             level=DiagnosticStatus.WARN if waiting else DiagnosticStatus.OK,
             name=f"{self.get_fully_qualified_name()}: nodes",
             message=f"waiting for {self._describe(self.mono_ns())}" if waiting else "all active",
-            hardware_id="lifecycle_manager",
+            hardware_id=self.get_fully_qualified_name().lstrip("/"),
             values=[KeyValue(key=node.name, value=node.state) for node in self._sequencer.nodes.values()],
         )
         message = DiagnosticArray(status=[status])

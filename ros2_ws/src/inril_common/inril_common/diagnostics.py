@@ -246,6 +246,6 @@ class Diagnostics:
             level=health.level,
             name=f"{node_name}: {name}",
             message=health.message,
-            hardware_id=node_name,
+            hardware_id=self._node.get_fully_qualified_name().lstrip("/"),  # /diagnostics is shared by all namespaces
             values=[KeyValue(key=key, value=str(value)) for key, value in health.values.items()],
         )

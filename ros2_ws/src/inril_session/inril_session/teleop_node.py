@@ -144,7 +144,7 @@ class TeleopNode(InrilNode):
     def _message(self, said: HumanInput) -> TeleopAction:
         answer = TeleopAction(
             device=self._device.name,
-            operator_name=self._operator,
+            operator_name=self._device.operator or self._operator,
             synchronous=self._device.synchronous,
             grab=said.grab,
             released=said.released,
@@ -205,7 +205,7 @@ class TeleopNode(InrilNode):
         message = TeleopStatus(
             boot_id=self.boot_id,
             device=self._device.name,
-            operator_name=self._operator,
+            operator_name=self._device.operator or self._operator,
             synchronous=self._device.synchronous,
             trouble=trouble,
         )

@@ -1,0 +1,223 @@
+"""Pins: a page that drives no arm, or one that drives on when nobody is there. Real nodes, driven by Chromium.
+
+One run, in the order of a person's day; the pictures of docs/console.md are taken in it (INRIL_PICTURES=docs/assets).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from playwright.sync_api import Page, expect
+
+from inril_core.console.access import load_or_create_token
+from inril_core.contract import load_contract
+from inril_core.policies import save_policy
+from inril_core.policies.gaussian import Config
+from inril_core.vocabulary import Source
+from tests.console.cell import OneProcess
+from tests.graph.harness import patient_contract
+
+pytestmark = pytest.mark.timeout(900)
+PATIENT_MS = 90_000
+SIZES = {"desk": {"width": 1440, "height": 900}, "tablet": {"width": 1024, "height": 768}}
+
+
+def contract_with_pictures(folder: Path) -> Path:
+    """insert_leg with its camera in every episode, and episodes longer than any test."""
+    contract = yaml.safe_load(patient_contract(folder).read_text())
+    contract["images"][0] |= {"recorded_in": ["demo", "train", "eval"], "width_px": 320, "height_px": 240}
+    contract["episode_length_steps"] = 5000
+    path = folder / "pictures.yaml"
+    path.write_text(yaml.safe_dump(contract))
+    return path
+
+
+def still_policy(contract_path: Path, path: Path) -> None:
+    """A policy that hardly moves: it holds the leg where it is."""
+    contract = load_contract(contract_path)
+    torch.manual_seed(0)
+    policy = Config(hidden=(8,)).build(contract.observation_size, contract.action_size)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(0.01)
+    save_policy(path, policy, {"interface_digest": contract.interface_digest, "contract_text": contract.text})
+
+
+class Desk:
+    """The nodes and the pages of their operators."""
+
+    def __init__(self, graph: OneProcess, browser: Any) -> None:
+        self.graph, self._browser = graph, browser
+        token = load_or_create_token(graph.paths.console_token)
+        self._address = f"http://127.0.0.1:{graph.port}/#token={token.reveal}"
+        self._pictures = os.environ.get("INRIL_PICTURES")
+
+    @contextmanager
+    def page(self, name: str, size: str = "desk") -> Iterator[Page]:
+        context = self._browser.new_context(viewport=SIZES[size], has_touch=size == "tablet")
+        context.add_init_script(f"localStorage.setItem('inril name', '{name}')")
+        page = context.new_page()
+        page.set_default_timeout(PATIENT_MS)
+        page.goto(self._address)
+        self.shows(page, "#lamp-connection", "Connected")
+        try:
+            yield page
+        finally:
+            context.close()
+
+    def shows(self, page: Page, where: str, text: str) -> None:
+        """Wait until the page says it; the graph's messages are heard meanwhile."""
+        self.graph.until(lambda: text in (page.text_content(where) or ""), f"{text!r} in {where}", PATIENT_MS / 1000)
+
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        self.graph.until(condition, what, PATIENT_MS / 1000)
+
+    def in_control(self, source: Source) -> None:
+        self.until(lambda: self.graph.status("arbiter").in_control == source, f"{source.name} in control")
+
+    def take_control(self, page: Page) -> None:
+        page.click("#take")
+        if page.is_visible("#ask"):
+            page.click("#ask-yes")
+        expect(page.locator("body.holds")).to_have_count(1, timeout=PATIENT_MS)
+
+    def arm(self, page: Page) -> None:
+        """Ask until it is armed: the device has been heard for a moment only."""
+
+        def armed() -> bool:
+            if page.is_enabled("#arm") and page.text_content("#arm") == "Arm":
+                page.click("#arm")
+            return bool(self.graph.status("arbiter") and self.graph.status("arbiter").armed)
+
+        self.until(armed, "an armed arbiter")
+
+    def drive(self, page: Page) -> None:
+        def drives() -> bool:
+            if page.is_enabled("#drive"):
+                page.keyboard.press("g")
+            taken = self.graph.status("arbiter").in_control == Source.HUMAN
+            return bool(taken and page.locator("body.driving").count())
+
+        self.until(drives, "a page that drives")
+
+    def x_m(self) -> float:
+        return float(self.graph.status("robot").tool_pose.position.x)
+
+    def push(self, page: Page, key: str, sign: float) -> None:
+        """Hold a key until the arm has moved by 15 mm."""
+        start_m = self.x_m()
+        page.keyboard.down(key)
+        self.until(lambda: sign * (self.x_m() - start_m) > 0.015, f"motion by {key}")
+        page.keyboard.up(key)
+
+    def picture(self, page: Page, name: str) -> None:
+        if self._pictures:
+            page.screenshot(path=str(Path(self._pictures) / f"{name}.png"))
+
+
+@pytest.fixture
+def desk(browser: Any, tmp_path: Path) -> Iterator[Desk]:
+    contract = contract_with_pictures(tmp_path)
+    still_policy(contract, tmp_path / "still.inril")
+    with OneProcess(tmp_path, contract=str(contract), initial_weights=str(tmp_path / "still.inril")) as graph:
+        graph.until(lambda: graph.status("session") and graph.status("robot"), "session and arm")
+        yield Desk(graph, browser)
+
+
+def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(desk: Desk) -> None:
+    graph = desk.graph
+    with desk.page("Ada") as ada, desk.page("Bob", "tablet") as bob:
+        desk.shows(ada, "#lamp-armed", "Not armed")
+        assert ada.is_disabled("#arm"), "a page without control arms"
+        desk.take_control(ada)
+        desk.shows(bob, "#holder", "Ada has control")
+        desk.arm(ada)
+        desk.shows(ada, "#lamp-session", "Episode runs (train)")
+        desk.shows(ada, "#lamp-control", "Policy drives")
+        desk.shows(ada, "#cameras figcaption", "s old")
+        desk.until(lambda: ada.evaluate("document.querySelector('#cameras img').naturalWidth") == 320, "a picture")
+
+        desk.drive(ada)
+        desk.push(ada, "w", 1.0)
+        desk.shows(ada, "#lamp-control", "Person drives")
+        desk.shows(ada, "#drive-text", "You drive")
+        ada.keyboard.down("s")
+        desk.picture(ada, "console_drive")
+        ada.keyboard.up("s")
+
+        # a page without the focus holds: the key is never let go
+        ada.keyboard.down("s")
+        desk.until(lambda: ada.evaluate("dispatchEvent(new Event('blur')) || true"), "blur")
+        still_m = settled(desk)
+        heard = graph.targets
+        desk.until(lambda: graph.targets > heard + 10, "ten more targets")
+        assert abs(desk.x_m() - still_m) < 0.002
+        assert graph.status("arbiter").in_control == Source.HUMAN
+        ada.keyboard.up("s")
+
+        ada.keyboard.press("1")
+        desk.until(lambda: any(r.success and r.source == "Ada" for r in graph.results()), "a success by Ada")
+        assert graph.results()[-1].valid
+
+        # the person keeps the arm over the next episode's beginning, and hands it back
+        desk.shows(ada, "#lamp-session", "Episode runs (train)")
+        ada.keyboard.press("h")
+        desk.in_control(Source.POLICY)
+        desk.shows(ada, "#lamp-control", "Policy drives")
+
+        # the other operator relieves the first, who is told
+        desk.take_control(bob)
+        desk.shows(ada, "#notices", "Bob has taken control from you")
+        assert ada.is_disabled("#drive")
+        desk.drive(bob)
+        pad = bob.locator("#pad-xy").bounding_box() if bob.is_visible("#pad-xy") else None
+        desk.picture(bob, "console_tablet")
+        desk.push(bob, "s", -1.0)
+        assert pad is None or pad["width"] > 100
+
+        # Bob's page is gone while it drives: the arm holds, and the policy does not take it
+        before = len(graph.sources)
+        bob.keyboard.down("s")
+        bob.context.close()
+        desk.until(lambda: "teleop_lost" in graph.status("arbiter").faults, "teleop_lost")
+        assert Source.POLICY not in graph.sources[before:]
+        desk.shows(ada, "#holder", "Bob has control, but that page is gone")
+        desk.shows(ada, "#faults", "teleop lost")
+        desk.picture(ada, "console_lost")
+
+        # Ada takes over, looks, arms; the session is silent, and the stop still stops
+        desk.take_control(ada)
+        desk.arm(ada)
+        graph.silence_session()
+        desk.shows(ada, "#lamp-session", "Session not heard")
+        ada.keyboard.press("Space")
+        desk.until(lambda: not graph.status("arbiter").armed, "a disarmed arbiter")
+        desk.shows(ada, "#lamp-armed", "Not armed")
+        desk.picture(ada, "console_stopped")
+
+
+def settled(desk: Desk) -> float:
+    """The tool's x once it stands still over 15 states."""
+    last, count = desk.x_m(), 0
+
+    def stands() -> bool:
+        nonlocal last, count
+        now = desk.x_m()
+        count = count + 1 if abs(now - last) < 1e-4 else 0
+        last = now
+        return count > 15
+
+    deadline = time.monotonic() + PATIENT_MS / 1000
+    while not stands():
+        assert time.monotonic() < deadline
+        heard = desk.graph.status("robot").seq
+        desk.until(lambda heard=heard: desk.graph.status("robot").seq > heard, "a state")
+    return last
