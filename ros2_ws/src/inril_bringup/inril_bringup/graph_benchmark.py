@@ -196,11 +196,11 @@ def measure(
             graph.until(lambda: time.monotonic() - begin_s >= seconds and graph.steps()[1] > first, "end")
             wall_s, end_unix_ns = time.monotonic() - begin_s, time.time_ns()
             after, (_, last) = graph.cpu_s(), graph.steps()
+            results = read_ledger(RunPaths(run_dir).session).values  # before the stop cuts the running episode
         finally:
             graph.stop()
     recorded = Ticks() if scenario.rate_hz is None else ticks_of(run_dir, begin_unix_ns, end_unix_ns)
     steps = last - first if scenario.rate_hz is None else recorded.count
-    results = read_ledger(RunPaths(run_dir).session).values
     return ScenarioResult(
         steps=steps,
         steps_per_s=steps / wall_s,
