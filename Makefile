@@ -10,7 +10,7 @@ EXPERIMENT ?= bench/insert_leg.yaml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras demo test lint bench bench-graph clean
+.PHONY: help setup extras readers demo test lint bench bench-graph clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: $(BUILT)  ## install everything into .venv and build the ROS packages (a 
 extras: $(BUILT)  ## also install what others made: Gymnasium, robosuite and furniture-bench (about 260 MB)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[gym,robosuite,furniture]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -E '^(robosuite|furniture-bench)==' constraints.txt)
+
+readers:  ## install the readers that check exports, lerobot and robomimic, into .venv-readers (about 2 GB)
+	@$(PYTHON) tools/public_readers.py make .venv-readers
 
 demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over ROS 2, write a report
 	@$(BIN)/inril demo
@@ -51,7 +54,7 @@ $(READY): constraints.txt pyproject.toml tools/repair_ros_wheels.py tools/system
 	@echo "installing Python packages into .venv (about 2 minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^setuptools==' constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev,bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev,bench,data]'
 	@$(BIN)/python tools/repair_ros_wheels.py
 	@touch $@
 

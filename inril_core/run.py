@@ -88,7 +88,7 @@ def open_run(run_dir: str | Path, run_id: str | None = None) -> Run:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not identity.exists():
-            content = {"run_id": run_id or f"{_safe(root.name)}-{uuid.uuid4().hex[:8]}"}
+            content = {"run_id": run_id or new_run_id(root.name)}
             create_once(identity, json.dumps(content).encode() + b"\n")
         text = identity.read_text()
     except OSError as error:
@@ -111,6 +111,11 @@ def open_run(run_dir: str | Path, run_id: str | None = None) -> Run:
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Episodes are named after their run, and files after episodes."""
 _LONGEST_NAME = 40
+
+
+def new_run_id(name: str) -> str:
+    """A unique id of a run in a folder of this name."""
+    return f"{_safe(name)}-{uuid.uuid4().hex[:8]}"
 
 
 def _safe(name: str) -> str:

@@ -81,6 +81,18 @@ class Handover(IntEnum):
     """The person no longer has it."""
 
 
+class Mark(IntEnum):
+    """What a person says of a stretch of steps."""
+
+    NONE = 0
+    FAILURE = 1
+    """The attempt goes wrong here."""
+    RECOVERY = 2
+    """It is brought back from there."""
+    CORRECTION = 3
+    """It is shown how it should have gone."""
+
+
 class Phase(IntEnum):
     """Phase of a tick."""
 

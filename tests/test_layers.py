@@ -25,6 +25,7 @@ ROS = {
     "inril_common",
     "inril_control",
     "inril_session",
+    "inril_calibration",
 }
 
 

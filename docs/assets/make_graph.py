@@ -31,6 +31,7 @@ HOSTS = (
 # name, what it does (lines), left, top, width, height
 NODES = (
     ("sim_cell", ("the simulated arm,", "or a robot's node"), 40, 222, 150, 84),
+    ("safety_monitor", ("permits motion from what", "the arm measures alone"), 240, 98, 190, 76),
     ("observation_node", ("joins, checks ages,", "opens tick k"), 312, 222, 160, 84),
     ("policy_node", ("answers tick k;", "swaps checked weights"), 568, 222, 158, 84),
     ("teleop_node", ("the human, real", "or scripted"), 568, 98, 158, 76),
@@ -62,6 +63,8 @@ EDGES = (
     ("tick", ((726, 264), (794, 264))),
     ("tick", ((726, 136), (836, 136), (836, 222))),
     ("tick", ((916, 222), (916, 74), (115, 74), (115, 222))),
+    ("tick", ((190, 236), (202, 236), (202, 154), (240, 154))),
+    ("tick", ((240, 118), (170, 118), (170, 222))),
     ("record", ((873, 306), (873, 340), (392, 340), (392, 432))),
     ("call", ((90, 432), (90, 306))),
     ("call", ((150, 432), (150, 376), (342, 376), (342, 306))),
@@ -79,6 +82,7 @@ LABELS = (
     ("/policy_action", 760, 212, "middle"),
     ("/teleop_action", 736, 128, "start"),
     ("/target", 500, 67, "middle"),
+    ("/safety_permit", 234, 108, "end"),
     ("/executed_action and the rest of the tick", 660, 358, "start"),
     ("/cell/reset", 97, 346, "start"),
     ("begin, end episode", 246, 394, "middle"),

@@ -24,6 +24,8 @@ from inril_core.settings import Settings
 
 PositiveSeconds = Annotated[float, Field(gt=0.0, le=60.0, allow_inf_nan=False)]
 Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
+Joint = Annotated[float, Field(ge=-1000.0, le=1000.0, allow_inf_nan=False)]
+ARM_JOINTS = 7
 Violation = Literal["clip", "stop"]
 Purpose = Literal["demo", "train", "eval"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
@@ -155,6 +157,38 @@ class Limits(_Frozen):
         return self
 
 
+class Monitor(_Frozen):
+    """What `safety_monitor` lets the arm do, as measured. Beyond any of it the arm stops, whoever commands it.
+
+    The defaults are for the Franka family: the wider of Panda's and Research 3's joint ranges, and the latter's speeds.
+    """
+
+    position_margin_m: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
+    """The measured tool may be this far outside the position box: an arm overshoots, and is pushed."""
+    max_tool_speed_mps: Annotated[float, Field(gt=0.0, le=3.0)] = 1.0
+    max_tool_turn_radps: Annotated[float, Field(gt=0.0, le=20.0)] = 4.0
+    joint_position_min_rad: tuple[Joint, ...] = (-2.95, -1.84, -2.95, -3.12, -2.95, -0.07, -3.07)
+    joint_position_max_rad: tuple[Joint, ...] = (2.95, 1.84, 2.95, -0.02, 2.95, 4.62, 3.07)
+    max_joint_speed_radps: tuple[Joint, ...] = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)
+    max_joint_torque_nm: tuple[Joint, ...] | None = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
+    """null: the arm measures no torques, and nothing bounds them here."""
+    cool_down_s: PositiveSeconds = 2.0
+    """After a stop the arm must have been within all limits for so long before a person can arm it."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Monitor:
+        joints = {len(values) for _, values in self if isinstance(values, tuple)}
+        if joints != {ARM_JOINTS}:
+            raise ValueError(f"the joint limits have {sorted(joints)} numbers; give each {ARM_JOINTS}, one per joint")
+        pairs = zip(self.joint_position_min_rad, self.joint_position_max_rad, strict=True)
+        for joint, (low, high) in enumerate(pairs, start=1):
+            if not low < high:
+                raise ValueError(f"joint_position_min_rad of joint {joint} = {low} is not below {high}; swap them")
+        if min(self.max_joint_speed_radps) <= 0.0 or min(self.max_joint_torque_nm or (1.0,)) <= 0.0:
+            raise ValueError("max_joint_speed_radps and max_joint_torque_nm must be above 0")
+        return self
+
+
 class Staleness(_Frozen):
     """Largest age of each link's data, in seconds, before control stops."""
 
@@ -164,9 +198,21 @@ class Staleness(_Frozen):
     policy_action_s: PositiveSeconds
     teleop_s: PositiveSeconds
     target_s: PositiveSeconds
+    monitor_s: PositiveSeconds = 0.3
+    """Of the permit by `safety_monitor`, on the monotonic clock; an arm follows nothing without one."""
     recorder_s: PositiveSeconds
     session_s: PositiveSeconds
     learner_s: PositiveSeconds
+
+
+class CalibrationNeed(_Frozen):
+    """A stored calibration without which a run of this contract does not start."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+    """Of the calibration and its file: ``T_base_front``, ``intrinsics_front``."""
+    max_age_days: Annotated[float, Field(gt=0.0, le=3650.0)] = 90.0
+    board: str | None = None
+    """Board or layout of tags it must have been made with; None: any."""
 
 
 UNION_TAGS = {"delta_pose", "delta_pose_gripper"}
@@ -190,9 +236,10 @@ class Contract(_Frozen):
     images: tuple[ImageField, ...] = ()
     action: ActionSpec
     limits: Limits
+    monitor: Monitor = Monitor()
     staleness: Staleness
     success: Annotated[SerializeAsAny[Settings] | None, Field(validate_default=True)] = None
-    calibration: tuple[str, ...] = ()
+    calibration: tuple[CalibrationNeed, ...] = ()
     sim: SerializeAsAny[Settings] | None = None
 
     @field_validator("definition")
@@ -226,6 +273,7 @@ class Contract(_Frozen):
         for kind, names in (
             ("observation", [field.name for field in self.observation]),
             ("images", [image.name for image in self.images]),
+            ("calibration", [need.name for need in self.calibration]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

@@ -11,11 +11,13 @@ import numpy as np
 
 from inril_core.data.measured import Measured
 from inril_core.errors import InrilError
-from inril_core.vocabulary import PURPOSES, Source
+from inril_core.vocabulary import PURPOSES, Mark, Source
 
 SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD, SOURCE_RESET = (int(source) for source in Source)
 MAX_NUMBER = 1e15
 """Larger numbers are damage: sums of their squares overflow float32, after part of the episode was learned from."""
+RANGE_LIMIT = "action_range"
+"""Name of the limit that keeps actions of tasks without an arbiter, and of imported episodes, in [-1, 1]."""
 EPISODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -84,6 +86,8 @@ class Episode:
     chunk_index: np.ndarray | None = None
     rewards: np.ndarray | None = None
     expert_actions: np.ndarray | None = None
+    marks: np.ndarray | None = None
+    """uint8[T], a `Mark` of each step, by later annotations; None where nobody marked any."""
     measured: Measured | None = None
     """What arm and tracker measured; None unless `read_episode` was asked for it, and where it was not recorded."""
 
@@ -123,6 +127,21 @@ class Episode:
         """The same episode with a later annotation."""
         return dataclasses.replace(self, success=success, outcome_source=source)
 
+    def marked(self, first_step: int, last_step: int, mark: Mark) -> Episode:
+        """The same episode with a stretch of steps, both ends included, marked."""
+        marks = np.zeros(self.steps, np.uint8) if self.marks is None else self.marks.copy()
+        marks[first_step : last_step + 1] = mark
+        return dataclasses.replace(self, marks=marks)
+
+    def rewarded(self, first_step: int, last_step: int, reward: float) -> Episode:
+        """The same episode with another reward in a stretch of steps, both ends included.
+
+        Without rewards of a simulator the others are what its success says: 1 for the last action of a success, else 0.
+        """
+        rewards = sparse_rewards(self) if self.rewards is None else self.rewards.copy()
+        rewards[first_step : last_step + 1] = reward
+        return dataclasses.replace(self, rewards=rewards)
+
     def _check_arrays(self) -> None:
         steps, (rows, size), action_size = self.steps, self.observations.shape, self.actions.shape[1]
         if rows != steps + 1:
@@ -146,6 +165,8 @@ class Episode:
             _check("rewards", self.rewards, np.float32, (steps,), "finite")
         if self.expert_actions is not None:
             _check("expert_actions", self.expert_actions, np.float32, (steps, action_size), "finite or NaN")
+        if self.marks is not None:
+            _check("marks", self.marks, np.uint8, (steps,))
         if self.qpos is not None:
             _check("qpos", self.qpos, np.float64, (rows, self.qpos.shape[-1]), "finite or NaN")
         if int(self.source.max()) > SOURCE_RESET:
@@ -160,6 +181,13 @@ class Episode:
             _check(f"image_steps[{name}]", self.image_steps[name], np.int32, (count,))
             if count and not 0 <= int(self.image_steps[name].min()) <= int(self.image_steps[name].max()) <= self.steps:
                 raise InvalidEpisode(f"image_steps[{name}] leaves 0 to {self.steps}")
+
+
+def sparse_rewards(episode: Episode) -> np.ndarray:
+    """float32[T]: 1 for the last action of a success, else 0."""
+    rewards = np.zeros(episode.steps, np.float32)
+    rewards[-1] = float(episode.succeeded)
+    return rewards
 
 
 def stack_aux(rows: Sequence[np.ndarray]) -> np.ndarray | None:

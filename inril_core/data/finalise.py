@@ -20,6 +20,7 @@ from typing import Any
 from mcap.records import Channel
 from mcap.writer import CompressionType, Writer
 
+from inril_core.data.audit import audit
 from inril_core.data.container import EpisodeUnreadable, Recording, read_recording
 from inril_core.data.episode_writer import IDENTITY
 from inril_core.data.handovers import corrections
@@ -141,6 +142,7 @@ _RESULT_KEYS = ("steps", "complete", "success", "by", "corrections")
 def _facts(recording: Recording, name: str) -> dict[str, Any]:
     identity = identity_of(recording)
     facts: dict[str, Any] = {key: identity[key] for key in ("episode_id", "run_id", "purpose")}
+    facts["problems"] = audit(recording).problems
     try:
         episode = assemble(recording, "", name, images=False)
     except EpisodeEmpty:
@@ -169,7 +171,8 @@ def _rewrite(recording: Recording, facts: dict[str, Any]) -> bytes:
     writer.add_metadata(IDENTITY, recording.metadata[IDENTITY])
     writer.add_metadata(
         RESULT,
-        {key: "" if facts[key] is None else str(facts[key]) for key in _RESULT_KEYS},
+        {key: "" if facts[key] is None else str(facts[key]) for key in _RESULT_KEYS}
+        | {"problems": json.dumps(facts["problems"])},
     )
     _copy(recording, writer)
     writer.finish()

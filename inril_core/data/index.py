@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, with_config
 
-from inril_core.data.episode import EPISODE_ID
+from inril_core.data.episode import EPISODE_ID, Episode
 from inril_core.files import append_line, parse_line
-from inril_core.vocabulary import PURPOSES
+from inril_core.vocabulary import PURPOSES, Mark
 
 INDEX_NAME = "episodes.jsonl"
 
@@ -38,6 +38,8 @@ class IndexEntry:
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     """Of the file, hex."""
     size_bytes: _Count
+    problems: tuple[str, ...] = ()
+    """What its audit found wrong at its end; empty for a good episode."""
     index: _Count = 0
     """Its place in the list, from 0, by the lines before it (not stored). A line that cannot be read leaves a gap."""
     kind: Literal["episode"] = "episode"
@@ -50,7 +52,7 @@ class Annotation:
 
     episode_id: _Id
     number: _Count
-    """Counts an episode's annotations from 1."""
+    """Counts an episode's annotations, of any kind, from 1."""
     success: bool | None
     by: str
     stamp_ns: int
@@ -69,7 +71,26 @@ class Drop:
     kind: Literal["drop"] = "drop"
 
 
-_FACT: Any = Annotated[IndexEntry | Annotation | Drop, Field(discriminator="kind")]
+@with_config(extra="forbid")
+@dataclass(frozen=True)
+class Stretch:
+    """A later mark or reward of the steps from ``first_step`` to ``last_step``, both included."""
+
+    episode_id: _Id
+    number: _Count
+    """Counts an episode's annotations, of any kind, from 1."""
+    first_step: _Count
+    last_step: _Count
+    mark: Annotated[str, StringConstraints(pattern=f"^({'|'.join(mark.name.lower() for mark in Mark)})$")] | None
+    """A word of `Mark`; ``none`` takes marks back. None: the stretch gives a reward."""
+    reward: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)] | None
+    by: str
+    stamp_ns: int
+    kind: Literal["stretch"] = "stretch"
+
+
+Fact = IndexEntry | Annotation | Stretch | Drop
+_FACT: Any = Annotated[Fact, Field(discriminator="kind")]
 
 
 class EpisodeIndex:
@@ -84,6 +105,7 @@ class EpisodeIndex:
         self.path = folder / INDEX_NAME
         self.entries: list[IndexEntry] = []
         self.annotations: dict[str, list[Annotation]] = {}
+        self.stretches: dict[str, list[Stretch]] = {}
         self.problems: list[str] = []
         self._drops: dict[str, Drop] = {}
         self._by_id: dict[str, IndexEntry] = {}
@@ -128,6 +150,18 @@ class EpisodeIndex:
             annotations = self.annotations.get(entry.episode_id)
             return (annotations[-1].success, annotations[-1].by) if annotations else (entry.success, entry.by)
 
+    def annotated(self, entry: IndexEntry, episode: Episode) -> Episode:
+        """A listed recording with all that was said of it since: of each thing the newest."""
+        with self._lock:
+            episode = episode.labelled(*self.label(entry))
+            for stretch in self.stretches.get(entry.episode_id, ()):
+                last_step = min(stretch.last_step, episode.steps - 1)
+                if stretch.mark is not None:
+                    episode = episode.marked(stretch.first_step, last_step, Mark[stretch.mark.upper()])
+                elif stretch.reward is not None:
+                    episode = episode.rewarded(stretch.first_step, last_step, stretch.reward)
+            return episode
+
     def dropped(self, episode_id: str) -> bool:
         """Whether the newest decision of a person is to leave the episode out."""
         with self._lock:
@@ -153,10 +187,55 @@ class EpisodeIndex:
         """
         with self._lock:
             self._must_list(episode_id)
-            number = len(self.annotations.get(episode_id, [])) + 1
-            annotation = Annotation(episode_id, number, success, by, stamp_ns)
+            annotation = Annotation(episode_id, self._next_number(episode_id), success, by, stamp_ns)
             self._append(annotation)
             return annotation
+
+    def mark(
+        self,
+        episode_id: str,
+        steps: tuple[int, int],
+        by: str,
+        stamp_ns: int,
+        mark: Mark | None = None,
+        reward: float | None = None,
+    ) -> Stretch:
+        """Append a mark, or a reward, of the steps from the first to the last of ``steps``.
+
+        Raises:
+            KeyError: no such episode. ValueError: it has no such steps, or not one of mark and reward is given.
+            OSError: as for `add`.
+        """
+        with self._lock:
+            self._must_list(episode_id)
+            first, last, length = *steps, self._by_id[episode_id].steps
+            if not 0 <= first <= last < length:
+                raise ValueError(f"steps {first} to {last}: {episode_id} has steps 0 to {length - 1}")
+            if (mark is None) == (reward is None):
+                raise ValueError("give a mark or a reward")
+            if reward is not None and not abs(reward) <= 1e6:
+                raise ValueError(f"reward = {reward}: must be within -1e6 and 1e6")
+            word = None if mark is None else mark.name.lower()
+            number = self._next_number(episode_id)
+            stretch = Stretch(episode_id, number, first, last, word, reward, by, stamp_ns)
+            self._append(stretch)
+            return stretch
+
+    def take_over(self, other: EpisodeIndex, entry: IndexEntry) -> IndexEntry:
+        """Append an episode of another list, with all that was said of it there.
+
+        Raises:
+            OSError: as for `add`.
+        """
+        with self._lock:
+            facts = {name: value for name, value in asdict(entry).items() if name not in ("index", "kind")}
+            added = self.add(**facts)
+            said = [*other.annotations.get(entry.episode_id, ()), *other.stretches.get(entry.episode_id, ())]
+            for annotation in sorted(said, key=lambda fact: fact.number):
+                self._append(annotation)
+            if other.dropped(entry.episode_id):
+                self._append(other._drops[entry.episode_id])
+            return added
 
     def drop(self, episode_id: str, by: str, stamp_ns: int, dropped: bool = True, before_listing: bool = False) -> Drop:
         """Append that an episode is left out of training, or taken in again. Its file stays.
@@ -183,13 +262,19 @@ class EpisodeIndex:
         if episode_id not in self._by_id:
             raise KeyError(episode_id)
 
-    def _append(self, fact: IndexEntry | Annotation | Drop) -> None:
+    def _next_number(self, episode_id: str) -> int:
+        said = [*self.annotations.get(episode_id, ()), *self.stretches.get(episode_id, ())]
+        return max((annotation.number for annotation in said), default=0) + 1
+
+    def _append(self, fact: Fact) -> None:
         append_line(self.path, {name: value for name, value in asdict(fact).items() if name != "index"})
         self.refresh()
 
-    def _take(self, fact: IndexEntry | Annotation | Drop) -> None:
+    def _take(self, fact: Fact) -> None:
         if isinstance(fact, Annotation):
             self.annotations.setdefault(fact.episode_id, []).append(fact)
+        elif isinstance(fact, Stretch):
+            self.stretches.setdefault(fact.episode_id, []).append(fact)
         elif isinstance(fact, Drop):
             self._drops[fact.episode_id] = fact
         elif fact.episode_id in self._by_id:

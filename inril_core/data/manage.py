@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inril_core.contract import contract_from_text
+from inril_core.data.audit import audit
+from inril_core.data.container import read_recording
 from inril_core.data.episode import Episode
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.outliers import Outlier, find_outliers, observation_names
-from inril_core.data.reader import load_file, parse_episode, read_episode
+from inril_core.data.reader import MAX_EPISODE_BYTES, load_file, parse_episode, read_episode
 from inril_core.errors import ConfigError, InrilError
 from inril_core.files import write_atomically
 from inril_core.run import RunPaths
@@ -49,7 +51,7 @@ def list_episodes(run_dir: Path) -> Listing:
     Raises:
         ConfigError: it is no run folder, or its list cannot be read.
     """
-    index = _open(run_dir)
+    index = open_run_index(run_dir)
     listing = Listing(problems=list(index.problems), unlisted=index.unlisted_files(SUFFIX))
     groups: dict[tuple[str, str], list[Episode]] = defaultdict(list)
     problems: dict[str, str] = {}
@@ -83,7 +85,7 @@ def drop_episode(run_dir: Path, episode_id: str, by: str, stamp_ns: int, dropped
     Raises:
         ConfigError: no such run or episode, or the list cannot be written.
     """
-    index = _open(run_dir)
+    index = open_run_index(run_dir)
     try:
         index.drop(episode_id, by, stamp_ns, dropped)
     except KeyError as error:
@@ -100,7 +102,7 @@ def add_episode(run_dir: Path, file: Path) -> IndexEntry:
     Raises:
         ConfigError: no such run, the file is no episode, one of this id is listed already, or the disk is full.
     """
-    index = _open(run_dir)
+    index = open_run_index(run_dir)
     try:
         data = load_file(file)
         episode = parse_episode(data, str(file), images=False)
@@ -124,12 +126,18 @@ def add_episode(run_dir: Path, file: Path) -> IndexEntry:
             by=episode.outcome_source,
             sha256=episode.sha256,
             size_bytes=len(data),
+            problems=audit(read_recording(data, MAX_EPISODE_BYTES)).problems,
         )
     except OSError as error:
         raise ConfigError(f"{place}: {error.strerror or error}; the episode was not listed") from error
 
 
-def _open(run_dir: Path) -> EpisodeIndex:
+def open_run_index(run_dir: Path) -> EpisodeIndex:
+    """The list of the episodes of a run's folder.
+
+    Raises:
+        ConfigError: as `open_index`.
+    """
     return open_index(RunPaths(run_dir.expanduser().absolute()).episodes)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+from inril_core.errors import ConfigError
+from inril_core.evaluation.statistics.proportions import wilson
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,14 @@ def success_rate(successes: int, episodes: int, confidence: float = 0.95) -> Suc
     """Rate with its Wilson score interval (Wilson 1927), sound also near 0, near 1 and for few episodes.
 
     Raises:
-        ValueError: no episodes, more successes than episodes, or a confidence outside (0, 1).
+        ValueError: no episodes, more successes than episodes, or a confidence outside (0.5, 1).
     """
     if episodes < 1 or not 0 <= successes <= episodes:
         raise ValueError(
             f"{successes} successes in {episodes} episodes: need 0 <= successes <= episodes and episodes >= 1"
         )
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence = {confidence}: must be in (0, 1)")
-    interval = binomtest(successes, episodes).proportion_ci(confidence, method="wilson")
-    return SuccessRate(successes, episodes, successes / episodes, float(interval.low), float(interval.high))
+    try:
+        interval = wilson(successes, episodes, confidence)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return SuccessRate(successes, episodes, successes / episodes, interval.low, interval.high)

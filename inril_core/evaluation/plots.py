@@ -27,7 +27,7 @@ _COLOURS = {
     "#060606": "var(--third)",
 }
 INK, SOFT, LINE, FIRST, SECOND, THIRD = _COLOURS
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10.0,
@@ -56,8 +56,8 @@ def learning_curve(
 
     real_time_from: control steps at which training went over to real time, if it did.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(8.4, 3.6, "training steps (control steps)", "success rate")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(8.4, 3.6, "training steps (control steps)", "success rate")
         if bins:
             x = [b.steps for b in bins]
             axes.fill_between(x, [b.rate.low for b in bins], [b.rate.high for b in bins], color=FIRST, alpha=0.18, lw=0)
@@ -89,16 +89,16 @@ def learning_curve(
         if real_time_from is not None:
             axes.axvline(real_time_from, color=SOFT, lw=1.0, ls=(0, (4, 3)), label="real time from here")
         axes.set_ylim(-0.03, 1.03)
-        _legend(axes)
-        return _svg(figure, "learning curve")
+        add_legend(axes)
+        return as_svg(figure, "learning curve")
 
 
 def series(
     rows: Sequence[Mapping[str, float]], names: Mapping[str, str], title: str, zero_line: bool = False
 ) -> Markup:
     """Metrics over updates. names: metric to legend text; metrics that no row has are left out."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(3.9, 2.6, "updates", "")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(3.9, 2.6, "updates", "")
         figure.suptitle(title, fontsize=10.5, color=INK, x=0.02, ha="left")
         if zero_line:
             axes.axhline(0.0, color=SOFT, lw=1.0)
@@ -110,14 +110,14 @@ def series(
                 axes.plot(x, y, color=colour, lw=1.5, marker="o" if len(x) == 1 else None, label=label)
                 drawn += 1
         if drawn > 1:
-            _legend(axes)
-        return _svg(figure, title)
+            add_legend(axes)
+        return as_svg(figure, title)
 
 
 def histogram(values: np.ndarray, expected: float, xlabel: str) -> Markup:
     """How often which value, logarithmic so that one outlier is seen; a line at the expected one."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(8.4, 2.7, xlabel, "control periods")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(8.4, 2.7, xlabel, "control periods")
         finite = values[np.isfinite(values)]
         low, high = float(min(finite.min(), expected)), float(max(finite.max(), expected))
         margin = max(0.02 * (high - low), 0.01 * abs(expected))
@@ -125,8 +125,8 @@ def histogram(values: np.ndarray, expected: float, xlabel: str) -> Markup:
         axes.axvline(expected, color=SECOND, lw=1.4, ls=(0, (4, 3)), label=f"contract: {expected:.0f} ms")
         axes.set_ylim(bottom=0.7)
         axes.yaxis.set_major_formatter(ScalarFormatter())
-        _legend(axes)
-        return _svg(figure, "control periods")
+        add_legend(axes)
+        return as_svg(figure, "control periods")
 
 
 def thinned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +137,8 @@ def thinned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return means[:, 0], means[:, 1]
 
 
-def _axes(width_in: float, height_in: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+def new_axes(width_in: float, height_in: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """A figure on the page's own background; to be used within ``matplotlib.rc_context(STYLE)``."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.subplots()
@@ -148,12 +149,13 @@ def _axes(width_in: float, height_in: float, xlabel: str, ylabel: str) -> tuple[
     return figure, axes
 
 
-def _legend(axes: Axes) -> None:
+def add_legend(axes: Axes) -> None:
     """Above the plot, where it hides nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2, handlelength=1.6)
 
 
-def _svg(figure: Figure, label: str) -> Markup:
+def as_svg(figure: Figure, label: str) -> Markup:
+    """The figure inline, in the page's colours. label: for readers of the page who do not see it."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": label}):  # ids differ between plots and not between runs
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

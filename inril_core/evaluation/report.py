@@ -82,13 +82,14 @@ def write_report(run_dir: str | Path, wall_s: float | None = None) -> Path:
     """
     root = Path(run_dir)
     record = read_run(root)
-    page = _environment().get_template("report_template.html").render(_context(record, wall_s))
+    page = page_environment().get_template("report_template.html").render(_context(record, wall_s))
     path = root / REPORT_NAME
     write_atomically(path, page.encode("utf-8", errors="replace"))
     return path
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Where the pages' templates are found, with the filters they use."""
     environment = Environment(
         loader=PackageLoader("inril_core.evaluation", "."),
         autoescape=True,

@@ -112,21 +112,22 @@ def _captioned(pictures: Iterator[Image.Image], episode: Episode, caption: str, 
         last = picture
         ended = count > episode.steps
         text, colour = verdict[episode.success] if ended else (f"step {count - 1}", "#1d232b")
-        yield _banded(picture, caption, f"{text}, step {episode.steps}" if ended else text, colour, font)
+        yield banded(picture, caption, f"{text}, step {episode.steps}" if ended else text, colour, font)
     assert last is not None  # an episode has two observations at least
     text, colour = verdict[episode.success]
-    closing = _banded(last, caption, f"{text}, step {episode.steps}", colour, font)
+    closing = banded(last, caption, f"{text}, step {episode.steps}", colour, font)
     for _ in range(frames - count):
         yield closing
 
 
-def _banded(
+def banded(
     picture: Image.Image,
     left: str,
     right: str,
     colour: str,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> np.ndarray:
+    """A frame uint8[HEIGHT_PX, WIDTH_PX, 3] with a band below that holds two texts."""
     shown = picture.convert("RGB")
     draw = ImageDraw.Draw(shown)
     draw.rectangle((0, HEIGHT_PX - BAND_PX, WIDTH_PX, HEIGHT_PX), fill=colour)

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from inril_core.errors import ConfigError
+from inril_core.evaluation.guard import GuardConfig
 from inril_core.experts.intervener import InterventionConfig
 from inril_core.finetune.contracts import CombineConfig, IlConfig, MethodConfig, RewardConfig, RlConfig
 from inril_core.finetune.methods import describe, method_config
@@ -83,6 +84,8 @@ class FineTuneConfig(Settings):
     combine: SerializeAsAny[CombineConfig]
     compute: ComputeConfig = ComputeConfig()
     interventions: InterventionConfig | None = None
+    guard: GuardConfig | None = None
+    """How the best version so far is kept while a run goes on in one process; None: it is not."""
     metrics_every_updates: int = Field(200, ge=1)
     push_every_updates: int = Field(500, ge=1)
     checkpoint_every_updates: int = Field(2000, ge=1)
@@ -164,10 +167,13 @@ class FineTuneConfig(Settings):
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The usual machine is not mentioned, so that digests and checkpoints of runs on it stay what they were."""
+        """The usual machine, and a guard that is not there, are not mentioned: digests and checkpoints of such runs
+        stay what they were."""
         values: dict[str, Any] = handler(self)
         if self.compute == ComputeConfig():
             values.pop("compute", None)
+        if self.guard is None:
+            values.pop("guard", None)
         return values
 
     def refuse_nobody(self) -> None:

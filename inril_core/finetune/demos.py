@@ -42,7 +42,7 @@ def read_demos(run_dir: Path, contract: Contract, on_problem: Callable[[str], No
         if demo.sha256 != entry.sha256:
             on_problem(f"{folder / entry.episode_id}{SUFFIX}: has changed since it was listed; it is left out")
             continue
-        demos.append(demo.labelled(*index.label(entry)))
+        demos.append(index.annotated(entry, demo))
     for demo in demos:
         if demo.interface_digest != contract.interface_digest:
             raise ConfigError(

@@ -23,7 +23,7 @@ from inril_core.finetune.metrics import numbers
 from inril_core.finetune.off_policy import OffPolicyLoop
 from inril_core.finetune.on_policy import OnPolicyLoop
 from inril_core.finetune.parts import build_parts
-from inril_core.finetune.published import PublishedStates
+from inril_core.finetune.published import PublishedStates, go_back, snapshot
 from inril_core.networks.compute import precision
 from inril_core.policies import Policy
 
@@ -303,6 +303,17 @@ class Learner:
         self.loop.version_changed()
         self.version = version
         return True
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Policy and its optimizers as they are now, for `go_back_to`."""
+        return snapshot(self.parts)
+
+    def go_back_to(self, state: dict[str, Tensor]) -> None:
+        """Go on from an earlier `snapshot`; replay and critics stay what they have become."""
+        go_back(self.parts, state)
+        self.loop.version_changed()
+        if self.on_policy:
+            self.published_states.keep(self.version)
 
     def train_step(self) -> dict[str, float] | None:
         """One update; at the end of each group of ``metrics_every_updates`` its mean metrics, otherwise None.

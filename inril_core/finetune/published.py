@@ -17,11 +17,8 @@ class PublishedStates:
 
     def keep(self, version: int) -> None:
         """Note what the policy is now, under its number."""
-        parts = self._parts
-        state = {f"policy/{name}": t.detach().clone() for name, t in parts.policy.state_dict().items()}
-        state |= {f"combine/{name}": t.detach().clone() for name, t in parts.combine.state().items()}
         self._states.pop(version, None)
-        self._states[version] = state
+        self._states[version] = snapshot(self._parts)
         while len(self._states) > KEPT_N:
             del self._states[next(iter(self._states))]
 
@@ -30,9 +27,7 @@ class PublishedStates:
         state = self._states.get(version)
         if state is None:
             return False
-        parts = self._parts
-        parts.policy.load_state_dict(_under(state, "policy/"))
-        parts.combine.load({name: t.clone() for name, t in _under(state, "combine/").items()})
+        go_back(self._parts, state)
         return True
 
     def state(self) -> dict[str, Tensor]:
@@ -46,6 +41,23 @@ class PublishedStates:
             number, name = key.split("/", 1)
             self._states.setdefault(int(number), {})[name] = tensor
         self._states = dict(sorted(self._states.items()))
+
+
+def snapshot(parts: Parts) -> dict[str, Tensor]:
+    """Copies of policy and optimizers as they are now."""
+    state = {f"policy/{name}": t.detach().clone() for name, t in parts.policy.state_dict().items()}
+    return state | {f"combine/{name}": t.detach().clone() for name, t in parts.combine.state().items()}
+
+
+def go_back(parts: Parts, state: dict[str, Tensor]) -> None:
+    """Make policy and optimizers what they were at a `snapshot`; critics keep what they have learned."""
+    parts.policy.load_state_dict(policy_of(state))
+    parts.combine.load({name: t.clone() for name, t in _under(state, "combine/").items()})
+
+
+def policy_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The policy's tensors of a `snapshot`."""
+    return _under(state, "policy/")
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -43,16 +43,27 @@ class ArmDriver:
     newest Target is older than `target_timeout_ns` on the monotonic clock.
 
     delay_steps: periods by which each target acts later, as over a slow link.
+    permit_timeout_ns: the arm follows a Target only while safety_monitor's newest permit is younger than this on the
+    monotonic clock; None: the graph has no monitor.
 
     Raises:
         ConfigError: a negative delay, or a time-out that is not positive.
     """
 
-    def __init__(self, arm: Arm, lockstep: bool, target_timeout_ns: int, delay_steps: int = 0) -> None:
+    def __init__(
+        self,
+        arm: Arm,
+        lockstep: bool,
+        target_timeout_ns: int,
+        delay_steps: int = 0,
+        permit_timeout_ns: int | None = None,
+    ) -> None:
         if not 0 <= delay_steps <= 100:
             raise ConfigError(f"action_delay_steps = {delay_steps}: must be in [0, 100]")
         if not target_timeout_ns > 0:
             raise ConfigError(f"target_timeout_s = {target_timeout_ns / 1e9}: must be above 0")
+        if permit_timeout_ns is not None and not permit_timeout_ns > 0:
+            raise ConfigError(f"monitor_s = {permit_timeout_ns / 1e9}: must be above 0")
         self.hardware = arm
         self.needs_rearm = False
         self.refused_targets = 0
@@ -64,6 +75,10 @@ class ArmDriver:
         self._queue: deque[TargetCommand] = deque()
         self._newest: TargetCommand | None = None
         self._target_mono_ns: int | None = None
+        self._permit_timeout_ns = permit_timeout_ns
+        self._permit_mono_ns: int | None = None
+        self._monitor_boot_id = ""
+        self._denied: tuple[str, ...] = ()
         self._paused = True
 
     @property
@@ -76,27 +91,49 @@ class ArmDriver:
         """Laid out, and waiting for the episode's first Target."""
         return self._paused
 
-    def reset(self, seed: int, reset_id: str, purpose: str) -> ArmState:
+    def reset(self, seed: int, reset_id: str, purpose: str, starts: str = "") -> ArmState:
         """Lay the cell out and wait for the first Target of episode `reset_id`.
+
+        starts: purpose whose range the start is drawn from; empty: that of `purpose`.
 
         Raises:
             ResetRefused: the arm waits to be armed.
         """
         if self.needs_rearm:
             raise ResetRefused("the arm's own watchdog holds it; look at the arm, then `inril arm`")
-        self.hardware.reset(seed, purpose)
+        self.hardware.reset(seed, starts or purpose)
         self.reset_id, self.purpose = reset_id, purpose
         self._queue.clear()
         self._newest, self._paused = None, True
         return self.hardware.measure()
 
-    def arm(self, arm: bool, operator: str) -> tuple[bool, str]:
+    def on_permit(self, boot_id: str, reasons: Sequence[str], mono_ns: int) -> None:
+        """What safety_monitor says: why the arm must not move; empty: it may. Its restart stops the arm, too."""
+        restarted = self._monitor_boot_id not in ("", boot_id)
+        self._monitor_boot_id, self._permit_mono_ns, self._denied = boot_id, mono_ns, tuple(reasons)
+        if reasons or restarted:
+            self._stop()
+
+    def denied_by_monitor(self, mono_ns: int) -> str:
+        """Why safety_monitor lets nothing move now; empty: it permits, or the graph has none."""
+        if self._permit_timeout_ns is None:
+            return ""
+        if self._permit_mono_ns is None:
+            return "safety_monitor was not heard; start it"
+        if mono_ns - self._permit_mono_ns > self._permit_timeout_ns:
+            return f"safety_monitor is silent for {(mono_ns - self._permit_mono_ns) / 1e9:.2f} s; start it"
+        return f"safety_monitor: {'; '.join(self._denied)}" if self._denied else ""
+
+    def arm(self, arm: bool, operator: str, mono_ns: int) -> tuple[bool, str]:
         """A named person arms the arm, or disarms it. Returns success and a message."""
         if not arm:
             self.needs_rearm = True
             return True, "disarmed: no Target is followed until `inril arm`"
         if not operator.strip():
             return False, "operator_name is empty: only a named person arms"
+        if denied := self.denied_by_monitor(mono_ns):
+            self.needs_rearm = True
+            return False, f"not armed: {denied}"
         try:
             self.hardware.recover()
         except ArmLost as error:
@@ -109,6 +146,8 @@ class ArmDriver:
 
     def offer(self, target: TargetCommand, now_ns: int, mono_ns: int) -> bool:
         """Take a Target; True where it shall be followed. now_ns: the clock of its stamps."""
+        if self.denied_by_monitor(mono_ns):
+            self._stop()
         if not _is_sound(target) or now_ns > target.valid_until_ns or self.needs_rearm:
             self.refused_targets += 1
             return False
@@ -147,10 +186,16 @@ class ArmDriver:
 
     def _watch(self, mono_ns: int) -> None:
         heard_ns = self._target_mono_ns
-        if heard_ns is not None and mono_ns - heard_ns > self._target_timeout_ns:
-            self.needs_rearm = True
-            self._newest = None
-            self._queue.clear()
+        if heard_ns is None:
+            return  # nobody has moved the arm since it was armed
+        if mono_ns - heard_ns > self._target_timeout_ns or self.denied_by_monitor(mono_ns):
+            self._stop()
+
+    def _stop(self) -> None:
+        """Follow nothing until a named person arms."""
+        self.needs_rearm = True
+        self._newest = None
+        self._queue.clear()
 
     def _follow(self) -> ArmState:
         target = self._queue.popleft()

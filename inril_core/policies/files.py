@@ -1,9 +1,11 @@
 """A policy in one file: safetensors, with the manifest as metadata."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -45,3 +47,13 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: holds no readable policy ({error}); make one with `inril pretrain`") from error
     return policy, facts
+
+
+def policy_sha256(policy: Policy) -> str:
+    """SHA-256 (hex) of architecture and tensors: equal for the same weights, in whatever file or pack they lie."""
+    digest = hashlib.sha256(json.dumps(policy.manifest(), sort_keys=True).encode())
+    for name, tensor in sorted(policy.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -200,6 +200,10 @@ class Arbiter:
             self._mover.command.end()
         self._resetting = resetting
 
+    def on_permit(self, boot_id: str, denial: str, mono_ns: int) -> None:
+        """safety_monitor permits motion (empty), or says why not."""
+        self._watch.saw_permit(boot_id, denial, mono_ns, self.armed)
+
     def on_publishers(self, detail: str | None, blocks: Blocks) -> None:
         """Who else publishes what this graph alone may, and what that forbids; None: nobody."""
         cause = None if detail is None else Cause(Fault.SECOND_PUBLISHER, detail, blocks)

@@ -14,6 +14,7 @@ class Fault(StrEnum):
     ROBOT_STATE_STALE = "robot_state_stale"
     ROBOT_RESTARTED = "robot_restarted"
     ROBOT_NEEDS_REARM = "robot_needs_rearm"
+    SAFETY_MONITOR = "safety_monitor"
     LINK_STALE = "link_stale"
     TELEOP_LOST = "teleop_lost"
     RECORDER_LOST = "recorder_lost"

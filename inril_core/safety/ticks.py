@@ -149,6 +149,9 @@ class ArbiterConfig:
     """A training episode begins with a person, who drives the arm to where the policy fails and hands back. These steps
     count as reset: nothing learns from them."""
 
+    permit_timeout_ns: int | None = None
+    """Monotonic silence of safety_monitor that stops all motion; None: the graph has none."""
+
     def __post_init__(self) -> None:
         for name in (
             "period_ns",

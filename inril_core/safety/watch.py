@@ -62,6 +62,8 @@ class Watch:
         self.teleop_mono_ns = 0
         self._device_trouble = ""
         self._device_mono_ns: int | None = None
+        self._monitor_boot_id = ""
+        self._permit: tuple[int, str] | None = None  # when safety_monitor was heard, and why it denies
         self.other_publishers: Cause | None = None
 
     @property
@@ -101,9 +103,18 @@ class Watch:
             self._faults.latch(Fault.RECORDER_LOST, detail, Blocks.POLICY)
         self.recorder_boot_id, self._recorder_mono_ns = boot_id, mono_ns
 
+    def saw_permit(self, boot_id: str, denial: str, mono_ns: int, armed: bool) -> None:
+        """safety_monitor permits motion, or says why not. The arm obeys it by itself; here it gets its name."""
+        restarted = self._monitor_boot_id not in ("", boot_id)
+        self._monitor_boot_id, self._permit = boot_id, (mono_ns, denial)
+        if armed and restarted:
+            detail = "safety_monitor was started again; look at the arm"
+            self._latch(iter([Cause(Fault.SAFETY_MONITOR, detail, Blocks.MOTION)]))
+
     def check(self, now_ns: int, mono_ns: int, human_moves: bool) -> None:
         """Latch what is wrong now. `human_moves`: a device that is not synchronous has control."""
         self.check_robot(now_ns, mono_ns)
+        self._latch(self._permit_causes(mono_ns))
         self._latch(self._silence_causes(mono_ns, since_ns=self._episode_mono_ns))
         if human_moves:
             self._latch(self.teleop_causes(mono_ns))
@@ -125,6 +136,7 @@ class Watch:
     def persisting(self, now_ns: int, mono_ns: int) -> list[Cause]:
         """What would make an arming now void: conditions that last, each with its fix."""
         causes = list(self._robot_causes(now_ns, mono_ns))
+        causes += self._permit_causes(mono_ns)
         if self.other_publishers is not None:
             causes.append(self.other_publishers)
         if self.observations_flow(mono_ns):
@@ -217,6 +229,15 @@ class Watch:
             detail = "the arm's own watchdog holds it; call /robot/arm"
             yield Cause(Fault.ROBOT_NEEDS_REARM, detail, Blocks.TARGETS)
         yield from self._robot_pose_causes
+
+    def _permit_causes(self, mono_ns: int) -> Iterator[Cause]:
+        timeout_ns = self._config.permit_timeout_ns
+        if timeout_ns is None:
+            return
+        if self._permit is None or mono_ns - self._permit[0] > timeout_ns:
+            yield Cause(Fault.SAFETY_MONITOR, "safety_monitor is silent; start it", Blocks.MOTION)
+        elif self._permit[1]:
+            yield Cause(Fault.SAFETY_MONITOR, f"{self._permit[1]}; look at the arm", Blocks.MOTION)
 
     def _pose_causes(self, pose: Sequence[float], frame: str, message: str, node: str) -> Iterator[Cause]:
         """What is wrong with a measured pose as such, whatever was measured before."""

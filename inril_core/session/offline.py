@@ -10,10 +10,11 @@ from pathlib import Path
 
 from inril_core.data.finalise import raw_files
 from inril_core.data.index import EpisodeIndex
+from inril_core.data.manage import open_index
 from inril_core.errors import ConfigError, InrilError
 from inril_core.run import RunPaths, open_run
 from inril_core.session.ledger import Ledger
-from inril_core.vocabulary import Label
+from inril_core.vocabulary import Label, Mark
 
 
 class GraphIsUp(InrilError):
@@ -51,6 +52,41 @@ def label_offline(run_dir: Path, episode_id: str, success: bool | None, by: str,
         except OSError as error:
             raise ConfigError(f"{paths.root}: the label is not written: {error}") from error
     return f"{episode_id} is labelled {Label.of(success).name.lower()} by {by}"
+
+
+def mark_offline(
+    run_dir: Path,
+    episode_id: str,
+    steps: tuple[int, int],
+    by: str,
+    stamp_ns: int,
+    mark: Mark | None = None,
+    reward: float | None = None,
+) -> str:
+    """Append a mark, or a reward, of a stretch of steps to a run's list of episodes; returns what was done.
+
+    Args:
+        steps: first and last, both included.
+        mark: `Mark.NONE` takes earlier marks of these steps back. Otherwise as `label_offline`.
+
+    Raises:
+        GraphIsUp: a recorder writes into this run.
+        ConfigError: there is no such run, episode or step, or the disk is full.
+    """
+    paths = RunPaths(run_dir.expanduser().absolute())
+    open_index(paths.episodes)
+    with _alone(paths):
+        index = EpisodeIndex(paths.episodes)
+        if index.find(episode_id) is None:
+            raise ConfigError(_unknown(paths, index, episode_id))
+        try:
+            stretch = index.mark(episode_id, steps, by, stamp_ns, mark, reward)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        except OSError as error:
+            raise ConfigError(f"{paths.root}: the annotation is not written: {error}") from error
+    said = f"reward {stretch.reward:g}" if stretch.reward is not None else str(stretch.mark)
+    return f"{episode_id}, annotation {stretch.number}: steps {steps[0]} to {steps[1]} are {said}, by {by}"
 
 
 def _unknown(paths: RunPaths, index: EpisodeIndex, episode_id: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from inril_core.contract import Contract
 from inril_core.session.statuses import ArbiterNews, LearnerNews, News, PolicyNews, RecorderNews, RecorderState
+from inril_core.session.trials import SAFETY_FAULTS
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,20 @@ class Readiness:
     def active_version(self) -> int:
         """Number of the policy's active version; -1 without one."""
         return -1 if self._policy is None else int(self._policy.active_n)
+
+    @property
+    def next_version(self) -> int:
+        """Number of the version that will act in the next episode; -1 without one."""
+        if self._policy is None:
+            return -1
+        return int(self._policy.pending_n if self._policy.pending_n >= 0 else self._policy.active_n)
+
+    def stopped_by_safety(self) -> bool:
+        """Whether what ends the running episode is the arm's safety, or a person who disarmed it."""
+        arbiter = self._arbiter
+        if arbiter is None or arbiter.boot_id != self._arbiter_boot:
+            return False
+        return set(arbiter.faults) <= SAFETY_FAULTS if arbiter.faults else not arbiter.armed
 
     def learner_summary(self) -> str:
         """Updates and versions, for the progress line."""

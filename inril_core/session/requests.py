@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from inril_core.session.plan import Segment
+from inril_core.session.trials import PlannedTrial
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,29 @@ class Attempt:
     index: int
     """Number within its segment, counting episodes that count."""
     seed: int
+    trial: PlannedTrial | None = None
+    """Of an evaluation that was planned trial by trial."""
 
     @property
     def purpose(self) -> str:
-        """demo, train or eval."""
-        return self.segment.purpose
+        """demo, train or eval. The scripted human acts in demonstrations, so a trial of it is one."""
+        by_human = self.trial is not None and self.trial.version_n is None
+        return "demo" if by_human else self.segment.purpose
+
+    @property
+    def start_purpose(self) -> str:
+        """Whose starts the cell draws."""
+        return self.purpose if self.trial is None else self.trial.start_purpose
+
+    @property
+    def version_n(self) -> int | None:
+        """The weights that must act; None: those that do."""
+        return None if self.trial is None else self.trial.version_n
 
     @property
     def explore(self) -> bool:
         """Whether the policy samples."""
-        return self.segment.purpose == "train"
+        return self.segment.purpose == "train" if self.trial is None else self.trial.explore
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,13 @@ class ArmRobot:
 @dataclass(frozen=True)
 class ArmArbiter:
     """Arm the arbiter. Before it is asked, it MUST be on disk that this launch has armed once."""
+
+
+@dataclass(frozen=True)
+class ChooseVersion:
+    """Act with these kept weights from the next episode on."""
+
+    n: int
 
 
 @dataclass(frozen=True)
@@ -102,4 +123,4 @@ class Tell:
     warning: bool = True
 
 
-Request = Tell | ArmRobot | ArmArbiter | ResetCell | CancelReset | BeginEpisode | EndEpisode | Announce
+Request = Tell | ArmRobot | ArmArbiter | ChooseVersion | ResetCell | CancelReset | BeginEpisode | EndEpisode | Announce

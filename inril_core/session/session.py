@@ -12,6 +12,7 @@ from dataclasses import replace
 from inril_core.backoff import wait_s
 from inril_core.outcome import Said, success_of
 from inril_core.session.arming import ArmAtStart
+from inril_core.session.evaluating import Closing, Evaluating
 from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.session.plan import Segment, episode_seed
 from inril_core.session.readiness import NOTHING, Readiness, Wait
@@ -28,6 +29,7 @@ from inril_core.session.requests import (
 )
 from inril_core.session.reset import NS_PER_S, Reset
 from inril_core.session.states import Ending, ExitCode, Outcome, SessionSettings, State
+from inril_core.session.trials import Trials
 
 END_GRACE_S = 3.0
 """Longest wait for the tick that closes an episode after it was asked to end."""
@@ -49,7 +51,11 @@ class Session:
         readiness: Readiness,
         unix_s: Callable[[], float],
         arm_at_start: bool = False,
+        trials: Trials | None = None,
     ) -> None:
+        """Args:
+        trials: of an evaluation that was planned trial by trial; ``plan`` is then one segment with as many episodes.
+        """
         self.requests: deque[Request] = deque()
         """Oldest first; whoever acts on them takes them out."""
         self.waiting: Wait = NOTHING
@@ -68,6 +74,7 @@ class Session:
         self.ended: EpisodeResult | None = None
         """Closed, and not written down yet."""
         self._settings = settings
+        self._evaluating = Evaluating(trials, readiness, self.requests.append)
         self._unix_s = unix_s
         self._state = State.WAITING
         self._by_hand = False
@@ -91,6 +98,8 @@ class Session:
     @property
     def segment_index(self) -> int:
         """The first segment that is not done; the plan's length when all are."""
+        if self._evaluating.decided(self.ledger.results):
+            return len(self.plan)
         for index, segment in enumerate(self.plan):
             if not self.ledger.progress(index).done(segment):
                 return index
@@ -132,6 +141,7 @@ class Session:
                 or Wait("" if self._settings.reset_by_hand else self._reset_unserved)
                 or Wait(self._begin_unserved)
                 or Wait(self._failure if now_ns < self._retry_ns else "")
+                or self._evaluating.choose(self.ledger.progress(index).episodes, now_ns)
             )
             if not self.waiting:
                 self._ask_reset(index, now_ns)
@@ -145,13 +155,14 @@ class Session:
         # also counts resets that no episode followed: a new reset has a new id
         attempt = max(self.ledger.attempts(index), self._asked_attempts.get(index, -1) + 1)
         self._asked_attempts[index] = attempt
-        settings = self._settings
+        settings, trial = self._settings, self._evaluating.planned(number)
         return Attempt(
             f"{settings.run_id}-{index}-{segment.purpose}-{attempt:05d}-{settings.boot_id[:6]}",
             index,
             segment,
             number,
-            episode_seed(segment.purpose, earlier + number, settings.seed),
+            episode_seed(segment.purpose, earlier + number, settings.seed) if trial is None else trial.seed,
+            trial,
         )
 
     def _ask_reset(self, index: int, now_ns: int) -> None:
@@ -203,6 +214,9 @@ class Session:
         self.waiting = self.readiness.blocked_by(self.attempt.purpose, now_ns, laid_out=True) or Wait(
             self._begin_unserved
         )
+        if self.waiting:
+            return
+        self.waiting = self._evaluating.begin(self.attempt)
         if self.waiting:
             return
         self.reset, self._state = None, State.BEGINNING
@@ -270,20 +284,22 @@ class Session:
     ) -> None:
         attempt = self.attempt
         assert attempt is not None
+        closing = self._evaluating.close(attempt, Closing(success, terminated, by, reason, valid))
+        success, terminated, by, reason, valid = closing
         self._announce(EventKind.END, success, by, reason)
         self.ended = EpisodeResult(
             segment_index=attempt.segment_index,
             segment=attempt.segment.name,
             index=attempt.index,
             episode_id=attempt.episode_id,
-            purpose=attempt.purpose,
+            purpose=attempt.segment.purpose,
             seed=attempt.seed,
             steps=steps,
             success=bool(success),
             terminated=terminated,
             source=by,
             reason=reason,
-            version_n=self.readiness.active_version,
+            version_n=-1 if attempt.purpose == "demo" else self.readiness.active_version,
             late_ticks=self.readiness.late_ticks_while_running(),
             duration_s=(now_ns - self._began_ns) * 1e-9,
             ended_unix_s=self._unix_s(),

@@ -8,12 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from inril_core.contract import Interface
+from inril_core.data.episode import RANGE_LIMIT
 from inril_core.experts.base import Expert
 from inril_core.plugins import Kind
 
 KIND = Kind("tasks", "inril_core.tasks.families", "make")
-RANGE_LIMIT = "action_range"
-"""Name of the limit that keeps actions of simulated tasks in [-1, 1]."""
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inril_core.contract import SimpleInterface
-from inril_core.data.episode import SOURCE_HUMAN, Episode, InvalidEpisode
+from inril_core.data.episode import RANGE_LIMIT, SOURCE_HUMAN, Episode
 from inril_core.data.outliers import find_outliers
 from inril_core.errors import ConfigError
-from inril_core.tasks.base import RANGE_LIMIT
+from inril_core.exchange.hdf5_file import demo_names, open_demos
 from inril_core.tasks.families.robosuite import CONTROL_RATE_HZ, SPECS, interface, observation_keys, relative_pose
 from inril_core.tasks.robomimic_environment import Recorded, check_environment
 
@@ -55,33 +54,24 @@ def read_robomimic(
             it says which demonstrations succeeded.
     """
     target = interface(name)
-    try:
-        import h5py
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: reading it needs h5py ({error}); install the extra: pip install 'inril[robosuite]'"
-        ) from (error)
-    try:
-        with h5py.File(path, "r") as file:
-            if "data" not in file or "env_args" not in file["data"].attrs:
-                raise ConfigError(f"{path}: no data/env_args: not a robomimic file")
-            recorded = check_environment(str(file["data"].attrs["env_args"]), name, path)
-            names = _demo_names(file, None, path)
-            keys = _demo_names(file, subset, path)[:limit]
-            if not keys:
-                raise ConfigError(f"{path}: holds no demonstrations")
-            successes = _successes({key: file["data"][key] for key in names}, recorded, path)
-            if not unlabelled_succeed and all(step is None for step in successes.values()):
-                raise ConfigError(
-                    f"{path}: no reward and no dones in it tells a success from a failure; extract it anew with "
-                    "robomimic's dataset_states_to_obs.py --done_mode 0, or say that all of its demonstrations "
-                    "succeeded (unlabelled_succeed; in an experiment unlabelled_demos_succeed: true beside demo_file)"
-                )
-            episodes = [
-                _episode(file["data"][key], key, name, target, path, successes[key], unlabelled_succeed) for key in keys
-            ]
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, InvalidEpisode) as error:
-        raise ConfigError(f"{path}: not a readable robomimic file ({error}); fetch or extract it again") from error
+    with open_demos(path) as file:
+        if "env_args" not in file["data"].attrs:
+            raise ConfigError(f"{path}: no data/env_args: not a robomimic file")
+        recorded = check_environment(str(file["data"].attrs["env_args"]), name, path)
+        names = demo_names(file, None, path)
+        keys = demo_names(file, subset, path)[:limit]
+        if not keys:
+            raise ConfigError(f"{path}: holds no demonstrations")
+        successes = _successes({key: file["data"][key] for key in names}, recorded, path)
+        if not unlabelled_succeed and all(step is None for step in successes.values()):
+            raise ConfigError(
+                f"{path}: no reward and no dones in it tells a success from a failure; extract it anew with "
+                "robomimic's dataset_states_to_obs.py --done_mode 0, or say that all of its demonstrations "
+                "succeeded (unlabelled_succeed; in an experiment unlabelled_demos_succeed: true beside demo_file)"
+            )
+        episodes = [
+            _episode(file["data"][key], key, name, target, path, successes[key], unlabelled_succeed) for key in keys
+        ]
     far = find_outliers(episodes)
     if far:
         raise ConfigError(
@@ -125,17 +115,6 @@ def _column(group: Any, name: str, key: str, path: Path | str) -> np.ndarray:
     if row.shape != (len(group["actions"]),):
         raise ConfigError(f"{path}: {key}/{name}{list(row.shape)}: must be [{len(group['actions'])}]")
     return row if np.isfinite(row).all() else np.zeros(0)
-
-
-def _demo_names(file: Any, subset: str | None, path: Path | str) -> list[str]:
-    names = [key for key in file["data"] if re.fullmatch(r"demo_\d+", key)]
-    if subset is not None:
-        masks = list(file["mask"]) if "mask" in file else []
-        if subset not in masks:
-            raise ConfigError(f"{path}: subset = {subset!r}: must be one of {masks}")
-        chosen = {item.decode() if isinstance(item, bytes) else str(item) for item in file["mask"][subset][:]}
-        names = [key for key in names if key in chosen]
-    return sorted(names, key=lambda key: int(key.removeprefix("demo_")))
 
 
 def _episode(

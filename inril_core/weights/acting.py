@@ -126,17 +126,18 @@ class ActingPolicy:
             raise ConfigError(f"kept weights {kept.file_name}: {error}; use the key and contract of the run") from error
         return True
 
-    def load_initial(self, policy: Policy, facts: Mapping[str, Any], created_ns: int) -> None:
-        """Act with a policy that a person has chosen, as version 0 of the run. Kept like any other.
+    def load_initial(self, policy: Policy, facts: Mapping[str, Any], created_ns: int, n: int = 0) -> None:
+        """Act with a policy that a person has chosen, as version ``n`` of the run. Kept like any other.
 
         facts: what `load_policy` read beside it; `interface_digest` and `contract_text` are needed.
+        n: above `highest_n`.
 
         Raises:
             WeightsRefused: it is for another contract, of another size, or not finite.
         """
         manifest = {
             "run_id": self._gate.run_id,
-            "n": 0,
+            "n": n,
             "parent": None,
             "interface_digest": str(facts.get("interface_digest")),
             "contract_text": str(facts.get("contract_text")),
@@ -146,7 +147,7 @@ class ActingPolicy:
         self._gate.check_content(policy.state_dict(), manifest, None)
         self._build(policy.state_dict(), manifest)
         data = pack(policy.state_dict(), manifest, self._key)
-        kept = self._store.add(data, self._gate.run_id, 0)
+        kept = self._store.add(data, self._gate.run_id, n)
         self._store.activate(kept.sha256, self._gate.pinned)
         self._gate.accept(Offer(kept.run_id, kept.n, len(data), bytes.fromhex(kept.sha256)))
         self.active = self._load(kept)

@@ -40,3 +40,57 @@ def test_a_mistake_is_one_line_and_changes_nothing(tmp_path, capsys):
         assert run("data", "drop", str(tmp_path / "run"), "demo-0") == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3 and all(line.startswith("inril data: ") for line in said) and "in use" in said[2]
+
+
+def test_verify_says_by_its_exit_code_whether_all_is_good(tmp_path, capsys):
+    names = record_demos(tmp_path, 2)
+    assert run("data", "verify", str(tmp_path)) == 0
+    assert capsys.readouterr().out == "2 of 2 files are good\n"
+    (tmp_path / "episodes" / f"{names[1]}.mcap").write_bytes(b"")
+    assert run("data", "verify", str(tmp_path), "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["good"], said["bad"]) == (1, 1) and said["files"][1]["problems"]
+    assert run("data", "info", str(tmp_path), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 1
+
+
+def test_out_and_in_again(tmp_path, capsys):
+    pytest.importorskip("h5py", reason="needs the extra `data`")
+    record_demos(tmp_path / "run", 3)
+    out = str(tmp_path / "out.hdf5")
+    assert run("data", "export", str(tmp_path / "run"), out, "--format", "hdf5", "--episode", "demo-[01]") == 0
+    assert "2 episodes, 12 steps" in capsys.readouterr().out
+    assert run("data", "export", str(tmp_path / "run"), out, "--format", "hdf5") == 1
+    assert "--force" in capsys.readouterr().err
+    assert run("data", "import", out, str(tmp_path / "back"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2
+    assert run("data", "merge", str(tmp_path / "back"), "--out", str(tmp_path / "all")) == 0
+    assert run("data", "filter", str(tmp_path / "all"), "--out", str(tmp_path / "one"), "--episode", "demo-1") == 0
+    assert "1 episodes, 6 steps" in capsys.readouterr().out
+    assert run("data", "import", out) == 1 and run("data", "import", out, "--write-map", out + ".yaml") == 1
+    for option, value in (("--steps", "9:3"), ("--human-share", "x:1"), ("--since", "yesterday")):
+        assert run("data", "filter", str(tmp_path / "all"), "--out", str(tmp_path / "two"), option, value) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 5 and all(line.startswith("inril data: ") for line in said)
+
+
+def test_annotate(tmp_path, capsys):
+    from inril_core.run import open_run
+
+    open_run(tmp_path)
+    names = record_demos(tmp_path, 2)
+    words = ("data", "annotate", str(tmp_path), names[0])
+    assert run(*words, "--mark", "1-3=failure", "--mark", "4=recovery", "--reward", "2=-0.5", "--label", "failure") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4 and "annotation 3: steps 2 to 2 are reward -0.5" in said[2] and "failure" in said[3]
+    assert run("data", "list", str(tmp_path)) == 0
+    assert "failure" in capsys.readouterr().out.splitlines()[0]
+    for wrong in (
+        ("--mark", "1-3=loud"),
+        ("--mark", "x=failure"),
+        ("--reward", "1=much"),
+        ("--mark", "5-9=failure"),
+        (),
+    ):
+        assert run(*words, *wrong) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 5

@@ -17,7 +17,9 @@ def record_demos(run_dir: Path, count: int = 4, spoil: int | None = None, steps:
         folder.mkdir(parents=True, exist_ok=True)
     names = []
     for number in range(count):
-        made = Synthetic(steps=steps, episode_id=f"demo-{number}", purpose="demo", seed=number, human_from=0)
+        made = Synthetic(
+            steps=steps, episode_id=f"demo-{number}", purpose="demo", seed=number, human_from=0, images=True
+        )
         made.arrays["observations"] = np.clip(made.arrays["observations"], -2.0, 2.0)
         if number == spoil:
             made.arrays["observations"][min(3, steps), 11:17] = 1e4

@@ -70,7 +70,13 @@ def test_a_finished_file_is_indexed_and_shows_its_images(tmp_path):
         assert summary is not None and summary.chunk_indexes[0].compression == "zstd"
         records = {record.name: record.metadata for record in reader.iter_metadata()}
         frames = [decoded for *_, decoded in reader.iter_decoded_messages(topics=[IMAGE_TOPIC + "front"])]
-    assert records["inril.result"] == {"steps": "3", "complete": "True", "success": "True", "by": "cell"}
+    assert records["inril.result"] == {
+        "steps": "3",
+        "complete": "True",
+        "success": "True",
+        "by": "cell",
+        "problems": "[]",
+    }
     assert records["inril.episode"]["seed"] == str(made.seed)
     assert len(frames) == 4
     for step, frame in enumerate(frames):

@@ -48,6 +48,7 @@ STALE_S = 5.0
 PATIENT_S = 60.0
 STALENESS = {
     **dict.fromkeys(("robot_state_s", "part_poses_s", "policy_action_s", "teleop_s", "target_s"), STALE_S),
+    "monitor_s": STALE_S,
     "recorder_s": 30.0,
     "session_s": 30.0,
 }

@@ -151,6 +151,18 @@ def test_robot_killed_needs_a_person_and_fresh_state(graph: GraphRun) -> None:
     is_done_again(graph, episode_id)
 
 
+def test_safety_monitor_killed_stops_the_arm_and_its_successor_starts_nothing(graph: GraphRun) -> None:
+    running(graph)
+    old = graph.kill("safety_monitor")
+    graph.until(lambda: fault(graph, "safety_monitor"), "fault safety_monitor", START_S)
+    graph.restarted("safety_monitor", old)
+    graph.until(lambda: graph.status("robot").needs_rearm, "the arm's own hold", START_S)
+    graph.until(lambda: "safety_monitor" in graph.status("session").waiting_for, "a session that waits", START_S)
+    assert fault(graph, "safety_monitor") and graph.status("robot").needs_rearm, "nothing re-arms itself"
+    graph.arm()
+    goes_on(graph)
+
+
 def test_arbiter_killed_robot_holds_until_re_armed(graph: GraphRun) -> None:
     episode_id, boot = running(graph), graph.status("arbiter").boot_id
     graph.kill("arbiter_node")

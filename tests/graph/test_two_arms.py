@@ -12,7 +12,15 @@ from tests.domains import own_domain
 from tests.graph.harness import START_S, GraphRun
 
 pytestmark = pytest.mark.timeout(500)
-SMALL = ["sim_cell", "observation_node", "arbiter_node", "teleop_node", "session_node", "lifecycle_manager"]
+SMALL = [
+    "sim_cell",
+    "safety_monitor",
+    "observation_node",
+    "arbiter_node",
+    "teleop_node",
+    "session_node",
+    "lifecycle_manager",
+]
 NOBODY = {"expects_policy": False, "expects_recorder": False}
 
 
@@ -21,7 +29,7 @@ def small_graph(folder: Path) -> Path:
     parameters = {
         "arbiter_node": {**NOBODY, "expected_subscribers": "target:1"},
         "observation_node": {"expected_subscribers": "observation:2,episode_outcome:1"},
-        "sim_cell": {"expected_subscribers": "robot_state:1,part_poses:1,cell_truth:1"},
+        "sim_cell": {"expected_subscribers": "robot_state:2,part_poses:1,cell_truth:1"},
         "session_node": {**NOBODY, "expects_learner": False},
     }
     folder.mkdir()

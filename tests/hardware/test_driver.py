@@ -67,8 +67,8 @@ def test_real_time_holds_after_silence_until_armed(env: CellEnv) -> None:
     assert driver.needs_rearm and abs(height_m(driver) - before) < 0.003
     with pytest.raises(ResetRefused, match="inril arm"):
         driver.reset(4, "b", "train")
-    assert not driver.arm(True, "")[0] and driver.needs_rearm
-    assert driver.arm(True, "anyone")[0] and not driver.needs_rearm
+    assert not driver.arm(True, "", 0)[0] and driver.needs_rearm
+    assert driver.arm(True, "anyone", 0)[0] and not driver.needs_rearm
     driver.run_period(10 * TIMEOUT_NS)
     assert not driver.needs_rearm  # silence counts from the first target after arming
     assert driver.offer(target(driver, k=2), 0, 10 * TIMEOUT_NS)
@@ -84,7 +84,7 @@ def test_hold_targets_outside_episodes_feed_the_watchdog(env: CellEnv) -> None:
 
 def test_disarming_stops_following(env: CellEnv) -> None:
     driver = ready(env, lockstep=False)
-    assert driver.arm(False, "")[0]
+    assert driver.arm(False, "", 0)[0]
     assert not driver.offer(target(driver), 0, 0)
     assert driver.needs_rearm
 
@@ -146,3 +146,54 @@ def test_bad_settings_are_refused(env: CellEnv, change: dict[str, int]) -> None:
     settings = {"target_timeout_ns": 1, "delay_steps": 0, **change}
     with pytest.raises(ConfigError):
         ArmDriver(SimulatedArm(env.cell), True, **settings)
+
+
+PERMIT_NS = 100_000_000
+
+
+def test_without_a_fresh_permit_of_the_monitor_nothing_is_followed(env: CellEnv) -> None:
+    """Red: `offer` or `run_period` without its look at the permit."""
+    driver = ArmDriver(SimulatedArm(env.cell), False, TIMEOUT_NS, permit_timeout_ns=PERMIT_NS)
+    driver.reset(3, "a", "train")
+    assert not driver.offer(target(driver), 0, 0) and driver.needs_rearm, "never heard"
+    assert driver.arm(True, "ann", 0) == (False, "not armed: safety_monitor was not heard; start it")
+    driver.on_permit("m", (), 0)
+    assert driver.arm(True, "ann", PERMIT_NS)[0]
+    assert driver.offer(target(driver), 0, PERMIT_NS)
+    driver.run_period(PERMIT_NS)
+    before = height_m(driver)
+    driver.run_period(PERMIT_NS + 1)
+    assert driver.needs_rearm and abs(height_m(driver) - before) < 0.003, "silence stops"
+    assert "silent" in driver.arm(True, "ann", PERMIT_NS + 1)[1]
+
+
+def test_a_denial_stops_at_once_and_a_new_permit_does_not_re_arm(env: CellEnv) -> None:
+    driver = ArmDriver(SimulatedArm(env.cell), False, TIMEOUT_NS, permit_timeout_ns=PERMIT_NS)
+    driver.reset(3, "a", "train")
+    driver.on_permit("m", (), 0)
+    assert driver.offer(target(driver), 0, 0)
+    driver.on_permit("m", ("tool speed 2 m/s, at most 1",), 1)
+    assert driver.needs_rearm and not driver.offer(target(driver, k=1), 0, 2)
+    assert driver.arm(True, "ann", 2) == (False, "not armed: safety_monitor: tool speed 2 m/s, at most 1")
+    driver.on_permit("m", (), 3)
+    assert driver.needs_rearm and not driver.offer(target(driver, k=2), 0, 4)
+    assert driver.arm(True, "ann", 5)[0] and driver.offer(target(driver, k=3), 0, 6)
+
+
+def test_a_lost_permit_stops_an_episode_in_lockstep_too(env: CellEnv) -> None:
+    driver = ArmDriver(SimulatedArm(env.cell), True, TIMEOUT_NS, permit_timeout_ns=PERMIT_NS)
+    driver.reset(3, "a", "train")
+    driver.on_permit("m", (), 0)
+    assert driver.offer(target(driver), 0, 0)
+    assert not driver.offer(target(driver, k=1), 0, PERMIT_NS + 1) and driver.needs_rearm
+
+
+def test_a_monitor_that_was_restarted_stops_the_arm_once(env: CellEnv) -> None:
+    driver = ArmDriver(SimulatedArm(env.cell), True, TIMEOUT_NS, permit_timeout_ns=PERMIT_NS)
+    driver.reset(3, "a", "train")
+    driver.on_permit("m", (), 0)
+    assert driver.offer(target(driver), 0, 0)
+    driver.on_permit("n", (), 1)
+    assert driver.needs_rearm and not driver.offer(target(driver, k=1), 0, 1)
+    driver.on_permit("n", (), 2)
+    assert driver.arm(True, "ann", 2)[0] and driver.offer(target(driver, k=2), 0, 3)

@@ -38,12 +38,12 @@ def test_the_driver_moves_an_arm_of_ones_own(contract: Contract) -> None:
     driver.run_period(10**9)
     assert driver.needs_rearm and arm.held == 1, "no Target in time"
     arm.broken = True
-    assert driver.arm(True, "ann") == (False, "not armed: its emergency stop is pressed; release it")
+    assert driver.arm(True, "ann", 0) == (False, "not armed: its emergency stop is pressed; release it")
     assert driver.needs_rearm
     arm.broken = False
-    assert driver.arm(True, "ann")[0] and not driver.needs_rearm
+    assert driver.arm(True, "ann", 0)[0] and not driver.needs_rearm
     arm.broken = True
-    assert not driver.arm(True, "ann")[0] and driver.needs_rearm, "armed before, it is not armed any more"
+    assert not driver.arm(True, "ann", 0)[0] and driver.needs_rearm, "armed before, it is not armed any more"
 
 
 def test_parts_are_found_and_mistakes_named(contract: Contract) -> None:

@@ -318,3 +318,33 @@ def test_observations_of_two_boots_in_turn_are_two_publishers(bench):
     b.boot_id = "boot"
     b.observe()
     assert "second_publisher" in b.faults()
+
+
+def test_the_monitor_s_denial_and_its_silence_are_named_and_refuse_the_arming(bench):
+    b = bench(arm=False, permit_timeout_ns=300_000_000)
+    assert b.arm() == (False, "not armed: safety_monitor: safety_monitor is silent; start it")
+    b.arbiter.on_permit("m", "", b.mono_ns)
+    assert b.arm()[0]
+    assert tick(b).source is Source.POLICY
+    b.arbiter.on_permit("m", "tool speed 2 m/s, at most 1", b.mono_ns)
+    b.timer()
+    assert b.faults() == ["safety_monitor"]
+    b.human()
+    assert tick(b).source is Source.HOLD, "nor does a person move what the monitor has stopped"
+    assert "tool speed" in b.arm()[1]
+    b.arbiter.on_permit("m", "", b.mono_ns)
+    b.timer()
+    assert b.faults() == ["safety_monitor"], "a fault must not clear by itself"
+    assert b.arm()[0]
+    b.advance_s(0.31)
+    b.timer()
+    assert b.faults() == ["safety_monitor"]
+
+
+def test_a_monitor_that_was_restarted_is_a_fault(bench):
+    b = bench(arm=False, permit_timeout_ns=300_000_000)
+    b.arbiter.on_permit("m", "", b.mono_ns)
+    assert b.arm()[0]
+    b.arbiter.on_permit("n", "", b.mono_ns)
+    assert b.faults() == ["safety_monitor"] and tick(b).source is Source.HOLD
+    assert b.arm()[0] and tick(b).source is Source.POLICY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from inril_core.session.reset import NS_PER_S, ResetState
 from inril_core.session.session import Session
 from inril_core.session.states import Outcome, SessionSettings, State
 from inril_core.session.statuses import ArbiterNews, PolicyNews, RecorderNews
+from inril_core.session.trials import Trials
 
 CONTRACT = load_contract("insert_leg")
 POLL_S = 0.5
@@ -43,12 +45,17 @@ class SessionBench:
     """A session whose time is moved by hand. Every status stays fresh unless it is taken from `news`."""
 
     def __init__(
-        self, folder: Path, plan: str = "demo:3:episodes", arm_at_start: bool = False, **settings: Any
+        self,
+        folder: Path,
+        plan: str = "demo:3:episodes",
+        arm_at_start: bool = False,
+        trials: Trials | None = None,
+        **settings: Any,
     ) -> None:
         self.now_ns = 10 * NS_PER_S
         self.path = folder / "session.jsonl"
         self.plan = parse_plan(plan)
-        expected = Expected(policy=False, learner=False)
+        expected = Expected(policy=trials is not None, learner=False)
         self.readiness = Readiness(CONTRACT, expected, lockstep=False, now_ns=self.now_ns)
         self.session = Session(
             SessionSettings("run", "b00t1d", CONTRACT.episode_length_steps, **settings),
@@ -57,6 +64,7 @@ class SessionBench:
             self.readiness,
             lambda: 1e9 + self.now_ns * 1e-9,
             arm_at_start,
+            trials,
         )
         self.arm = Arm(self.session)
         self.news: dict[str, Any] = {
@@ -67,7 +75,7 @@ class SessionBench:
         self.served = True
         self.done: list[ask.Request] = []
         """Everything asked for, in order."""
-        self.obeys_end = True
+        self.obeys_end = self.obeys_choice = True
 
     @property
     def now_s(self) -> float:
@@ -95,9 +103,16 @@ class SessionBench:
                     self.arm.asked.append(attempt.episode_id)
                     if self.served:
                         self.arm.on_ask(attempt.episode_id, self.now_ns)
+                case ask.ChooseVersion(n):
+                    if self.obeys_choice:
+                        self.news["policy"] = replace(self.news["policy"], pending_n=n)
                 case ask.CancelReset(reset_id):
                     self.arm.cancelled.append(reset_id)
                 case ask.BeginEpisode(attempt):
+                    chosen = self.news["policy"].pending_n
+                    if chosen >= 0 and attempt.purpose != "demo":  # the policy swaps at an episode's first step
+                        self.news["policy"] = replace(self.news["policy"], active_n=chosen, pending_n=-1)
+                        self.readiness.hear(self.news["policy"], self.now_ns)
                     self.session.on_begun(attempt.episode_id, True, "", self.now_ns)
                 case ask.EndEpisode(episode_id, success, by, reason):
                     if self.obeys_end:

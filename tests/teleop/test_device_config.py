@@ -31,7 +31,7 @@ def test_outside_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("queue", "tests.teleop.queue_device:Config", "inril.teleop")
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "inril.teleop" else [])
     assert isinstance(device_config("queue", "{poll_hz: 30}"), queue_device.Config)
-    assert KIND.known() == ["gamepad", "joy", "leader", "pose", "queue", "scripted", "spacemouse"]
+    assert {"gamepad", "queue", "scripted"} <= set(KIND.known())
 
 
 @pytest.mark.parametrize(

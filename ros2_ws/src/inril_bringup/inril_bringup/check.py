@@ -19,6 +19,7 @@ from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
 from inril_core.teleop import device_config
 
+OVERRIDE = "without_calibration"
 _SIGNERS = {"policy_node", "learner_node"}
 """Executables that need the key of the weights."""
 
@@ -39,6 +40,8 @@ def check(graph: ResolvedGraph) -> None:
         if given.get("takeover") is not None and given.get("hand_back") is not None:
             TakeoverConfig(Mode(str(given["takeover"])), HandBack(str(given["hand_back"])))
     _check_hardware(graph, contract)
+    if contract is not None:
+        _check_calibrations(graph, contract)
     _check_run_dir(graph.run_dir)
     if given.get("plan") is not None:
         plan = parse_plan(str(given["plan"]))
@@ -89,6 +92,20 @@ def _check_console(host: str, port: int, urdf: str) -> None:
 
     bound_socket(host, port).close()
     robot_description(urdf)
+
+
+def _check_calibrations(graph: ResolvedGraph, contract: Contract) -> None:
+    """Those that the contract names: there, of these cameras, young enough, and not found wrong since."""
+    without = [name.strip() for name in str(graph.arguments.get(OVERRIDE) or "").split(",") if name.strip()]
+    if not contract.calibration and not without:
+        return
+    from datetime import UTC, datetime
+
+    from inril_core.calibration.gate import require
+
+    configs = camera_configs(contract, str(graph.arguments.get("cameras") or ""))
+    serials = {name: str(getattr(config, "serial", "") or "") for name, config in configs.items()}
+    require(contract, Path(str(graph.arguments["calibration"])), serials, without, datetime.now(UTC))
 
 
 def _exists(program: str) -> bool:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inril_bringup import data_command, devices_command, episode_commands
+from inril_bringup import data_command, devices_command, episode_commands, evaluate_command
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
+from inril_core.calibration import command as calibrate_command
 from inril_core.errors import ConfigError, InrilError
 from inril_core.finetune import DEFAULT_PRESET
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from inril_bringup.graph import Graph, ResolvedGraph, Value
 
 EXIT_CODES = """exit code: 0: done (`up`, `demos`, `demo`: the plan is finished); 1: an error, which is printed;
-2: unknown command or option; 130: Ctrl-C; 128 + N: signal N"""
+2: unknown command or option, or data that `calibrate` refuses; 130: Ctrl-C; 128 + N: signal N"""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -149,6 +150,13 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
 
     devices = _add(commands, "devices", devices_command.run, devices_command.SUMMARY, *devices_command.EXAMPLES)
     devices_command.add_arguments(devices)
+    calibrate = _add(
+        commands, "calibrate", calibrate_command.run, calibrate_command.SUMMARY, *calibrate_command.EXAMPLES
+    )
+    calibrate_command.add_arguments(calibrate)
+    evaluate_command.add_arguments(
+        _add(commands, "evaluate", evaluate_command.run, evaluate_command.SUMMARY, *evaluate_command.EXAMPLES)
+    )
 
     check = _add(
         commands,

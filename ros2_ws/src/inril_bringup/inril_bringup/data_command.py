@@ -1,54 +1,97 @@
-"""`inril data`: look at a run's episodes and leave some out, without a graph."""
+"""`inril data`: look at a run's episodes, leave some out, annotate them, and exchange them with other projects."""
 
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import os
-import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from inril_bringup import data_exchange
+from inril_bringup.data_selection import add_conditions, person, progress, selection_of
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir
 from inril_core.errors import ConfigError
 
-SUMMARY = "list a run's episodes, and leave one out of training; no graph may run in its folder"
-EXAMPLES = ("list runs/demos --json", "drop runs/demos demos-0-demo-00003-a1b2c3", "add runs/demos copied.mcap")
+SUMMARY = "list, check, annotate, export and import a run's episodes; what changes a run needs its graph stopped"
+EXAMPLES = (
+    "list runs/demos --json",
+    "verify runs/demos",
+    "export runs/demos out/demos --format lerobot --outcome success",
+    "import theirs.hdf5 --write-map map.yaml --contract one_leg_low",
+    "import theirs.hdf5 runs/theirs --map map.yaml",
+    "annotate runs/demos demos-0-demo-00003-a1b2c3 --mark 12-30=failure --label failure",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `inril data`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = actions.add_parser("list", help="episodes with length, success, outliers, and what was dropped")
-    show.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
-    show.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    drop = actions.add_parser("drop", help="leave an episode out of later training; its file stays")
-    drop.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
+    add = _adder(actions)
+    add("list", _list, "episodes with length, success, outliers, and what was dropped")
+    add("info", _info, "what a run holds in numbers: episodes, steps, sources, versions, images")
+    add("verify", _verify, "look at every file: digest, steps, rates, gaps, numbers; exit 1 when something is bad")
+    drop = add("drop", _drop, "leave an episode out of later training; its file stays", as_json=False)
     drop.add_argument("episode", metavar="EPISODE", help="its id, from `inril data list`")
     drop.add_argument("--undo", action="store_true", help="take it in again")
-    add = actions.add_parser("add", help="list an episode file of another run")
-    add.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
-    add.add_argument("file", type=Path, metavar="FILE", help="an .mcap file that inril recorded")
+    added = add("add", _add, "list an episode file of another run", as_json=False)
+    added.add_argument("file", type=Path, metavar="FILE", help="an .mcap file that inril recorded")
+    annotate = add("annotate", _annotate, "say afterwards how an episode went; its recording stays", as_json=False)
+    annotate.add_argument("episode", metavar="EPISODE", help="its id, from `inril data list`")
+    annotate.add_argument("--label", choices=("success", "failure", "unknown"), help="unknown takes a label back")
+    annotate.add_argument(
+        "--mark",
+        action="append",
+        default=[],
+        metavar="FIRST-LAST=WORD",
+        help="mark steps as failure, recovery or correction; none takes marks back; may be given several times",
+    )
+    annotate.add_argument(
+        "--reward", action="append", default=[], metavar="FIRST-LAST=VALUE", help="give steps this reward"
+    )
+    replay = add("replay", _replay, "feed the executed actions to the simulated cell; how far off is the tool?")
+    replay.add_argument(
+        "--most-m", type=float, metavar="M", help="exit 1 where the tool is farther off than this, in metres"
+    )
+    add_conditions(replay)
+    data_exchange.add_arguments(actions, add)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked. Returns the exit code."""
-    if arguments.action == "list":
-        return _list(arguments)
-    from inril_core.data.manage import add_episode, drop_episode, open_index
-    from inril_core.run import RunPaths
+    return int(arguments.do(arguments))
 
-    open_index(RunPaths(arguments.run_dir.expanduser().absolute()).episodes)  # before a lock makes the folder
+
+def _adder(actions: Any) -> Callable[..., argparse.ArgumentParser]:
+    def add(
+        name: str,
+        do: Callable[[argparse.Namespace], int],
+        summary: str,
+        as_json: bool = True,
+        run_dir: bool = True,
+    ) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = actions.add_parser(
+            name, help=summary, description=summary[:1].upper() + summary[1:] + "."
+        )
+        parser.set_defaults(do=do)
+        if run_dir:
+            parser.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
+        if as_json:
+            parser.add_argument("--json", action="store_true", help="JSON instead of lines")
+        return parser
+
+    return add
+
+
+def _changing(arguments: argparse.Namespace, change: Callable[[], str]) -> int:
+    """Change a run's list while no graph runs in its folder."""
+    from inril_core.data.manage import open_run_index
+
+    open_run_index(arguments.run_dir)  # before a lock makes the folder
     try:
         with lock_run_dir(arguments.run_dir):
-            if arguments.action == "add":
-                entry = add_episode(arguments.run_dir, arguments.file)
-                print(f"added {entry.episode_id}, {entry.purpose}, {entry.steps} steps")
-            else:
-                drop_episode(arguments.run_dir, arguments.episode, _person(), time.time_ns(), not arguments.undo)
-                print(f"{arguments.episode}: {'taken in again' if arguments.undo else 'left out of later training'}")
+            print(change())
     except RunDirInUse as error:
         raise ConfigError(str(error)) from error
     except OSError as error:
@@ -56,6 +99,73 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.run_dir}: {error.strerror or error}; make the folder writable for you"
         ) from error
     return 0
+
+
+def _drop(arguments: argparse.Namespace) -> int:
+    from inril_core.data.manage import drop_episode
+
+    def change() -> str:
+        drop_episode(arguments.run_dir, arguments.episode, *person(), not arguments.undo)
+        return f"{arguments.episode}: {'taken in again' if arguments.undo else 'left out of later training'}"
+
+    return _changing(arguments, change)
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    from inril_core.data.manage import add_episode
+
+    def change() -> str:
+        entry = add_episode(arguments.run_dir, arguments.file)
+        return f"added {entry.episode_id}, {entry.purpose}, {entry.steps} steps"
+
+    return _changing(arguments, change)
+
+
+def _annotate(arguments: argparse.Namespace) -> int:
+    from inril_core.session.offline import label_offline, mark_offline
+    from inril_core.vocabulary import Label
+
+    marks = [(_mark(word), steps) for word, steps in map(_stretch, arguments.mark)]
+    rewards = [(_reward(word), steps) for word, steps in map(_stretch, arguments.reward)]
+    if arguments.label is None and not marks and not rewards:
+        raise ConfigError("annotate: give --label, --mark or --reward")
+    run_dir, name = arguments.run_dir, arguments.episode
+
+    def change() -> str:
+        said = []
+        for mark, steps in marks:
+            said.append(mark_offline(run_dir, name, steps, *person(), mark=mark))
+        for reward, steps in rewards:
+            said.append(mark_offline(run_dir, name, steps, *person(), reward=reward))
+        if arguments.label is not None:
+            said.append(label_offline(run_dir, name, Label[arguments.label.upper()].success, *person()))
+        return "\n".join(said)
+
+    return _changing(arguments, change)
+
+
+def _stretch(text: str) -> tuple[str, tuple[int, int]]:
+    steps, _, word = text.partition("=")
+    first, _, last = steps.partition("-")
+    if not word or not first.isdecimal() or not (last or first).isdecimal():
+        raise ConfigError(f"annotate: {text!r}: must be like 12-30=failure, or 7=0.5 for the reward of one step")
+    return word, (int(first), int(last or first))
+
+
+def _mark(word: str) -> Any:
+    from inril_core.vocabulary import Mark
+
+    known = {mark.name.lower(): mark for mark in Mark}
+    if word not in known:
+        raise ConfigError(f"annotate: --mark {word!r}: must be one of {', '.join(known)}")
+    return known[word]
+
+
+def _reward(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError as error:
+        raise ConfigError(f"annotate: --reward {word!r}: must be a number") from error
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -75,6 +185,7 @@ def _list(arguments: argparse.Namespace) -> int:
         entry = listed.entry
         marks = ["dropped"] * listed.dropped + [listed.problem] * bool(listed.problem)
         marks += ["incomplete"] * (not entry.complete)
+        marks += list(entry.problems)
         marks += [f"outlier: step {o.step} {o.field} = {o.value:.6g}" for o in listed.outliers[:3]]
         marks += [f"{len(listed.outliers) - 3} more outliers"] * (len(listed.outliers) > 3)
         said = f"{words[listed.success]:<10}"
@@ -86,8 +197,65 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"user {os.getuid()}"
+def _info(arguments: argparse.Namespace) -> int:
+    from inril_core.data.inspect import describe_run
+
+    with progress(arguments, "reading") as on_progress:
+        info = describe_run(arguments.run_dir, on_progress)
+    if arguments.json:
+        print(json.dumps(info.as_json()))
+        return 0
+    for name, value in info.as_json().items():
+        if value in ({}, [], None):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {count}" for key, count in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.4g}"
+        elif isinstance(value, list):
+            value = "\n  ".join(["", *value])
+        print(f"{name}: {value}")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from inril_core.data.inspect import verify_run
+
+    found = []
+    with progress(arguments, "verifying") as on_progress:
+        found = list(verify_run(arguments.run_dir, on_progress))
+    bad = [verified for verified in found if verified.problems]
+    if arguments.json:
+        print(json.dumps({"good": len(found) - len(bad), "bad": len(bad), "files": [asdict(v) for v in found]}))
+        return 1 if bad else 0
+    for verified in bad:
+        print(f"{verified.episode_id}: {'; '.join(verified.problems)}")
+    print(f"{len(found) - len(bad)} of {len(found)} files are good")
+    return 1 if bad else 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from inril_core.data.manage import open_run_index
+    from inril_core.data.select import selected
+    from inril_core.tasks.replay import replay
+
+    index, done = open_run_index(arguments.run_dir), []
+    with progress(arguments, "replaying") as on_progress:
+        for _, episode in selected(index, selection_of(arguments), False, on_progress):
+            done.append(replay(episode))
+    if not done:
+        raise ConfigError(f"{arguments.run_dir}: no episode fits; `inril data list {arguments.run_dir}` shows them")
+    far = [one for one in done if arguments.most_m is not None and one.position_m > arguments.most_m]
+    if arguments.json:
+        print(json.dumps({"episodes": [asdict(one) for one in done], "too_far": [one.episode_id for one in far]}))
+        return 1 if far else 0
+    for one in done:
+        words = {True: "success", False: "failure", None: "unlabelled"}
+        print(
+            f"{one.episode_id}: {one.steps} of {one.recorded_steps} steps; tool at most {one.position_m:.2e} m off "
+            f"(step {one.position_step}) and {one.rotation_rad:.2e} rad (step {one.rotation_step}); "
+            f"{words[one.success]}, recorded {words[one.recorded_success]}"
+        )
+    if far:
+        print(f"{len(far)} of {len(done)} are farther off than {arguments.most_m:g} m")
+    return 1 if far else 0

@@ -40,7 +40,7 @@ CONTROL_SOCKET = "control_socket"
 """`${control_socket}`: where the arbiter listens for the people at this machine."""
 _GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET)
 _NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, *_GIVEN_AT_START}
-ALWAYS = ("run_dir", "run_id", "namespace")
+ALWAYS = ("run_dir", "run_id", "namespace", "calibration", "without_calibration")
 """Arguments of every graph, whether or not a node refers to them."""
 
 _REFERENCE = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")

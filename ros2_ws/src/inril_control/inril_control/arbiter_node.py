@@ -23,6 +23,7 @@ from inril_msgs.msg import (
     PolicyStatus,
     RecorderStatus,
     RobotState,
+    SafetyPermit,
     SessionStatus,
     Target,
     TeleopAction,
@@ -98,6 +99,8 @@ class ArbiterNode(InrilNode):
             self.create_subscription(RobotState, "robot_state", self._on_robot_state, SENSOR)
         if self._config.expects_device:
             self.create_subscription(TeleopStatus, "teleop_status", self._on_teleop_status, LATCHED)
+        if self._config.permit_timeout_ns is not None:
+            self.create_subscription(SafetyPermit, "safety_permit", self._on_safety_permit, LATCHED)
         if self._config.expects_recorder:
             self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         if self._config.expects_session:
@@ -120,7 +123,10 @@ class ArbiterNode(InrilNode):
         timeout_s = self.param(
             "lockstep_observation_timeout_s", 10.0, "s without an Observation within an episode", 0.1, 60.0
         )
+        expects_monitor = self.param("expects_monitor", False, "without safety_monitor's permit nothing moves")
         lockstep = factor == 0.0
+        # in lockstep a machine that is busy is no danger: as long as a tick may take
+        permit_ns = round(max(staleness.monitor_s, deadline_s * lockstep) * 1e9)
         period_s = 1.0 / contract.control_rate_hz
         slower = 1.0
         if not lockstep:
@@ -147,6 +153,7 @@ class ArbiterNode(InrilNode):
             expects_device=self.param("expects_device", False, "the graph has a teleop_node; its device has to work"),
             takeover=takeover,
             drive_in=self.param("drive_in", False, "a training episode begins with a person, who hands back"),
+            permit_timeout_ns=permit_ns if expects_monitor else None,
         )
 
     def start(self) -> None:
@@ -217,6 +224,11 @@ class ArbiterNode(InrilNode):
     @boundary
     def _on_policy_status(self, message: PolicyStatus) -> None:
         self._arbiter.on_policy_alive(self.mono_ns())
+
+    @boundary
+    def _on_safety_permit(self, message: SafetyPermit) -> None:
+        denial = "" if message.permitted else "; ".join(message.reasons) or "no permit"
+        self._arbiter.on_permit(message.boot_id, denial, self.mono_ns())
 
     @boundary
     def _on_recorder_status(self, message: RecorderStatus) -> None:

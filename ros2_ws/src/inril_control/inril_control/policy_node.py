@@ -83,7 +83,15 @@ class PolicyNode(InrilNode):
         known = store.state
         gate = Gate(rules, key, known.run_id or self._run.run_id, known.highest_n, known.pinned)
         acting = ActingPolicy(self.contract, gate, store, key, swap_at)
-        if acting.load_kept():
+        planned = self.param(
+            "evaluation", False, "run_dir holds the locked plan of an evaluation: its policies are kept"
+        )
+        kept = acting.load_kept()
+        if planned:
+            from inril_core.evaluation.session.kept import keep_policies
+
+            keep_policies(self._run.paths.root, acting, time.time_ns())
+        elif kept:
             if initial:
                 self.get_logger().info("the run has kept weights; initial_weights is not used")
         elif initial:

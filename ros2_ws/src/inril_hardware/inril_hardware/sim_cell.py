@@ -15,8 +15,8 @@ from inril_common.convert import (
     stamp_to_ns,
 )
 from inril_common.node import InrilNode, run_node
-from inril_common.qos import CLOCK, TICK
-from inril_msgs.msg import CellTruth, PartPoses, RobotState, Target
+from inril_common.qos import CLOCK, LATCHED, TICK
+from inril_msgs.msg import CellTruth, PartPoses, RobotState, SafetyPermit, Target
 from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
@@ -101,14 +101,19 @@ class SimCell(InrilNode):
             )
         if not arm.simulated and self._factor != 1.0:
             raise ConfigError(f"arm = {name!r} is not simulated: it runs in real time; set real_time_factor to 1")
-        driver = ArmDriver(arm, self._lockstep, timeout_ns, config.delay_steps)
+        permit_ns = None
+        if self.param("expects_monitor", False, "without safety_monitor's permit the arm follows nothing"):
+            # a simulated cell that runs as fast as it can must not stop because the machine is busy
+            permit_ns = max(round(self.contract.staleness.monitor_s * 1e9), self._lockstep * self._lockstep_timeout_ns)
+            self.create_subscription(SafetyPermit, "safety_permit", self._on_permit, LATCHED)
+        driver = ArmDriver(arm, self._lockstep, timeout_ns, config.delay_steps, permit_ns)
         arm.open()
         return driver
 
     def start(self) -> None:
         """Make the cell ready once, so that a measured state exists, and begin to publish."""
         if not self._driver.reset_id:
-            self._driver.reset(0, "", "train")
+            self._driver.hardware.reset(0, "train")
         self._publish(self._driver.hardware.measure())
         if self._lockstep:
             self._timers_of_cell.append(self.steady_timer(self._lockstep_timeout_ns / 10e9, self._on_lockstep_timer))
@@ -178,6 +183,14 @@ class SimCell(InrilNode):
         if self._lockstep:
             self._publish(self._driver.lockstep_period())
 
+    def _on_permit(self, message: SafetyPermit) -> None:
+        reasons = () if message.permitted else tuple(message.reasons) or ("no permit",)
+        held = self._driver.needs_rearm
+        self._driver.on_permit(message.boot_id, reasons, self.mono_ns())
+        if self._driver.needs_rearm and not held:
+            why = "; ".join(reasons) or "it was started again"
+            self.get_logger().error(f"stopped by safety_monitor: {why}; look at the arm, then `inril arm`")
+
     def _on_lockstep_timer(self) -> None:
         if self.mono_ns() - self._published_mono_ns >= self._lockstep_timeout_ns:
             self._publish(self._driver.hold_period())
@@ -195,7 +208,8 @@ class SimCell(InrilNode):
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
-            self.get_logger().error("no Target in time: the arm holds; look at it, then `inril arm`")
+            why = self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
+            self.get_logger().error(f"{why}: the arm holds; look at it, then `inril arm`")
         self._publish(state)
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
@@ -208,7 +222,9 @@ class SimCell(InrilNode):
                 return response
             if not self.active:
                 raise InrilError(f"{self.get_name()} is not active; see `inril status`")
-            state = self._driver.reset(request.seed, request.reset_id, Purpose.of(request.purpose).word)
+            purpose, starts = Purpose.of(request.purpose).word, request.starts
+            starts_word = "" if starts == Purpose.NONE else Purpose.of(starts).word
+            state = self._driver.reset(request.seed, request.reset_id, purpose, starts_word)
         except ArmLost as error:
             self._lose_arm(error)
             response.message = f"the arm is lost: {error}"
@@ -225,7 +241,7 @@ class SimCell(InrilNode):
         if response.message:
             return response
         before = self._driver.needs_rearm
-        response.success, response.message = self._driver.arm(request.arm, request.operator_name)
+        response.success, response.message = self._driver.arm(request.arm, request.operator_name, self.mono_ns())
         if self.active and self._driver.needs_rearm != before:
             try:
                 self._publish_at_once()

@@ -229,9 +229,12 @@ class RecorderNode(InrilNode):
         elif isinstance(result, Recovery):
             if result.entry is None:
                 self.get_logger().error(f"not finished: {result.problem}", throttle_duration_sec=10.0)
-            elif not result.entry.complete:
+            elif result.entry.problems:
                 entry = result.entry
-                self.get_logger().warning(f"episode {entry.episode_id} is incomplete: {entry.steps} steps are whole")
+                found = "; ".join(entry.problems)
+                self.get_logger().warning(
+                    f"episode {entry.episode_id}, {entry.steps} steps, is not as it should be: {found}"
+                )
         if self.active:
             self._publish()
 

@@ -21,7 +21,7 @@ from inril_msgs.msg import (
     SessionStatus,
     StepOutcome,
 )
-from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCell, SessionCommand
+from inril_msgs.srv import Arm, BeginEpisode, EndEpisode, LabelEpisode, ResetCell, RollBack, SessionCommand
 
 from inril_core.run import open_run
 from inril_core.session import requests as ask
@@ -59,9 +59,15 @@ class SessionNode(InrilPlainNode):
         """Read the plan, open the ledger, and start looking for the first episode."""
         self.contract = self.contract_param()
         run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
-        plan = parse_plan(
-            self.param("plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order")
+        trials = None
+        if self.param("evaluation", False, "run_dir holds the locked plan of an evaluation: its trials are run"):
+            from inril_core.evaluation.session.graph import GraphTrials
+
+            trials = GraphTrials(run.paths.root, self.contract)
+        text = self.param(
+            "plan", "eval:10:episodes", "segments PURPOSE:AMOUNT:UNIT, separated by commas, done in order"
         )
+        plan = parse_plan(text if trials is None else f"eval:{len(trials)}:episodes")
         seed = self.param("seed", 0, "chooses the demonstrations' and the training's starts", 0, 999)
         factor = self.param("real_time_factor", 0.0, "0: lockstep; N: the cell runs at N times real time", 0.0, 100.0)
         arm_at_start = self.param("arm_at_start", False, "simulation only: arm once when the graph is started")
@@ -97,6 +103,7 @@ class SessionNode(InrilPlainNode):
             Readiness(self.contract, expected, factor == 0.0, self.mono_ns()),
             time.time,
             arm_at_start and not armed_by_this_launch(self._arm_marker),
+            trials,
         )
         self._run_id, self._reset_timeout_s = run.run_id, times.timeout_s
         self._long_wait = LongWait(self.get_logger().warning)
@@ -192,6 +199,9 @@ class SessionNode(InrilPlainNode):
             case ask.ArmArbiter():
                 note_armed(self._arm_marker)  # first: killed in between, nobody arms a second time
                 self._ask_to_arm("arbiter/arm", arm, session.arming.on_arbiter_armed)
+            case ask.ChooseVersion(n):
+                choose = RollBack.Request(graph_id=self.graph_id, run_id=self._run_id, n=n)
+                self._call(RollBack, "policy/roll_back", choose, CALL_TIMEOUT_S, self._on_chosen, _ignore)
             case ask.ResetCell(attempt):
                 self._reset(session, attempt)
             case ask.CancelReset(reset_id):
@@ -217,12 +227,18 @@ class SessionNode(InrilPlainNode):
 
         self._call(Arm, service, request, CALL_TIMEOUT_S, answered, lambda why: failed(why, self.mono_ns()))
 
+    def _on_chosen(self, reply: RollBack.Response) -> None:
+        """Its status says whether it does so; only a refusal says why not."""
+        if not reply.success:
+            self.get_logger().error(f"policy/roll_back: {reply.message}")
+
     def _reset(self, session: Session, attempt: ask.Attempt) -> None:
         request = ResetCell.Request(
             graph_id=self.graph_id,
             reset_id=attempt.episode_id,
             seed=attempt.seed,
             purpose=Purpose.of(attempt.purpose),
+            starts=Purpose.of(attempt.start_purpose),
         )
 
         def answered(reply: ResetCell.Response) -> None:

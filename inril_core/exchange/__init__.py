@@ -1,0 +1,1 @@
+"""Episodes in the formats that others read: written, and read into a run."""

@@ -1,0 +1,91 @@
+"""Pins: exit codes and keys of `inril evaluate`, on which scripts rely; errors of one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from inril_bringup import cli
+
+from inril_core.evaluation.session.folder import SessionFolder
+from inril_core.evaluation.session.local import run_locally
+from tests.evaluation.session.made import TASK, weights
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
+def test_stats_has_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("stats", "--successes", 17, "--trials", 20, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["wilson", "clopper_pearson"]
+    assert found["clopper_pearson"] == pytest.approx([0.6211, 0.9679], abs=1e-4)
+    assert run("stats", "--successes", 103, "--trials", 121, "--control", 85, 121, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {
+        *("wilson", "clopper_pearson", "difference", "difference_interval", "p_value", "verdict"),
+    }
+    assert found["verdict"] == "better" and found["difference"] == pytest.approx(18 / 121)
+    assert found["difference_interval"][0] > 0 and found["p_value"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--successes", 21, "--trials", 20), "successes = 21"),
+        (("--successes", -1, "--trials", 20), "successes = -1"),
+        (("--successes", 0, "--trials", 0), "trials = 0"),
+        (("--successes", "1.5", "--trials", 20), "'1.5' is not a whole number"),
+        (("--successes", "nan", "--trials", 20), "'nan' is not a whole number"),
+        (("--successes", 1), "--trials"),
+        (("--successes", 1, "--trials", 2, "--control", 3, 2), "control successes = 3"),
+        (("--successes", 1, "--trials", 2, "--confidence", "nan"), "confidence = nan"),
+    ],
+)
+def test_bad_counts_are_one_line_and_exit_code_2(
+    words: tuple[object, ...], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("stats", *words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and text in said.err
+
+
+def test_people_get_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("stats", "--successes", 17, "--trials", 20, "--control", 14, 20) == 0
+    out = capsys.readouterr().out
+    assert "Clopper-Pearson" in out and "verdict: cannot tell" in out
+    assert run("power", "--baseline", 0.7, "--difference", 0.15, "--trials", 20) == 0
+    assert "121 trials" in capsys.readouterr().out
+
+
+def test_from_plan_to_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "ab"
+    planned = (
+        *("plan", folder, "--task", TASK, "--policy", "good=expert"),
+        *("--policy", f"raw={weights(tmp_path / 'raw.inril')}", "--control", "raw"),
+        *("--difference", 0.3, "--starts", "full:12", "--tag", "lost"),
+    )
+    assert run("gate", folder, "--better-than", "raw") == 3
+    assert run(*planned) == 0
+    assert run(*planned) == 2, "a plan is not overwritten"
+    assert run("unseal", folder) == 2
+    run_locally(SessionFolder(folder), lambda line: None)
+    assert run("label", folder, 0, "failure", "--tag", "lost") == 0
+    assert run("label", folder, 0, "failure", "--tag", "fell") == 2
+    assert run("report", folder) == 0
+    assert run("gate", folder, "--better-than", "raw") == 3, "blind"
+    assert run("unseal", folder) == 0
+    assert run("report", folder) == 0
+    assert run("gate", folder / "report.json", "--better-than", "raw") == 0
+    assert run("gate", folder, "--better-than", "good") == 3
+    assert run("gate", folder) == 3
+    assert run("plan", tmp_path / "again", *planned[2:-4], "--failures-of", folder) == 0
+    capsys.readouterr()
+    assert run("plan", tmp_path / "x", "--policy", "raw", "--control", "raw", "--difference", 0.1) == 2
+    said = capsys.readouterr().err
+    assert "'raw'" in said and said.count("\n") == 1
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,98 @@
+"""Pins: a policy that fell and goes on acting; a healthy run that is said to have fallen; a guard that costs more than
+it says. Versions are numbers here: their rates of success."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from inril_core.evaluation.guard import GuardConfig, PeakGuard, Verdict
+from inril_core.evaluation.statistics.sequential import log_capital_if_worse
+from tests.evaluation.statistics.test_sequential import probability_of_ever
+
+RUNS = 200
+RISE = [*np.linspace(0.5, 0.95, 8), *[0.95] * 8]
+
+
+def guarded(rates: Sequence[float], seed: int, **settings: object) -> PeakGuard[float]:
+    """A run whose versions have these rates; it ends where one is said to have fallen."""
+    rng = np.random.default_rng(seed)
+    guard: PeakGuard[float] = PeakGuard(GuardConfig(**settings), lambda rate, start: bool(rng.random() < rate))
+    for n, rate in enumerate(rates):
+        if guard.check(float(rate), n).verdict is Verdict.FALLEN:
+            break
+    return guard
+
+
+def fell(guard: PeakGuard[float]) -> bool:
+    return guard.checks[-1].verdict is Verdict.FALLEN
+
+
+def test_one_confirmation_errs_no_more_often_than_it_may() -> None:
+    """By enumeration of 120 pairs that differ, for the alphas of the first, second and fifth confirmation."""
+    for k in (1, 2, 5):
+        alpha = 0.05 / (k * (k + 1))
+        stops = [[log_capital_if_worse(w, lost) >= -np.log(alpha) for lost in range(121)] for w in range(121)]
+        assert 0.0 < probability_of_ever(np.array(stops)) <= alpha
+
+
+@pytest.mark.parametrize("rates", [[0.5] * 16, [0.9] * 16, [1.0] * 16, RISE], ids=["half", "high", "perfect", "rise"])
+def test_healthy_runs_are_let_alone(rates: list[float]) -> None:
+    """False alarms <= 5 %: of 200 runs more than 16 have a probability of 0.03 at exactly 5 %."""
+    assert sum(fell(guarded(rates, seed)) for seed in range(RUNS)) <= 16
+
+
+def test_what_fell_is_found_at_once_and_the_best_comes_back() -> None:
+    """A ruined policy after a peak of 95 %: found at its first check, and what acts is within 10 points of the best."""
+    runs = [guarded([*RISE, 0.0], seed) for seed in range(RUNS)]
+    found = [run for run in runs if fell(run) and run.checks[-1].n == len(RISE)]
+    assert len(found) >= 0.95 * RUNS
+    best = [run.best for run in found]
+    assert np.mean([rate is not None and rate >= 0.85 for rate in best]) >= 0.95
+
+
+def test_a_smaller_fall_is_found_within_a_few_checks() -> None:
+    runs = [guarded([0.95] * 5 + [0.65] * 10, seed) for seed in range(100)]
+    assert np.mean([fell(run) and run.best == 0.95 for run in runs]) >= 0.7
+
+
+def test_the_cost_is_what_the_checks_say() -> None:
+    asked: list[int] = []
+    rng = np.random.default_rng(1)
+
+    def trial(rate: float, start: int) -> bool:
+        asked.append(start)
+        return bool(rng.random() < rate)
+
+    guard: PeakGuard[float] = PeakGuard(GuardConfig(), trial)
+    for n, rate in enumerate([0.5, 0.7, 0.9, 0.9, 0.6, 0.9]):
+        guard.check(rate, n)
+    assert guard.trials_run == len(asked)
+    perfect = guarded([1.0] * 16, 0)
+    assert [check.trials_run for check in perfect.checks] == [20] + [5] * 15, "at the ceiling only the screen is paid"
+    mean = np.mean([guarded([0.9] * 16, seed).trials_run / 16 for seed in range(50)])
+    assert mean <= 25
+
+
+def test_each_start_is_fresh() -> None:
+    """Reused starts would let the luck that made a version the best count twice."""
+    asked: list[tuple[float, int]] = []
+    rng = np.random.default_rng(2)
+
+    def trial(rate: float, start: int) -> bool:
+        asked.append((rate, start))
+        return bool(rng.random() < rate)
+
+    guard: PeakGuard[float] = PeakGuard(GuardConfig(), trial)
+    for n, rate in enumerate([0.9, 0.89, 0.3]):
+        guard.check(rate, n)
+    assert len(set(asked)) == len(asked)
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0.0}, {"screen_trials": 0}, {"on_fall": "nothing"}, {"every": 3}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        GuardConfig(**wrong)
