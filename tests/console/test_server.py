@@ -121,20 +121,20 @@ def test_without_the_token_nobody_gets_in_and_nothing_is_stopped() -> None:
 
 
 def test_frames_and_messages_that_no_page_sends_end_that_connection_alone() -> None:
-    async def bad(made: Console, send: str | bytes, code: int, reason: str) -> None:
+    async def bad(made: Console, send: str | bytes, codes: tuple[int, ...], reason: str) -> None:
         async with page(made.port) as hostile:
             await hear(hostile, "welcome")
             await hostile.send(send)
             told = await closed(hostile)
-            assert told[0] == code and reason in (told[1] or ""), told
+            assert told[0] in codes and reason in (told[1] or ""), told
 
     async def work(made: Console) -> None:
         async with page(made.port, "Watcher") as watcher:
             await hear(watcher, "welcome")
-            await bad(made, "x" * 200_000, 1009, "")
-            await bad(made, "{", 1008, "cannot be read")
-            await bad(made, b"\x00\x01", 1008, "no text")
-            await bad(made, '{"kind":"hello","name":"again"}', 1008, "hello came twice")
+            await bad(made, "x" * 200_000, (1009, 1006), "")  # 1006: cut while it was still sending
+            await bad(made, "{", (1008,), "cannot be read")
+            await bad(made, b"\x00\x01", (1008,), "no text")
+            await bad(made, '{"kind":"hello","name":"again"}', (1008,), "hello came twice")
             await hear(watcher, "beat")
         async with page(made.port, "") as silent:
             assert await closed(silent) == (1008, "no hello within 5 s")
