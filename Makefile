@@ -43,6 +43,7 @@ bench: $(BUILT)  ## the slow evidence: simulator speed, experiments (resumes; EX
 bench-graph: $(BUILT)  ## what a message costs a node, and a control step each node of the graph
 	@$(BIN)/python -m inril_common.executor_benchmark
 	@$(BIN)/python -m inril_bringup.graph_benchmark
+	@$(BIN)/python -m inril_bringup.weights_benchmark
 
 clean:  ## remove the virtual environment and everything built (runs/ stays)
 	rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log

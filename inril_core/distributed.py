@@ -126,7 +126,9 @@ def normal_like(rows: Tensor, generator: torch.Generator) -> Tensor:
 
     It is drawn on the CPU, so that devices of all kinds get the same numbers.
     """
-    return own(torch.randn((size() * len(rows), *rows.shape[1:]), generator=generator)).to(rows.device)
+    count, *width = rows.shape
+    drawn = own(torch.randn((size() * count, *width), generator=generator))
+    return drawn if rows.is_cpu else drawn.to(rows.device)
 
 
 def integers_like(rows: Tensor, end: int, generator: torch.Generator) -> Tensor:

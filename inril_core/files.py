@@ -144,6 +144,15 @@ def create_once(path: Path, data: bytes, mode: int | None = None) -> bool:
     return False
 
 
+def sync_file(path: Path) -> None:
+    """Make a file's content last."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(folder: Path) -> None:
     """Make creations, renames and removals in a folder last, where the file system can."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -156,7 +165,7 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of ``data``, in as many calls as it takes."""
     rest = memoryview(data)
     while rest:

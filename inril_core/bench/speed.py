@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
 from inril_core.finetune import DEFAULT_PRESET
@@ -33,9 +34,12 @@ from inril_core.networks.compute import use_one_thread
 from inril_core.networks.direct import plain
 
 UPDATES = 20  # per round: two whole cycles of the slowest interleaving measured
+AIM = 0.6  # share of the peak that an update should reach
+CHEAP = {"kl_stop": None, "sarsa_updates": 10}  # a policy that learns noise would be stopped, and be cheap
 ON_GPU = "weighted_sum,interleave,csil,idql_interleave,dppo_interleave"  # by default: one of each family
 WRITTEN_OUT = ("weighted_sum", "interleave")
-TWIN = ", twin"  # ends the name of one that runs through the readable twins
+_PRODUCTS = {getattr(torch.ops.aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm")}
+TORCH, TWIN = ", torch", ", twin"  # end the name of one without C++ kernels, and of one through the readable twins
 PROJECTIONS: dict[str, dict[str, Any]] = {
     "rl_only": {"combine": {"method": "rl_only"}},
     "none": {"combine.rl_per_il": 10, "combine.projection.kind": "none"},
@@ -49,14 +53,52 @@ class Measured:
     """A preset: seconds of each round, and facts that do not vary."""
 
     learner: Learner
-    flops: float = 0.0  # of matrix products, per update
+    products: "Products"
+    """Of ``updates`` updates without C++ kernels."""
+    updates: int
     seconds: list[float] = field(default_factory=list)  # per update
+    alone: list[float] = field(default_factory=list)
+    """Seconds that torch takes for the matrix products of an update alone, each at its own shape."""
+
+    @property
+    def flops(self) -> float:
+        """Of matrix products, per update."""
+        return self.products.flops / self.updates
 
     @property
     def replay_bytes(self) -> int:
         """Memory of replay and demonstrations, allocated at once."""
         found = self.learner.buffers.all()
         return sum(memory.capacity * memory.row_bytes for memory in found)
+
+
+class Products(TorchDispatchMode):
+    """Takes down the matrix products done inside, to do them again with nothing around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0.0
+        self._made: list[tuple[Any, Tensor, Tensor]] = []
+        self._known: dict[Any, tuple[Any, Tensor, Tensor]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See `TorchDispatchMode`."""
+        if func in _PRODUCTS:
+            self._take(func, *args[-2:])
+        return func(*args, **(kwargs or {}))
+
+    def _take(self, func: Any, left: Tensor, right: Tensor) -> None:
+        key = (left.shape, left.stride(), right.shape, right.stride())
+        if key not in self._known:
+            like = [torch.empty_strided(t.shape, t.stride(), device=t.device).fill_(0.5) for t in (left, right)]
+            self._known[key] = (torch.mm if left.ndim == 2 else torch.bmm, like[0], like[1])
+        self._made.append(self._known[key])
+        self.flops += 2.0 * left.numel() * right.shape[-1]
+
+    def again(self) -> None:
+        """All of them once more, in their order."""
+        for function, left, right in self._made:
+            function(left, right)
 
 
 class Peak:
@@ -112,17 +154,15 @@ def train(learner: Learner, updates: int) -> float:
 
 
 def prepare(config: FineTuneConfig, folder: Path) -> Measured:
-    """A learner that is warm, and the matrix FLOPs of its updates."""
-    if "kl_stop" in type(config.rl).model_fields:  # a policy that learns noise would be stopped, and be cheap
-        config = config.changed(**{"rl.kl_stop": None})
-    measured = Measured(filled_learner(config, folder))
+    """A learner that is warm, and the matrix products of its updates."""
+    fields = type(config.rl).model_fields
+    config = config.changed(**{f"rl.{name}": value for name, value in CHEAP.items() if name in fields})
+    shown = filled_learner(config.changed(**{"compute.native": False, "compute.compile": False}), folder / "shown")
+    shown.loop.begin()
+    with Products() as products:
+        train(shown, UPDATES)
+    measured = Measured(filled_learner(config, folder / "measured"), products, UPDATES)
     train(measured.learner, UPDATES)  # compiled where asked for
-    try:
-        with FlopCounterMode(display=False) as counter:
-            train(measured.learner, UPDATES)
-        measured.flops = counter.get_total_flops() / UPDATES
-    except RuntimeError:  # torch's counter cannot follow a gradient of a gradient, as in CSIL's penalty
-        measured.flops = float("nan")
     return measured
 
 
@@ -152,12 +192,32 @@ def measure(
         for name, one in done.items():
             with plain() if name.endswith(TWIN) else nullcontext():
                 one.seconds.append(train(one.learner, UPDATES))
+            one.alone.append(timed(one.products.again, device) / UPDATES)
     return done, failed, peaks
 
 
 def ratio(over: Measured, under: Measured) -> tuple[float, float, float]:
     """Time of one over the other's, paired by round: median and interval."""
     return median([a / b for a, b in zip(over.seconds, under.seconds, strict=True)])
+
+
+def shares(one: Measured, peak: Peak) -> tuple[str, str]:
+    """Of the peak, and of the time that an update's matrix products alone take in the update's."""
+    of_peak, *_ = median([one.flops / s / p for s, p in zip(one.seconds, peak.rates, strict=True)])
+    of_time, *_ = median([alone / s for s, alone in zip(one.seconds, one.alone, strict=True)])
+    return f"{of_peak:.0%}", f"{of_time:.0%}"
+
+
+def below(done: Mapping[str, Measured], which: int, peak: Peak) -> str:
+    """Names of the presets whose share (see `shares`) misses `AIM`."""
+    missed = [f"`{n}`" for n, one in sorted(done.items()) if float(shares(one, peak)[which].rstrip("%")) < 100 * AIM]
+    return ", ".join(missed) or "none"
+
+
+def kernels(done: Mapping[str, Measured]) -> str:
+    """Whether they were used."""
+    adams = [adam for one in done.values() for adam in one.learner.parts.combine.adams.values()]
+    return "used" if any(adam.kernels is not None for adam in adams) else "not used"
 
 
 def report(
@@ -170,7 +230,7 @@ def report(
     """The page; ``compiling`` may be empty.
 
     Args:
-        written_out: presets, each also with its twins (`TWIN`), and the peaks of the same rounds.
+        written_out: presets, each also as `TORCH` and `TWIN`, and the peaks of the same rounds.
     """
     done, failed, peaks = presets
     device = next((one.learner.config.compute.device for one in done.values()), "cpu")
@@ -185,25 +245,28 @@ def report(
         f"{torch.__version__}, one thread, {processor()}, load average {load:.1f} on {os.cpu_count()} cores while it "
         f"ran; device `{device}` ({where}). Times are {how}, yet neighbours take caches and memory bandwidth: "
         "trust the ratios more than the absolute numbers. Sizes are those of `insert_leg`.\n",
+        f"C++ kernels (`compute.native`): {kernels(done)}.\n",
         f"Peak of this machine in the same rounds: {large / 1e9:.0f} GFLOP/s (512 x 512 x 512), {same / 1e9:.0f} "
         "GFLOP/s (4 products of 128 x 128 x 128 in one call). The share of the peak is of the first; only the FLOPs of "
-        "matrix products count, forward and backward (`torch.utils.flop_counter`).\n",
-        "| preset | updates/s | 95 % interval | MFLOP/update | share of peak | replay memory, MB |",
-        "|---|---|---|---|---|---|",
+        "matrix products count, forward and backward, as torch's kernels do them. An update's products alone are those "
+        "products, each at its own shape and layout, done by torch in the same rounds with nothing around them.\n",
+        "| preset | updates/s | 95 % interval | MFLOP/update | share of peak | products alone, share of the time "
+        "| replay memory, MB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in sorted({*done, *failed}):
         if name in failed:
-            lines.append(f"| `{name}` | failed: {failed[name]} | | | | |")
+            lines.append(f"| `{name}` | failed: {failed[name]} | | | | | |")
             continue
         one = done[name]
         seconds, low, high = median(one.seconds)
-        share, *_ = median([one.flops / s / p for s, p in zip(one.seconds, peaks[0].rates, strict=True)])
-        flops = f"{one.flops / 1e6:.1f} | {share:.0%}" if one.flops == one.flops else "not counted |"
         lines.append(
-            f"| `{name}` | {1 / seconds:.0f} | {1 / high:.0f} to {1 / low:.0f} | {flops} | "
-            f"{one.replay_bytes / 1e6:.0f} |"
+            f"| `{name}` | {1 / seconds:.0f} | {1 / high:.0f} to {1 / low:.0f} | {one.flops / 1e6:.1f} | "
+            f"{' | '.join(shares(one, peaks[0]))} | {one.replay_bytes / 1e6:.0f} |"
         )
     lines += [
+        f"\nBelow the aim of {AIM:.0%} of the peak: {below(done, 0, peaks[0])}. Of them below it also against the "
+        f"products alone: {below(done, 1, peaks[0])}.",
         "\nAn update is a critic step and an actor step (RLPD), or one minibatch (PPO); of `il_only` an imitation "
         "step. Replay memory is that of the full capacity, allocated at the start.\n",
         "## What the projection costs\n",
@@ -222,25 +285,27 @@ def report(
         lines.append(f"| {what} | {middle:.3f} | {low:.3f} to {high:.3f} |")
     found, peaks = written_out
     lines += [
-        "\n## What written-out gradients gain\n",
-        "Beside the readable twins, whose gradients are autograd's (neither reads a metric in the loop)"
-        ", paired by round:\n",
-        "| preset | updates/s | share of peak | twins' updates/s | twins' share | times as fast | 95 % interval |",
+        "\n## What kernels and written-out gradients gain\n",
+        "The same preset as it runs, with the gradients written out in torch (`compute.native: false`), and through "
+        "the readable twins, whose gradients are autograd's. How many times as fast the first is, paired by round:\n",
+        "| preset | way | updates/s | share of peak | products alone, share of the time | the first is faster by "
+        "| 95 % interval |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in [name for name in found if not name.endswith(TWIN)]:
-        cells = []
-        for one in (found[name], found[name + TWIN]):
-            share, *_ = median([found[name].flops / s / p for s, p in zip(one.seconds, peaks[0].rates, strict=True)])
-            cells.append(f"{1 / median(one.seconds)[0]:.0f} | {share:.0%}")
-        middle, low, high = ratio(found[name + TWIN], found[name])
-        lines.append(f"| `{name}` | {' | '.join(cells)} | {middle:.2f} | {low:.2f} to {high:.2f} |")
+    for name in [name for name in found if not name.endswith((TORCH, TWIN))]:
+        ways = {"as it runs": name, "written out in torch": name + TORCH, "readable twins": name + TWIN}
+        for way, full in ways.items():
+            one, (middle, low, high) = found[full], ratio(found[full], found[name])
+            lines.append(
+                f"| `{name}` | {way} | {1 / median(one.seconds)[0]:.0f} | {' | '.join(shares(one, peaks[0]))} | "
+                f"{middle:.2f} | {low:.2f} to {high:.2f} |"
+            )
     if compiling:
         middle, low, high = ratio(compiling["compiled"], compiling["eager"])
         lines += [
             "\n## What torch.compile gains\n",
-            f"Preset `{DEFAULT_PRESET}`, time per update with `compute.compile: true` over `false`, after compiling, "
-            f"paired by round: {middle:.3f} ({low:.3f} to {high:.3f}).",
+            f"Preset `{DEFAULT_PRESET}`, both with `compute.native: false`: time per update with `compute.compile: "
+            f"true` over `false`, after compiling, paired by round: {middle:.3f} ({low:.3f} to {high:.3f}).",
         ]
     return "\n".join(lines) + "\n"
 
@@ -271,20 +336,21 @@ def main() -> None:
     options.rounds = options.rounds or (5 if gpu else 15)
     names = (options.presets or (ON_GPU if gpu else ",".join(preset_names()))).split(",")
 
-    def load(name: str) -> FineTuneConfig:
-        return load_config(name).changed(**{"compute.device": options.device})
+    def load(name: str, native: bool = True) -> FineTuneConfig:
+        return load_config(name).changed(**{"compute.device": options.device, "compute.native": native})
 
     base = load("interleave")
     with TemporaryDirectory() as folder:
         configs = {name: partial(load, name) for name in names}
         presets = measure(configs, options.rounds, Path(folder) / "presets")
-        pairs = {name + twin: partial(load, name) for name in WRITTEN_OUT for twin in ("", TWIN)}
+        pairs = {name + way: partial(load, name, way != TORCH) for name in WRITTEN_OUT for way in ("", TORCH, TWIN)}
         pairs_done, pairs_failed, pairs_peaks = measure(pairs, options.rounds, Path(folder) / "pairs")
         variants = {name: partial(base.changed, **changes) for name, changes in PROJECTIONS.items()}
         projections, failed, _ = measure(variants, 2 * options.rounds, Path(folder) / "projections")
         default = load(DEFAULT_PRESET)
         modes = {"eager": False, "compiled": True} if options.compile else {}
-        variants = {name: partial(default.changed, **{"compute.compile": on}) for name, on in modes.items()}
+        without = {"compute.native": False}  # torch.compile does not see into the C++ kernels
+        variants = {name: partial(default.changed, **without, **{"compute.compile": on}) for name, on in modes.items()}
         compiling, not_compiled, _ = measure(variants, options.rounds, Path(folder) / "compile")
     if failed or not_compiled or pairs_failed:
         raise SystemExit(f"could not be measured: {failed | not_compiled | pairs_failed}")

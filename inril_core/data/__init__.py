@@ -1,7 +1,6 @@
 """Episodes: written while they run, finished, listed, served, pulled and read. `read_episode` is the one
 reader."""
 
-from inril_core.data.blobs import BlobCorrupt, BlobPull, BlobRefused, BlobShelf, pull_blob
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.data.episode import Episode, InvalidEpisode
 from inril_core.data.episode_writer import EpisodeWriter, RecordingFailed
@@ -12,10 +11,6 @@ from inril_core.data.reader import EpisodeEmpty, read_episode
 from inril_core.data.store import EpisodeStore
 
 __all__ = [
-    "BlobCorrupt",
-    "BlobPull",
-    "BlobRefused",
-    "BlobShelf",
     "Episode",
     "EpisodeConflict",
     "EpisodeEmpty",
@@ -28,7 +23,6 @@ __all__ = [
     "Measured",
     "RecordingFailed",
     "finalise",
-    "pull_blob",
     "read_episode",
     "recover",
 ]

@@ -1,13 +1,13 @@
-"""Serving finished episodes: what is listed, when it may be announced, and its bytes."""
+"""Serving finished episodes: what is listed, and when it may be announced."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from inril_core.data.blobs import BlobShelf
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.index import EpisodeIndex, IndexEntry
 
@@ -24,14 +24,22 @@ class Announcement:
 class EpisodeStore:
     """Follows the list of a run's episodes, in order.
 
-    folder: of the finished episodes. label_timeout_s: an unlabelled episode is announced this long
-    (monotonic) after it was listed; until then it holds back those after it, so that the list has no gaps.
+    Args:
+        folder: of the finished episodes.
+        label_timeout_s: an unlabelled episode is announced this long (monotonic) after it was listed; until then it
+            holds back those after it, so that the list has no gaps.
+        serve: called with the SHA-256 and the file of each episode before it is announced.
     """
 
-    def __init__(self, folder: Path, label_timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        label_timeout_s: float = 10.0,
+        serve: Callable[[bytes, Path], None] = lambda digest, path: None,
+    ) -> None:
         self.folder = folder
         self._index = EpisodeIndex(folder)
-        self._shelf = BlobShelf()
+        self._serve = serve
         self._label_timeout_ns = int(label_timeout_s * 1e9)
         self._seen_ns: list[int] = []
         self._announced: list[Announcement] = []
@@ -52,7 +60,7 @@ class EpisodeStore:
             if waits and now_ns - self._seen_ns[position] < self._label_timeout_ns:
                 break
             self._announced.append(announcement)
-            self._shelf.put(announcement.entry.sha256, self.path(announcement.entry.episode_id))
+            self._serve(bytes.fromhex(announcement.entry.sha256), self.path(announcement.entry.episode_id))
             if self._offered(announcement.entry):
                 news.append(announcement)
         return news
@@ -82,10 +90,6 @@ class EpisodeStore:
     def path(self, episode_id: str) -> Path:
         """The episode's file."""
         return self.folder / f"{episode_id}{SUFFIX}"
-
-    def read(self, sha256: str, offset: int, length: int) -> tuple[int, bytes]:
-        """Bytes of an announced episode; see `BlobShelf.read`."""
-        return self._shelf.read(sha256, offset, length)
 
     def _offered(self, entry: IndexEntry) -> bool:
         return entry.steps > 0 and not self._index.dropped(entry.episode_id)

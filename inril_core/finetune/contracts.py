@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -333,6 +334,12 @@ class Combiner(ABC):
         self.flat = actor
         self.adams: dict[str, Adam] = {}
         """Optimizers by loss. The learner lowers their rates over the run; `state` and `load` cover them."""
+        self.kernels: CDLL | None = None
+        """`inril_core.networks.native`, where they are to be used."""
+
+    def take_kernels(self, found: CDLL) -> None:
+        """See `inril_core.networks.compute.give_kernels`."""
+        self.kernels = found
 
     @abstractmethod
     def step(self, rl: GradientSource, il: GradientSource) -> StepResult:

@@ -47,6 +47,8 @@ class Tape(NamedTuple):
 class Gaussian:
     """What a `GaussianPolicy` is beside its weights."""
 
+    sizes: tuple[int, ...]
+    """Widths, from the inputs to the outputs of the last layer."""
     actions: int
     tanh: bool
     fixed_log_std: float | None
@@ -82,7 +84,9 @@ def gaussian_of(policy: Policy, actor: FlatParameters) -> Gaussian | None:
         return None
     c = policy.config
     fixed = c.log_std_init if c.log_std == "fixed" else None
-    return Gaussian(policy.action_size, c.activation == "tanh", fixed, (c.log_std_min, c.log_std_max), c.mean_limit)
+    sizes = (policy.input_size, *c.hidden, policy.head.out_features)
+    bounds = (c.log_std_min, c.log_std_max)
+    return Gaussian(sizes, policy.action_size, c.activation == "tanh", fixed, bounds, c.mean_limit)
 
 
 def imitation(
@@ -108,15 +112,17 @@ def imitation(
     return policy.backward(weights, tape, mean, log_std), loss
 
 
-def regression(critics: Weights, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def regression(
+    critics: Weights, observations: Tensor, actions: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient ``[P]`` of the critics' squared error, summed over them; the mean error, and the mean value.
 
     Args:
-        rows: ``[B, D + A]``. targets: ``[B]``.
+        observations: ``[B, D]``. actions: ``[B, A]``. targets: ``[B]``.
     """
-    q, tape = ensemble_forward(rows, critics)
+    q, tape = ensemble_forward(torch.cat((observations, actions), 1), critics)
     error = q - targets
-    gradient = flat(ensemble_backward(tape, critics, error * (2.0 / len(rows))))
+    gradient = flat(ensemble_backward(tape, critics, error * (2.0 / len(actions))))
     return gradient, error.square().mean(), q.mean()
 
 

@@ -7,7 +7,7 @@ import torch
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.contracts import Combiner, IlMethod, OffPolicyRl, OnPolicyRl, RewardModel, RlMethod
 from inril_core.finetune.memory.buffers import ReplayBuffers
-from inril_core.networks.compute import compiled, usable_device
+from inril_core.networks.compute import compiled, give_kernels, usable_device
 from inril_core.networks.flat import FlatParameters
 from inril_core.plugins import check_made
 from inril_core.policies import Policy
@@ -50,6 +50,7 @@ def build_parts(config: FineTuneConfig, policy: Policy, action_size: int, genera
     check_made(il, IlMethod, f"il.method = {config.il.method!r}")
     combine = config.combine.build(actor, config.rl.actor_lr)
     check_made(combine, Combiner, f"combine.method = {config.combine.method!r}")
+    give_kernels(config.compute, rl, il, combine)
     compiled(config.compute, policy, rl, il)
     buffers = ReplayBuffers(config, policy, action_size, device)
     return Parts(config, policy, actor, rl, il, combine, reward, buffers, generator)

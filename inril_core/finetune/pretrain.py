@@ -11,7 +11,7 @@ from inril_core.finetune.il.bc import fit
 from inril_core.finetune.learner import new_policy, seeded
 from inril_core.finetune.memory.replay import Replay
 from inril_core.finetune.memory.transitions import transitions
-from inril_core.networks.compute import usable_device
+from inril_core.networks.compute import give_kernels, usable_device
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
 
@@ -42,6 +42,7 @@ def pretrain(
     policy.to(device)
     flat = FlatParameters(p for p in policy.parameters() if p.requires_grad)
     il = config.il.build(policy, flat, seeded(config, _STREAM))
+    give_kernels(config.compute, il)
     good = [demo for demo in demos if demo.success]
     p = config.pretrain
     for stage in policy.cloning_stages:

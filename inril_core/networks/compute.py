@@ -4,12 +4,15 @@ import ctypes
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from inril_core import distributed
 from inril_core.errors import ConfigError
+from inril_core.networks.flat import Adam
+from inril_core.networks.native import library
 from inril_core.settings import Settings
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -23,6 +26,9 @@ class ComputeConfig(Settings):
     """Networks, replay and batches live there; random numbers are drawn on the CPU for all."""
     precision: Literal["float32", "bf16"] = "float32"
     """Of the matrix products; sums, optimizer and parameters are float32 anyway."""
+    native: bool = True
+    """On a CPU in float32, run written-out gradients and optimizers in C++ kernels, see
+    `inril_core.networks.native`; where they do not exist, torch's kernels are used."""
     compile: bool = False
     """Run networks and written-out gradients through torch.compile; on a GPU the latter as CUDA graphs."""
 
@@ -64,6 +70,31 @@ def precision(compute: ComputeConfig) -> AbstractContextManager[object]:
     if compute.precision == "float32":
         return nullcontext()
     return torch.autocast(compute.device, torch.bfloat16)
+
+
+class Accelerated(Protocol):
+    """A method that has kernels of its own."""
+
+    def take_kernels(self, found: ctypes.CDLL) -> None:
+        """From here on use `inril_core.networks.native`."""
+
+
+def give_kernels(compute: ComputeConfig, *owners: object) -> None:
+    """Where the settings allow it and this machine can, let ``owners`` and their optimizers use the C++ kernels.
+
+    Not in a data-parallel run: optimizers of different processors must give the same bits.
+    """
+    if not compute.native or compute.device != "cpu" or compute.precision != "float32" or distributed.size() > 1:
+        return
+    found = library()
+    if found is None:
+        return
+    for owner in owners:
+        if hasattr(owner, "take_kernels"):
+            owner.take_kernels(found)
+        for adam in (*vars(owner).values(), *getattr(owner, "adams", {}).values()):
+            if isinstance(adam, Adam):
+                adam.kernels = found
 
 
 def compiled(compute: ComputeConfig, *owners: object) -> None:

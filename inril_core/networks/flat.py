@@ -4,12 +4,15 @@ Projections, the target network and the optimizer all act on whole vectors: one 
 handful of operations, which is most of what a small network's update costs.
 """
 
+import ctypes
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from inril_core import distributed
+from inril_core.networks.direct import in_use
+from inril_core.networks.native import usable
 
 
 class FlatParameters:
@@ -51,20 +54,47 @@ class Adam:
         self.first = torch.zeros(size)
         self.second = torch.zeros(size)
         self.steps = 0
+        self.kernels: ctypes.CDLL | None = None
+        """`inril_core.networks.native`, where it is to be used."""
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Take ``gradient [P]`` into the moments; returns m_hat / (sqrt(v_hat) + eps)."""
         self._move_to(gradient.device)
         self.steps += 1
+        if self.kernels is not None and in_use():
+            gradient = usable(gradient)
+            result = torch.empty_like(gradient)
+            self.kernels.inril_direction(*self._taken(gradient), result.data_ptr())
+            return result
         beta1, beta2 = self.betas
         self.first.lerp_(gradient, 1.0 - beta1)
         self.second.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-        scale = (1.0 - beta1**self.steps) / (1.0 - beta2**self.steps) ** 0.5
-        return self.first / (self.second.sqrt().add_(self.eps * (1.0 - beta2**self.steps) ** 0.5).mul_(scale))
+        eps, scale = self._corrected()
+        return self.first / (self.second.sqrt().add_(eps).mul_(scale))
 
-    def step_(self, value: Tensor, gradient: Tensor) -> None:
-        """Move ``value [P]`` by minus ``lr`` times the direction of ``gradient [P]``."""
+    def step_(self, value: Tensor, gradient: Tensor, target: Tensor | None = None, tau: float = 0.0) -> None:
+        """Move ``value [P]`` by minus ``lr`` times the direction of ``gradient [P]``; ``target`` follows by ``tau``."""
+        if self.kernels is not None and in_use():
+            self._move_to(gradient.device)
+            self.steps += 1
+            gradient = usable(gradient)
+            follower = None if target is None else target.data_ptr()
+            self.kernels.inril_step(*self._taken(gradient), self.lr, value.data_ptr(), follower, tau)
+            return
         value.sub_(self.direction(gradient), alpha=self.lr)
+        if target is not None:
+            target.lerp_(value, tau)
+
+    def _corrected(self) -> tuple[float, float]:
+        """Eps and scale that make the bias corrections of both moments one factor."""
+        beta1, beta2 = self.betas
+        root = (1.0 - beta2**self.steps) ** 0.5
+        return self.eps * root, (1.0 - beta1**self.steps) / root
+
+    def _taken(self, gradient: Tensor) -> tuple[int | float, ...]:
+        """The kernels' arguments that tell moments and gradient."""
+        vectors = (gradient.data_ptr(), self.first.data_ptr(), self.second.data_ptr())
+        return (gradient.numel(), *vectors, *self.betas, *self._corrected())
 
     def precondition(self, gradient: Tensor) -> Tensor:
         """``gradient / (sqrt(v_hat) + eps)`` with the moments as they are (before the first step: unchanged)."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from inril_core.backoff import wait_s
 from inril_core.errors import InrilError
-from inril_core.policies.wire import MAX_BODY_BYTES, PROTOCOL, Array, BadFrame, Decoder, encode, split_address
+from inril_core.wire import MAX_BODY_BYTES, PROTOCOL, Array, BadFrame, Decoder, encode, split_address
 
 SILENCES = 3  # answers in a row that never came, after which the connection is given up
 PIECE_ROWS = 64  # observations asked for at once, at most

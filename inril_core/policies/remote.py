@@ -16,7 +16,7 @@ from inril_core.errors import ConfigError
 from inril_core.policies.base import Array, Decision, ImitationSettings, Memory, Policy, PolicyConfig
 from inril_core.policies.client import PolicyClient, RemoteError, Terms, piece_rows
 from inril_core.policies.exploration import exploration_rng
-from inril_core.policies.wire import split_address
+from inril_core.wire import split_address
 
 __all__ = ["Config", "RemoteError", "RemotePolicy"]
 

@@ -252,7 +252,7 @@ class ResidualPolicy(SquashedGaussian):
     def trial(self, observations: Array) -> Array:
         """See `Policy.trial`; a remote base is not asked, only the corrections are compared."""
         if not self.base.remote:
-            return super().trial(observations)
+            return self.answers(observations, np.arange(len(observations)), 0)
         base = torch.from_numpy(self.base.trial(observations))
         rows = torch.cat((self.normalise(torch.tensor(observations)), base), 1)
         with torch.no_grad():

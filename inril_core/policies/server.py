@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from inril_core.errors import ConfigError, InrilError
-from inril_core.policies.wire import PROTOCOL, Array, BadFrame, Decoder, encode, split_address
+from inril_core.wire import PROTOCOL, Array, BadFrame, Decoder, encode, split_address
 
 Plan = Callable[[Array, bool, np.random.Generator], Any]
 """float32[D], explore, noise: float32[chunk or more, A], or that and the age in s of the observation it rests on."""

@@ -103,6 +103,13 @@ class SquashedGaussian(Policy):
         """See `Policy.act`; not exploring, the mode before squashing is taken."""
         return self.decide(self.normalise(self.checked(observation)), explore, rng)
 
+    @torch.no_grad()
+    def trial(self, observations: Array) -> Array:
+        """See `Policy.trial`; the modes of all in one go."""
+        inputs = self.normalise(torch.tensor(observations))
+        executed: Array = self.executed(inputs, torch.tanh(self(inputs)[0])).cpu().numpy()
+        return executed
+
     def decide(self, inputs: Tensor, explore: bool, rng: np.random.Generator, aux: Array = NOTHING) -> Decision:
         """The answer to ``inputs [input_size]``."""
         mean, log_std = self(inputs)

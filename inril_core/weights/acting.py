@@ -5,9 +5,12 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,31 +19,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inril_core.contract import Contract
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, InrilError
 from inril_core.policies import Memory, Policy, exploration_rng, policy_from_manifest
-from inril_core.weights.gate import Gate, Offer
+from inril_core.weights.gate import Gate
+from inril_core.weights.memory import PackMemory
+from inril_core.weights.offer import Offer
 from inril_core.weights.refusal import Refusal, WeightsRefused
-from inril_core.weights.signed_pack import pack, unpack
+from inril_core.weights.signed_pack import Hashed, unpack, write_pack
 from inril_core.weights.store import KeptPack, WeightStore
 
 Array = NDArray[np.float32]
 
 TRIAL_OBSERVATIONS_N = 256
-TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer, or the trial would cost ticks
+TRIAL_NUMBERS = 1 << 19  # in all of them: with images there are fewer
+TRIAL_PARAMETERS = 1 << 25  # observations tried, times parameters: a large policy is tried on fewer
+TRIAL_LEAST_N = 8
+
+
+class Unkept(InrilError):
+    """A version acts that the disk did not take: a restart would go back a version."""
 
 
 @dataclass
 class Version:
     """A policy that passed the gate.
 
-    sha256: hex, of its pack. published_ns: by the learner's wall clock; None if it was not pushed.
+    digest: hex, of its pack. published_ns: by the learner's wall clock; None if it was not pushed.
     """
 
     run_id: str
     n: int
-    sha256: str
+    digest: str
     policy: Policy
     published_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What offered weights are compared with."""
+
+    rows: Array
+    """Recent observations ``[N, D]``, spread over what was seen."""
+    active: Version | None
+    actions: Array | None
+    """Of the active policy on them, ``[N, A]``."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +86,13 @@ class Answer:
 class ActingPolicy:
     """Answers observations, and changes weights only as a whole and only at a boundary.
 
-    swap_at: `episode` (before step 0) or `chunk` (before the next plan: a Gaussian policy's is one step).
-    What is accepted is on disk before it is pending, so a restart goes on from there.
+    `take` and `note_active` may run in another thread than the rest, so that no tick waits for a large pack or for the
+    disk. A version may act a moment before the disk has it: killed in between, the policy starts from the version
+    before, and the newest offer, which is latched, is taken again.
+
+    Args:
+        swap_at: `episode` (before step 0), `chunk` (before the next plan: a Gaussian policy's is one step), or `tick`
+            (before the next step; the rest of a plan is given up).
     """
 
     def __init__(
@@ -74,16 +101,22 @@ class ActingPolicy:
         gate: Gate,
         store: WeightStore,
         key: bytes,
-        swap_at: Literal["episode", "chunk"] = "episode",
+        swap_at: Literal["episode", "chunk", "tick"] = "episode",
     ) -> None:
         self._sizes = (contract.observation_size, contract.action.size)
         self._gate = gate
         self._store = store
         self._key = key
         self._swap_at = swap_at
+        self._memory_of_packs = PackMemory()
+        self._lock = threading.Lock()  # of what both threads change; never held while anything is computed or written
         rows = min(TRIAL_OBSERVATIONS_N, max(8, TRIAL_NUMBERS // contract.observation_size))
         self._recent: deque[Array] = deque(maxlen=rows)
-        self._has_swapped = False
+        self._disk = threading.Lock()  # of what is written
+        self._unkept: tuple[Path, Offer] | None = None  # accepted, and not on disk yet
+        self._unnoted: Version | None = None  # it acts, and the disk does not say so yet
+        self._replaced: list[Version] = []  # freed by the other thread: that takes long for a large one
+        self._first_noted: Version | None = None  # whose first answer is out
         self._memory = Memory()
         self._plans = 0
         self.active: Version | None = None
@@ -146,10 +179,13 @@ class ActingPolicy:
         }
         self._gate.check_content(policy.state_dict(), manifest, None)
         self._build(policy.state_dict(), manifest)
-        data = pack(policy.state_dict(), manifest, self._key)
-        kept = self._store.add(data, self._gate.run_id, n)
-        self._store.activate(kept.sha256, self._gate.pinned)
-        self._gate.accept(Offer(kept.run_id, kept.n, len(data), bytes.fromhex(kept.sha256)))
+        self._store.incoming.mkdir(exist_ok=True)
+        path = self._store.incoming / "initial.pack"
+        size, digest = write_pack(path, policy.state_dict(), manifest)
+        offer = Offer.signed(self._key, self._gate.run_id, n, size, digest)
+        kept = self._store.add(path, offer)
+        self._store.activate(kept.digest, self._gate.pinned)
+        self._gate.accept(offer)
         self.active = self._load(kept)
 
     def check_offer(self, offer: Offer) -> None:
@@ -164,39 +200,95 @@ class ActingPolicy:
             self.note_refusal(offer.n, error)
             raise
 
-    def take(self, data: bytes, offer: Offer, published_ns: int | None) -> None:
-        """Check a pack, try it beside the active policy, keep it, and let it wait for the boundary.
+    def memory_for(self, offer: Offer) -> NDArray[np.uint8]:
+        """uint8[size_bytes], where the bytes of an offered pack shall be for `take`: they are not copied again.
+
+        Raises:
+            WeightsRefused: there is no memory for it; counted.
+        """
+        try:
+            return self._memory_of_packs.take(offer.size_bytes)
+        except MemoryError as error:
+            text = f"n = {offer.n}: no memory for {offer.size_bytes} bytes; use a smaller policy"
+            refusal = WeightsRefused(Refusal.TOO_LARGE, text)
+            self.note_refusal(offer.n, refusal)
+            raise refusal from error
+
+    def trial(self) -> Trial:
+        """What the acting policy does now; in another thread it can be computed while a pack comes."""
+        with self._lock:
+            recent = np.array(self._recent, dtype=np.float32)
+            active = self.active
+        parameters = 0 if active is None else sum(parameter.numel() for parameter in active.policy.parameters())
+        count = max(TRIAL_LEAST_N, TRIAL_PARAMETERS // max(1, parameters))
+        spread = np.linspace(0, len(recent) - 1, min(count, len(recent))).astype(int)
+        rows = recent.reshape(-1, self._sizes[0])[spread]
+        return Trial(rows, active, None if active is None else active.policy.trial(rows))
+
+    def take(
+        self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None, trial: Trial | None = None
+    ) -> None:
+        """Check a pack, try it beside the active policy, let it wait for the boundary, and keep it.
+
+        Args:
+            path: its file, in the store's `incoming`.
+            trial: made while the pack came; made now if the policy that acts is another one meanwhile.
 
         Raises:
             WeightsRefused: it may not act; counted, and the active policy is untouched.
+            Unkept: the disk failed when the version acted already; `note_active` tries again.
         """
+        if trial is None or trial.active is not self.active:
+            trial = self.trial()
         try:
-            active = self.active
-            shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
-            state, manifest = self._gate.open_pack(data, offer, shapes)
-            policy = self._build(state, manifest)
-            self._keep_trial()
-            self._try_out(policy)
+            version = self._checked(pack, offer, trial, published_ns)
+            with self._lock:
+                self._gate.check_offer(offer)  # a roll-back may have come meanwhile
+                before = (self._gate.run_id, self._gate.highest_n)
+                self._gate.accept(offer)
+                self.pending, self._unkept = version, (path, offer)
+                if self.active is None:
+                    self._swap()
         except WeightsRefused as error:
             self.note_refusal(offer.n, error)
+            with contextlib.suppress(OSError):
+                self._store.keep_trial(trial.rows)
             raise
         try:
-            kept = self._store.add(data, offer.run_id, offer.n)
+            self._store.keep_trial(trial.rows)
+            self._keep()
         except OSError as error:
+            with self._lock:
+                if self.pending is not version:
+                    raise Unkept(error.strerror or str(error)) from error
+                self.pending = self._unkept = None
+                self._gate.run_id, self._gate.highest_n = before
             refusal = WeightsRefused(Refusal.NOT_KEPT, f"cannot be written to disk ({error}); free some space")
             self.note_refusal(offer.n, refusal)
             raise refusal from error
-        self._gate.accept(offer)
         self.accepted += 1
-        self.pending = Version(offer.run_id, offer.n, kept.sha256, policy, published_ns)
-        if self.active is None:
-            self._swap()
+
+    def _checked(self, pack: Hashed, offer: Offer, trial: Trial, published_ns: int | None) -> Version:
+        active = trial.active
+        shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
+        state, manifest = self._gate.open_pack(pack, offer, shapes)
+        policy = self._build(state, manifest)
+        self._gate.check_actions(policy.trial(trial.rows), trial.actions)
+        return Version(offer.run_id, offer.n, offer.digest.hex(), policy, published_ns)
+
+    def _keep(self) -> None:
+        """Put an accepted pack on disk, unless it is there."""
+        with self._disk:
+            if self._unkept is not None:
+                self._store.add(*self._unkept)
+                self._unkept = None
 
     def note_refusal(self, n: int, error: WeightsRefused) -> None:
         """Count a refusal, also one that happened outside, such as a failed pull."""
-        self.rejected += 1
-        self.last_rejected_n = n
-        self.last_rejection = str(error)
+        with self._lock:
+            self.rejected += 1
+            self.last_rejected_n = n
+            self.last_rejection = str(error)
 
     @property
     def plans_ahead(self) -> bool:
@@ -216,8 +308,10 @@ class ActingPolicy:
         """
         if step == 0 or not follows:
             self._memory.clear()
-        if self.pending is not None and (step == 0 or (self._swap_at == "chunk" and not self._memory.queue)):
-            self._swap()
+        between_plans = self._swap_at == "chunk" and not self._memory.queue
+        if self.pending is not None and (step == 0 or between_plans or self._swap_at == "tick"):
+            with self._lock:
+                self._swap()
             self._memory.clear()
         active = self.active
         if active is None:
@@ -225,23 +319,50 @@ class ActingPolicy:
         rng = exploration_rng(seed, step)
         made = active.policy.act(observation, explore, rng, self._memory)
         self._plans += made.chunk_index == 0
-        self._recent.append(observation)
+        with self._lock:
+            self._recent.append(observation)
         return Answer(
             active.run_id, active.n, made.action, made.raw, made.log_prob, made.aux, self._plans - 1, made.chunk_index
         )
 
     def after_answer(self, now_ns: int) -> bool:
-        """Call when an answer is out: the first of a version notes how long it took, and which pack acts.
+        """Call when an answer is out: the first of a version notes how long it took.
 
         Returns True for that first answer. `now_ns`: wall clock.
         """
-        if not self._has_swapped or self.active is None:
+        version = self.active
+        if version is None or version is self._first_noted:
             return False
-        self._store.activate(self.active.sha256, self._gate.pinned)
-        self._has_swapped = False
-        if self.active.published_ns is not None:
-            self.push_to_acting_ms = (now_ns - self.active.published_ns) / 1e6
+        self._first_noted = version
+        if version.published_ns is not None:
+            self.push_to_acting_ms = (now_ns - version.published_ns) / 1e6
         return True
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether the disk says which pack acts; if not, `note_active` is due, in any thread."""
+        return self._unnoted is None
+
+    def note_active(self) -> Version | None:
+        """Note on disk which pack acts; the version that was noted, None where it is there already.
+
+        Raises:
+            OSError: the disk cannot be written; call it again.
+        """
+        with self._lock:
+            version, pinned = self._unnoted, self._gate.pinned
+            replaced, self._replaced = self._replaced, []
+        del replaced
+        if version is None:
+            return None
+        self._keep()
+        if not self._store.has(version.digest):  # it is not on disk, and another one is on its way there
+            return None
+        self._store.activate(version.digest, pinned)
+        with self._lock:
+            if self._unnoted is version:
+                self._unnoted = None
+        return version
 
     def roll_back(self, run_id: str, n: int) -> None:
         """Go back to a kept version at the next boundary and accept no other until `unpin`.
@@ -251,28 +372,33 @@ class ActingPolicy:
             ConfigError: its file is damaged.
         """
         version = self._load(self._store.find(run_id, n))
-        self._gate.pinned = True
-        self._store.activate(version.sha256, pinned=True)
-        self.pending = version
+        with self._lock:
+            self._gate.pinned = True
+            self.pending = version
+        self._store.activate(version.digest, pinned=True)
 
     def unpin(self) -> None:
         """Accept new versions again."""
-        self._gate.pinned = False
+        with self._lock:
+            self._gate.pinned = False
         self._store.unpin()
 
     def knows(self, offer: Offer) -> bool:
         """Whether this very pack was accepted: a latched offer comes again after a restart."""
-        kept = (pack for pack in self._store.state.packs if pack.sha256 == offer.sha256.hex())
-        return any((pack.run_id, pack.n) == (offer.run_id, offer.n) for pack in kept)
+        return any(pack.offer == offer for pack in self._store.state.packs)
 
     def _load(self, kept: KeptPack) -> Version:
-        state, manifest = unpack(self._store.read(kept), self._key)
+        if not kept.offer.is_signed(self._key):
+            raise WeightsRefused(Refusal.BAD_SIGNATURE, "altered on disk, or signed with another key")
+        state, manifest = unpack(self._store.read(kept, self._memory_of_packs.take(kept.size_bytes)).data)
         self._gate.check_content(state, manifest, None)
-        return Version(kept.run_id, kept.n, kept.sha256, self._build(state, manifest))
+        return Version(kept.run_id, kept.n, kept.digest, self._build(state, manifest))
 
     def _swap(self) -> None:
+        if self.active is not None:
+            self._replaced.append(self.active)
         self.active, self.pending = self.pending, None
-        self._has_swapped = True
+        self._unnoted = self.active
 
     def _build(self, state: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> Policy:
         """The policy of a manifest with these tensors. The manifest alone never takes memory."""
@@ -294,16 +420,3 @@ class ActingPolicy:
                 f"{self._sizes[0]}, {self._sizes[1]}",
             )
         return policy.eval()
-
-    def _keep_trial(self) -> None:
-        try:
-            if self._recent:
-                self._store.keep_trial(np.array(self._recent, dtype=np.float32))
-        except OSError as error:
-            raise WeightsRefused(Refusal.NOT_KEPT, f"the disk cannot be written ({error}); free some space") from error
-
-    def _try_out(self, policy: Policy) -> None:
-        """The trial on recent observations, before anything moves by it."""
-        recent = np.array(self._recent, dtype=np.float32).reshape(-1, policy.observation_size)
-        active = None if self.active is None else self.active.policy.trial(recent)
-        self._gate.check_actions(policy.trial(recent), active)

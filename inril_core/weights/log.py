@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, with_config
 
 from inril_core.files import Lines, append_line, read_sound_lines
-from inril_core.weights.gate import Offer
+from inril_core.weights.offer import Offer
 from inril_core.weights.refusal import Refusal
 
 LOG_NAME = "log.jsonl"

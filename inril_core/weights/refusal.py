@@ -27,6 +27,7 @@ class Refusal(StrEnum):
     PINNED = "pinned"
     WILD_ACTION = "wild_action"
     PULL_FAILED = "pull_failed"
+    TRIAL_FAILED = "trial_failed"
     NOT_KEPT = "not_kept"
 
 

@@ -1,40 +1,46 @@
-"""The pack: weights and what they are, signed.
+"""The pack: weights and what they are.
 
 Layout, integers little-endian:
 
     8   magic, which holds the version of this layout
     8   size of the manifest
     8   size of the tensors
-    ..  manifest, JSON
+    ..  manifest, JSON, filled up with spaces so that the tensors begin at a multiple of 64
     ..  tensors, safetensors
-    32  SHA-256 of manifest and tensors
-    32  HMAC-SHA256, by the installation's key, of everything before
 
-The signature is checked before anything is parsed, and no announced size is believed before that.
+A pack's BLAKE3 digest and size are signed in its `Offer`. Whoever has checked both parses what the key's holder made;
+all the same no announced size is believed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from inril_core.files import write_all
 from inril_core.weights.refusal import Refusal, WeightsRefused
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
-MAGIC = b"INRILPK1"
-MAX_PACK_BYTES = 64 << 20
+Bytes = NDArray[np.uint8]
+
+MAGIC = b"INRILPK2"
+MAX_PACK_BYTES = 2 << 30
 MAX_MANIFEST_BYTES = 2 << 20
 _HEAD = struct.Struct("<8sQQ")
-_HASH_BYTES = 32
+_ALIGN_BYTES = 64
 
-# what a manifest holds beside `shapes`, which `pack` adds
+# what a manifest holds beside `shapes`, which `write_pack` adds
 MANIFEST_FIELDS: dict[str, tuple[type, ...]] = {
     "run_id": (str,),
     "n": (int,),
@@ -46,14 +52,53 @@ MANIFEST_FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def pack(state: Mapping[str, Tensor | np.ndarray], manifest: Mapping[str, Any], key: bytes) -> bytes:
-    """The signed pack of a policy's tensors. `manifest`: MANIFEST_FIELDS, and other JSON values as you like.
+@dataclass(frozen=True)
+class Hashed:
+    """Bytes, and their BLAKE3 digest, which was computed from these very bytes in this process."""
+
+    data: Bytes
+    digest: bytes
+
+    @classmethod
+    def of(cls, data: Bytes) -> Hashed:
+        """Hash them now."""
+        return cls(data, blake3(data.data).digest())
+
+
+def write_pack(path: Path, state: Mapping[str, Tensor | np.ndarray], manifest: Mapping[str, Any]) -> tuple[int, bytes]:
+    """Write the pack of a policy's tensors straight from their memory; its size in bytes and its digest.
+
+    The file is whole or absent for whoever does not look before this returns. It is not synced.
+
+    Args:
+        manifest: MANIFEST_FIELDS, and other JSON values as you like.
 
     Raises:
         ValueError: no tensors, a field is missing or has another type, or the pack would be too large.
+        OSError: the disk is full or broken; nothing is left behind.
     """
+    pieces = _pieces(state, manifest)
+    first = next(pieces)  # raises what is wrong before a file is made
+    digest, size = blake3(), 0
+    path.unlink(missing_ok=True)  # never into a file that others may hold by a link
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        for piece in (first, *pieces):
+            digest.update(piece)
+            write_all(fd, piece)
+            size += piece.nbytes
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    return size, digest.digest()
+
+
+def _pieces(state: Mapping[str, Tensor | np.ndarray], manifest: Mapping[str, Any]) -> Iterator[memoryview]:
     import torch
-    from safetensors.torch import save
+
+    from inril_core.weights.tensors import tensor_pieces
 
     if not state:
         raise ValueError("state: has no tensors")
@@ -62,65 +107,56 @@ def pack(state: Mapping[str, Tensor | np.ndarray], manifest: Mapping[str, Any], 
         raise ValueError(f"manifest: {problem}")
     tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in state.items()}
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    head_json = json.dumps({**manifest, "shapes": shapes}, sort_keys=True, allow_nan=False).encode()
-    content = save(tensors)
-    size = _HEAD.size + len(head_json) + len(content) + 2 * _HASH_BYTES
-    if size > MAX_PACK_BYTES or len(head_json) > MAX_MANIFEST_BYTES:
-        raise ValueError(f"pack: {size} bytes with a manifest of {len(head_json)}: at most {MAX_PACK_BYTES}")
-    body = head_json + content
-    framed = _HEAD.pack(MAGIC, len(head_json), len(content)) + body + hashlib.sha256(body).digest()
-    return framed + hmac.digest(key, framed, "sha256")
+    text = json.dumps({**manifest, "shapes": shapes}, sort_keys=True, allow_nan=False).encode()
+    text += b" " * (-(_HEAD.size + len(text)) % _ALIGN_BYTES)
+    pieces = tensor_pieces(tensors)
+    header = next(pieces)
+    content = header.nbytes + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    size = _HEAD.size + len(text) + content
+    if size > MAX_PACK_BYTES or len(text) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"pack: {size} bytes with a manifest of {len(text)}: at most {MAX_PACK_BYTES}")
+    yield memoryview(_HEAD.pack(MAGIC, len(text), content) + text)
+    yield header
+    yield from pieces
 
 
-def unpack(data: bytes, key: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and manifest of a pack, if its signature, sizes, digest, manifest and tensors are sound.
+def unpack(data: Bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, which are views of ``data``, and manifest of a pack, if its sizes, manifest and tensors are sound.
 
     Raises:
         WeightsRefused: they are not; says which.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    from inril_core.weights.tensors import tensors_in
 
-    manifest_json, content = _open(data, key)
+    manifest_json, content = _open(data)
     try:
-        manifest = json.loads(manifest_json)
+        manifest = json.loads(manifest_json.tobytes())
     except (ValueError, RecursionError) as error:
         raise WeightsRefused(Refusal.BAD_MANIFEST, f"the manifest is not JSON ({error})") from error
     problem = _manifest_problem(manifest)
     if problem:
         raise WeightsRefused(Refusal.BAD_MANIFEST, f"manifest: {problem}")
-    try:
-        state = load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise WeightsRefused(Refusal.BAD_TENSORS, f"the tensors are not safetensors ({error})") from error
+    state = tensors_in(content)
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
     if not state or manifest.get("shapes") != shapes:
         raise WeightsRefused(Refusal.WRONG_SHAPE, "the tensors are not those that the manifest lists")
     return state, manifest
 
 
-def _open(data: bytes, key: bytes) -> tuple[bytes, bytes]:
-    """Manifest and tensors, still bytes, of a pack whose signature, sizes and digest are right."""
-    if not data:
+def _open(data: Bytes) -> tuple[Bytes, Bytes]:
+    """Manifest and tensors, still bytes, of a pack whose sizes are right."""
+    if not len(data):
         raise WeightsRefused(Refusal.EMPTY, "no bytes came")
     if len(data) > MAX_PACK_BYTES:
         raise WeightsRefused(Refusal.TOO_LARGE, f"{len(data)} bytes: at most {MAX_PACK_BYTES}")
-    if len(data) < _HEAD.size + 2 * _HASH_BYTES or data[: len(MAGIC)] != MAGIC:
-        raise WeightsRefused(Refusal.NOT_A_PACK, f"does not begin with {MAGIC!r}; send what inril's learner packs")
-    framed, signature = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
-    if not hmac.compare_digest(hmac.digest(key, framed, "sha256"), signature):
-        raise WeightsRefused(
-            Refusal.BAD_SIGNATURE,
-            "altered on the way, or signed with another key; both hosts need the same key",
-        )
-    _, manifest_bytes, tensor_bytes = _HEAD.unpack_from(framed)
-    body, digest = framed[_HEAD.size : -_HASH_BYTES], framed[-_HASH_BYTES:]
+    if len(data) < _HEAD.size or data[: len(MAGIC)].tobytes() != MAGIC:
+        raise WeightsRefused(Refusal.NOT_A_PACK, f"does not begin with {MAGIC!r}; use one inril version on both hosts")
+    _, manifest_bytes, tensor_bytes = _HEAD.unpack_from(data[: _HEAD.size].tobytes())
+    body = data[_HEAD.size :]
     if manifest_bytes > MAX_MANIFEST_BYTES or manifest_bytes + tensor_bytes != len(body):
         raise WeightsRefused(
             Refusal.BAD_SIZE, f"announces {manifest_bytes} + {tensor_bytes} bytes, but {len(body)} came"
         )
-    if hashlib.sha256(body).digest() != digest:
-        raise WeightsRefused(Refusal.BAD_DIGEST, "content and digest differ")
     return body[:manifest_bytes], body[manifest_bytes:]
 
 

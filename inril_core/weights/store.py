@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import os
+import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, with_config
 
 from inril_core.errors import ConfigError
-from inril_core.files import parse_line, write_atomically
+from inril_core.files import parse_line, sync_file, sync_folder, write_atomically
+from inril_core.weights.offer import Offer
 from inril_core.weights.refusal import Refusal, WeightsRefused
+from inril_core.weights.signed_pack import MAX_PACK_BYTES, Bytes, Hashed, unpack
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATE_NAME = "state.json"
 TRIAL_NAME = "trial_observations.npy"
 
 
-_Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+_Hex32 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class KeptPack:
-    """A pack on disk: version, and SHA-256 (hex), which also names its file."""
+    """A pack on disk, as it was offered."""
 
     run_id: str
     n: Annotated[int, Field(ge=0, lt=2**63)]
-    sha256: _Sha256
+    size_bytes: Annotated[int, Field(ge=1, le=MAX_PACK_BYTES)]
+    digest: _Hex32
+    """BLAKE3, hex; also names its file."""
+    mac: _Hex32
+    """Of the offer, hex."""
+
+    @classmethod
+    def of(cls, offer: Offer) -> KeptPack:
+        """What keeps an offered pack."""
+        return cls(offer.run_id, offer.n, offer.size_bytes, offer.digest.hex(), offer.mac.hex())
+
+    @property
+    def offer(self) -> Offer:
+        """The offer that it came with."""
+        return Offer(self.run_id, self.n, self.size_bytes, bytes.fromhex(self.digest), bytes.fromhex(self.mac))
 
     @property
     def file_name(self) -> str:
         """Name of the pack's file in the store's folder."""
-        return f"{self.n:08d}-{self.sha256[:16]}.pack"
+        return f"{self.n:08d}-{self.digest[:16]}.pack"
 
 
 @with_config(extra="forbid")
@@ -48,7 +68,7 @@ class StoreState:
     highest_n: Annotated[int, Field(ge=-1, lt=2**63)] = -1
     """Highest version accepted in the run."""
     pinned: bool = False
-    active: _Sha256 | None = None
+    active: _Hex32 | None = None
     """Of the pack that acts; None before the first."""
     packs: tuple[KeptPack, ...] = ()
     """Oldest first."""
@@ -58,7 +78,7 @@ class WeightStore:
     """Packs and state in one folder.
 
     Every file is written beside its place, synced and renamed, and a pack is there before the state names it;
-    so after a kill at any moment either the old or the new state is found, whole.
+    so after a kill at any moment either the old or the new state is found, whole. Several threads may use it.
     """
 
     def __init__(self, folder: Path, keep: int = 8) -> None:
@@ -71,6 +91,7 @@ class WeightStore:
             raise ConfigError(f"keep = {keep}: must be at least 2, the active pack and one to roll back to")
         self._folder = folder
         self._keep = keep
+        self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.state = self._read_state()
@@ -78,28 +99,48 @@ class WeightStore:
         except OSError as error:
             raise ConfigError(f"weights folder {folder}: {error.strerror}; give one that can be written") from error
 
-    def add(self, data: bytes, run_id: str, n: int) -> KeptPack:
-        """Keep an accepted pack and count its version as the highest. It does not act yet."""
-        kept = KeptPack(run_id, n, hashlib.sha256(data).hexdigest())
-        write_atomically(self._folder / kept.file_name, data)
-        packs = [pack for pack in self.state.packs if pack.sha256 != kept.sha256] + [kept]
-        while len(packs) > self._keep:
-            packs.remove(next(pack for pack in packs if pack.sha256 not in (self.state.active, kept.sha256)))
-        self._write_state(replace(self.state, run_id=run_id, highest_n=n, packs=tuple(packs)))
-        self._clear_leftovers()
+    @property
+    def incoming(self) -> Path:
+        """Where packs may be put together; a file there outlives a restart until another one is begun."""
+        return self._folder / "incoming"
+
+    def add(self, path: Path, offer: Offer) -> KeptPack:
+        """Keep an accepted pack, and count its version as the highest. It does not act yet.
+
+        path: of the file, in `incoming`; it is moved.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        kept = KeptPack.of(offer)
+        sync_file(path)
+        with self._lock:
+            os.replace(path, self._folder / kept.file_name)
+            sync_folder(self._folder)
+            packs = [pack for pack in self.state.packs if pack.digest != kept.digest] + [kept]
+            while len(packs) > self._keep:
+                packs.remove(next(pack for pack in packs if pack.digest not in (self.state.active, kept.digest)))
+            self._write_state(replace(self.state, run_id=offer.run_id, highest_n=offer.n, packs=tuple(packs)))
+            self._clear_leftovers()
         return kept
 
-    def activate(self, sha256: str, pinned: bool) -> None:
+    def activate(self, digest: str, pinned: bool) -> None:
         """Note which pack acts from now on."""
-        self._write_state(replace(self.state, active=sha256, pinned=pinned))
+        with self._lock:
+            self._write_state(replace(self.state, active=digest, pinned=pinned))
 
     def unpin(self) -> None:
         """Note that new versions are accepted again."""
-        self._write_state(replace(self.state, pinned=False))
+        with self._lock:
+            self._write_state(replace(self.state, pinned=False))
 
     def active(self) -> KeptPack | None:
         """The pack that acts; None before the first."""
-        return next((pack for pack in self.state.packs if pack.sha256 == self.state.active), None)
+        return next((pack for pack in self.state.packs if pack.digest == self.state.active), None)
+
+    def has(self, digest: str) -> bool:
+        """Whether the state names a pack with this digest."""
+        return any(pack.digest == digest for pack in self.state.packs)
 
     def find(self, run_id: str, n: int) -> KeptPack:
         """A kept pack by its version.
@@ -113,22 +154,27 @@ class WeightStore:
         versions = ", ".join(f"({pack.run_id}, {pack.n})" for pack in self.state.packs)
         raise WeightsRefused(Refusal.NOT_KEPT, f"({run_id}, {n}): kept are {versions or 'none'}")
 
-    def read(self, kept: KeptPack) -> bytes:
-        """The bytes of a kept pack.
+    def read(self, kept: KeptPack, memory: Bytes) -> Hashed:
+        """A kept pack, in ``memory [size_bytes]``.
 
         Raises:
             ConfigError: the file is missing or has changed.
         """
         path = self._folder / kept.file_name
         try:
-            data = path.read_bytes()
+            with open(path, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                view = memory.data
+                while size == kept.size_bytes and view:
+                    view = view[file.readinto(view) or len(view) :]
         except OSError as error:
             raise ConfigError(
                 f"{path}: {error.strerror}; restore it, or remove {self._folder} to start anew"
             ) from error
-        if hashlib.sha256(data).hexdigest() != kept.sha256:
+        pack = Hashed.of(memory)
+        if size != kept.size_bytes or pack.digest.hex() != kept.digest:
             raise ConfigError(f"{path}: has changed on disk; restore it, or remove {self._folder} to start anew")
-        return data
+        return pack
 
     def _read_state(self) -> StoreState:
         path = self._folder / STATE_NAME
@@ -172,3 +218,17 @@ class WeightStore:
             unnamed = path.suffix == ".pack" and path.name not in named
             if path.suffix == ".tmp" or unnamed:
                 path.unlink()
+
+
+def read_kept(path: Path, kept: KeptPack, key: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and manifest of a kept pack, for whoever looks at the store of another process.
+
+    Raises:
+        OSError: the file cannot be read. WeightsRefused: it has changed, or was signed with another key.
+    """
+    pack = Hashed.of(np.frombuffer(bytearray(path.read_bytes()), np.uint8))
+    if not kept.offer.is_signed(key):
+        raise WeightsRefused(Refusal.BAD_SIGNATURE, f"{path}: altered, or signed with another key")
+    if pack.digest.hex() != kept.digest:
+        raise WeightsRefused(Refusal.BAD_DIGEST, f"{path}: has changed on disk")
+    return unpack(pack.data)

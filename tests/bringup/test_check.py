@@ -15,7 +15,7 @@ from inril_core.data.episode import check_episode_id
 from inril_core.errors import ConfigError
 from inril_core.run import RunPaths, open_run
 from inril_core.session.ledger import EpisodeResult, Ledger
-from inril_core.weights import load_or_create_key, pack
+from inril_core.weights import Offer, load_or_create_key, write_pack
 from inril_core.weights.store import WeightStore
 
 MANIFEST = {
@@ -78,10 +78,10 @@ def test_a_key_that_cannot_be_made_or_does_not_fit(tmp_path: Path, monkeypatch: 
         checked("deploy", run_dir=tmp_path)
     monkeypatch.setenv("INRIL_KEY", str(tmp_path / "weights.key"))
     store = WeightStore(RunPaths(tmp_path).weights)
-    kept = store.add(
-        pack({"w": np.zeros(1, np.float32)}, MANIFEST, load_or_create_key(tmp_path / "first.key")), "run", 1
-    )
-    store.activate(kept.sha256, pinned=False)
+    path = tmp_path / "pack"
+    size, digest = write_pack(path, {"w": np.zeros(1, np.float32)}, MANIFEST)
+    kept = store.add(path, Offer.signed(load_or_create_key(tmp_path / "first.key"), "run", 1, size, digest))
+    store.activate(kept.digest, pinned=False)
     with pytest.raises(ConfigError, match="the key that the run was begun with"):
         checked("deploy", run_dir=tmp_path)
     monkeypatch.setenv("INRIL_KEY", str(tmp_path / "first.key"))

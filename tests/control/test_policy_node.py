@@ -1,6 +1,5 @@
 """Pins: weights that a library would refuse or swap rightly, and a node over DDS does not."""
 
-import hashlib
 import json
 import signal
 import time
@@ -8,16 +7,17 @@ import time
 import numpy as np
 import pytest
 import torch
-from inril_common.convert import byte_array, float32_array
+from inril_common.convert import float32_array
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import Observation, PolicyAction, PolicyStatus, PolicyWeights
-from inril_msgs.srv import ReadBlob, RollBack
+from inril_msgs.srv import RollBack
 
+from inril_core.blobs import BlobServer
 from inril_core.contract import load_contract
 from inril_core.evaluation.headline import summary
 from inril_core.policies import GaussianPolicy, save_policy
 from inril_core.run import open_run
-from inril_core.weights import load_or_create_key, pack
+from inril_core.weights import Offer, load_or_create_key, write_pack
 
 CONTRACT = load_contract("insert_leg")
 STATE = np.linspace(-0.3, 0.3, CONTRACT.observation_size).astype(np.float32)
@@ -32,16 +32,15 @@ def policy(bias: float = 0.0) -> GaussianPolicy:
 
 
 class Learner:
-    """What the learner's side does: packs, offers, and serves what is pulled."""
+    """What the learner's side does: packs, offers, and serves."""
 
     def __init__(self, bench, folder) -> None:
         self.run_id = open_run(folder / "run").run_id
         self.key = load_or_create_key(folder / "weights.key")
-        self.blobs: dict[str, bytes] = {}
+        self.blobs, self._folder = BlobServer(self.key), folder
         self._publisher = bench.node.create_publisher(PolicyWeights, "/policy_weights", LATCHED)
-        bench.node.create_service(ReadBlob, "/learner/read_blob", self._read)
 
-    def push(self, n: int, bias: float = 0.0, key: bytes | None = None, inline: bool = True) -> None:
+    def push(self, n: int, bias: float = 0.0, key: bytes | None = None) -> None:
         made = policy(bias)
         manifest = {
             "run_id": self.run_id,
@@ -52,22 +51,15 @@ class Learner:
             "policy": made.manifest(),
             "created_ns": time.time_ns(),
         }
-        data = pack(made.state_dict(), manifest, self.key if key is None else key)
-        digest = hashlib.sha256(data).digest()
-        self.blobs[digest.hex()] = data
-        message = PolicyWeights(run_id=self.run_id, n=n, size_bytes=len(data))
-        message.sha256 = np.frombuffer(digest, np.uint8)
+        path = self._folder / f"push-{n}-{bias}.pack"
+        size, digest = write_pack(path, made.state_dict(), manifest)
+        self.blobs.put(digest, path)
+        offer = Offer.signed(self.key if key is None else key, self.run_id, n, size, digest)
+        message = PolicyWeights(run_id=offer.run_id, n=n, size_bytes=size, address=self.blobs.address)
+        message.digest, message.mac = (np.frombuffer(field, np.uint8) for field in (offer.digest, offer.mac))
         now_ns = time.time_ns()
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 10**9)
-        if inline:
-            message.data = byte_array(data)
         self._publisher.publish(message)
-
-    def _read(self, request, response):
-        data = self.blobs.get(bytes(request.sha256).hex(), b"")
-        response.success, response.size_bytes = bool(data), len(data)
-        response.data = byte_array(data[request.offset : request.offset + request.length])
-        return response
 
 
 class Robot:
@@ -145,8 +137,7 @@ def test_it_acts_swaps_refuses_rolls_back_and_survives_a_kill(bench, tmp_path, s
         learner.push(n, **changes)
         bench.until(lambda before=rejected: statuses[-1].rejected > before, reason)
         assert statuses[-1].last_rejection.startswith(reason) and statuses[-1].last_rejected_n == n
-    learner.push(3, bias=3.0, inline=False)
-    robot.observe(3, last=True)  # a pulled pack is checked when no episode runs
+    learner.push(3, bias=3.0)
     bench.until(lambda: statuses[-1].last_rejection.startswith("wild_action"), "refusal of wild weights")
     assert robot.tick(0).n == 1
     numbers = summary(tmp_path / "run")
@@ -158,8 +149,7 @@ def test_it_acts_swaps_refuses_rolls_back_and_survives_a_kill(bench, tmp_path, s
     process = start()
     assert robot.tick(7).n == 1
 
-    learner.push(4, bias=0.4, inline=False)
-    robot.observe(8, last=True)
+    learner.push(4, bias=0.4)
     bench.until(lambda: statuses[-1].pending_n == 4, "pulled version")
     assert robot.tick(0).n == 4
     reply = bench.ask(RollBack, "/policy/roll_back", RollBack.Request(run_id=learner.run_id, n=1))

@@ -139,7 +139,7 @@ def test_the_support_holds_what_demonstrations_earn_for_ever(variant: str, earne
     method, _ = make({"variant": variant}, method="csilpp")
     shift = method.reward.bound if variant == "negative" else 0.0
     method._prepare_critic(torch.full((20,), earned - shift))
-    low, high = method._support.tolist()
+    low, high = method._support
     good, bad = method.reward.end_values(0.9, earned - shift)
     assert low < min(good, bad) and max(good, 0.0) < high and high - low > 1.0
 

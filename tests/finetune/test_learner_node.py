@@ -12,21 +12,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
+from blake3 import blake3
 from inril_common.qos import LATCHED
 from inril_msgs.msg import LearnerStatus, PolicyWeights
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
+from inril_core.blobs import Blob, pull_blob
 from inril_core.data import EpisodeIndex, finalise
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import policy_from_manifest, save_policy
 from inril_core.run import RunPaths, open_run
-from inril_core.weights import load_or_create_key
-from inril_core.weights.signed_pack import unpack
+from inril_core.weights import Offer, load_or_create_key, unpack
 from tests.data.synthetic import CONTRACT, Synthetic
 from tests.domains import own_domain, spawn
 
@@ -87,7 +89,8 @@ class LearnerBench:
         command = [sys.executable, "-m", module, "--ros-args", "-p", f"run_dir:={self.run_dir}"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
-        self._processes[module] = spawn(command, self._domain)
+        environment = {"INRIL_KEY": str(self.root / "weights.key")}
+        self._processes[module] = spawn(command, self._domain, environment)
 
     def start_learner(self) -> None:
         self.start(
@@ -95,7 +98,6 @@ class LearnerBench:
             preset=self.root / "small.yaml",
             demos=self.root / "demos",
             initial_weights=self.root / "initial.inril",
-            key_path=self.root / "weights.key",
             tensorboard="false",
         )
 
@@ -114,6 +116,15 @@ class LearnerBench:
             if value:
                 return value
         raise AssertionError(f"no {what}; newest status {self.statuses[-1:]}")
+
+    def pulled(self, pushed: PolicyWeights) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Tensors and manifest of a pack, as a policy gets them."""
+        key, memory = load_or_create_key(self.root / "weights.key"), np.empty(pushed.size_bytes, np.uint8)
+        blob = Blob(bytes(pushed.digest), pushed.size_bytes, blake3)
+        pull_blob(blob, pushed.address, key, self.root / "pulled.pack", memory=memory)
+        offer = Offer(pushed.run_id, pushed.n, pushed.size_bytes, bytes(pushed.digest), bytes(pushed.mac))
+        assert offer.is_signed(key)
+        return unpack(memory)
 
     def caught_up(self, steps: int) -> LearnerStatus:
         """Wait until the learner has ingested `steps`, done what they call for, and its push was heard."""
@@ -156,7 +167,7 @@ def test_the_learner_pulls_trains_pushes_and_goes_on_after_its_death(bench: Lear
     assert (status.updates, status.target_updates) == (25, 25.0), "5 of the critic, then one per step after 10"
     assert (status.ingested_steps, status.ingested_episodes) == (30, 2)
     first = bench.packs[-1]
-    state, manifest = unpack(bytes(first.data), load_or_create_key(bench.root / "weights.key"))
+    state, manifest = bench.pulled(first)
     assert (manifest["run_id"], manifest["n"]) == (open_run(bench.run_dir).run_id, first.n)
     assert manifest["interface_digest"] == CONTRACT.interface_digest
     policy_from_manifest(manifest["policy"]).load_state_dict(state)

@@ -28,12 +28,12 @@ def test_flops_are_counted_and_failures_named(measured) -> None:
     assert failed == {"broken": "ConfigError: mystery: no such method"}
     critic = 2 * 64 * (4 + 6) * 32 + 2 * 64 * 32 * 32 + 2 * 64 * 32  # one member, forward, batch 64
     assert done["small"].flops > 4 * 3 * critic  # 4 members forward and backward, and the rest
-    assert len(done["small"].seconds) == 2 and all(len(peak.rates) == 2 for peak in peaks)
-    pair = dict.fromkeys(("small", "small" + speed.TWIN), done["small"])
+    assert len(done["small"].seconds) == len(done["small"].alone) == 2 and all(len(peak.rates) == 2 for peak in peaks)
+    pair = dict.fromkeys(("small", "small" + speed.TORCH, "small" + speed.TWIN), done["small"])
     compiling = dict.fromkeys(("eager", "compiled"), done["small"])
     page = speed.report(measured, dict.fromkeys(speed.PROJECTIONS, done["small"]), compiling, 2, (pair, peaks))
     assert "paired by round: 1.000 (1.000 to 1.000)" in page
-    assert "| 1.00 | 1.00 to 1.00 |" in page and "device `cpu` (no GPU was used)" in page
+    assert page.count("| 1.00 | 1.00 to 1.00 |") == 3 and "device `cpu` (no GPU was used)" in page
     assert "| `broken` | failed: ConfigError" in page and "| `small` | " in page
     assert "| projection `conflicting` over none | 1.000 | 1.000 to 1.000 |" in page
 

@@ -34,7 +34,7 @@ from inril_core.policies import client as client_module
 from inril_core.policies import server as server_module
 from inril_core.policies.client import PolicyClient, RemoteError, Terms, piece_rows
 from inril_core.policies.server import PolicyServer
-from inril_core.policies.wire import MAX_BODY_BYTES, BadFrame, Decoder, encode
+from inril_core.wire import MAX_BODY_BYTES, BadFrame, Decoder, encode
 from tests.finetune.point_task import contract, demos, make_episode, roll
 
 D, A, CHUNK = 4, 6, 3

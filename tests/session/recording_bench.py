@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -16,13 +17,14 @@ import rclpy
 from inril_common.qos import EVENT, LATCHED, TICK
 from inril_msgs import msg as messages
 from inril_msgs.msg import EpisodeReady, RecorderStatus
-from inril_msgs.srv import ListEpisodes, ReadBlob
+from inril_msgs.srv import ListEpisodes
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
-from inril_core.data.blobs import pull_blob
+from inril_core.blobs import Blob, pull_blob
 from inril_core.data.schemas import EPISODE_EVENT, TOPICS
-from inril_core.run import RunPaths
+from inril_core.run import RunPaths, default_key_path
+from inril_core.weights import load_or_create_key
 from tests.data.synthetic import CONTRACT, Synthetic
 from tests.domains import own_domain, spawn
 from tests.graph.lifecycle import bring_up
@@ -181,15 +183,11 @@ class RecordingBench:
         return list(self.call(ListEpisodes, "/store/list_episodes", ListEpisodes.Request(limit=100)).episodes)
 
     def pull(self, ready: EpisodeReady, path: Path) -> Path:
-        """Pull an announced episode over DDS."""
-
-        def read(sha256: str, offset: int, length: int) -> tuple[int, bytes]:
-            request = ReadBlob.Request(sha256=ready.sha256, offset=offset, length=length)
-            response = self.call(ReadBlob, "/store/read_blob", request)
-            assert response.success, response.message
-            return response.size_bytes, bytes(response.data)
-
-        return pull_blob(read, bytes(ready.sha256).hex(), ready.size_bytes, path)
+        """Pull an announced episode from where the store serves it."""
+        listed = self.call(ListEpisodes, "/store/list_episodes", ListEpisodes.Request(limit=0))
+        blob = Blob(bytes(ready.sha256), ready.size_bytes, hashlib.sha256)
+        pull_blob(blob, listed.address, load_or_create_key(default_key_path()), path)
+        return path
 
     def record(self, made: Synthetic) -> None:
         """Publish a whole episode."""

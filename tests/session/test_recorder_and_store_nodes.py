@@ -5,7 +5,6 @@ import signal
 import numpy as np
 import pytest
 from inril_msgs.msg import EpisodeEvent, RecorderStatus
-from inril_msgs.srv import ReadBlob
 
 from inril_core.data import read_episode
 from tests.data.synthetic import Synthetic
@@ -80,19 +79,6 @@ def test_bytes_that_are_no_message_end_nothing(bench, topic):
     bench.publish_raw(topic, b"\x00\x01\x00\x00\xff")
     bench.record(Synthetic(steps=2, episode_id=f"after-garbage-on{topic.replace('/', '-')}"))
     assert bench.announced(f"after-garbage-on{topic.replace('/', '-')}").complete
-
-
-@pytest.mark.parametrize(
-    ("sha256", "offset", "length", "reason"),
-    [(bytes(32), 0, 10, "not served"), (None, 0, 1 << 21, "length"), (None, 1 << 40, 1, "offset")],
-)
-def test_reads_out_of_bounds_are_refused(bench, sha256, offset, length, reason):
-    if sha256 is None:
-        bench.record(Synthetic(steps=2, episode_id=f"read-{length}"))
-        sha256 = bytes(bench.announced(f"read-{length}").sha256)
-    request = ReadBlob.Request(sha256=list(sha256), offset=offset, length=length)
-    response = bench.call(ReadBlob, "/store/read_blob", request)
-    assert not response.success and reason in response.message and not response.data
 
 
 def test_kill_in_mid_episode_costs_nothing_that_was_on_disk(bench, tmp_path):

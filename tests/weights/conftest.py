@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from blake3 import blake3
 
-from inril_core.weights import Key, pack
-from inril_core.weights.gate import Gate, GateRules, Offer
+from inril_core.weights import Hashed, Key, Offer, write_pack
+from inril_core.weights.gate import Gate, GateRules
+from inril_core.weights.store import KeptPack, WeightStore
 
 KEY = Key(bytes(range(32)))
 RUN = "run-1"
@@ -32,15 +36,20 @@ def make_manifest(n: int = 1, **changes) -> dict:
     }
 
 
-def offer_of(data: bytes, n: int = 1, **changes) -> Offer:
-    fields = {
-        "run_id": RUN,
-        "n": n,
-        "size_bytes": len(data),
-        "sha256": hashlib.sha256(data).digest(),
-        **changes,
-    }
-    return Offer(**fields)
+def packed(n: int = 1, state=None, **changes) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pack"
+        write_pack(path, make_state() if state is None else state, make_manifest(n, **changes))
+        return path.read_bytes()
+
+
+def hashed(data: bytes) -> Hashed:
+    return Hashed.of(np.frombuffer(bytearray(data), np.uint8))
+
+
+def offer_of(data: bytes, n: int = 1, key: bytes = KEY, **changes) -> Offer:
+    fields = {"run_id": RUN, "n": n, "size_bytes": len(data), "digest": blake3(data).digest(), **changes}
+    return Offer.signed(key, **fields)
 
 
 class Maker:
@@ -48,10 +57,16 @@ class Maker:
 
     key, run_id, digest = KEY, RUN, DIGEST
     state, manifest, offer = staticmethod(make_state), staticmethod(make_manifest), staticmethod(offer_of)
+    pack, hashed = staticmethod(packed), staticmethod(hashed)
 
     @staticmethod
-    def pack(n: int = 1, state=None, key=KEY, **changes) -> bytes:
-        return pack(make_state() if state is None else state, make_manifest(n, **changes), key)
+    def kept(store: WeightStore, n: int) -> KeptPack:
+        """A pack that came, checked and kept."""
+        data = packed(n)
+        store.incoming.mkdir(exist_ok=True)
+        path = store.incoming / "came.pack"
+        path.write_bytes(data)
+        return store.add(path, offer_of(data, n))
 
     @staticmethod
     def gate(**changes) -> Gate:

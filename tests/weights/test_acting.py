@@ -1,7 +1,7 @@
 """Pins: weights that change in mid-episode, or whose trial or restart touches the acting policy."""
 
-import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ import torch
 
 from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
-from inril_core.policies import GaussianPolicy, gaussian
-from inril_core.weights import Refusal, WeightsRefused, pack
-from inril_core.weights.acting import ActingPolicy
-from inril_core.weights.gate import Gate, GateRules, Offer
+from inril_core.policies import GaussianPolicy, Policy, diffusion, gaussian
+from inril_core.weights import Hashed, Offer, Refusal, WeightsRefused, write_pack
+from inril_core.weights.acting import ActingPolicy, Unkept
+from inril_core.weights.gate import Gate, GateRules
 from inril_core.weights.store import WeightStore
 
 CONTRACT = load_contract("insert_leg")
@@ -31,10 +31,17 @@ def policy(bias: float = 0.0, **arguments) -> GaussianPolicy:
     return made
 
 
-def packed(n: int, bias: float = 0.0, run_id: str = "run", made: GaussianPolicy | None = None, **changes) -> bytes:
+def planning() -> Policy:
+    """A policy that plans 4 steps at once."""
+    torch.manual_seed(0)
+    return diffusion.Config(chunk=4, hidden=(16,), denoising_steps=5).build(CONTRACT.observation_size, 6)
+
+
+def packed(path: Path, n: int, bias: float = 0.0, made: GaussianPolicy | None = None, **changes) -> Offer:
+    """Writes a pack; its offer."""
     made = made or policy(bias)
     manifest = {
-        "run_id": run_id,
+        "run_id": "run",
         "n": n,
         "parent": None,
         "interface_digest": CONTRACT.interface_digest,
@@ -42,11 +49,9 @@ def packed(n: int, bias: float = 0.0, run_id: str = "run", made: GaussianPolicy 
         "policy": made.manifest(),
         "created_ns": 0,
     }
-    return pack(made.state_dict(), {**manifest, **changes}, KEY)
-
-
-def offer(data: bytes, n: int) -> Offer:
-    return Offer("run", n, len(data), hashlib.sha256(data).digest())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size, digest = write_pack(path, made.state_dict(), {**manifest, **changes})
+    return Offer.signed(KEY, "run", n, size, digest)
 
 
 @pytest.fixture
@@ -64,13 +69,24 @@ def start(tmp_path):
     return open_again
 
 
-def push(acting: ActingPolicy, n: int, bias: float = 0.0, published_ns: int | None = None, **changes) -> None:
-    data = packed(n, bias, **changes)
-    acting.take(data, offer(data, n), published_ns)
+def push(acting: ActingPolicy, n: int, bias: float = 0.0, published_ns: int | None = None, **changes) -> Offer:
+    path = acting._store.incoming / "pushed.pack"
+    offer = packed(path, n, bias, **changes)
+    memory = acting.memory_for(offer)
+    memory[:] = np.frombuffer(path.read_bytes(), np.uint8)
+    acting.take(Hashed.of(memory), path, offer, published_ns)
+    return offer
 
 
 def act(acting: ActingPolicy, step: int, explore: bool = False, seed: int = 7):
     return acting.act(OBSERVATION, explore, seed, step)
+
+
+def answered(acting: ActingPolicy, now_ns: int = 0) -> bool:
+    """An answer is out, and the disk says whose."""
+    first = acting.after_answer(now_ns)
+    acting.note_active()
+    return first
 
 
 def test_without_weights_there_is_no_answer(start):
@@ -97,6 +113,17 @@ def test_swapping_at_a_chunk_takes_the_next_step(start):
     act(acting, 0)
     push(acting, 1)
     assert act(acting, 1).n == 1
+
+
+@pytest.mark.parametrize(("swap_at", "swaps_at_step"), [("episode", None), ("chunk", 4), ("tick", 2)])
+def test_a_plan_is_followed_to_its_end_unless_weights_change_at_ticks(start, swap_at, swaps_at_step):
+    acting = start(planning(), swap_at=swap_at)
+    assert [act(acting, step).n for step in (0, 1)] == [0, 0]
+    push(acting, 1, made=planning())
+    answers = [act(acting, step) for step in range(2, 6)]
+    wanted = [int(swaps_at_step is not None and step >= swaps_at_step) for step in range(2, 6)]
+    assert [answer.n for answer in answers] == wanted
+    assert answers[0].chunk_index == (0 if swap_at == "tick" else 2)
 
 
 def test_only_the_newest_waiting_version_acts(start):
@@ -169,6 +196,29 @@ def test_a_full_disk_refuses_the_offer_and_the_active_policy_acts_on(start, monk
     assert acting.pending is None and act(acting, 0).n == 0
 
 
+def test_what_never_reached_the_disk_is_never_named_as_what_acts(start, monkeypatch):
+    """It would be missing after a restart, and nothing would act."""
+    acting, add = start(policy()), WeightStore.add
+    act(acting, 0)
+
+    def broken(store, path, offer):
+        if offer.n == 1:
+            act(acting, 0)  # it acts before the disk has it
+            raise OSError(5, "Input/output error")
+        return add(store, path, offer)
+
+    monkeypatch.setattr(WeightStore, "add", broken)
+    with pytest.raises(Unkept, match="Input/output"):
+        push(acting, 1)
+    assert act(acting, 1).n == 1
+    push(acting, 2)
+    assert acting.note_active() is None and not acting.is_noted
+    again = start()
+    assert (again.active.n, again.pending.n) == (0, 2)
+    assert act(acting, 0).n == 2 and acting.note_active().n == 2
+    assert start().active.n == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -189,17 +239,16 @@ def test_what_does_not_fit_is_refused_with_and_without_an_active_policy(start, c
         assert caught.value.reason is reason
 
 
-def test_a_restart_goes_on_with_what_acted_and_what_waited_waits_again(start):
+def test_a_restart_goes_on_with_what_acted_and_what_waited_waits_again(start, tmp_path):
     acting = start(policy())
     act(acting, 0)
-    acting.after_answer(0)
+    answered(acting)
     push(acting, 1)
     again = start(policy(0.3))
     assert again.active.n == 0 and again.pending.n == 1 and again.highest_n == 1
-    data = packed(1)
-    assert again.knows(offer(data, 1)) and not again.knows(offer(packed(1, 0.1), 1))
+    assert again.knows(packed(tmp_path / "same", 1)) and not again.knows(packed(tmp_path / "other", 1, 0.1))
     act(again, 0)
-    again.after_answer(0)
+    answered(again)
     again = start()
     assert again.active.n == 1 and again.pending is None
     with pytest.raises(WeightsRefused, match="old_version"):
@@ -211,7 +260,7 @@ def test_a_roll_back_pins_over_restarts_until_unpinned(start):
     for n in (1, 2):
         push(acting, n, bias=0.1 * n)
         act(acting, 0)
-        acting.after_answer(0)
+        answered(acting)
     acting.roll_back("run", 1)
     assert act(acting, 5).n == 2
     assert act(acting, 0).n == 1

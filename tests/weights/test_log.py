@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from inril_core.evaluation.headline import summary
 from inril_core.files import write_lines
 from inril_core.run import RunPaths
-from inril_core.weights import Refusal
-from inril_core.weights.gate import Offer
+from inril_core.weights import Offer, Refusal
 from inril_core.weights.log import MAX_RUN_ID_CHARS, WeightsLog
 from tests.strategies import JSON
 
@@ -18,7 +17,7 @@ BEGAN_NS = 1_700_000_000_000_000_000
 
 
 def offer(n: int, run_id: str = "run-1") -> Offer:
-    return Offer(run_id, n, 4, bytes(32))
+    return Offer.signed(bytes(32), run_id, n, 4, bytes(32))
 
 
 def published_ns(n: int) -> int:

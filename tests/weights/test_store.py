@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,16 +18,20 @@ class Killed(Exception):
     """The process is gone: nothing after this line happens."""
 
 
+def memory(kept):
+    return np.empty(kept.size_bytes, np.uint8)
+
+
 def test_a_restart_finds_the_active_pack_the_highest_version_and_the_pin(tmp_path, make):
     store = WeightStore(tmp_path)
-    first = store.add(make.pack(1), "run-1", 1)
-    store.activate(first.sha256, pinned=False)
-    store.add(make.pack(2), "run-1", 2)
+    first = make.kept(store, 1)
+    store.activate(first.digest, pinned=False)
+    make.kept(store, 2)
     again = WeightStore(tmp_path)
     assert again.active() == first
-    assert again.read(first) == make.pack(1)
+    assert again.read(first, memory(first)).data.tobytes() == make.pack(1)
     assert (again.state.run_id, again.state.highest_n, again.state.pinned) == ("run-1", 2, False)
-    again.activate(first.sha256, pinned=True)
+    again.activate(first.digest, pinned=True)
     assert WeightStore(tmp_path).state.pinned
     again.unpin()
     assert not WeightStore(tmp_path).state.pinned
@@ -34,9 +39,9 @@ def test_a_restart_finds_the_active_pack_the_highest_version_and_the_pin(tmp_pat
 
 def test_a_bounded_number_is_kept_and_never_without_the_active_one(tmp_path, make):
     store = WeightStore(tmp_path, keep=3)
-    store.activate(store.add(make.pack(1), "run-1", 1).sha256, pinned=False)
+    store.activate(make.kept(store, 1).digest, pinned=False)
     for n in range(2, 8):
-        store.add(make.pack(n), "run-1", n)
+        make.kept(store, n)
     assert [kept.n for kept in store.state.packs] == [1, 6, 7]
     assert len(list(tmp_path.glob("*.pack"))) == 3
     assert store.find("run-1", 6).n == 6
@@ -49,8 +54,8 @@ def test_a_bounded_number_is_kept_and_never_without_the_active_one(tmp_path, mak
 def test_killed_at_any_call_to_the_disk_the_old_or_the_new_state_is_found_whole(tmp_path, make, monkeypatch, dies_at):
     """Every file operation of `add` and `activate` in turn is the last one of the process."""
     store = WeightStore(tmp_path)
-    first = store.add(make.pack(1), "run-1", 1)
-    store.activate(first.sha256, pinned=False)
+    first = make.kept(store, 1)
+    store.activate(first.digest, pinned=False)
     calls = 0
 
     def dying(real):
@@ -67,22 +72,22 @@ def test_killed_at_any_call_to_the_disk_the_old_or_the_new_state_is_found_whole(
         for name in ("open", "ftruncate", "write", "fsync", "replace"):
             patch.setattr(os, name, dying(getattr(os, name)))
         try:
-            second = store.add(make.pack(2), "run-1", 2)
-            store.activate(second.sha256, pinned=False)
+            second = make.kept(store, 2)
+            store.activate(second.digest, pinned=False)
         except Killed:
             pass
     again = WeightStore(tmp_path)
     assert again.state.highest_n in (1, 2)
     active = again.active()
     assert active.n in (1, 2)
-    assert again.read(active) == make.pack(active.n)
+    assert again.read(active, memory(active)).data.tobytes() == make.pack(active.n)
     assert not list(tmp_path.glob("*.tmp"))
     assert {path.name for path in tmp_path.glob("*.pack")} == {kept.file_name for kept in again.state.packs}
 
 
 def test_truncated_temporary_files_and_unnamed_packs_are_cleared(tmp_path, make):
     store = WeightStore(tmp_path)
-    store.add(make.pack(1), "run-1", 1)
+    make.kept(store, 1)
     (tmp_path / f"{STATE_NAME}.tmp").write_text('{"run_id": "ru')
     (tmp_path / "00000002-feedfeedfeedfeed.pack").write_bytes(make.pack(2)[:100])
     (tmp_path / "a_note.txt").write_text("not ours")
@@ -90,19 +95,20 @@ def test_truncated_temporary_files_and_unnamed_packs_are_cleared(tmp_path, make)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         store.state.packs[0].file_name,
         "a_note.txt",
+        "incoming",
         STATE_NAME,
     ]
 
 
 def test_damage_is_named_with_the_fix(tmp_path, make):
     store = WeightStore(tmp_path)
-    kept = store.add(make.pack(1), "run-1", 1)
+    kept = make.kept(store, 1)
     (tmp_path / kept.file_name).write_bytes(make.pack(1)[:-1] + b"x")
     with pytest.raises(ConfigError, match="has changed on disk"):
-        store.read(kept)
+        store.read(kept, memory(kept))
     (tmp_path / kept.file_name).unlink()
     with pytest.raises(ConfigError, match=kept.file_name):
-        store.read(kept)
+        store.read(kept, memory(kept))
     for content in ("", "[]", '{"packs": [{}]}', json.dumps({"packs": [], "unknown": 1})):
         (tmp_path / STATE_NAME).write_text(content)
         with pytest.raises(ConfigError, match="restore it or remove the folder"):
@@ -114,13 +120,13 @@ def test_damage_is_named_with_the_fix(tmp_path, make):
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     key=st.sampled_from(["run_id", "highest_n", "pinned", "active", "packs"]),
-    inner=st.sampled_from(["run_id", "n", "sha256"]) | st.none(),
+    inner=st.sampled_from(["run_id", "n", "size_bytes", "digest", "mac"]) | st.none(),
     value=JSON,
 )
 def test_a_state_with_any_other_value_is_taken_or_refused_with_the_fix(tmp_path_factory, make, key, inner, value):
     folder = tmp_path_factory.mktemp("weights")
     store = WeightStore(folder)
-    store.activate(store.add(make.pack(1), "run-1", 1).sha256, pinned=False)
+    store.activate(make.kept(store, 1).digest, pinned=False)
     state = json.loads((folder / STATE_NAME).read_text())
     if inner is None:
         state[key] = value
@@ -132,4 +138,4 @@ def test_a_state_with_any_other_value_is_taken_or_refused_with_the_fix(tmp_path_
     except ConfigError as error:
         assert "restore it or remove the folder" in str(error)
     else:
-        again.add(make.pack(2), "run-1", 2)
+        make.kept(again, 2)

@@ -188,13 +188,12 @@ def kept_digest(folder: SessionFolder, n: int) -> str:
     from inril_core.policies.files import policy_sha256
     from inril_core.run import default_key_path
     from inril_core.weights import load_or_create_key
-    from inril_core.weights.signed_pack import unpack
-    from inril_core.weights.store import STATE_NAME, StoreState
+    from inril_core.weights.store import STATE_NAME, StoreState, read_kept
 
     weights = folder.paths.weights
     try:
         kept = next(p for p in parse_line((weights / STATE_NAME).read_bytes(), StoreState).packs if p.n == n)
-        state, manifest = unpack((weights / kept.file_name).read_bytes(), load_or_create_key(default_key_path()))
+        state, manifest = read_kept(weights / kept.file_name, kept, load_or_create_key(default_key_path()))
         policy = policy_from_manifest(manifest["policy"])
         policy.load_state_dict(state)
     except (OSError, ValueError, StopIteration, RuntimeError, InrilError) as error:

@@ -25,8 +25,7 @@ from inril_core.policies.files import policy_bytes, policy_sha256
 from inril_core.run import RunPaths, default_key_path, open_run
 from inril_core.tasks import make_task
 from inril_core.weights import load_or_create_key
-from inril_core.weights.signed_pack import unpack
-from inril_core.weights.store import STATE_NAME, StoreState
+from inril_core.weights.store import STATE_NAME, StoreState, read_kept
 
 EXPERT = "expert"
 
@@ -187,10 +186,10 @@ def _read(what: str) -> tuple[Policy, dict[str, Any]]:
         if not found:
             versions = ", ".join(str(pack.n) for pack in kept)
             raise ConfigError(f"{what}: version {number} is not kept; kept are {versions or 'none'}")
-        data = (folder / found[-1].file_name).read_bytes()
+        key = load_or_create_key(default_key_path())
+        state, manifest = read_kept(folder / found[-1].file_name, found[-1], key)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{what}: {folder} cannot be read ({error}); give a policy file") from error
-    state, manifest = unpack(data, load_or_create_key(default_key_path()))
     policy = policy_from_manifest(manifest["policy"])
     policy.load_state_dict(state)
     return policy, {k: manifest[k] for k in ("interface_digest", "contract_text", "run_id", "n")}

@@ -64,6 +64,8 @@ class Cagrad(JointStep):
         """See `JointStep.combine`."""
         a, b = cagrad_coefficients([g_rl, g_il], self._cagrad.c, self._cagrad.scaling)
         a, b = 2.0 * self.rl_weight * a, 2.0 * (1.0 - self.rl_weight) * b
-        of_rl, of_il = (f * float(torch.linalg.vector_norm(g.double())) for f, g in ((a, g_rl), (b, g_il)))
+        of_rl, of_il = torch.stack(
+            [f * torch.linalg.vector_norm(g.double()) for f, g in ((a, g_rl), (b, g_il))]
+        ).tolist()
         metrics = {"rl_share": of_rl / (of_rl + of_il)} if of_rl + of_il > 0.0 else {}
         return weighted_sum([g_rl, g_il], (a, b)), metrics

@@ -57,29 +57,31 @@ class Cair(cagrad.Cagrad):
         super().__init__(config, flat, rl_lr)
         self._config = config
         # lambda, the decayed sum of cosines, and that of ones: the mean is unbiased from the first step on
-        self._memory = torch.tensor([config.rl_weight, 0.0, 0.0], dtype=torch.float64)
+        self._rl_weight, self._sum, self._count = config.rl_weight, 0.0, 0.0
 
     @property
     def rl_weight(self) -> float:
         """See `JointStep.rl_weight`."""
-        return float(self._memory[0])
+        return self._rl_weight
 
     def combine(self, g_rl: Tensor, g_il: Tensor, angle: float) -> tuple[Tensor, dict[str, float]]:
         """See `JointStep.combine`; lambda moves first."""
-        c, memory = self._config, self._memory
-        memory[1:].mul_(c.decay).add_((1.0 - c.decay) * torch.tensor([angle, 1.0], dtype=torch.float64))
-        mean = float(memory[1] / memory[2])
+        c = self._config
+        self._sum = c.decay * self._sum + (1.0 - c.decay) * angle
+        self._count = c.decay * self._count + (1.0 - c.decay)
+        mean = self._sum / self._count
         change = c.rate * (mean if c.rule == "cosine" else float((mean > 0.0) - (mean < 0.0)))
         if change > 0.0 or not c.monotone:
-            memory[0] = min(max(self.rl_weight + change, c.least_rl_weight), 1.0)
+            self._rl_weight = min(max(self.rl_weight + change, c.least_rl_weight), 1.0)
         joint, metrics = super().combine(g_rl, g_il, angle)
         return joint, {**metrics, "rl_weight": self.rl_weight, "mean_cosine": mean}
 
     def state(self) -> dict[str, Tensor]:
         """See `Combiner.state`."""
-        return {**super().state(), "memory": self._memory.clone()}
+        memory = torch.tensor([self._rl_weight, self._sum, self._count], dtype=torch.float64)
+        return {**super().state(), "memory": memory}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """See `Combiner.load`."""
         super().load(state)
-        self._memory.copy_(state["memory"])
+        self._rl_weight, self._sum, self._count = state["memory"].tolist()

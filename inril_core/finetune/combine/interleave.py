@@ -20,6 +20,7 @@ steps, or of the old one at the old parameters, which the displacement already f
 """
 
 from collections.abc import Callable
+from ctypes import CDLL
 from typing import Any, Literal
 
 import torch
@@ -33,10 +34,10 @@ from inril_core.finetune.contracts import CombineConfig, Combiner, GradientSourc
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.settings import Settings
 
-Projection = Callable[[Tensor, Tensor], Tensor]
+Projection = Callable[[Tensor, Tensor, CDLL | None], Tensor]
 
 
-def _no_projection(g: Tensor, ref: Tensor) -> Tensor:
+def _no_projection(g: Tensor, ref: Tensor, kernels: CDLL | None) -> Tensor:
     return g
 
 
@@ -261,14 +262,14 @@ class Interleave(Combiner):
         g_il, metrics = il()
         return {**metrics, **self._projected_step("il", g_il, other)}
 
-    def _projected_step(self, own: Literal["il", "rl"], g: Tensor, other: Tensor) -> dict[str, float]:
+    def _projected_step(self, own: Literal["il", "rl"], g: Tensor, other: Tensor) -> Metrics:
         """The step of the loss ``own`` on its gradient ``g``, kept from undoing ``other``, the other loss's gradient or
         displacement."""
         c, p, adam = self.config, self.config.projection, self.adams[own]
         adam_other = self.adams["rl" if own == "il" else "il"]
         project = _PROJECTIONS[p.kind] if p.target == own else _no_projection
-        angle = cosine(g, other)
-        g_in = project(g, other) if p.space == "gradient" else g
+        angle = cosine(g, other, self.kernels)
+        g_in = project(g, other, self.kernels) if p.space == "gradient" else g
         shared = own == "il" and c.preconditioner == "rl"
         step = adam.direction(g_in)
         if shared:  # but where RL has none: dividing by nothing is no step
@@ -280,15 +281,15 @@ class Interleave(Combiner):
         if p.space == "step":
             as_it_is = p.reference == "gradient" or (own == "il" and c.il_unit == "iteration")
             reference = other if as_it_is else adam_other.precondition(other)
-            step = project(step, reference)
+            step = project(step, reference, self.kernels)
         after = g_in if p.space == "gradient" else step
         self._take(own, step)
-        removed = float(torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30))
-        metrics = {"gradient_cosine": angle, "conflict": float(angle < 0.0)}
+        removed = torch.linalg.vector_norm(before - after) / torch.linalg.vector_norm(before).clamp_min(1e-30)
+        metrics: dict[str, float | Tensor] = {"gradient_cosine": angle, "conflict": float(angle < 0.0)}
         if p.target == own:
             metrics["norm_removed"] = removed
         name = "step_cosine" if own == "il" else "rl_step_cosine"
-        return {**metrics, name: cosine(step, other)}
+        return {**metrics, name: cosine(step, other, self.kernels)}
 
     def _take(self, loss: str, step: Tensor) -> None:
         self.flat.value.sub_(step, alpha=self.adams[loss].lr)

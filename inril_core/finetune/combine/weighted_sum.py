@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 
 from inril_core.finetune.combine.common.gradients import cosine
@@ -41,8 +42,8 @@ class WeightedSum(Combiner):
         gradient, metrics = rl()
         g_rl = gradient.clone()
         g_il, il_metrics = il()
-        angle = cosine(g_rl, g_il)
-        direction = adam.direction(g_rl + self.il_weight * g_il)
+        angle = cosine(g_rl, g_il, self.kernels)
+        direction = adam.direction(torch.add(g_rl, g_il, alpha=self.il_weight))
         self.flat.value.sub_(direction, alpha=adam.lr)
-        cosines = {"gradient_cosine": angle, "step_cosine": cosine(direction, g_rl)}
+        cosines = {"gradient_cosine": angle, "step_cosine": cosine(direction, g_rl, self.kernels)}
         return StepResult({**metrics, **il_metrics, **cosines}, metrics)

@@ -1,5 +1,6 @@
 """Behaviour cloning."""
 
+import ctypes
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from inril_core import distributed
 from inril_core.finetune.contracts import Gradient, IlConfig, IlMethod
 from inril_core.finetune.direct import gaussian_of, imitation
 from inril_core.finetune.memory.replay import Replay
+from inril_core.finetune.native import ImitationKernel
 from inril_core.networks.critics import views_like
 from inril_core.networks.direct import in_use
 from inril_core.networks.flat import Adam, FlatParameters
@@ -43,10 +45,16 @@ class Bc(IlMethod):
         self.config, self._policy, self._actor, self._generator = config, policy, flat, generator
         self._settings = ImitationSettings(loss=config.loss, action_limit=config.action_limit)
         self.direct: dict[str, Callable[..., Any]] = {}
-        gaussian = gaussian_of(policy, flat) if type(self).loss is Bc.loss else None
-        if gaussian is not None:
+        self._kernel: ImitationKernel | None = None
+        self._gaussian = gaussian_of(policy, flat) if type(self).loss is Bc.loss else None
+        if self._gaussian is not None:
             self._weights = views_like(flat.value, flat.parameters)
-            self.direct["imitation"] = partial(imitation, gaussian, self._settings)
+            self.direct["imitation"] = partial(imitation, self._gaussian, self._settings)
+
+    def take_kernels(self, found: ctypes.CDLL) -> None:
+        """See `inril_core.networks.compute.give_kernels`."""
+        if self._gaussian is not None:
+            self._kernel = ImitationKernel(found, self._gaussian, self._settings.loss, self._settings.action_limit)
 
     def loss(self, inputs: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See `IlMethod.loss`."""
@@ -55,6 +63,9 @@ class Bc(IlMethod):
     def gradient(self, demos: Replay, batch: int | None = None) -> Gradient:
         """See `IlMethod.gradient`."""
         rows = demos.sample(self.config.batch if batch is None else batch, self._generator)
+        if self._kernel is not None and in_use():
+            vector, number = self._kernel(self._actor.value, rows.observations, rows.actions)
+            return Gradient(vector, {"il_loss": number})
         if self.direct and in_use():
             with torch.no_grad():
                 vector, value = self.direct["imitation"](self._weights, rows.observations, rows.actions)

@@ -148,7 +148,8 @@ class Replay:
             if self._frames is not None:  # drawn for all processes, as the picks are
                 drawn = [self._frames.draw(size, generator) for _ in range(2)]
                 shifts = [[distributed.own(shift) for shift in shifts_of] for shifts_of in drawn]
-            return self._batch(self._rows.index_select(0, own.to(self._rows.device)), self._at[own.numpy()], shifts)
+            rows = self._rows.index_select(0, own if self._rows.is_cpu else own.to(self._rows.device))
+            return self._batch(rows, self._frames_at(own), shifts)
 
     def first(self, size: int) -> Batch:
         """The first ``size`` rows in memory (fewer if there are fewer): a fixed set to measure on."""
@@ -156,8 +157,13 @@ class Replay:
             size = min(size, len(self))
             return self._batch(self._rows[:size].clone(), self._at[:size], None)
 
+    def _frames_at(self, picks: Tensor) -> np.ndarray:
+        return self._at if self._frames is None else self._at[picks.numpy()]
+
     def _batch(self, rows: Tensor, at: np.ndarray, shifts: Sequence[Sequence[Shift]] | None) -> Batch:
-        observations, actions, rewards, discounts, following, next_actions = rows.split(self._columns, 1)
+        observations, actions, rewards, discounts, following, next_actions = torch.split_with_sizes(
+            rows, self._columns, 1
+        )
         if self._frames is not None:
             observations = self._with_pixels(observations, at[:, 0], None if shifts is None else shifts[0])
             following = self._with_pixels(following, at[:, 1], None if shifts is None else shifts[1])

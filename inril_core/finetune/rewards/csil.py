@@ -168,9 +168,9 @@ class CoherentReward(RewardModel):
         c = self.config
         ratios = self.log_ratios(inputs, actions)
         rewards = self.alpha * ratios.sum(-1)
-        metrics = {"reward_over_bound": float((c.scaling * ratios > self.bound).float().mean())}
+        metrics = {"reward_over_bound": (c.scaling * ratios > self.bound).float().mean()}
         if c.floor is not None:
-            metrics["reward_floored"] = float((rewards < c.floor).float().mean())
+            metrics["reward_floored"] = (rewards < c.floor).float().mean()
             rewards = rewards.clamp_min(c.floor)
         return (rewards - self.bound if c.variant == "negative" else rewards), metrics
 
@@ -203,14 +203,15 @@ class CoherentReward(RewardModel):
         r = self.alpha * self.log_ratios(*online).sum(-1)
         return loss + c.kl_weight * (torch.exp(-r.clamp_min(-5.0)) - 1.0 + r).mean()
 
-    def refine(self, demos: tuple[Tensor, Tensor], online: tuple[Tensor, Tensor]) -> dict[str, float]:
+    def refine(self, demos: tuple[Tensor, Tensor], online: tuple[Tensor, Tensor]) -> dict[str, float | Tensor]:
         """One SGD step on `loss`."""
         loss = self.loss(demos, online)
         gradient = self._flat.gradient(loss)
-        norm, limit = float(torch.linalg.vector_norm(gradient)), self.config.grad_clip
-        scale = 1.0 if limit is None or norm <= limit else limit / norm
-        self._flat.value.sub_(gradient, alpha=self.config.lr * scale)
-        return {"reward_loss": loss.item(), "reward_gradient": norm}
+        norm, limit = torch.linalg.vector_norm(gradient), self.config.grad_clip
+        if limit is not None:
+            gradient.mul_((limit / norm).clamp_max(1.0))
+        self._flat.value.sub_(gradient, alpha=self.config.lr)
+        return {"reward_loss": loss.detach(), "reward_gradient": norm}
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""

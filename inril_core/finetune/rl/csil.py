@@ -117,8 +117,8 @@ class Csil(OffPolicyRl):
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._log_temperature = torch.tensor([math.log(max(config.temperature, 1e-12))])
         self._kl_target = policy.action_size / 2 if config.kl_target is None else config.kl_target
-        self._kl = 0.0
-        self._ends = torch.zeros(2)  # values beyond a good and a bad end
+        self._kl: float | Tensor = 0.0
+        self._ends = (0.0, 0.0)  # values beyond a good and a bad end
 
     def _build_critic(self) -> None:
         c, p = self.config, self._policy
@@ -145,7 +145,7 @@ class Csil(OffPolicyRl):
         c = self.config
         rows = demos.first(len(demos))
         rewards, _ = self.reward(rows.observations, self._policy.own(rows.observations, rows.actions))
-        self._ends = torch.tensor(self.reward.end_values(c.gamma, float(rewards.mean())))
+        self._set_ends(torch.tensor(self.reward.end_values(c.gamma, float(rewards.mean()))))
         self._prepare_critic(rewards)
         adam = Adam(self._critic.value.numel(), c.sarsa_lr)
         for _ in range(c.sarsa_updates):
@@ -156,6 +156,9 @@ class Csil(OffPolicyRl):
             known = (batch.next_actions != NO_ACTION).any(-1, keepdim=True)
             following = torch.where(known, following, asked)
             self._fit(batch, len(batch), following, torch.zeros_like(batch.rewards), adam)
+
+    def _set_ends(self, ends: Tensor) -> None:
+        self._ends = (float(ends[0]), float(ends[1]))  # of float32, as a checkpoint keeps them
 
     def _prepare_critic(self, demo_rewards: Tensor) -> None:
         """Before the pre-training, with the demonstrations' rewards ``[N]``."""
@@ -178,7 +181,7 @@ class Csil(OffPolicyRl):
 
     def end_of(self, marks: Tensor) -> Tensor:
         """gamma times the value beyond an end, ``[B]``, by its mark: 1 a good one, -1 a bad one, 0 none."""
-        good, bad = float(self._ends[0]), float(self._ends[1])
+        good, bad = self._ends
         value = torch.where(marks > 0.0, good, 0.0) + torch.where(marks < 0.0, bad, 0.0)
         return self.config.gamma * value
 
@@ -192,7 +195,7 @@ class Csil(OffPolicyRl):
 
     def _error(
         self, batch: Batch, actions: Tensor, rewards: Tensor, following: Tensor, divergence: Tensor
-    ) -> tuple[Tensor, Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """The regression's loss, Q ``[E, B]`` without gradient, and metrics."""
         q = self.values(batch.observations, actions, live=True)
         y = self.targets(batch, rewards, following, divergence)
@@ -212,20 +215,20 @@ class Csil(OffPolicyRl):
         rewards, of_reward = self.reward(batch.observations, actions)
         loss, q, more = self._error(batch, actions, rewards, following, divergence)
         metrics: dict[str, float | Tensor] = {**of_reward}
-        metrics |= {"critic_loss": loss.item() / self.config.critics, "q_mean": float(q.mean()), **more}
+        metrics |= {"critic_loss": loss.detach() / self.config.critics, "q_mean": q.mean(), **more}
         online = len(batch) - demos
         if self.config.slope_weight > 0.0 and demos:
             slope = self.slope(batch.observations[online:], actions[online:])
             loss = loss + self.config.slope_weight * slope
-            metrics["q_slope"] = slope.item() / self.config.critics
+            metrics["q_slope"] = slope.detach() / self.config.critics
         if demos and online:
             metrics |= {
-                "reward_demos": float(rewards[online:].mean()),
-                "reward_online": float(rewards[:online].mean()),
-                "q_demos": float(q[:, online:].mean()),
-                "q_online": float(q[:, :online].mean()),
+                "reward_demos": rewards[online:].mean(),
+                "reward_online": rewards[:online].mean(),
+                "q_demos": q[:, online:].mean(),
+                "q_online": q[:, :online].mean(),
             }
-        self._critic.value.sub_(adam.direction(self._critic.gradient(loss)), alpha=adam.lr)
+        adam.step_(self._critic.value, self._critic.gradient(loss))
         self._constrain()
         self._target.lerp_(self._critic.value, self.config.tau)
         return metrics
@@ -254,15 +257,15 @@ class Csil(OffPolicyRl):
         q = self.values(batch.observations, torch.tanh(raw)).amin(0).mean()
         kl = self._divergence(batch.observations, raw, mean, log_std).mean()
         loss = self.temperature * kl - q
-        self._kl = kl.item()
-        entropy = -float(log_density(raw, mean, log_std).detach().mean())
-        metrics = {"rl_loss": loss.item(), "q_policy": q.item(), "prior_kl": self._kl, "entropy": entropy}
+        self._kl = kl.detach()
+        entropy = -log_density(raw, mean, log_std).detach().mean()
+        metrics = {"rl_loss": loss.detach(), "q_policy": q.detach(), "prior_kl": self._kl, "entropy": entropy}
         return Gradient(self._actor.gradient(loss), metrics)
 
     def actor_stepped(self, metrics: Metrics) -> None:
         """One SGD step of a learned temperature: up while the KL of the last actor step is above its target."""
         if self.config.learn_temperature:
-            change = self.config.temperature_lr * (self._kl - self._kl_target)
+            change = self.config.temperature_lr * (float(self._kl) - self._kl_target)
             self._log_temperature.add_(max(-1.0, min(1.0, change))).clamp_(-12.0, 5.0)
 
     def state(self) -> dict[str, Tensor]:
@@ -271,7 +274,7 @@ class Csil(OffPolicyRl):
             "critic": self._critic.value,
             "target": self._target,
             "log_temperature": self._log_temperature,
-            "ends": self._ends,
+            "ends": torch.tensor(self._ends),
             **{f"adam.{key}": t for key, t in self._adam.state().items()},
             **{f"prior.{key}": t for key, t in self.prior.state_dict().items()},
             **{f"reward.{key}": t for key, t in self.reward.state().items()},
@@ -282,7 +285,7 @@ class Csil(OffPolicyRl):
         self._critic.value.copy_(state["critic"])
         self._target.copy_(state["target"])
         self._log_temperature.copy_(state["log_temperature"])
-        self._ends = state["ends"].clone()
+        self._set_ends(state["ends"])
         self._adam.load(_under(state, "adam"))
         self.prior.load_state_dict(_under(state, "prior"))
         self.reward.load(_under(state, "reward"))

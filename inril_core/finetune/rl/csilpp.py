@@ -78,10 +78,11 @@ class Csilpp(csil.Csil):
         self.critics = critics.to(self._actor.value.device)
         self._critic = FlatParameters([*self.critics.weights, *image_encoder.weights])
         self._set_support(*(c.support or (-1.0, 1.0)))
-        self._steps = torch.zeros(1)
+        self._steps = 0
 
     def _set_support(self, low: float, high: float) -> None:
-        self._support = torch.tensor([low, high])
+        kept = torch.tensor([low, high])  # float32, as in a checkpoint
+        self._support, self._half = (float(kept[0]), float(kept[1])), float(0.5 * (kept[1] - kept[0]))
         self._values = torch.linspace(low, high, self.config.atoms).to(self._actor.value.device)
 
     def _prepare_critic(self, demo_rewards: Tensor) -> None:
@@ -106,12 +107,12 @@ class Csilpp(csil.Csil):
 
     def slope(self, inputs: Tensor, actions: Tensor) -> Tensor:
         """See `Csil.slope`; in units of half the support."""
-        return super().slope(inputs, actions) / float(0.5 * (self._support[1] - self._support[0]))
+        return super().slope(inputs, actions) / self._half
 
     @torch.no_grad()
     def distribution(
         self, batch: Batch, rows: Tensor, rewards: Tensor, divergence: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Target probabilities ``[B, N]``: of the critic with the smaller mean, shifted, projected.
 
         Each value z becomes r + discount * min(z - beta * KL term, R_max / (1 - gamma)).
@@ -127,13 +128,12 @@ class Csilpp(csil.Csil):
         values = (self._values - self.temperature * divergence[:, None]).clamp_max(bound)
         fixed = rewards + self.end_of(batch.rewards)
         atoms = fixed[:, None] + batch.discounts[:, None] * values
-        low, high = float(self._support[0]), float(self._support[1])
-        projected, outside = project(low, high, atoms, probabilities)
-        return projected, {"value_clipped": float(outside.mean())}
+        projected, outside = project(*self._support, atoms, probabilities)
+        return projected, {"value_clipped": outside.mean()}
 
     def _error(
         self, batch: Batch, actions: Tensor, rewards: Tensor, following: Tensor, divergence: Tensor
-    ) -> tuple[Tensor, Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Cross-entropy to the target distribution, summed over the critics."""
         present = torch.cat((batch.observations, actions), -1)
         rows = torch.cat((present, torch.cat((batch.next_observations, following), -1)))
@@ -148,7 +148,7 @@ class Csilpp(csil.Csil):
     def critic_step(self, batch: Batch) -> dict[str, float | Tensor]:
         """See `Csil.critic_step`."""
         c = self.config
-        done = min(float(self._steps) / c.critic_decay_steps, 1.0)
+        done = min(self._steps / c.critic_decay_steps, 1.0)
         self._adam.lr = c.critic_lr * (1.0 - done * (1.0 - c.critic_lr_end))
         self._steps += 1
         return super().critic_step(batch)
@@ -156,12 +156,17 @@ class Csilpp(csil.Csil):
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""
         running = {f"running.{i}": t.data for i, t in enumerate((*self.critics.means, *self.critics.variances))}
-        return {**super().state(), "support": self._support, "critic_steps": self._steps, **running}
+        return {
+            **super().state(),
+            "support": torch.tensor(self._support),
+            "critic_steps": torch.tensor([float(self._steps)]),
+            **running,
+        }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from what `state` returned."""
         super().load(state)
         self._set_support(float(state["support"][0]), float(state["support"][1]))
-        self._steps.copy_(state["critic_steps"])
+        self._steps = int(state["critic_steps"])
         for i, tensor in enumerate((*self.critics.means, *self.critics.variances)):
             tensor.data.copy_(state[f"running.{i}"])

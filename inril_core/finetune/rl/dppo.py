@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.finetune.contracts import Gradient, RewardModel
+from inril_core.finetune.contracts import Gradient, Metrics, RewardModel
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages
 from inril_core.finetune.rl.ppo import ClippedSurrogate, SurrogateConfig, clipped_norm, normalised
 from inril_core.networks.flat import FlatParameters
@@ -153,7 +153,7 @@ class Dppo(ClippedSurrogate):
             share,
         )
 
-    def critic_step(self, batch: Steps) -> dict[str, float]:
+    def critic_step(self, batch: Steps) -> Metrics:
         """One step on the squared error to the returns."""
         return self._critic_step(batch.inputs, batch.returns, batch.share)
 

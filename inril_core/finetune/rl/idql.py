@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inril_core import distributed
 from inril_core.errors import ConfigError
-from inril_core.finetune.contracts import Gradient, OffPolicyConfig, OffPolicyRl, RewardModel
+from inril_core.finetune.contracts import Gradient, Metrics, OffPolicyConfig, OffPolicyRl, RewardModel
 from inril_core.finetune.memory.replay import Batch
 from inril_core.networks.critics import views_like
 from inril_core.networks.flat import Adam, FlatParameters
@@ -109,7 +109,7 @@ class Idql(OffPolicyRl):
     def _bounded(self, values: Tensor) -> Tensor:
         return values if self.config.target_range is None else values.clamp(*self.config.target_range)
 
-    def critic_step(self, batch: Batch) -> dict[str, float]:
+    def critic_step(self, batch: Batch) -> Metrics:
         """One step of V on the expectile loss and of both Q on r + discount * V(s') (IQL eq. 5 and 6)."""
         c = self.config
         with torch.no_grad():
@@ -118,16 +118,14 @@ class Idql(OffPolicyRl):
         value_loss = expectile_loss(self._target_q(batch) - v, c.expectile)
         q: Tensor = self.critics(batch.observations, batch.actions)
         critic_loss = (q - targets).square().mean(1).sum()
-        self._critic.value.sub_(
-            self._adam.direction(self._critic.gradient(value_loss + critic_loss)), alpha=self._adam.lr
-        )
+        self._adam.step_(self._critic.value, self._critic.gradient(value_loss + critic_loss))
         self._target.lerp_(self._critic.value[: len(self._target)], c.tau)
         self._policy.take_critics([*self._target_weights, *self.value.parameters()])
         return {
-            "critic_loss": critic_loss.item() / 2,
-            "value_loss": value_loss.item(),
-            "q_mean": float(q.detach().mean()),
-            "v_mean": float(v.detach().mean()),
+            "critic_loss": critic_loss.detach() / 2,
+            "value_loss": value_loss.detach(),
+            "q_mean": q.detach().mean(),
+            "v_mean": v.detach().mean(),
         }
 
     def actor_gradient(self, batch: Batch) -> Gradient:
@@ -142,9 +140,9 @@ class Idql(OffPolicyRl):
                 better = self._target_q(batch) > self._v(batch.observations)
             weights = torch.where(better, self.config.expectile, 1.0 - self.config.expectile)
             errors = errors * (weights / distributed.mean(weights))
-            metrics["better_share"] = float(better.float().mean())
+            metrics["better_share"] = better.float().mean()
         loss = errors.mean()
-        return Gradient(self._actor.gradient(loss), {"rl_loss": loss.item(), **metrics})
+        return Gradient(self._actor.gradient(loss), {"rl_loss": loss.detach(), **metrics})
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors."""

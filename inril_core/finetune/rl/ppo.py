@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inril_core import distributed
-from inril_core.finetune.contracts import Gradient, OnPolicyConfig, OnPolicyRl, RewardModel
+from inril_core.finetune.contracts import Gradient, Metrics, OnPolicyConfig, OnPolicyRl, RewardModel
 from inril_core.finetune.memory.rollout import Segment, generalised_advantages
 from inril_core.networks.encoder import ImageEncoder
 from inril_core.networks.flat import Adam, FlatParameters
@@ -144,26 +144,29 @@ class ClippedSurrogate(OnPolicyRl):
             values: Tensor = self.value(inputs).squeeze(-1).cpu()
         return values
 
-    def _critic_step(self, inputs: Tensor, returns: Tensor, share: float) -> dict[str, float]:
+    def _critic_step(self, inputs: Tensor, returns: Tensor, share: float) -> Metrics:
         """One step on the squared error to the returns."""
         values = self.value(inputs).squeeze(-1)
         loss = 0.5 * (values - returns).square().mean() * share
         gradient = clipped_norm(self._critic.gradient(loss), self._settings.grad_clip)
-        self._critic.value.sub_(self._adam.direction(gradient), alpha=self._adam.lr)
-        return {"critic_loss": loss.item(), "q_mean": float(values.detach().mean()) * share}
+        self._adam.step_(self._critic.value, gradient)
+        return {"critic_loss": loss.detach(), "q_mean": values.detach().mean() * share}
 
     def _surrogate(
         self, log_ratio: Tensor, advantages: Tensor, clip: float | Tensor, share: float
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The clipped surrogate (PPO eq. 7), with its metrics; a KL estimate beyond the limit stops the iteration."""
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """The clipped surrogate (PPO eq. 7), with its metrics; a KL estimate beyond the limit stops the iteration.
+
+        That limit is the one number that is read here: whether the next minibatch is taken depends on it.
+        """
         ratio = torch.exp(log_ratio)
         loss = clipped_surrogate(ratio, advantages, clip) * share
         with torch.no_grad():
-            kl = float(distributed.mean(ratio - 1.0 - log_ratio, share))
-            clipped_share = float(((ratio - 1.0).abs() > clip).float().mean()) * share
-        if self._settings.kl_stop is not None and kl > self._settings.kl_stop:
+            kl = distributed.mean(ratio - 1.0 - log_ratio, share)
+            clipped_share = ((ratio - 1.0).abs() > clip).float().mean() * share
+        if self._settings.kl_stop is not None and float(kl) > self._settings.kl_stop:
             self.stopped = True
-        return loss, {"rl_loss": loss.item(), "kl": kl, "clipped": clipped_share}
+        return loss, {"rl_loss": loss.detach(), "kl": kl, "clipped": clipped_share}
 
     def state(self) -> dict[str, Tensor]:
         """Everything `load` needs, as tensors; in the middle of an iteration its rollout, too."""
@@ -223,7 +226,7 @@ class Ppo(ClippedSurrogate):
         rows.advantages, rows.share = normalised(self._rollout.advantages[order])[part], share
         return rows
 
-    def critic_step(self, batch: Rows) -> dict[str, float]:
+    def critic_step(self, batch: Rows) -> Metrics:
         """One step on the squared error to the returns."""
         return self._critic_step(batch.inputs, batch.returns, batch.share)
 
@@ -239,8 +242,8 @@ class Ppo(ClippedSurrogate):
         entropy = (log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1).mean()
         if c.entropy_weight > 0.0:
             loss = loss - c.entropy_weight * entropy * batch.share
-            metrics["rl_loss"] = loss.item()
-        metrics["entropy"] = entropy.item() * batch.share
+            metrics["rl_loss"] = loss.detach()
+        metrics["entropy"] = entropy.detach() * batch.share
         return Gradient(clipped_norm(self._actor.gradient(loss), c.grad_clip), metrics)
 
 
@@ -259,5 +262,4 @@ def normalised(advantages: Tensor) -> Tensor:
 
 def clipped_norm(gradient: Tensor, limit: float) -> Tensor:
     """``gradient``, changed in place to a norm of at most ``limit``."""
-    norm = float(torch.linalg.vector_norm(gradient))
-    return gradient.mul_(limit / norm) if norm > limit else gradient
+    return gradient.mul_((limit / torch.linalg.vector_norm(gradient)).clamp_max(1.0))

@@ -4,6 +4,7 @@ Differences, each a setting: the ensemble's size, no entropy in the target by de
 and the target may be clipped to the range that a sparse 0/1 reward allows.
 """
 
+import ctypes
 import math
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Gradient, Metrics, OffPolicyConfig, OffPolicyRl, RewardModel
 from inril_core.finetune.direct import Value, gaussian_of, regression, targets
 from inril_core.finetune.memory.replay import Batch
+from inril_core.finetune.native import ActorKernels, RegressionKernel
 from inril_core.networks.critics import CriticEnsemble, views_like
 from inril_core.networks.direct import in_use
 from inril_core.networks.flat import Adam, FlatParameters
@@ -123,10 +125,12 @@ class Rlpd(OffPolicyRl):
         self._frozen_weights = views_like(self._critic.value, shapes)
         self._sees_state_alone = not policy.pixels.shapes
         self._gaussian = gaussian_of(policy, flat)
+        self._regression: RegressionKernel | None = None
+        self._kernels: ActorKernels | None = None
         self._actor_weights = views_like(flat.value, flat.parameters)
         self.direct: dict[str, Callable[..., Any]] = {"regression": regression}
         if self._gaussian is not None:
-            smallest, entropy = config.actor_q == "min", config.learn_temperature or config.temperature > 0.0
+            smallest, entropy = self._value_kind()
             self.direct |= {
                 "targets": partial(targets, self._gaussian),
                 "value": partial(Value(smallest, entropy, behaviour=False).gradient, self._gaussian),
@@ -135,8 +139,21 @@ class Rlpd(OffPolicyRl):
         self._adam = Adam(self._critic.value.numel(), config.critic_lr)
         self._log_temperature = torch.tensor([math.log(max(config.temperature, 1e-12))])
         self._temperature_adam = Adam(1, config.temperature_lr)
-        self._actor_steps = torch.zeros(1)
+        self._actor_steps = 0
         self._target_entropy = -a / 2 if config.target_entropy is None else config.target_entropy
+
+    def _value_kind(self) -> tuple[bool, bool]:
+        """Whether the actor sees the smallest value, and an entropy."""
+        c = self.config
+        return c.actor_q == "min", c.learn_temperature or c.temperature > 0.0
+
+    def take_kernels(self, found: ctypes.CDLL) -> None:
+        """See `inril_core.networks.compute.give_kernels`."""
+        if self._sees_state_alone:
+            sizes = (self._policy.input_size + self._policy.action_size, *self.config.hidden, 1)
+            self._regression = RegressionKernel(found, self.config.critics, sizes)
+            if self._gaussian is not None:
+                self._kernels = ActorKernels(found, self._gaussian, self._regression, *self._value_kind())
 
     @property
     def temperature(self) -> float:
@@ -147,7 +164,7 @@ class Rlpd(OffPolicyRl):
     def behaviour_regularisation(self) -> float:
         """Weight of behaviour regularisation in the actor's next loss, see `Config.behaviour_regularisation`."""
         c = self.config
-        done = min(float(self._actor_steps) / c.behaviour_decay_steps, 1.0)
+        done = min(self._actor_steps / c.behaviour_decay_steps, 1.0)
         return c.behaviour_regularisation + done * (c.behaviour_regularisation_end - c.behaviour_regularisation)
 
     def targets(self, batch: Batch) -> Tensor:
@@ -156,12 +173,16 @@ class Rlpd(OffPolicyRl):
         With ``entropy_in_target``, - discount * temperature * log pi(a'|s') is added.
         """
         c = self.config
+        noise = distributed.normal_like(batch.actions, self._generator)
+        drawn = None
+        if c.target_subset < c.critics:
+            # drawn before they are asked: the others' answers would not be used
+            drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
+        if self._kernels is not None and in_use():
+            entropy = self.temperature if c.entropy_in_target else 0.0
+            weights = (self._actor.value, self._target)
+            return self._kernels.targets(*weights, drawn, batch, noise, entropy, c.target_range)
         with torch.no_grad():
-            noise = distributed.normal_like(batch.actions, self._generator)
-            drawn = None
-            if c.target_subset < c.critics:
-                # drawn before they are asked: the others' answers would not be used
-                drawn = torch.randperm(c.critics, generator=self._generator)[: c.target_subset]
             value, log_prob = self._target_value(batch.next_observations, noise, drawn)
             if c.entropy_in_target:
                 value = value - self.temperature * log_prob
@@ -183,18 +204,23 @@ class Rlpd(OffPolicyRl):
     def critic_step(self, batch: Batch) -> Metrics:
         """One step of all critics on the mean squared error, then of the target network."""
         y = self.targets(batch)
+        gradient, loss, q_mean = self._critic_gradient(batch.observations, batch.actions, y)
+        self._adam.step_(self._critic.value, gradient, self._target, self.config.tau)
+        return {"critic_loss": loss, "q_mean": q_mean}
+
+    def _critic_gradient(
+        self, observations: Tensor, actions: Tensor, y: Tensor
+    ) -> tuple[Tensor, float | Tensor, float | Tensor]:
+        """Of the squared error to ``y [B]``; its mean, and the mean value."""
+        if self._regression is not None and in_use():
+            return self._regression(self._critic.value, observations, actions, y)
         if self._sees_state_alone and in_use():
             with torch.no_grad():
-                rows = torch.cat((batch.observations, batch.actions), 1)
-                gradient, loss, q_mean = self.direct["regression"](self._frozen_weights, rows, y)
-            distributed.average_(gradient)
-        else:
-            q = self.critics(batch.observations, batch.actions)
-            loss, q_mean = (q - y).square().mean(), q.mean()
-            gradient = self._critic.gradient(loss * self.config.critics)
-        self._adam.step_(self._critic.value, gradient)
-        self._target.lerp_(self._critic.value, self.config.tau)
-        return {"critic_loss": loss.detach(), "q_mean": q_mean.detach()}
+                found = self.direct["regression"](self._frozen_weights, observations, actions, y)
+            return distributed.average_(found[0]), found[1], found[2]
+        q = self.critics(observations, actions)
+        error = (q - y).square().mean()
+        return self._critic.gradient(error * self.config.critics), error.detach(), q.mean().detach()
 
     def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
@@ -204,7 +230,7 @@ class Rlpd(OffPolicyRl):
         """
         noise = distributed.normal_like(batch.actions, self._generator)
         if self._gaussian is not None and in_use():
-            return self._direct_actor_gradient(batch, noise)
+            return self._written_out(batch, noise)
         mean, log_std = self._policy(batch.observations)
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
@@ -221,16 +247,19 @@ class Rlpd(OffPolicyRl):
         metrics = {"rl_loss": loss.detach(), "q_policy": value.detach().mean(), "entropy": entropy}
         return Gradient(self._actor.gradient(loss), metrics)
 
-    @torch.no_grad()
-    def _direct_actor_gradient(self, batch: Batch, noise: Tensor) -> Gradient:
-        device = noise.device
+    def _written_out(self, batch: Batch, noise: Tensor) -> Gradient:
         weight = self.behaviour_regularisation / batch.actions.shape[-1]
-        factors = torch.tensor([self.temperature, weight], device=device)
+        rows = (batch.observations, batch.actions, noise)
         names = ("rl_loss", "q_policy", "entropy")
-        value = "near" if weight > 0.0 else "value"
-        vector, *metrics = self.direct[value](
-            self._actor_weights, self._frozen_weights, batch.observations, batch.actions, noise, factors
-        )
+        if self._kernels is not None:
+            vector, *metrics = self._kernels.gradient(
+                self._actor.value, self._critic.value, *rows, self.temperature, weight
+            )
+        else:
+            factors = torch.tensor([self.temperature, weight], device=noise.device)
+            value = self.direct["near" if weight > 0.0 else "value"]
+            with torch.no_grad():
+                vector, *metrics = value(self._actor_weights, self._frozen_weights, *rows, factors)
         return Gradient(distributed.average_(vector), dict(zip(names, metrics, strict=True)))
 
     def actor_stepped(self, metrics: Metrics) -> None:
@@ -250,7 +279,7 @@ class Rlpd(OffPolicyRl):
         adams = {"adam": self._adam, "temperature_adam": self._temperature_adam}
         nested = {f"{name}.{key}": t for name, adam in adams.items() for key, t in adam.state().items()}
         own = {"critic": self._critic.value, "target": self._target, "log_temperature": self._log_temperature}
-        own["actor_steps"] = self._actor_steps
+        own["actor_steps"] = torch.tensor([float(self._actor_steps)])
         return {**own, **nested}
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -258,6 +287,6 @@ class Rlpd(OffPolicyRl):
         self._critic.value.copy_(state["critic"])
         self._target.copy_(state["target"])
         self._log_temperature.copy_(state["log_temperature"])
-        self._actor_steps.copy_(state["actor_steps"])
+        self._actor_steps = int(state["actor_steps"])
         for name, adam in (("adam", self._adam), ("temperature_adam", self._temperature_adam)):
             adam.load({key: state[f"{name}.{key}"] for key in ("first", "second", "steps")})

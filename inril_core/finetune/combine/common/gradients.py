@@ -1,6 +1,7 @@
 """Keeping two gradients out of each other's way: pure functions on flat vectors."""
 
 from collections.abc import Sequence
+from ctypes import CDLL
 from typing import Literal
 
 import numpy as np
@@ -9,13 +10,16 @@ import torch
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 
+from inril_core.networks.direct import in_use
+from inril_core.networks.native import dots
+
 _TINY = 1e-30
 _VANISHES = 1e-6  # share of the mean gradient norm below which a combination counts as zero
 Scaling = Literal["none", "c", "c_squared", "lambda"]
 _Array = npt.NDArray[np.float64]
 
 
-def _checked_dot(g: Tensor, ref: Tensor) -> tuple[float, float, float]:
+def _checked_dot(g: Tensor, ref: Tensor, kernels: CDLL | None = None) -> tuple[float, float, float]:
     """<g, ref>, |ref|^2 and |g|^2, in double precision.
 
     Raises:
@@ -23,28 +27,32 @@ def _checked_dot(g: Tensor, ref: Tensor) -> tuple[float, float, float]:
     """
     if g.ndim != 1 or ref.ndim != 1 or g.shape != ref.shape:
         raise ValueError(f"shapes {tuple(g.shape)} and {tuple(ref.shape)}: must be two 1-D tensors of one length")
-    both = torch.stack((g, ref)).double()
-    (own, dot), (_, norm) = (both @ both.T).tolist()  # read at once: a GPU is waited for
+    if kernels is not None and in_use():
+        own, dot, norm = dots(kernels, g, ref)
+    else:
+        both = torch.stack((g, ref)).double()
+        (own, dot), (_, norm) = (both @ both.T).tolist()  # read at once: a GPU is waited for
     # an infinity or NaN anywhere makes one of the squared norms non-finite
     if not (abs(dot) < float("inf") and norm < float("inf") and own < float("inf")):
         raise ValueError("a gradient contains NaN or infinity")
     return dot, norm, own
 
 
-def project_orthogonal(g: Tensor, ref: Tensor) -> Tensor:
+def project_orthogonal(g: Tensor, ref: Tensor, kernels: CDLL | None = None) -> Tensor:
     """``g`` without its component along ``ref``: g - (<g, ref> / |ref|^2) ref.
 
     Args:
         g, ref: 1-D tensors of one length. A zero ``ref`` (norm up to 1e-15) returns ``g``.
+        kernels: `inril_core.networks.native`, where they are to be used.
 
     Raises:
         ValueError: shapes differ or a value is not finite.
     """
-    dot, norm, _ = _checked_dot(g, ref)
+    dot, norm, _ = _checked_dot(g, ref, kernels)
     return g if norm <= _TINY else g - (dot / norm) * ref
 
 
-def project_conflicting(g: Tensor, ref: Tensor) -> Tensor:
+def project_conflicting(g: Tensor, ref: Tensor, kernels: CDLL | None = None) -> Tensor:
     """`project_orthogonal` if the two point against each other (<g, ref> < 0), otherwise ``g``.
 
     PCGrad (arXiv 2001.06782) for one pair: afterwards a step along ``g`` does not, to first order, undo ``ref``.
@@ -52,17 +60,17 @@ def project_conflicting(g: Tensor, ref: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ or a value is not finite.
     """
-    dot, norm, _ = _checked_dot(g, ref)
+    dot, norm, _ = _checked_dot(g, ref, kernels)
     return g if dot >= 0.0 or norm <= _TINY else g - (dot / norm) * ref
 
 
-def cosine(a: Tensor, b: Tensor) -> float:
+def cosine(a: Tensor, b: Tensor, kernels: CDLL | None = None) -> float:
     """Cosine of the angle between two flat vectors; 0 if one of them is zero.
 
     Raises:
         ValueError: shapes differ or a value is not finite.
     """
-    dot, norm_b, norm_a = _checked_dot(a, b)
+    dot, norm_b, norm_a = _checked_dot(a, b, kernels)
     scale = (norm_a * norm_b) ** 0.5
     return dot / scale if scale > _TINY else 0.0
 

@@ -62,8 +62,8 @@ class JointStep(Combiner):
         g_rl = gradient.clone()
         g_il, il_metrics = il()
         shared = (g_rl != 0.0) & (g_il != 0.0)
-        angle = cosine(g_rl[shared], g_il[shared])
-        norms = [float(torch.linalg.vector_norm(g.double())) for g in (g_rl, g_il)]
+        angle = cosine(g_rl[shared], g_il[shared], self.kernels)
+        norms = torch.stack([torch.linalg.vector_norm(g.double()) for g in (g_rl, g_il)]).tolist()
         rl_scale, il_scale = self._scales(*norms)
         rl_part, il_part = g_rl / rl_scale, g_il / il_scale
         combined, more = self.combine(rl_part[shared], il_part[shared], angle)
@@ -73,7 +73,7 @@ class JointStep(Combiner):
         direction = adam.direction(joint)
         self.flat.value.sub_(direction, alpha=adam.lr)
         logged = {"gradient_cosine": angle, "conflict": float(angle < 0.0), "rl_norm": norms[0], "il_norm": norms[1]}
-        logged["step_cosine"] = cosine(direction, g_rl)
+        logged["step_cosine"] = cosine(direction, g_rl, self.kernels)
         return StepResult({**metrics, **il_metrics, **logged, **more}, metrics)
 
     def _scales(self, *norms: float) -> tuple[float, float]:

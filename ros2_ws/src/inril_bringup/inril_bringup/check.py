@@ -179,7 +179,9 @@ def _check_device(config: object, preset: str) -> None:
 
 def _check_key(run_dir: Path) -> None:
     """The key is there or can be made, and is the one that signed what the run has kept."""
-    from inril_core.weights import Refusal, WeightsRefused, load_or_create_key, unpack
+    import numpy as np
+
+    from inril_core.weights import WeightsRefused, load_or_create_key, unpack
     from inril_core.weights.store import WeightStore
 
     path = default_key_path()
@@ -191,11 +193,15 @@ def _check_key(run_dir: Path) -> None:
     if weights.exists():
         store = WeightStore(weights)
         kept = store.active()
+        if kept is None:
+            return
+        if not kept.offer.is_signed(key):
+            raise ConfigError(
+                f"run_dir = {run_dir}: kept weights are signed with another key than {path}: set INRIL_KEY to the key "
+                "that the run was begun with"
+            )
         try:
-            if kept is not None:
-                unpack(store.read(kept), key)
+            unpack(store.read(kept, np.empty(kept.size_bytes, np.uint8)).data)
         except WeightsRefused as error:
-            fix = "restore the file, or give a new run_dir"
-            if error.reason is Refusal.BAD_SIGNATURE:
-                fix = f"signed with another key than {path}: set INRIL_KEY to the key that the run was begun with"
-            raise ConfigError(f"run_dir = {run_dir}: kept weights: {error}; {fix}") from error
+            text = f"run_dir = {run_dir}: kept weights: {error}; restore the file, or give a new run_dir"
+            raise ConfigError(text) from error

@@ -10,34 +10,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from inril_common.calls import Calls
 from inril_common.convert import float32_array, image_to_array, stamp_to_ns
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import ExecutedAction, Observation, PolicyAction, PolicyStatus, PolicyWeights
 from inril_msgs.srv import RollBack
 
-from inril_control.weights_pull import WeightsPull
 from inril_core.control.observation import observation_vector
 from inril_core.errors import ConfigError, InrilError
 from inril_core.policies import load_policy
 from inril_core.run import default_key_path, open_run
-from inril_core.weights import Refusal, WeightsRefused, load_or_create_key
+from inril_core.weights import Offer, WeightsRefused, load_or_create_key
 from inril_core.weights.acting import ActingPolicy, Answer
-from inril_core.weights.gate import Gate, GateRules, Offer
+from inril_core.weights.gate import Gate, GateRules
+from inril_core.weights.intake import Announced, Intake, Noted
 from inril_core.weights.log import LOG_NAME, WeightsLog
 from inril_core.weights.store import WeightStore
 
 TIMER_S = 0.1
 STATUS_PERIOD_NS = 500_000_000
-EPISODE_SILENCE_S = 2.0  # an episode without Observations for so long has died
 
 
 class PolicyNode(InrilNode):
     """Publishes policy_action per Observation of a running episode, and policy_status.
 
-    Offers on /policy_weights are checked, tried and kept beside the running weights. Demonstrations are not
-    answered. Serves /policy/roll_back.
+    Offers on /policy_weights are pulled, checked, tried and kept beside the running weights, in another thread.
+    Demonstrations are not answered. Serves /policy/roll_back.
     """
 
     def __init__(self) -> None:
@@ -50,11 +48,10 @@ class PolicyNode(InrilNode):
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._acting = self._open_weights()
         self._log = WeightsLog(self._run.paths.weights)
-        self._calls = Calls(self)
-        self._pull: WeightsPull | None = None
-        self._pull_timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for a piece of a pack", 0.1, 60.0)
+        timeout_s = self.param("pull_timeout_s", 10.0, "s without a byte of a pack, then it is tried again", 0.1, 60.0)
+        self._guard = self.create_guard_condition(self.guarded(self._on_intake))
+        self._intake = Intake(self._acting, self._incoming, self._key, timeout_s, self._guard.trigger)
         self._in_episode = False
-        self._waiting: tuple[bytes, Offer, int] | None = None
         self._executed: tuple[str, int, bool] | None = None
         self._unanswered: Observation | None = None
         self._next_status_ns = 0
@@ -72,14 +69,15 @@ class PolicyNode(InrilNode):
     def _open_weights(self) -> ActingPolicy:
         initial = self.param("initial_weights", "", "policy file to start from; kept weights of the run win")
         key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
-        swap_at = self.param("swap_at", "episode", "boundary of a change", choices=["episode", "chunk"])
+        swap_at = self.param("swap_at", "episode", "boundary of a change", choices=["episode", "chunk", "tick"])
         rules = GateRules(
             self.contract.interface_digest,
             self.param("max_action_change", 0.5, "mean change by new weights, of [-1, 1]", 0.001, 2.0),
         )
         keep = self.param("keep_packs", 8, "accepted packs to keep for rolling back", 2, 1000)
-        key = load_or_create_key(Path(key_path) if key_path else default_key_path())
+        key = self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
         store = WeightStore(self._run.paths.weights, keep)
+        self._incoming = store.incoming
         known = store.state
         gate = Gate(rules, key, known.run_id or self._run.run_id, known.highest_n, known.pinned)
         acting = ActingPolicy(self.contract, gate, store, key, swap_at)
@@ -113,8 +111,10 @@ class PolicyNode(InrilNode):
 
     def teardown(self) -> None:
         """Forget what is on its way; what was accepted is on disk."""
-        if hasattr(self, "_calls"):
-            self._calls.cancel()
+        if hasattr(self, "_intake"):
+            self._intake.close()
+            self.destroy_guard_condition(self._guard)
+            del self._intake
 
     def _on_observation(self, message: Observation) -> None:
         self._observations.saw(self.mono_ns(), message.k)
@@ -122,7 +122,6 @@ class PolicyNode(InrilNode):
             return
         self._in_episode = message.phase == Observation.PHASE_RUN and not message.last
         if not self._in_episode:
-            self._take_waiting()
             return
         if message.purpose == Observation.PURPOSE_DEMO:
             return
@@ -158,13 +157,10 @@ class PolicyNode(InrilNode):
             return
         self._publish_action(message, answer, (self.mono_ns() - began_ns) * 1e-6)
         now_ns = time.time_ns()
-        try:
-            if self._acting.after_answer(now_ns):
-                self._log_acting(now_ns)
-                self._publish_status()
-        except OSError as error:  # it acts all the same; which one acts is noted with a later answer
-            text = f"{self._run.paths.weights}: {error.strerror}; free some space, or a restart goes back a version"
-            self.get_logger().error(text, throttle_duration_sec=10.0)
+        if self._acting.after_answer(now_ns):
+            self._log_acting(now_ns)
+        if not self._acting.is_noted:
+            self._intake.note_active()
 
     def _observed(self, message: Observation) -> np.ndarray:
         state, shapes = np.asarray(message.state, np.float32), self.contract.image_shapes
@@ -195,59 +191,39 @@ class PolicyNode(InrilNode):
         self._actions.publish(message)
 
     def _on_weights(self, message: PolicyWeights) -> None:
-        offer = Offer(message.run_id, message.n, message.size_bytes, bytes(message.sha256))
+        offer = Offer(message.run_id, message.n, message.size_bytes, bytes(message.digest), bytes(message.mac))
         if self._acting.knows(offer):
             return  # the latched offer, heard again after a restart
-        published_ns = stamp_to_ns(message.header.stamp)
+        announced = Announced(offer, message.address, stamp_to_ns(message.header.stamp))
         try:
             self._acting.check_offer(offer)
         except WeightsRefused as error:
-            self._refused(offer, published_ns, error)
+            self._refused(announced, error)
             return
-        if self._pull is not None:
-            self._pull.cancel()
-            self._pull = None
-        if message.data:
-            self._take(message.data.tobytes(), offer, published_ns)
-            return
-        self._pull = WeightsPull(
-            self._calls,
-            self._run.paths.weights / "incoming",
-            self._pull_timeout_s,
-            partial(self._pulled, offer, published_ns),
-            partial(self._pull_failed, offer, published_ns),
-        )
-        self._pull.start(offer.sha256, offer.size_bytes)
+        self._intake.want(announced)
 
-    def _pulled(self, offer: Offer, published_ns: int, data: bytes) -> None:
-        """Checking a large pack can take longer than a tick, so it waits until no episode runs."""
-        self._pull = None
-        self._waiting = (data, offer, published_ns)
+    def _on_intake(self) -> None:
+        """What the other thread has done."""
+        for news in self._intake.news():
+            if isinstance(news, Noted):
+                self._noted(news)
+            elif news.refusal is not None:
+                self._refused(news.announced, news.refusal)
+            else:
+                self._write_log(partial(self._log.offered, news.announced.offer, news.announced.published_ns, None))
+                self._publish_status()
 
-    def _pull_failed(self, offer: Offer, published_ns: int, reason: str) -> None:
-        self._pull = None
-        error = WeightsRefused(Refusal.PULL_FAILED, f"n = {offer.n}: {reason}")
-        self._acting.note_refusal(offer.n, error)
-        self._refused(offer, published_ns, error)
+    def _noted(self, news: Noted) -> None:
+        if news.problem:  # it acts all the same; which one acts is noted with a later answer
+            text = f"{self._run.paths.weights}: {news.problem}; free some space, or a restart goes back a version"
+            self.get_logger().error(text, throttle_duration_sec=10.0)
+        else:
+            self._publish_status()
 
-    def _take_waiting(self) -> None:
-        if self._waiting is not None:
-            data, offer, published_ns = self._waiting
-            self._waiting = None
-            self._take(data, offer, published_ns)
-
-    def _take(self, data: bytes, offer: Offer, published_ns: int) -> None:
-        try:
-            self._acting.take(data, offer, published_ns)
-        except WeightsRefused as error:
-            self._refused(offer, published_ns, error)
-            return
-        self._write_log(partial(self._log.offered, offer, published_ns, None))
-        self._publish_status()
-
-    def _refused(self, offer: Offer, published_ns: int, error: WeightsRefused) -> None:
+    def _refused(self, announced: Announced, error: WeightsRefused) -> None:
+        offer = announced.offer
         self.get_logger().warning(f"weights ({offer.run_id!r:.80}, {offer.n}) refused: {error}")
-        self._write_log(partial(self._log.offered, offer, published_ns, error.reason))
+        self._write_log(partial(self._log.offered, offer, announced.published_ns, error.reason))
         self._publish_status()
 
     def _write_log(self, write: Callable[[], None]) -> None:
@@ -276,10 +252,6 @@ class PolicyNode(InrilNode):
 
     def _on_timer(self) -> None:
         mono_ns = self.mono_ns()
-        self._calls.poll(mono_ns)
-        silent_s = self._observations.age_s(mono_ns)
-        if not self._in_episode or silent_s is None or silent_s > EPISODE_SILENCE_S:
-            self._take_waiting()
         if mono_ns >= self._next_status_ns:
             self._publish_status()
 

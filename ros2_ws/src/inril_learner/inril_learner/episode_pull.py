@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from inril_common.blob_request import BlobRequest
 from inril_common.calls import Calls
 from inril_msgs.msg import EpisodeReady
 from inril_msgs.srv import ListEpisodes
 
+from inril_core.blobs import Blob, pull_blob
+from inril_core.errors import InrilError
+
 LIST_SERVICE = "store/list_episodes"
-READ_SERVICE = "store/read_blob"
 LIST_LIMIT = 500
 RETRY_NS = 200_000_000
 
@@ -20,32 +24,39 @@ RETRY_NS = 200_000_000
 class EpisodePull:
     """Follows the store's list from its beginning and pulls what is wanted, in the list's order.
 
-    Nothing here waits: each reply leads to the next request, `step` starts what is due.
+    Nothing here waits: a thread pulls, and `step` starts what is due and takes what has come.
 
     Args:
+        key: of the installation.
+        timeout_s: for an answer of the store, and without a byte of an episode.
         wanted: whether an announced episode shall be pulled.
-        on_episode: gets each pulled file and its announcement; the file is its to remove. False: it is pulled and given
-            again later, before any that follow.
-        on_trouble: gets the reason when a request fails; the next `step` tries again.
+        on_episode: gets each pulled file and its announcement; the file is its to remove, and MUST NOT be written to.
+            False: it is pulled and given again later, before any that follow.
+        on_trouble: gets the reason when a request fails; a later `step` tries again.
     """
 
     def __init__(
         self,
         calls: Calls,
         folder: Path,
+        key: bytes,
         timeout_s: float,
         wanted: Callable[[EpisodeReady], bool],
         on_episode: Callable[[Path, EpisodeReady], bool],
         on_trouble: Callable[[str], None],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._calls, self._folder, self._timeout_s = calls, folder, timeout_s
+        self._calls, self._folder, self._key, self._timeout_s = calls, folder, key, timeout_s
         self._wanted, self._on_episode, self._on_trouble = wanted, on_episode, on_trouble
         self._next_index = 0
+        self._address = ""
         self._queue: deque[EpisodeReady] = deque()
-        self._busy = False
+        self._asking = False
         self._look = True
         self._not_before_ns = 0
+        self._stop = threading.Event()
+        self._worker = ThreadPoolExecutor(1, "episode-pull")
+        self._coming: Future[Path] | None = None
 
     def look(self) -> None:
         """The list may have grown: ask for it at the next `step`."""
@@ -57,58 +68,65 @@ class EpisodePull:
         return len(self._queue)
 
     def step(self, now_ns: int) -> None:
-        """Send the next request, unless one is under way. `now_ns` is monotonic."""
-        if self._busy or now_ns < self._not_before_ns:
+        """Take what has come, and start what is due. `now_ns` is monotonic."""
+        if self._coming is not None and self._coming.done():
+            coming, self._coming = self._coming, None
+            self._came(coming, now_ns)
+        if self._asking or self._coming is not None or now_ns < self._not_before_ns:
             return
-        if self._queue:
-            self._read(now_ns)
-        elif self._look:
-            self._look = False
-            request = ListEpisodes.Request(first_index=self._next_index, limit=LIST_LIMIT)
-            self._send(request, now_ns)
+        if self._look:  # first, because a store that was started again has another address
+            self._ask(now_ns)
+        elif self._queue:
+            self._coming = self._worker.submit(self._pull, self._queue[0], self._address)
+
+    def close(self) -> None:
+        """Pull nothing more; what has come of an episode is kept for the next start."""
+        self._stop.set()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _pull(self, ready: EpisodeReady, address: str) -> Path:
+        digest = bytes(ready.sha256)
+        path = self._folder / f"{digest.hex()[:32]}.mcap"
+        blob = Blob(digest, ready.size_bytes, hashlib.sha256)
+        pull_blob(blob, address, self._key, path, self._timeout_s, stop=self._stop)
+        return path
+
+    def _came(self, coming: Future[Path], now_ns: int) -> None:
+        ready = self._queue[0]
+        try:
+            path = coming.result()
+        except (InrilError, OSError) as error:
+            self._look = True
+            self._troubled(f"episode {ready.episode_id}: {error}", now_ns)
+            return
+        if self._on_episode(path, ready):
+            self._queue.popleft()
+        else:
+            self._not_before_ns = now_ns + RETRY_NS
+
+    def _ask(self, now_ns: int) -> None:
+        def replied(reply: ListEpisodes.Response) -> None:
+            self._asking = False
+            self._listed(reply)
+            self.step(now_ns)
+
+        def failed(reason: str) -> None:
+            self._asking = False
+            self._look = True
+            self._troubled(reason, now_ns)
+
+        self._look, self._asking = False, True
+        request = ListEpisodes.Request(first_index=self._next_index, limit=LIST_LIMIT)
+        self._calls.call(ListEpisodes, LIST_SERVICE, request, now_ns, self._timeout_s, replied, failed)
 
     def _listed(self, reply: ListEpisodes.Response) -> None:
+        self._address = reply.address
         for ready in reply.episodes:
             self._next_index = max(self._next_index, ready.index + 1)
             if self._wanted(ready):
                 self._queue.append(ready)
         self._look = self._look or len(reply.episodes) == LIST_LIMIT
 
-    def _read(self, now_ns: int) -> None:
-        ready = self._queue[0]
-        sha256 = bytes(ready.sha256)
-
-        def came(path: Path) -> None:
-            self._busy = False
-            if self._on_episode(path, self._queue[0]):
-                self._queue.popleft()
-                self.step(now_ns)  # what follows need not wait for the next tick
-            else:
-                self._not_before_ns = now_ns + RETRY_NS
-
-        def failed(reason: str) -> None:
-            self._busy = False
-            self._look = True
-            self._troubled(f"episode {ready.episode_id}: {reason}", now_ns)
-
-        self._busy = True
-        request = BlobRequest(self._calls, READ_SERVICE, self._timeout_s, 1, came, failed)
-        request.start(sha256, ready.size_bytes, self._folder / f"{sha256.hex()[:32]}.mcap")
-
     def _troubled(self, reason: str, now_ns: int) -> None:
         self._not_before_ns = now_ns + RETRY_NS
         self._on_trouble(reason)
-
-    def _send(self, request: ListEpisodes.Request, now_ns: int) -> None:
-        def replied(reply: ListEpisodes.Response) -> None:
-            self._busy = False
-            self._listed(reply)
-            self.step(now_ns)
-
-        def failed(reason: str) -> None:
-            self._busy = False
-            self._look = True
-            self._troubled(reason, now_ns)
-
-        self._busy = True
-        self._calls.call(ListEpisodes, LIST_SERVICE, request, now_ns, self._timeout_s, replied, failed)

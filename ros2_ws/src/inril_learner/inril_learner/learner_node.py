@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 from inril_common.calls import Calls
-from inril_common.convert import byte_array
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import LATCHED
 from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyStatus, PolicyWeights
-from inril_msgs.srv import ReadBlob
 from rclpy.clock import Clock, ClockType
 
 from inril_core import distributed
-from inril_core.data import BlobRefused, BlobShelf, Episode, read_episode
+from inril_core.blobs import BlobServer
+from inril_core.data import Episode, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError, InrilError
-from inril_core.files import write_atomically
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import load_config
@@ -39,19 +37,19 @@ from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
 from inril_core.vocabulary import Label, Purpose
-from inril_core.weights import load_or_create_key
-from inril_core.weights.signed_pack import pack
+from inril_core.weights import Offer, load_or_create_key, write_pack
 from inril_learner.episode_pull import EpisodePull
 
 SLICE_S = 0.04  # longest training between two looks at the graph
 TICK_S = 0.005
 STATUS_PERIOD_S = 0.5
+PUSH_RETRY_NS = 2_000_000_000
+SERVED_N = 2  # packs; a policy may just be asking for the one before the newest
 LOOK_PERIOD_S = 1.0  # the store is asked this often even if no announcement was heard
-EMBED_BYTES = 8 << 20  # larger packs are pulled through /learner/read_blob
 
 
 class LearnerNode(InrilPlainNode):
-    """Publishes policy_weights and learner_status; serves learner/read_blob.
+    """Publishes policy_weights and learner_status; serves the packs by a `BlobServer`.
 
     Training runs in the node's own thread, in slices between which it listens. It pushes every
     ``push_every_updates`` of the preset, and whenever it has caught up with the data, and hears on /policy_status what
@@ -78,7 +76,11 @@ class LearnerNode(InrilPlainNode):
         self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
         self._versions = VersionCounter(self._folder / "version.json")
         self._loop = WeightsLoop(self._learner, self._run.run_id)
-        self._shelf = BlobShelf()
+        host = self.param("blob_host", "127.0.0.1", "address at which weights are served, that the robot reaches")
+        self._blobs = BlobServer(self._key, host)
+        self._served: deque[tuple[bytes, Path]] = deque()
+        self._push_not_before_ns = 0
+        self._withdraw_pushed()
         # what was pushed before a restart may not have arrived: push again once caught up
         self._pushed_updates = 0
         self._checkpointed_updates = self._learner.updates
@@ -91,11 +93,10 @@ class LearnerNode(InrilPlainNode):
         self._calls = Calls(self)
         timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for an answer of the store", 0.1, 60.0)
         self._pull = EpisodePull(
-            self._calls, self._folder / "pulled", timeout_s, self._wanted, self._ingest, self._trouble
+            self._calls, self._folder / "pulled", self._key, timeout_s, self._wanted, self._ingest, self._trouble
         )
         self.create_subscription(EpisodeReady, "episode_ready", self._announced, LATCHED)
         self.create_subscription(PolicyStatus, "policy_status", self._heard, LATCHED)
-        self.create_service(ReadBlob, "learner/read_blob", self._read_blob)
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _make_learner(self) -> Learner:
@@ -137,6 +138,8 @@ class LearnerNode(InrilPlainNode):
         """Keep what was learned."""
         if hasattr(self, "_calls"):
             self._calls.cancel()
+        if hasattr(self, "_pull"):
+            self._pull.close()
         if hasattr(self, "_checkpointed_updates"):
             self._learner.checkpoint()
         if isinstance(getattr(self, "_learner", None), LeadingLearner):
@@ -249,6 +252,8 @@ class LearnerNode(InrilPlainNode):
         learner = self._learner
         if learner.actor_updates == 0 or learner.updates == self._pushed_updates or not learner.may_publish:
             return False
+        if self.mono_ns() < self._push_not_before_ns:
+            return False
         overdue = learner.updates - self._pushed_updates >= learner.config.push_every_updates
         return overdue or learner.updates >= learner.updates_due
 
@@ -283,35 +288,39 @@ class LearnerNode(InrilPlainNode):
             "created_ns": self.ros_ns(),
             "updates": learner.updates,
         }
-        data = pack(learner.policy_state(), manifest, self._key)
-        digest = hashlib.sha256(data)
+        path = self._folder / f"push-{n:08d}.pack"
+        try:
+            size, digest = write_pack(path, learner.policy_state(), manifest)
+        except OSError as error:
+            self._push_not_before_ns = self.mono_ns() + PUSH_RETRY_NS
+            self._trouble(f"version {n} is not pushed: {path}: {error.strerror}; free some space")
+            return
+        offer = Offer.signed(self._key, self._run.run_id, n, size, digest)
         message = PolicyWeights(
-            run_id=self._run.run_id,
-            n=n,
-            sha256=np.frombuffer(digest.digest(), np.uint8),
-            size_bytes=len(data),
+            run_id=offer.run_id,
+            n=offer.n,
+            size_bytes=offer.size_bytes,
+            digest=np.frombuffer(offer.digest, np.uint8),
+            mac=np.frombuffer(offer.mac, np.uint8),
+            address=self._blobs.address,
         )
-        if len(data) <= EMBED_BYTES:
-            message.data = byte_array(data)
-        else:
-            path = self._folder / "newest.pack"
-            write_atomically(path, data)
-            self._shelf = BlobShelf()
-            self._shelf.put(digest.hexdigest(), path)
+        self._blobs.put(digest, path)
         message.header.stamp = self.get_clock().now().to_msg()
         self._weights.publish(message)
+        self._served.append((digest, path))
+        self._withdraw_pushed()
         self._pushed_updates = learner.updates
         learner.published(n)
         self._loop.pushed(n)
 
-    def _read_blob(self, request: ReadBlob.Request, response: ReadBlob.Response) -> ReadBlob.Response:
-        try:
-            size, data = self._shelf.read(bytes(request.sha256).hex(), request.offset, request.length)
-        except BlobRefused as error:
-            response.message = str(error)
-            return response
-        response.success, response.size_bytes, response.data = True, size, byte_array(data)
-        return response
+    def _withdraw_pushed(self) -> None:
+        """Serve the newest packs alone; who is getting an older one gets it to its end."""
+        while len(self._served) > SERVED_N:
+            digest, _ = self._served.popleft()
+            self._blobs.remove(digest)
+        served = {path for _, path in self._served}
+        for old in set(self._folder.glob("push-*.pack")) - served:
+            old.unlink(missing_ok=True)
 
     def _state(self) -> tuple[str, str]:
         learner, schedule = self._learner, self._learner.config.schedule

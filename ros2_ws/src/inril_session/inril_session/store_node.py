@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-from inril_common.convert import byte_array
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import LATCHED
 from inril_msgs.msg import EpisodeReady
-from inril_msgs.srv import ListEpisodes, ReadBlob
+from inril_msgs.srv import ListEpisodes
 
-from inril_core.data.blobs import BlobRefused
+from inril_core.blobs import BlobServer
 from inril_core.data.store import Announcement, EpisodeStore
-from inril_core.run import open_run
+from inril_core.run import default_key_path, open_run
 from inril_core.vocabulary import Label, Purpose
+from inril_core.weights import load_or_create_key
 
 MAX_LISTED = 1000
 
 
 class StoreNode(InrilPlainNode):
-    """Follows the list of finished episodes; serves store/list_episodes and store/read_blob.
+    """Follows the list of finished episodes; serves store/list_episodes, and the files by a `BlobServer`.
 
     Announces each episode on /episode_ready, again when its label changes.
     """
@@ -32,12 +34,15 @@ class StoreNode(InrilPlainNode):
         timeout_s = self.param("label_timeout_s", 10.0, "an unlabelled episode is announced after this", 0.0, 3600.0)
         rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
-        self._store = EpisodeStore(run.paths.episodes, timeout_s)
+        key_path = self.param("key_path", "", "key that the learner must have, too; empty: of this installation")
+        host = self.param("blob_host", "127.0.0.1", "address at which episodes are served, that the learner reaches")
+        key = load_or_create_key(Path(key_path) if key_path else default_key_path())
+        self._blobs = BlobServer(key, host)
+        self._store = EpisodeStore(run.paths.episodes, timeout_s, self._blobs.put)
         self._told_problems = 0
         self._publisher = self.create_publisher(EpisodeReady, "episode_ready", LATCHED)
         self._poll()
         self.create_service(ListEpisodes, "store/list_episodes", self.guarded(self._list))
-        self.create_service(ReadBlob, "store/read_blob", self.guarded(self._read))
         self.steady_timer(1.0 / rate_hz, self._poll)
 
     def _poll(self) -> None:
@@ -51,15 +56,7 @@ class StoreNode(InrilPlainNode):
         listed = self._store.listed(request.first_index, min(request.limit, MAX_LISTED))
         response.episodes = [_message(announcement) for announcement in listed]
         response.total = self._store.total
-        return response
-
-    def _read(self, request: ReadBlob.Request, response: ReadBlob.Response) -> ReadBlob.Response:
-        try:
-            size, data = self._store.read(bytes(request.sha256).hex(), request.offset, request.length)
-        except BlobRefused as error:
-            response.message = str(error)
-            return response
-        response.success, response.size_bytes, response.data = True, size, byte_array(data)
+        response.address = self._blobs.address
         return response
 
 

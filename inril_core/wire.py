@@ -1,4 +1,4 @@
-"""Frames between a policy server and its clients: a JSON header and raw numbers; nothing in them is ever executed.
+"""Frames between a server and its clients: a JSON header and raw numbers; nothing in them is ever executed.
 
 A frame, integers little-endian:
 
@@ -63,6 +63,22 @@ class Decoder:
     def begun(self) -> bool:
         """Whether a part of a frame is here and its rest is not."""
         return bool(self._bytes)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many more bytes are needed to go on; whoever reads no more than these reads nothing that follows.
+
+        Raises:
+            BadFrame: these bytes begin no frame.
+        """
+        have = len(self._bytes)
+        if have < _HEAD.size:
+            return _HEAD.size - have
+        magic, header_bytes, body_bytes = _HEAD.unpack_from(self._bytes)
+        if magic != MAGIC:
+            raise BadFrame(f"begins with {bytes(self._bytes[:4])!r}, not with {MAGIC!r}")
+        _check_sizes(header_bytes, body_bytes)
+        return max(0, _HEAD.size + int(header_bytes) + int(body_bytes) - have)
 
     def next(self) -> tuple[dict[str, Any], Array] | None:
         """The next whole frame: header and numbers in its ``shape`` (empty without); None: more bytes are needed.
