@@ -53,6 +53,24 @@ class OneProcess:
         rclpy.init(domain_id=self._domain.__enter__(), args=ros_arguments(self._parameters))
         self._nodes: list[Any] = []
         self._executor = NodeExecutor()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(120.0) and not self.trouble, self.trouble
+        return self
+
+    def _run(self, ready: threading.Event) -> None:
+        """Make and spin the nodes in one thread, to which the renderer of the camera then belongs."""
+        try:
+            self._make()
+        except Exception as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            ready.set()
+        self._spin()
+
+    def _make(self) -> None:
         for kind in MANAGED:
             node = kind()
             self._nodes.append(node)
@@ -76,9 +94,6 @@ class OneProcess:
         observer.create_subscription(Target, "target", self._count, TICK)
         for node in self._nodes:
             self._executor.add_node(node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
