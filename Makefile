@@ -40,9 +40,9 @@ bench: $(BUILT)  ## the slow evidence: simulator speed, experiments (resumes; EX
 	@for file in $(EXPERIMENT); do $(BIN)/inril bench $$file || exit 1; done
 	@$(BIN)/python -m inril_core.bench.speed --compile
 
-bench-graph: $(BUILT)  ## what a message costs a node, and a control step each node of the graph
+bench-graph: $(BUILT)  ## what a message costs a node, what a control step costs each node, and how punctual it is
 	@$(BIN)/python -m inril_common.executor_benchmark
-	@$(BIN)/python -m inril_bringup.graph_benchmark
+	@$(BIN)/python -m inril_bringup.graph_benchmark --profile --out docs/results/graph.md
 	@$(BIN)/python -m inril_bringup.weights_benchmark
 
 clean:  ## remove the virtual environment and everything built (runs/ stays)

@@ -122,3 +122,8 @@ def tilt_rad(q: Floats) -> float:
     x, y, z, w = q
     across = math.hypot(2.0 * (x * z + y * w), 2.0 * (y * z - x * w))
     return math.atan2(across, 2.0 * (x * x + y * y) - 1.0)
+
+
+def cross(a: Sequence[float], b: Sequence[float]) -> Vector3:
+    """The cross product: as `numpy.cross`, which takes twenty times as long for one pair of vectors."""
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]

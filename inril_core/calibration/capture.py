@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from inril_core.calibration import rigid
 from inril_core.calibration.board import Board
 from inril_core.calibration.camera import Camera, board_view
-from inril_core.calibration.hand_eye_data import Mode
+from inril_core.calibration.hand_eye_data import Mode, check_poses, read_raw
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
 
@@ -100,6 +100,24 @@ class Capture:
         if count < self.wanted:
             return f"{self.wanted - count} more poses are missing, in other places and turns"
         return "all poses are there"
+
+    def resume(self, path: Path) -> None:
+        """Go on with the poses of a file that `save` wrote.
+
+        Raises:
+            ConfigError: it is no such file, or of another board, camera or mode.
+        """
+        arrays, mode = read_raw(path)
+        points, K = arrays["board_points"], arrays["K"]
+        check_poses(arrays["T_base_gripper"], arrays["corners"], points, K, least=1)
+        far = np.linalg.norm(self.board.points[None] - points[:, None], axis=2)
+        if mode != self.mode or not np.array_equal(K, self.camera.K) or far.min(axis=1).max() > 1e-6:
+            raise ConfigError(f"{path}: holds poses of another board, camera or mode; give another file")
+        numbers = far.argmin(axis=1)
+        self.taken = [
+            Taken(pose, corners, numbers)
+            for pose, corners in zip(arrays["T_base_gripper"], arrays["corners"], strict=True)
+        ]
 
     def save(self, path: Path) -> int:
         """Write the file that `inril calibrate hand-eye` reads, with the corners that all its poses have in common.

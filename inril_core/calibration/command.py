@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -116,8 +117,17 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps({"refused": error.reason, "message": str(error)}))
         print(f"inril calibrate {arguments.action}: refused: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(values, allow_nan=False) if arguments.json else text)
+    print(json.dumps(_finite(values), allow_nan=False) if arguments.json else text)
     return 1 if values.get("passed") is False else 0
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not finite, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _store(arguments: argparse.Namespace, stored: Stored) -> str:
@@ -206,8 +216,6 @@ def _intrinsics(arguments: argparse.Namespace) -> Answer:
 
 
 def _base_tag(arguments: argparse.Namespace) -> Answer:
-    import math
-
     from inril_core.calibration import base_tag
     from inril_core.calibration.stored import Stored, now, read_intrinsics, rows, software_version
     from inril_core.calibration.tags import load_layout

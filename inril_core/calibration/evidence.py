@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -213,15 +214,48 @@ def refusals(board: Board, camera: Camera, seeds: int) -> list[str]:
     return lines
 
 
+def write_example(folder: Path, board: Board) -> None:
+    """Rendered images (``shots/``) and hand-eye poses with 3 of 15 wrong (``poses.npz``), to try the commands on."""
+    rng = np.random.default_rng(0)
+    (folder / "shots").mkdir(parents=True, exist_ok=True)
+    with BoardCamera(board) as eye:
+        for i, T in enumerate(random_views(board, eye.camera, rng, 20, _TILT_RAD)):
+            image = eye.image(T, rng, BLUR_PX, NOISE)
+            cv2.imwrite(str(folder / "shots" / f"{i:02d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        views, corners = projected(board, eye.camera, rng, 0.0)
+        for i, T in enumerate(views):
+            pixels, numbers = board.find(eye.image(T, rng, BLUR_PX, NOISE))
+            corners[i] = np.nan
+            corners[i, numbers] = pixels
+        common = np.flatnonzero(np.isfinite(corners).all(axis=(0, 2)))
+        data = hand_eye_data("eye_in_hand", board, eye.camera, views, corners[:, common], board.points[common])
+        spoil(data, 3, rng)
+    np.savez(
+        folder / "poses.npz",
+        T_base_gripper=data.T_base_gripper,
+        corners=data.corners,
+        board_points=data.board_points,
+        K=data.camera.K,
+        distortion=data.camera.distortion,
+        mode=np.array(data.mode),
+    )
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the page, or the example."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/results/calibration.md"))
     parser.add_argument("--board", type=Path, default=Path("calibration/boards/charuco_8x6_30mm.yaml"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--rendered-seeds", type=int, default=10)
+    parser.add_argument(
+        "--example", type=Path, default=None, metavar="DIR", help="write images and poses there instead"
+    )
     given = parser.parse_args()
     board = load_board(given.board)
+    if given.example is not None:
+        write_example(given.example, board)
+        return
     K = np.array([[579.4, 0.0, 319.5], [0.0, 579.4, 239.5], [0.0, 0.0, 1.0]])
     camera = Camera(K, np.array([0.05, -0.1, 0.001, -0.0005, 0.02]))
 

@@ -89,7 +89,8 @@ def write_hand_eye(folder: Path, found: HandEye) -> Path:
     _overlay(folder / "overlay.png", found)
     _errors(folder / "errors.png", found)
     pictures = {
-        "overlay.png": "Corners as seen (dots) and as predicted from the arm's pose (rings); red: rejected poses",
+        "overlay.png": "Corners as seen (dots, the first a cross) and as predicted from the arm's pose (rings, the "
+        "first a square); red: rejected",
         "errors.png": "Error of each pose",
     }
     return write_page(folder, found.data.name_X, hand_eye_text(found), pictures)
@@ -124,7 +125,7 @@ def write_intrinsics(folder: Path, found: Intrinsics) -> Path:
     make_folder(folder)
     seen = np.concatenate([corners for _, corners, _ in found.overlay])
     off = np.concatenate([predicted - corners for _, corners, predicted in found.overlay])
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     length = 0.03 * found.width_px / max(float(np.percentile(np.linalg.norm(off, axis=1), 95)), 1e-6)
     axes[0].plot(*seen.T, ".", markersize=2, color="tab:green")
     axes[0].quiver(*seen.T, *(length * off).T, angles="xy", scale_units="xy", scale=1.0, width=0.002, color="tab:red")
@@ -135,7 +136,6 @@ def write_intrinsics(folder: Path, found: Intrinsics) -> Path:
     each = [float(np.sqrt(np.mean(np.sum((p - c) ** 2, axis=1)))) for _, c, p in found.overlay]
     axes[1].bar(range(len(names)), each, color="tab:green")
     axes[1].set(xlabel="image", ylabel="residual, px")
-    figure.tight_layout()
     figure.savefig(folder / "corners.png", dpi=90)
     plt.close(figure)
     captions = {"corners.png": "Corners of all images with their errors; residual of each image"}
@@ -163,8 +163,11 @@ def _overlay(path: Path, found: HandEye) -> None:
         colour = "tab:red" if i in found.rejected else "tab:green"
         axis.set_axis_on()
         axis.plot(*data.corners[i].T, ".", color="black", markersize=2)
+        axis.plot(*data.corners[i, 0], "x", color="black", markersize=9)
         if seen[i, :, 2].min() > 0.0:
-            axis.plot(*data.camera.project(seen[i]).T, "o", color=colour, markersize=4, fillstyle="none", linewidth=0.5)
+            rings = data.camera.project(seen[i])
+            axis.plot(*rings.T, "o", color=colour, markersize=4, fillstyle="none", linewidth=0.5)
+            axis.plot(*rings[0], "s", color=colour, markersize=9, fillstyle="none")
         axis.set(xlim=(0, size[0]), ylim=(size[1], 0), xticks=[], yticks=[], aspect="equal")
         axis.set_title(f"pose {i}: {_px(found.errors_px[i])}", fontsize=9, color=colour)
     figure.tight_layout()

@@ -80,6 +80,21 @@ class StateVector:
         check_tool(tool_pose.tolist(), tool_twist.tolist(), gripper_width_m)
         for name, pose in parts.items():
             check_pose(f"part {name}", pose.tolist())
+        return self.of_checked(tool_pose, tool_twist, gripper_width_m, parts)
+
+    def of_checked(
+        self,
+        tool_pose: np.ndarray,
+        tool_twist: np.ndarray,
+        gripper_width_m: float,
+        parts: Mapping[str, np.ndarray],
+    ) -> np.ndarray:
+        """The same for measurements that `check_tool` and `usable_parts` have passed.
+
+        Raises:
+            BadMeasurement: a part is missing, a field has another size or is not finite, or the features cannot be
+                computed.
+        """
         try:
             values = self._features(tool_pose, tool_twist, gripper_width_m, parts)
         except KeyError as error:

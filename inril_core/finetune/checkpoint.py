@@ -28,8 +28,10 @@ def weights_digest(policy: Policy) -> str:
 
 
 def demo_digest(demo: Episode) -> str:
-    """Content and outcome of a demonstration."""
-    return f"{demo.sha256}/{demo.success}"
+    """Content and outcome of a demonstration, with what a person said of its steps."""
+    said = [array.tobytes() for array in (demo.marks, demo.rewards) if array is not None]
+    marked = f"/{hashlib.sha256(b'|'.join(said)).hexdigest()[:16]}" if said else ""
+    return f"{demo.sha256}/{demo.success}{marked}"
 
 
 def refuse_empty(demos: Sequence[Episode], rows: int) -> None:

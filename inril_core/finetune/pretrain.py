@@ -10,7 +10,7 @@ from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.il.bc import fit
 from inril_core.finetune.learner import new_policy, seeded
 from inril_core.finetune.memory.replay import Replay
-from inril_core.finetune.memory.transitions import transitions
+from inril_core.finetune.memory.transitions import imitated_steps, transitions
 from inril_core.networks.compute import give_kernels, usable_device
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
@@ -53,7 +53,8 @@ def pretrain(
         for demo in good:
             rewards, masks = config.rewards.label(demo)
             try:
-                replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk))
+                kept = imitated_steps(demo)
+                replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk, keep=kept))
             except ValueError as error:
                 raise ConfigError(
                     f"demonstration {demo.episode_id}: {error}; leave it out, or record it again"

@@ -38,6 +38,14 @@ def log_density(raw: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return (gaussian - log_one_minus_tanh_squared(raw)).sum(-1)
 
 
+def log_density_of_one(raw: Array, mean: Array, log_std: Array) -> float:
+    """`log_density` of one action, ``[A]`` each, without a dozen calls of torch: acting does it every tick."""
+    values, log_stds = raw.astype(np.float64), log_std.astype(np.float64)
+    standard = (values - mean) * np.exp(-log_stds)
+    softplus = np.logaddexp(0.0, -2.0 * values)
+    return float((-0.5 * standard * standard - log_stds - HALF_LOG_2PI - 2.0 * (_LOG_2 - values - softplus)).sum())
+
+
 class SquashedGaussian(Policy):
     """A policy whose action is tanh of a Gaussian sample; a subclass gives the Gaussian by `forward`."""
 
@@ -96,7 +104,7 @@ class SquashedGaussian(Policy):
         mean, log_std = self(inputs)
         return gaussian_imitation_loss(mean, log_std, actions, settings)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, observation: Array, explore: bool, rng: np.random.Generator, memory: Memory | None = None
     ) -> Decision:
@@ -117,9 +125,9 @@ class SquashedGaussian(Policy):
         if explore:
             noise = rng.standard_normal(self.action_size).astype(np.float32)
             raw = mean + torch.exp(log_std) * torch.from_numpy(noise).to(mean.device)
-        log_prob = float(log_density(raw, mean, log_std))
-        executed = self.executed(inputs, torch.tanh(raw))
-        return Decision(executed.cpu().numpy(), raw.cpu().numpy(), log_prob, aux)
+        executed, sampled = self.executed(inputs, torch.tanh(raw)).cpu().numpy(), raw.cpu().numpy()
+        log_prob = log_density_of_one(sampled, mean.cpu().numpy(), log_std.cpu().numpy())
+        return Decision(executed, sampled, log_prob, aux)
 
 
 def gaussian_imitation_loss(mean: Tensor, log_std: Tensor, actions: Tensor, settings: ImitationSettings) -> Tensor:

@@ -30,6 +30,9 @@ from inril_core.safety.watch import Cause, Watch
 OLD_BOOT_HEARD_N = 3
 """So many Observations of a boot that another one has replaced cannot all have been on their way: both publish."""
 
+LONGEST_CHECK_NS = 100_000_000
+"""At least so often the watchdogs are looked at: the ROS clock may have been set."""
+
 STAMP_ROUNDING_NS = 1_000_000
 """Observations give ages as float32."""
 
@@ -213,8 +216,21 @@ class Arbiter:
         """Something unforeseen was raised around the arbiter: hold until a person has looked."""
         self.faults.latch(Fault.INTERNAL_ERROR, detail, Blocks.MOTION)
 
+    def next_check_ns(self, now_ns: int, mono_ns: int) -> int:
+        """When to call `on_timer` (monotonic) if nothing is heard until then; ask anew after whatever is heard."""
+        due_ns = mono_ns + LONGEST_CHECK_NS
+        if self._open is not None:
+            due_ns = min(due_ns, self._deadline_mono_ns)
+        if self.armed:
+            human = self._human
+            human_moves = human.has_control and not human.synchronous
+            due_ns = min(due_ns, self._watch.next_expiry_ns(now_ns, mono_ns, human_moves))
+            if self._open is None and not self._config.lockstep and not self._watch.observations_flow(mono_ns):
+                due_ns = min(due_ns, self._next_target_mono_ns)
+        return due_ns
+
     def on_timer(self, now_ns: int, mono_ns: int) -> list[Closed]:
-        """Deadlines and watchdogs. Call it several times per control period, also when no message comes."""
+        """Deadlines and watchdogs. Call it when `next_check_ns` says, and after a permit or a state of the arm."""
         if self.armed:
             human = self._human
             self._watch.check(now_ns, mono_ns, human.has_control and not human.synchronous)

@@ -14,6 +14,7 @@ from inril_core.safety.ticks import ArbiterConfig, Phase, RobotSample, Tick
 # policy_node publishes its status every 0.5 s: four in a row are missing
 _POLICY_LIFE_NS = 2_000_000_000
 _DEVICE_LIFE_NS = 2_000_000_000  # and teleop_node its own
+_NEVER_NS = 2**62
 
 
 class Cause(NamedTuple):
@@ -110,6 +111,8 @@ class Watch:
         if armed and restarted:
             detail = "safety_monitor was started again; look at the arm"
             self._latch(iter([Cause(Fault.SAFETY_MONITOR, detail, Blocks.MOTION)]))
+        if armed:
+            self._latch(self._permit_causes(mono_ns))
 
     def check(self, now_ns: int, mono_ns: int, human_moves: bool) -> None:
         """Latch what is wrong now. `human_moves`: a device that is not synchronous has control."""
@@ -122,6 +125,29 @@ class Watch:
             silent_s = (mono_ns - self._observation_mono_ns) / 1e9
             detail = f"no Observation for {silent_s:.2f} s; look after observation_node and the cell"
             self._latch(iter([Cause(Fault.OBSERVATION_STALE, detail, Blocks.POLICY)]))
+
+    def next_expiry_ns(self, now_ns: int, mono_ns: int, human_moves: bool) -> int:
+        """When `check` can find something new at the earliest if nothing is heard until then (monotonic).
+
+        That is exact for silence. What ages by the ROS clock is meant for a clock that runs as the monotonic one.
+        """
+        config, dues = self._config, [_NEVER_NS]
+        if not config.lockstep and self._robot is not None:
+            dues.append(self._robot_mono_ns + config.robot_timeout_ns)
+            dues.append(mono_ns + self._robot.stamp_ns + self._robot_ns - now_ns)
+        if self.episode_is_running:
+            dues.append(self._observation_mono_ns + config.observation_timeout_ns)
+            for expected, heard_ns, limit_ns in (
+                (config.expects_recorder, self._recorder_mono_ns, self._recorder_ns),
+                (config.expects_session, self.session_mono_ns, self._session_ns),
+            ):
+                if expected:
+                    dues.append(max(self._episode_mono_ns, heard_ns or 0) + limit_ns)
+        if config.permit_timeout_ns is not None and self._permit is not None:
+            dues.append(self._permit[0] + config.permit_timeout_ns)
+        if human_moves:
+            dues.append(self.teleop_mono_ns + self._teleop_ns)
+        return min((due_ns for due_ns in dues if due_ns >= mono_ns), default=_NEVER_NS) + 1
 
     def saw_publishers(self, cause: Cause | None, armed: bool) -> None:
         """Who else publishes what this graph alone may; None: nobody. It stands until it is said anew."""

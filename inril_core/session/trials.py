@@ -17,6 +17,7 @@ SAFETY_FAULTS = frozenset(
         "malformed_action",
         "unreachable_state",
         "robot_needs_rearm",
+        "safety_monitor",
     }
 )
 """Faults, as `inril_core.safety.faults.Fault` names them, that what the policy did has brought about. A trial that they

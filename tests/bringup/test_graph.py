@@ -43,7 +43,9 @@ def test_packaged_graphs_are_whole(name: str) -> None:
     assert resolved.run_dir.is_absolute()
     if not resolved.joins:
         assert resolved.nodes["lifecycle_manager"].parameters["managed_nodes"] == graph.managed_nodes
-        assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == ["session_node"]
+        assert [node for node, spec in graph.nodes.items() if spec.ends_graph] == [
+            "capture_node" if name == "calibrate" else "session_node"
+        ]
     assert all(spec.respawn is not None for spec in graph.nodes.values())
 
 
@@ -113,7 +115,8 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
     node = defining(parameters={"speed": "${speed}", "address": "${speed}/x", "left_out": "${plan}"})
     node["define"]["arguments"] = {"speed": {"type": "float", "description": "m/s", "default": 0.5}}
     graph = load_graph(write(tmp_path, **node))
-    assert sorted(graph.arguments) == ["namespace", "plan", "run_dir", "run_id", "speed"]
+    always = {"calibration", "namespace", "run_dir", "run_id", "without_calibration"}
+    assert set(graph.arguments) == {"plan", "speed", *always}
     resolved = graph.resolve({"run_dir": "x", "speed": "1"})
     assert resolved.nodes["robot"].parameters == {"speed": 1.0, "address": "1.0/x"}
 

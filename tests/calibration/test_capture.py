@@ -68,6 +68,13 @@ def test_what_is_taken_and_what_is_missing(scene: Scene, tmp_path: Path) -> None
         assert "taken" in capture.image(t, images[i])
     assert capture.complete and len(capture.taken) == 10
     assert capture.save(tmp_path / "poses.npz") == 10
+    again = Capture(BOARD, eye.camera, "eye_to_hand", wanted=10)
+    again.resume(tmp_path / "poses.npz")
+    assert again.complete and again.save(tmp_path / "again.npz") == 10
+    for a, b in zip(again.taken, capture.taken, strict=True):
+        assert np.array_equal(a.T_base_gripper, b.T_base_gripper) and set(a.numbers) <= set(b.numbers)
+    with pytest.raises(ConfigError, match="another board, camera or mode"):
+        Capture(BOARD, eye.camera, "eye_in_hand", wanted=10).resume(tmp_path / "poses.npz")
     found = calibrate(read_hand_eye(tmp_path / "poses.npz"))
     distance_m, angle = rigid.difference(found.T, X)
     assert distance_m < 1e-3 and math.degrees(angle) < 0.1

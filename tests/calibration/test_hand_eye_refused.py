@@ -16,9 +16,9 @@ from tests.calibration.made_poses import K, Made, make
 TALL = np.diag([2.0, 2.0, 1.0])
 
 
-def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """Reason and message that the command gives; both outputs are checked."""
-    for words in (["--json"], []):
+def refused(path: Path, capsys: pytest.CaptureFixture[str], plain_too: bool = True) -> tuple[str, str]:
+    """Reason and message that the command gives; its outputs with and without --json are checked."""
+    for words in ([], ["--json"]) if plain_too else (["--json"],):
         with pytest.raises(SystemExit) as end:
             cli.main(["calibrate", "hand-eye", "--poses", str(path), *words])
         out, error = capsys.readouterr()
@@ -91,8 +91,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("mode", ["eye_in_hand", "eye_to_hand"])
-@pytest.mark.parametrize("bad", [(), ("arm", "corners", "reversed")], ids=["clean", "a_fifth_bad"])
+@pytest.mark.parametrize(
+    ("mode", "bad"),
+    [("eye_in_hand", ()), ("eye_to_hand", ("arm", "corners", "reversed"))],
+    ids=["in_hand_clean", "to_hand_a_fifth_bad"],
+)
 @pytest.mark.parametrize("case", WRONG)
 def test_what_people_get_wrong(
     case: str, bad: tuple[str, ...], mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -101,7 +104,7 @@ def test_what_people_get_wrong(
     if bad and case in ("late_by_one", "shuffled"):
         pytest.skip("an outlier moves with its neighbours")
     made = make(3, mode, bad=bad)
-    found, message = refused(made.write(tmp_path / "poses.npz", **change(made)), capsys)
+    found, message = refused(made.write(tmp_path / "poses.npz", **change(made)), capsys, plain_too=False)
     assert found == reason and words in message
 
 
@@ -120,7 +123,7 @@ def test_what_people_get_wrong(
 def test_poses_that_do_not_suffice(
     arguments: dict[str, Any], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert refused(make(2, **arguments).write(tmp_path / "poses.npz"), capsys)[0] == reason
+    assert refused(make(2, **arguments).write(tmp_path / "poses.npz"), capsys, plain_too=False)[0] == reason
 
 
 def with_value(name: str, index: Any, value: float) -> Any:

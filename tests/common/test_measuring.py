@@ -3,9 +3,12 @@
 import math
 import os
 import time
+from dataclasses import asdict
+from typing import Any
 
 import pytest
-from inril_bringup.graph_benchmark import Sample, table
+from inril_bringup.graph_benchmark import SCENARIOS
+from inril_bringup.graph_report import ScenarioResult, Ticks, report
 from inril_common.measuring import cpu_s, mean_ratio
 
 
@@ -26,12 +29,27 @@ def test_cpu_time_is_that_of_the_process() -> None:
         cpu_s(2**22 + 1)  # larger than any process id
 
 
-def test_the_table_leaves_simulator_and_learner_out_of_the_sum() -> None:
-    slow = Sample(100, 20.0, {"arbiter_node": 6.0, "recorder_node": 4.0, "sim_cell": 50.0, "learner_node": 70.0})
-    fast = Sample(100, 40.0, {"arbiter_node": 3.0, "recorder_node": 1.0, "sim_cell": 50.0, "learner_node": 70.0})
-    lines = table("finetune", ["rclpy", "inril"], {"rclpy": [slow], "inril": [fast]}).splitlines()
-    rows = {line[:24].strip(): line[24:].split() for line in lines}
-    assert rows["arbiter_node"] == ["6.00", "3.00"]
-    assert rows["all but cell, learner"] == ["10.00", "4.00"]
-    assert rows["control steps/s"] == ["20.00", "40.00"]
-    assert "0.40" in lines[-2] and "2.00" in lines[-1]
+def result(arbiter_ms: float, steps_per_s: float, ticks: Ticks | None = None) -> dict[str, Any]:
+    cpu_ms = {"arbiter_node": arbiter_ms, "recorder_node": 4.0, "sim_cell": 50.0, "learner_node": 70.0}
+    return asdict(ScenarioResult(100, steps_per_s, cpu_ms, 1, 0, 5.0, ticks or Ticks()))
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_the_tables_leave_simulator_and_learner_out_of_the_sum() -> None:
+    found = {"compared/before": {"lockstep": [result(6.0, 20.0)]}, "compared/this": {"lockstep": [result(1.0, 40.0)]}}
+    rows = rows_of(report(found, SCENARIOS))
+    assert rows["arbiter_node"] == ["6.00", "1.00"]
+    assert rows["all but cell, learner"] == ["10.00", "5.00"]
+    assert rows["this / before: CPU"][0].startswith("0.50") and rows["this / before: steps/s"][0].startswith("2.00")
+
+
+def test_scenarios_stand_in_their_order_with_periods_and_ages() -> None:
+    ticks = Ticks(50, [100.0, 101.0, 102.0, 103.0], {"robot_state": [1.5, 9.0]})
+    text = report({"scenarios": {"10 Hz": [result(2.0, 10.0, ticks)], "lockstep": [result(3.0, 90.0)]}}, SCENARIOS)
+    assert text.index("| lockstep |") < text.index("| 10 Hz |")
+    assert "| 10 Hz | 5 | 100 | 10.0 | 6.00 | 100.0 | 101.0 | 102.0 | 103.0 | 1 | 0 |" in text
+    assert "| 10 Hz | 1.5 / 9.0 |" in text

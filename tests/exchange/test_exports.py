@@ -11,7 +11,8 @@ import weakref
 import numpy as np
 import pytest
 
-pa = pytest.importorskip("pyarrow", reason="needs the extra `data`")
+pytest.importorskip("pyarrow", reason="needs the extra `data`")
+pytest.importorskip("h5py", reason="needs the extra `data`")
 import pyarrow.parquet as pq  # noqa: E402
 
 from inril_core.contract import contract_from_text, load_contract  # noqa: E402

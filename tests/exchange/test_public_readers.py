@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pyarrow", reason="needs the extra `data`")
+pytest.importorskip("h5py", reason="needs the extra `data`")
 
 from inril_core.exchange.columns import reward_and_done  # noqa: E402
 from inril_core.exchange.exporting import export_run  # noqa: E402

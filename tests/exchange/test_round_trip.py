@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow", reason="needs the extra `data`")
+pytest.importorskip("h5py", reason="needs the extra `data`")
 
 from inril_core.exchange.exporting import export_run  # noqa: E402
 from inril_core.exchange.importing import import_episodes  # noqa: E402

@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inril_core.finetune.checkpoint import demo_digest
 from inril_core.finetune.memory.rollout import segments
-from inril_core.finetune.memory.transitions import transitions, usable_steps
+from inril_core.finetune.memory.transitions import imitated_steps, transitions, usable_steps
 from inril_core.finetune.methods import method_config
 from inril_core.policies import GaussianPolicy, gaussian
+from inril_core.vocabulary import Mark
 from tests.finetune.point_task import make_episode
 
 LABEL = method_config("rewards", {"method": "task"}).label
@@ -191,3 +193,24 @@ def test_an_unknown_ending_is_not_failure(facts) -> None:
     """Pins: unlabelled or torn episodes that teach a reward of zero at their end."""
     batch = convert(episode(**facts))
     assert len(batch) == 5 and batch.rewards.tolist() == [0.0] * 5 and (batch.discounts > 0.8).all()
+
+
+def test_steps_that_a_person_marked_as_failure_are_not_imitated() -> None:
+    """Pins: a policy that clones the very stretch that somebody marked as the mistake."""
+    made = episode(success=True)
+    assert imitated_steps(made).all()
+    marked = made.marked(1, 2, Mark.FAILURE).marked(3, 3, Mark.RECOVERY)
+    assert imitated_steps(marked).tolist() == [True, False, False, True, True, True]
+    rewards, masks = LABEL(marked)
+    policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
+    batch = transitions(marked, rewards, masks, policy, 0.0, keep=imitated_steps(marked))
+    assert torch.equal(batch.actions, torch.tensor(made.actions[[0, 3, 4, 5]]))
+
+
+def test_a_demonstration_that_was_marked_since_is_another_one() -> None:
+    """Pins: a run that goes on as if nobody had marked anything."""
+    made = episode(success=True)
+    assert (
+        len({demo_digest(made), demo_digest(made.marked(1, 2, Mark.FAILURE)), demo_digest(made.rewarded(0, 0, 1.0))})
+        == 3
+    )

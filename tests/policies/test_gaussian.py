@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
@@ -17,6 +18,7 @@ from inril_core.policies import (
     policy_from_manifest,
     save_policy,
 )
+from inril_core.policies.squashed import log_density, log_density_of_one
 
 
 def make_policy(log_std: str = "state", seed: int = 0) -> GaussianPolicy:
@@ -32,8 +34,6 @@ def make_policy(log_std: str = "state", seed: int = 0) -> GaussianPolicy:
 )
 def test_log_density_is_that_of_a_transformed_normal(raw: list[float], mean: list[float], log_std: list[float]) -> None:
     """Pins: a missing or wrong Jacobian of the squashing."""
-    from inril_core.policies.squashed import log_density
-
     u, m, s = (torch.tensor(v, dtype=torch.float64) for v in (raw, mean, log_std))
     exact = TransformedDistribution(Normal(m, s.exp()), TanhTransform(cache_size=1))
     action = exact.transforms[0](u)
@@ -43,16 +43,12 @@ def test_log_density_is_that_of_a_transformed_normal(raw: list[float], mean: lis
 
 def test_log_density_stays_finite_far_into_saturation() -> None:
     """Pins: log(1 - tanh^2) computed with cancellation gives -inf at |raw| > 9 in float32."""
-    from inril_core.policies.squashed import log_density
-
     value = log_density(torch.full((3,), 30.0), torch.full((3,), 30.0), torch.zeros(3))
     assert torch.isfinite(value)
 
 
 def test_density_integrates_to_one() -> None:
     """Pins: a density that is not one (normalisation constant)."""
-    from inril_core.policies.squashed import log_density
-
     actions = torch.linspace(-1 + 1e-6, 1 - 1e-6, 200_001, dtype=torch.float64)
     raw = torch.atanh(actions)[:, None]
     density = log_density(raw, torch.tensor([0.4]).double(), torch.tensor([-0.7]).double()).exp()
@@ -152,3 +148,10 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path) -> None:
     (tmp_path / "x").write_bytes(b"not safetensors")
     with pytest.raises(ConfigError, match="x"):
         load_policy(tmp_path / "x")
+
+
+@given(arrays(np.float32, (3, 4), elements=st.floats(-8.0, 8.0, width=32)))
+def test_the_density_of_one_action_is_that_of_a_batch(values):
+    raw, mean, log_std = values
+    many = log_density(*torch.from_numpy(values.astype(np.float64)))
+    assert log_density_of_one(raw, mean, log_std) == pytest.approx(float(many), rel=1e-9, abs=1e-9)

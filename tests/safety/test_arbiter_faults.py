@@ -327,7 +327,6 @@ def test_the_monitor_s_denial_and_its_silence_are_named_and_refuse_the_arming(be
     assert b.arm()[0]
     assert tick(b).source is Source.POLICY
     b.arbiter.on_permit("m", "tool speed 2 m/s, at most 1", b.mono_ns)
-    b.timer()
     assert b.faults() == ["safety_monitor"]
     b.human()
     assert tick(b).source is Source.HOLD, "nor does a person move what the monitor has stopped"

@@ -1,8 +1,13 @@
 """Pins: a tick that closes twice, never, or with an answer to another tick."""
 
+from functools import partial
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
+from inril_core.safety.arbiter import LONGEST_CHECK_NS
 from inril_core.safety.ticks import ArbiterConfig, Phase, Purpose, Source
 
 
@@ -161,3 +166,61 @@ def test_a_config_without_an_end_of_waiting_is_refused():
             robot_timeout_ns=1,
             observation_timeout_ns=1,
         )
+
+
+@given(
+    lockstep=st.booleans(),
+    armed=st.booleans(),
+    policy=st.booleans(),
+    moves=st.lists(
+        st.sampled_from(
+            ["observe", "last", "policy", "robot", "needs_rearm", "person", "released", "permit", "denied", "silence"]
+        ),
+        max_size=8,
+    ),
+)
+def test_looking_only_when_it_says_is_looking_all_the_time(bench, lockstep, armed, policy, moves):
+    """Ticks close, faults latch and Targets leave in the same moment, whatever falls silent."""
+    rare, often = (
+        bench(
+            lockstep=lockstep,
+            arm=False,
+            expects_recorder=True,
+            expects_session=True,
+            expects_policy=policy,
+            permit_timeout_ns=2_000_000_000,
+        )
+        for _ in range(2)
+    )
+    for b in (rare, often):
+        b.arbiter.on_recorder_alive("recorder", b.mono_ns)
+        b.arbiter.on_session_alive(b.mono_ns)
+        b.arbiter.on_permit("monitor", "", b.mono_ns)
+        assert not armed or b.arm()[0]
+    for move in moves:
+        for b in (rare, often):
+            {
+                "observe": b.observe,
+                "last": partial(b.observe, last=True),
+                "policy": b.policy,
+                "robot": b.robot,
+                "needs_rearm": partial(b.robot, needs_rearm=True),
+                "person": b.human,
+                "released": partial(b.human, released=True),
+                "permit": partial(b.arbiter.on_permit, "monitor", "", b.mono_ns),
+                "denied": partial(b.arbiter.on_permit, "monitor", "too fast", b.mono_ns),
+                "silence": lambda: None,
+            }[move]()
+            if move in ("robot", "needs_rearm", "permit", "denied"):
+                b.timer()
+        due_ns = rare.arbiter.next_check_ns(rare.now_ns, rare.mono_ns)
+        for _ in range(100):
+            for b in (rare, often):
+                b.advance_s(0.06 if move == "silence" else 0.003)
+            often.timer()
+            if rare.mono_ns >= due_ns:
+                rare.timer()
+                due_ns = rare.arbiter.next_check_ns(rare.now_ns, rare.mono_ns)
+            assert rare.mono_ns < due_ns <= rare.mono_ns + LONGEST_CHECK_NS
+            assert (rare.arbiter.ticks, len(rare.said)) == (often.arbiter.ticks, len(often.said))
+            assert rare.faults() == often.faults()

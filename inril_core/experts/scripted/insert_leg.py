@@ -11,6 +11,7 @@ from inril_core.contract.definitions.insert_leg import Success
 from inril_core.contract.square_table import LEG_GRASP_M, LEG_TIP_M
 from inril_core.errors import ConfigError
 from inril_core.experts.scripted.base import ScriptedExpert
+from inril_core.transforms import cross
 
 HOVER_M = 0.006  # height of the tip above the rim until it is over the hole
 ALIGNED_M = 0.001  # sideways error with which the tip may go down
@@ -56,10 +57,11 @@ class InsertLegExpert(ScriptedExpert):
         """
         tip = observation[self._tip].copy()
         tip[:2] -= self._offset_m
-        up = np.cross(observation[self._rotation][:3], observation[self._rotation][3:])
+        rot6d = observation[self._rotation].tolist()
+        up = cross(rot6d[:3], rot6d[3:])
         heading_rad = math.atan2(*observation[self._turn])
         tilt = (up[1], -up[0])  # of up x z: the rotation that puts the leg upright
-        arm = -TOOL_TO_TIP_M * up  # from the tool to the tip
+        arm = [-TOOL_TO_TIP_M * part for part in up]  # from the tool to the tip
         lateral_m, depth_m = math.hypot(tip[0], tip[1]), -tip[2]
         inside = depth_m > INSIDE_M
 
@@ -73,7 +75,7 @@ class InsertLegExpert(ScriptedExpert):
         if inside or aligned:
             move[2] = max(GAIN * (-PRESS_M - tip[2]), -DESCENT_M)
         # The tool turns about its own origin, and the tip below it would swing sideways.
-        return np.concatenate([move - np.cross(turn, arm), turn])
+        return np.concatenate([move - cross(turn.tolist(), arm), turn])
 
 
 EXPERT = InsertLegExpert

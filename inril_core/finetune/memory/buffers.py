@@ -10,7 +10,7 @@ from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.contracts import Flags, OffPolicyConfig
 from inril_core.finetune.memory.replay import Batch, Replay
-from inril_core.finetune.memory.transitions import transitions, usable_steps
+from inril_core.finetune.memory.transitions import imitated_steps, transitions, usable_steps
 from inril_core.policies import Policy
 
 
@@ -107,11 +107,11 @@ class ReplayBuffers:
     def _demonstration(self, episode: Episode, keep: Flags | None = None) -> Cut:
         """The steps ``keep`` (``[T]``; None: all) of an episode that is imitated."""
         keep = np.ones(episode.steps, bool) if keep is None else keep
-        cuts = {
-            id(b): (b, chunk)
-            for b, chunk in ((self.clones, self._policy.imitation_chunk), (self.demos, self._policy.chunk))
-        }
-        return Cut([(buffer, self._cut(episode, buffer, chunk, keep)) for buffer, chunk in cuts.values()])
+        shown = keep & imitated_steps(episode)
+        # the second counts where both are one buffer: what is not imitated is then no demonstration for RL either
+        kinds = ((self.demos, self._policy.chunk, keep), (self.clones, self._policy.imitation_chunk, shown))
+        cuts = {id(buffer): (buffer, chunk, kept) for buffer, chunk, kept in kinds}
+        return Cut([(buffer, self._cut(episode, buffer, chunk, kept)) for buffer, chunk, kept in cuts.values()])
 
     def _cut(self, episode: Episode, buffer: Replay, chunk: int, keep: Flags | None) -> Batch:
         given, rl = self._config.rewards, self._config.rl

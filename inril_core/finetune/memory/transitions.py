@@ -7,6 +7,7 @@ import torch
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode
 from inril_core.finetune.memory.replay import NO_ACTION, Batch
 from inril_core.policies import Policy
+from inril_core.vocabulary import Mark
 
 Array = npt.NDArray[np.float32]
 
@@ -15,6 +16,12 @@ def acted_steps(episode: Episode) -> npt.NDArray[np.bool_]:
     """In which steps policy or human acted, ``[T]``; in the others the arm was held or reset."""
     acted: npt.NDArray[np.bool_] = np.isin(episode.source, (SOURCE_POLICY, SOURCE_HUMAN))
     return acted
+
+
+def imitated_steps(episode: Episode) -> npt.NDArray[np.bool_]:
+    """Which steps of a demonstration may be imitated, ``[T]``: all but those that a person marked as failure."""
+    imitated = np.ones(episode.steps, bool)
+    return imitated if episode.marks is None else imitated & (episode.marks != Mark.FAILURE)
 
 
 def last_acted(episode: Episode) -> slice:

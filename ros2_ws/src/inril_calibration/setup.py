@@ -14,11 +14,12 @@ setup(
     zip_safe=True,
     maintainer="inril developers",
     maintainer_email="maintainers@inril.dev",
-    description="Collects poses and images for calibrations.",
+    description="Collects poses and images for calibrations; finds parts by their tags.",
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
             "capture_node = inril_calibration.capture_node:main",
+            "parts_node = inril_calibration.parts_node:main",
         ]
     },
 )

@@ -85,15 +85,6 @@ def _check_hardware(graph: ResolvedGraph, contract: Contract | None) -> None:
                 camera_configs(contract, str(settings.get("cameras", "")))
 
 
-def _check_console(host: str, port: int, urdf: str) -> None:
-    """The page's address is free, and the arm that it draws can be read."""
-    from inril_core.console.server import bound_socket
-    from inril_core.hardware.description import robot_description
-
-    bound_socket(host, port).close()
-    robot_description(urdf)
-
-
 def _check_calibrations(graph: ResolvedGraph, contract: Contract) -> None:
     """Those that the contract names: there, of these cameras, young enough, and not found wrong since."""
     without = [name.strip() for name in str(graph.arguments.get(OVERRIDE) or "").split(",") if name.strip()]
@@ -106,6 +97,15 @@ def _check_calibrations(graph: ResolvedGraph, contract: Contract) -> None:
     configs = camera_configs(contract, str(graph.arguments.get("cameras") or ""))
     serials = {name: str(getattr(config, "serial", "") or "") for name, config in configs.items()}
     require(contract, Path(str(graph.arguments["calibration"])), serials, without, datetime.now(UTC))
+
+
+def _check_console(host: str, port: int, urdf: str) -> None:
+    """The page's address is free, and the arm that it draws can be read."""
+    from inril_core.console.server import bound_socket
+    from inril_core.hardware.description import robot_description
+
+    bound_socket(host, port).close()
+    robot_description(urdf)
 
 
 def _exists(program: str) -> bool:

@@ -14,6 +14,8 @@ from inril_bringup.data_selection import add_conditions, person, progress, selec
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir
 from inril_core.errors import ConfigError
 
+SHOWN = 8
+"""Policy versions and the like that a line names."""
 SUMMARY = "list, check, annotate, export and import a run's episodes; what changes a run needs its graph stopped"
 EXAMPLES = (
     "list runs/demos --json",
@@ -209,7 +211,8 @@ def _info(arguments: argparse.Namespace) -> int:
         if value in ({}, [], None):
             continue
         if isinstance(value, dict):
-            value = ", ".join(f"{key} {count}" for key, count in value.items())
+            more = f" and {len(value) - SHOWN} more" if len(value) > SHOWN else ""
+            value = ", ".join(f"{key} {count}" for key, count in list(value.items())[:SHOWN]) + more
         elif isinstance(value, float):
             value = f"{value:.4g}"
         elif isinstance(value, list):

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from inril_common.realtime import LIMITS, permitted
+
 import inril_core
 from inril_bringup.environment import PROFILES, RANGE, TRANSPORTS, UDP_LOOPBACK, dds_environment, is_local
 from inril_bringup.neighbours import listen
@@ -291,6 +293,14 @@ def processors() -> Check:
     return Check("processors", "OK", found)
 
 
+def realtime() -> Check:
+    """Whether the nodes of the tick may run first and lock their memory."""
+    refusal = permitted()
+    if refusal:
+        return Check("realtime", "OK", f"{refusal}: realtime:=true would change nothing", f"if wanted: {LIMITS}")
+    return Check("realtime", "OK", "realtime:=true may use SCHED_FIFO and lock memory")
+
+
 def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: None, namespace: str = "") -> list[Check]:
     """All checks in order; each one is offered as soon as it is known. A check that breaks is a FAIL."""
     checks: list[tuple[str, Callable[[], Check | list[Check]]]] = [
@@ -300,6 +310,7 @@ def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: Non
         ("transport", transport),
         ("clock", clock),
         ("processors", processors),
+        ("realtime", realtime),
         ("disk", partial(disk, run_dir.expanduser().absolute())),
         ("key", key),
         ("graphics", graphics),

@@ -25,7 +25,8 @@ class CaptureNode(InrilPlainNode):
     """Listens to robot_state and camera/<name>/image; commands nothing. A person or another program moves the arm.
 
     Publishes calibration/capture (std_msgs/String, latched): what was taken and what is missing. Writes the file after
-    each pose that it takes, so a crash costs none, and ends with exit code 0 when nothing is missing.
+    each pose that it takes and goes on with a file that is there, so a crash costs none. Ends with exit code 0 when
+    nothing is missing.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,8 @@ class CaptureNode(InrilPlainNode):
                 raise ConfigError(f"capture_node: parameter {name} is not set; give the path of its YAML file")
         _, eye = read_intrinsics(Path(intrinsics))
         self._capture = Capture(load_board(Path(board)), eye, MODES[MODES.index(mode)], wanted)  # type: ignore[arg-type]
+        if self._out.exists():
+            self._capture.resume(self._out)
         self._frame, self._said = contract.base_frame, ""
         self._status = self.create_publisher(String, "calibration/capture", LATCHED)
         self.create_subscription(RobotState, "robot_state", self.guarded(self._on_state), TICK)

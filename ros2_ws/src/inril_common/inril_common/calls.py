@@ -30,6 +30,11 @@ class Calls:
         self._clients: dict[str, Client] = {}
         self._pending: list[_Pending] = []
 
+    @property
+    def pending(self) -> bool:
+        """Whether an answer is waited for."""
+        return bool(self._pending)
+
     def call(
         self,
         service_type: Any,

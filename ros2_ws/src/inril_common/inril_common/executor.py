@@ -13,24 +13,37 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import ClockType
 from rclpy.context import Context
 from rclpy.event_handler import EventHandler
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor, TimeoutObject
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from rclpy.task import Future, Task
+from rclpy.time_source import TimeSource
+from rclpy.timer import Timer
 from rclpy.utilities import timeout_sec_to_nsec
 
 from inril_common.taking import TAKE, Call, is_due
 from inril_common.wait_set import KINDS, EntityDestroyed, WaitSet, Work, is_alive
 from inril_core.errors import ConfigError
 
-LOG_EVENTS_PERIOD_NS = 200_000_000
-"""How often QoS events are looked at that only lead to a warning in the log (those that rclpy adds to each publisher
-and subscription: half of a node's entities)."""
+LATER_PERIOD_NS = 250_000_000
+"""At least so far apart those entities are looked at that nobody waits for (`_may_come_late`): two thirds of a node's.
+At most twice that."""
+
+TIMERS_PERIOD_NS = 300_000
+"""Within a round steady timers are looked at this often, where messages are short."""
+
+_ALONG = "_inril_read_along"
+_RARE_SERVICES = ("rcl_interfaces", "type_description_interfaces")
+"""Packages whose services rclpy gives each node, about its parameters and types."""
+_RARE_LIFECYCLE = ("GetAvailableStates", "GetAvailableTransitions")
 
 
 class NodeExecutor(Executor):
@@ -45,19 +58,30 @@ class NodeExecutor(Executor):
       nor a slow timer can starve the other.
     * Tasks run in the order of their creation.
     * An entity that was destroyed is left out: it never raises `InvalidHandle` out of the executor.
-    * QoS event callbacks of rclpy's own, which log a warning, and those with an attribute `may_come_late` come up to
-      0.2 s late; others that a user gives do not.
+    * QoS event callbacks of rclpy's own, which log a warning, those with an attribute `may_come_late`, and services
+      about parameters, types and possible transitions come up to 0.5 s late; others that a user gives do not.
+    * A subscription given to `read_along` wakes nobody: see there. `/clock` is one unless a timer follows it.
+
+    gather_s: after everything that was ready it rests so long, so that what comes meanwhile costs one wake-up. For a
+    node whose answer nobody waits for; a timer can be late by as much.
     """
 
-    def __init__(self, *, context: Context | None = None) -> None:
+    def __init__(self, *, context: Context | None = None, gather_s: float = 0.0) -> None:
         super().__init__(context=context)
+        self._gather_ns = round(gather_s * 1e9)
+        self._gathers = False
+        """Whether something was served since it last rested."""
         self._changed = True
         """Whether entities may have come or gone since they were gathered."""
-        self._entities: list[Any] | None = None
+        self._entities: list[tuple[Any, bool]] | None = None
+        """Those that were gathered, and whether they are read along."""
         self._main: WaitSet | None = None
-        self._log_events: WaitSet | None = None
-        self._log_events_at_ns = 0
+        self._later: WaitSet | None = None
+        self._later_at_ns = 0
+        self._along: list[Work] = []
+        """Subscriptions that are read along with others."""
         self._ready: deque[Work] = deque()
+        self._timers_at_ns = 0
         self._late_timers: list[Work] = []
         """Timers that have not run in this round."""
         self._round_begun = False
@@ -88,8 +112,8 @@ class NodeExecutor(Executor):
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Serve nothing more; a thread that spins returns."""
         done = super().shutdown(timeout_sec)
-        self._main = self._log_events = None
-        self._entities, self._late_timers = None, []
+        self._main = self._later = None
+        self._entities, self._late_timers, self._along = None, [], []
         self._ready.clear()
         return done
 
@@ -141,9 +165,14 @@ class NodeExecutor(Executor):
             self._refresh()
         if not self._ready:
             return None
-        if self._round_begun:
+        if self._round_begun and self._late_timers:
+            now_ns = time.monotonic_ns()
+            all_clocks = now_ns >= self._timers_at_ns
+            if all_clocks:
+                self._timers_at_ns = now_ns + TIMERS_PERIOD_NS
             for work in self._late_timers:
-                if is_due(work.entity) and self.can_execute(work.entity):
+                looked_at = all_clocks or _follows_ros_time(work.entity)
+                if looked_at and is_due(work.entity) and self.can_execute(work.entity):
                     self._late_timers.remove(work)
                     return work
         self._round_begun = True
@@ -164,52 +193,79 @@ class NodeExecutor(Executor):
 
     def _wait(self, timeout_ns: int) -> None:
         """Begin a round: wait until there is something to serve, at most `timeout_ns`."""
-        main, log_events = self._main, self._log_events
+        main, later = self._main, self._later
         if main is None:  # another thread shuts the executor down
             return
         # Only a coroutine that waits, or a callback that spins, keeps others of its callback group from running.
         may_run = self.can_execute if self._tasks or self._depth else None
         self._tasks_collected = self._round_begun = False
         try:
-            if log_events is not None:
-                left_ns = self._log_events_at_ns - time.monotonic_ns()
-                if left_ns <= 0:
-                    self._ready.extend(log_events.wait(0, may_run)[0])
-                    self._log_events_at_ns = time.monotonic_ns() + LOG_EVENTS_PERIOD_NS
-                    left_ns = 0 if self._ready else LOG_EVENTS_PERIOD_NS
-                timeout_ns = left_ns if timeout_ns < 0 else min(timeout_ns, left_ns)
-            ready, self._late_timers = main.wait(timeout_ns, may_run)
+            now_ns = time.monotonic_ns()
+            if now_ns >= self._later_at_ns:
+                self._later_at_ns = now_ns + LATER_PERIOD_NS
+                self._ready.extend(self._along)
+                if later is not None:
+                    self._ready.extend(later.wait(0, may_run)[0])
+            # no wake-up of its own for them where the caller waits no longer than that anyway
+            longest_ns = 0 if self._ready else LATER_PERIOD_NS
+            timeout_ns = longest_ns if timeout_ns < 0 else min(timeout_ns, longest_ns)
+            if self._gather_ns and self._gathers and timeout_ns:
+                ready, self._late_timers = main.wait(0, may_run)
+                if not ready:
+                    self._gathers = False
+                    rest_ns = min(timeout_ns, self._gather_ns)
+                    time.sleep(rest_ns * 1e-9)
+                    ready, self._late_timers = main.wait(timeout_ns - rest_ns, may_run)
+            else:
+                ready, self._late_timers = main.wait(timeout_ns, may_run)
         except EntityDestroyed:
             self._entities, self._changed = None, True
             return
         if not self._is_shutdown and not self._context.ok():
             raise ExternalShutdownException()
-        self._ready.extend(ready)
+        if ready:
+            self._gathers = True
+            self._ready.extend(self._along)
+            self._ready.extend(ready)
 
     def _refresh(self) -> None:
         """Build the wait sets again if entities have come or gone."""
         self._changed = False  # before looking: what changes meanwhile is looked at again
         found = [work for node in self.get_nodes() for work in _works_of(node)]
-        entities = [work.entity for work in found]
-        if self._entities is not None and list(map(id, entities)) == list(map(id, self._entities)):
+        entities = [(work.entity, getattr(work.entity, _ALONG, False)) for work in found]
+        if self._entities is not None and list(map(_identity, entities)) == list(map(_identity, self._entities)):
             return
         guard, sigint_guard = self._guard, self._sigint_gc
         if guard is None or sigint_guard is None:  # another thread shuts the executor down
             return
         self._entities = entities
-        alive = [work for work in found if is_alive(work)]
-        log_events = [work for work in alive if _only_logs(work)]
-        rest = [work for work in alive if not _only_logs(work)]
-        self._main = WaitSet(self._context, rest, [guard, sigint_guard])
-        self._log_events = WaitSet(self._context, log_events, []) if log_events else None
-        known = {id(entity) for entity in entities}
+        found = [work for work in found if is_alive(work)]
+        clock_wakes = any(work.kind == "timer" and _follows_ros_time(work.entity) for work in found)
+        along = [work for work in found if _is_along(work, clock_wakes)]
+        self._along = [replace(work, along=_queue_length(work.entity)) for work in along]
+        later = [work for work in found if _may_come_late(work)]
+        apart = {id(work.entity) for work in (*self._along, *later)}
+        self._main = WaitSet(self._context, [w for w in found if id(w.entity) not in apart], [guard, sigint_guard])
+        self._later = WaitSet(self._context, later, []) if later else None
+        known = {id(entity) for entity, _ in entities}
         self._ready = deque(work for work in self._ready if work.kind == "task" or id(work.entity) in known)
         self._late_timers = [work for work in self._late_timers if id(work.entity) in known]
 
     def _serve(self, work: Work) -> bool:
-        """Take what is ready and run its callback, a coroutine up to where it waits; false if nothing was there."""
+        """Take what is ready and run its callback, a coroutine up to where it waits; false if nothing was there.
+
+        What is read along is taken as far as it goes and counts as nothing: the caller waits for something else.
+        """
         if work.kind == "task":
             return _step(work.entity)
+        if work.along:
+            for _ in range(work.along):
+                if not self._serve_one(work):
+                    break
+            return False
+        return self._serve_one(work)
+
+    def _serve_one(self, work: Work) -> bool:
         entity, group = work.entity, work.entity.callback_group
         if not group.beginning_execution(entity):
             return False
@@ -220,7 +276,7 @@ class NodeExecutor(Executor):
         if call is None:
             group.ending_execution(entity)
             return False
-        if inspect.iscoroutinefunction(call.callback):
+        if _is_coroutine(call.callback):
             task = Task(_finish, (call, group, entity), executor=self)
             with self._tasks_lock:
                 self._tasks.append((task, entity, work.node))
@@ -234,11 +290,22 @@ class NodeExecutor(Executor):
         return True
 
 
+def read_along(subscription: Subscription, along: bool = True) -> None:
+    """Let a subscription wake nobody: what it has is read before the next thing that is ready, at most 0.5 s later.
+
+    For news that matter only beside others, such as the time. Its queue must hold what can come in between. An
+    executor that serves it already must be woken (`Executor.wake`) to take notice.
+    """
+    setattr(subscription, _ALONG, along)
+
+
 EXECUTORS: dict[str, type[Executor]] = {"inril": NodeExecutor, "rclpy": SingleThreadedExecutor}
 
 
-def chosen_executor() -> Executor:
+def chosen_executor(gather_s: float = 0.0) -> Executor:
     """The executor of a node's process: `NodeExecutor`; for measurements another one of `EXECUTORS`.
+
+    gather_s: as for `NodeExecutor`.
 
     Raises:
         ConfigError: the environment variable `INRIL_EXECUTOR` names none.
@@ -246,7 +313,7 @@ def chosen_executor() -> Executor:
     name = os.environ.get("INRIL_EXECUTOR", "inril")
     if name not in EXECUTORS:
         raise ConfigError(f"INRIL_EXECUTOR = {name!r}: give one of {list(EXECUTORS)}, or unset it")
-    return EXECUTORS[name]()
+    return NodeExecutor(gather_s=gather_s) if name == "inril" else EXECUTORS[name]()
 
 
 async def _finish(call: Call, group: CallbackGroup, entity: Any) -> None:
@@ -279,9 +346,39 @@ def _works_of(node: Node) -> Iterator[Work]:
             yield Work(kind, entity, node)
 
 
-def _only_logs(work: Work) -> bool:
-    """Whether it is a QoS event callback that rclpy adds by itself, or one that says that it may come late."""
+def _identity(entity: tuple[Any, bool]) -> tuple[int, bool]:
+    return id(entity[0]), entity[1]
+
+
+def _may_come_late(work: Work) -> bool:
+    """Whether nobody waits for it: a QoS event callback that rclpy adds by itself, or one that says so; a service about
+    parameters, types or possible transitions."""
+    if work.kind == "service":
+        service = work.entity.srv_type
+        return service.__module__.split(".")[0] in _RARE_SERVICES or service.__name__ in _RARE_LIFECYCLE
     if not isinstance(work.entity, EventHandler):
         return False
     callback = work.entity.callback
     return getattr(callback, "__module__", "") == EventHandler.__module__ or getattr(callback, "may_come_late", False)
+
+
+def _is_along(work: Work, clock_wakes: bool) -> bool:
+    """Whether it is a subscription that wakes nobody; that of the time source is one where no timer follows it."""
+    if work.kind != "subscription":
+        return False
+    of_time = isinstance(getattr(work.entity.callback, "__self__", None), TimeSource)
+    return (of_time and not clock_wakes) or getattr(work.entity, _ALONG, False)
+
+
+def _follows_ros_time(timer: Timer) -> bool:
+    return timer.clock.clock_type == ClockType.ROS_TIME
+
+
+def _queue_length(subscription: Subscription) -> int:
+    return max(1, subscription.qos_profile.depth)
+
+
+def _is_coroutine(callback: Callable[..., Any]) -> bool:
+    """As `inspect.iscoroutinefunction`, at once for functions and methods."""
+    code = getattr(getattr(callback, "__func__", callback), "__code__", None)
+    return inspect.iscoroutinefunction(callback) if code is None else bool(code.co_flags & inspect.CO_COROUTINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -10,13 +11,14 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -25,20 +27,30 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
+from inril_common.deadline_timer import DeadlineTimer
+from inril_common.decoding import decoder
 from inril_common.diagnostics import Diagnostics, Health
 from inril_common.executor import chosen_executor
 from inril_common.links import LinkMonitor
+from inril_common.realtime import parse_cores, run_first, run_on
+from inril_common.sampling import PROFILE, Sampler, sampler_if_asked
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError, InrilError
 
-LONGEST_WAIT_S = 0.2
-"""Without news a node looks up this often, e.g. to see that it was told to stop."""
+LONGEST_WAIT_S = 1.0
+"""Without news a node looks up this often; a signal ends its wait at once."""
+
+_TOLD_BY = (signal.SIGINT, signal.SIGTERM)
+"""Signals that tell a node to stop."""
 
 EXIT_CONFIG = os.EX_CONFIG
 """Exit code of a node that cannot work with the settings, files or permissions that it has."""
 
 UNHEARD_TIMEOUT_NS = 5_000_000_000
 """Longest that an activation waits for `expected_subscribers`."""
+
+ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
+"""Python's own choice is 700: several collections a second in a node of the tick."""
 
 T = TypeVar("T", bool, int, float, str, list[str])
 
@@ -58,6 +70,12 @@ class _Shared:
     exit_code_when_stopped: int = 0
     """Of a process that is told to stop; above 0 where that leaves work undone."""
 
+    gather_s: float = 0.0
+    """Of its executor (`NodeExecutor`): above 0 for a node that no tick waits for."""
+
+    realtime: bool
+    cores: str
+
     graph_id: str
     """Of the graph that started this node; empty for a node that was started on its own."""
 
@@ -65,6 +83,8 @@ class _Shared:
         self.boot_id = uuid.uuid4().hex
         self.configuration_failed = False
         self.graph_id = self.param("graph_id", "", "graph that this node belongs to; its launcher gives it")
+        self.realtime = self.param("realtime", False, "run before ordinary processes, memory locked, where permitted")
+        self.cores = self.param("cores", "", "processors to run on, as 0,2-3; empty: all")
         self.diagnostics = Diagnostics(self, self.on_incompatible_qos, (NodeFinished,))
 
     def param(
@@ -140,11 +160,29 @@ class _Shared:
         return base.create_publisher(kind, topic, qos, **options)  # type: ignore[no-any-return]
 
     def create_subscription(self, kind: Any, topic: str, callback: Any, qos: Any, **options: Any) -> Subscription:
-        """As rclpy's, and a publisher that offers less than is requested is an error."""
-        if hasattr(self, "diagnostics") and isinstance(qos, QoSProfile):
-            options.setdefault("event_callbacks", self.diagnostics.subscription_events(topic, qos))
+        """As rclpy's, but a message comes as a named tuple (`decoding`), and a publisher that offers less than is
+        requested is an error.
+        """
+        if hasattr(self, "diagnostics"):  # rclpy itself subscribes before
+            if isinstance(qos, QoSProfile):
+                options.setdefault("event_callbacks", self.diagnostics.subscription_events(topic, qos))
+            if not options.get("raw"):
+                options["raw"], callback = True, self._decoding(kind, topic, callback)
         base: Any = super()
         return base.create_subscription(kind, topic, callback, qos, **options)  # type: ignore[no-any-return]
+
+    def _decoding(self, kind: Any, topic: str, callback: Callable[[Any], Any]) -> Callable[[bytes], None]:
+        decode = decoder(kind)
+
+        def hear(data: bytes) -> None:
+            try:
+                message = decode(data)
+            except Exception as error:  # rclpy does not say which, for one of the other byte order
+                self.diagnostics.complain(f"decode {topic}", f"{topic}: message left out: {error}")
+                return
+            callback(message)
+
+        return hear
 
     def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """A timer on the steady clock: it fires on when the system clock is set, and when `/clock` stops.
@@ -155,6 +193,10 @@ class _Shared:
         node: Any = self
         timer: Timer = node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return timer
+
+    def deadline_timer(self, callback: Callable[[], int | None], first_s: float) -> DeadlineTimer:
+        """A steady timer that fires when its callback and `DeadlineTimer.at` say, for the first time in `first_s`."""
+        return DeadlineTimer(self.steady_timer, callback, first_s)
 
     def meant_for_another(self, graph_id: str, stop: bool = False) -> str:
         """Why a request that names this graph must be refused here; empty if it may be done.
@@ -226,6 +268,7 @@ class InrilNode(_Shared, LifecycleNode):
         self._unheard_since_ns = None
         outcome = self._attempt("activate", self.start)
         self.active = outcome == TransitionCallbackReturn.SUCCESS
+        keep_what_is_there()
         return outcome
 
     def _configure(self) -> None:
@@ -321,17 +364,22 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     """
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     told_to_stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _TOLD_BY:
         signal.signal(number, lambda *_: told_to_stop.set())
     node: Any = None
+    sampler: Sampler | None = None
     code = 0
     try:
         node = node_class()  # type: ignore[call-arg]
         if isinstance(node, InrilPlainNode):
             node.setup()
-        executor = chosen_executor()
+        executor = chosen_executor(node.gather_s)
         executor.add_node(node)
-        while rclpy.ok() and not told_to_stop.is_set() and not node.configuration_failed:
+        _wake_on_signals(executor)
+        keep_what_is_there()
+        sampler = sampler_if_asked()
+        _settle(node)
+        while not told_to_stop.is_set() and not node.configuration_failed:
             try:
                 executor.spin_once(timeout_sec=LONGEST_WAIT_S)
             except RCLError as error:  # a lifecycle transition that the node's state does not allow
@@ -347,6 +395,8 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     except Exception:
         _report(node, traceback.format_exc())
         code = 1
+    if sampler is not None:
+        sampler.write(Path(os.environ[PROFILE]), node.get_name())
     if node is not None:
         node.end()
         node.destroy_node()  # tells the others at once that its services are gone
@@ -355,6 +405,45 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     sys.stderr.flush()
     # Non-daemon threads of DDS can outlive a shutdown; everything that must be closed is closed.
     os._exit(code)
+
+
+def keep_what_is_there() -> None:
+    """Collect garbage, and leave what is loaded and set up out of later collections: it stays while the node works.
+
+    Within an episode it is hardly collected, since `between_episodes` does it: a collection would fall into a tick.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
+
+
+def between_episodes() -> None:
+    """Call when an episode has ended: what takes time is done now."""
+    gc.collect()
+
+
+def _settle(node: Any) -> None:
+    """Give the process the processors and the priority that its parameters ask for."""
+    if node.cores:
+        run_on(parse_cores(node.cores))
+    if node.realtime:
+        refusal = run_first()
+        if refusal:
+            node.get_logger().warning(f"realtime: {refusal}")
+
+
+def _wake_on_signals(executor: Executor) -> None:
+    """Let a signal end the executor's wait: Python calls its handler only once the wait has returned."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(read_end, 1):
+            if number[0] in _TOLD_BY:
+                executor.wake()
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
 
 
 def _report(node: Any, text: str) -> None:

@@ -9,6 +9,7 @@ from operator import call
 from typing import Any
 
 from rclpy.context import Context
+from rclpy.event_handler import EventHandler
 from rclpy.exceptions import InvalidHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.waitable import NumberOfEntities
@@ -26,6 +27,8 @@ class Work:
     entity: Any
     node: Any
     """The node that owns it; None for a task that belongs to no node."""
+    along: int = 0
+    """Above 0: it wakes nobody, and so many messages of it are read along with others at most."""
 
 
 class EntityDestroyed(Exception):
@@ -59,6 +62,8 @@ class WaitSet:
         self._context = context
         self._works = {kind: [work for work in works if work.kind == kind] for kind in KINDS}
         self._waitables = [work for work in works if work.kind == "waitable"]
+        self._only_events = all(isinstance(work.entity, EventHandler) for work in self._waitables)
+        """Whether no waitable can have more entities than before."""
         self._wakers = [waker.handle for waker in wakers]
         self._handles = self._handles_of(self._works)
         self._by_pointer = {work.entity.handle.pointer: work for some in self._works.values() for work in some}
@@ -103,8 +108,8 @@ class WaitSet:
         for work in works["guard_condition"]:
             if work.entity._executor_triggered:  # seen before, but its callback was not allowed to run then
                 work.entity.trigger()
-        if waitables or self._set is None:
-            self._make_room(waitables)
+        if self._set is None or not self._only_events:
+            self._make_room(self._waitables)
         self._set.clear_entities()
         for kind, add in self._adders.items():
             deque(map(add, handles[kind]), maxlen=0)

@@ -13,7 +13,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
 from inril_common.convert import array_to_pose, ns_to_stamp, stamp_to_ns
 from inril_common.diagnostics import Health, control_health
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
 from inril_msgs.msg import (
     ArbiterStatus,
@@ -40,24 +40,26 @@ from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAn
 from inril_core.session.states import State
 
 TICK_TOPICS = ("observation", "policy_action", "teleop_action", "executed_action", "target")
-TIMER_S = 0.02
-STATUS_PERIOD_NS = 100_000_000
+FIRST_CHECK_S = 0.02
+STATUS_PERIOD_NS = 400_000_000
+"""Between two statuses while nothing changes; what matters to others is said at once."""
 PUBLISHERS_PERIOD_S = 1.0
 LATEST_STAMP_NS = (2**31 - 1) * 1_000_000_000
 """A stamp holds seconds in an int32; what is later is cut to this."""
 
-Callback = TypeVar("Callback", bound=Callable[..., None])
+Callback = TypeVar("Callback", bound=Callable[..., Any])
 
 
 def boundary(callback: Callback) -> Callback:
     """No input ends the arbiter: whatever a callback raises is a latched fault and a hold."""
 
     @functools.wraps(callback)
-    def guarded(node: ArbiterNode, *arguments: Any) -> None:
+    def guarded(node: ArbiterNode, *arguments: Any) -> Any:
         try:
-            callback(node, *arguments)
+            return callback(node, *arguments)
         except Exception:
             node.on_internal_error(callback.__name__)
+            return None
 
     return guarded  # type: ignore[return-value]
 
@@ -65,8 +67,8 @@ def boundary(callback: Callback) -> Callback:
 class ArbiterNode(InrilNode):
     """Publishes executed_action and target per tick, and arbiter_status.
 
-    Its own steady timer drives deadlines and watchdogs, so they work when no message comes. It starts
-    disarmed, and deactivating it disarms it.
+    Its own steady timer, set to the next deadline, drives deadlines and watchdogs, so they work when no message comes.
+    It starts disarmed, and deactivating it disarms it.
     """
 
     def __init__(self) -> None:
@@ -113,7 +115,7 @@ class ArbiterNode(InrilNode):
         self.create_subscription(ArbiterStatus, "arbiter_status", self._on_arbiter_status, LATCHED)
         self.create_service(Arm, "arbiter/arm", self._on_arm)
         self._desk = ArmDesk(self, self._set_armed, self._describe)
-        self.steady_timer(TIMER_S, self._on_timer)
+        self._timer = self.deadline_timer(self._on_timer, FIRST_CHECK_S)
         self.steady_timer(PUBLISHERS_PERIOD_S, self._on_publishers_timer)
 
     def _read_config(self) -> ArbiterConfig:
@@ -190,13 +192,17 @@ class ArbiterNode(InrilNode):
             link_age_s=message.link_age_s,
             frame=message.header.frame_id,
         )
-        self._say(self._arbiter.on_observation(tick, self.ros_ns(), mono_ns))
+        ros_ns = self.ros_ns()
+        self._say(self._arbiter.on_observation(tick, ros_ns, mono_ns), ros_ns, mono_ns)
+        if tick.last:
+            between_episodes()
 
     @boundary
     def _on_policy_action(self, message: PolicyAction) -> None:
         if self.active:
             answer = PolicyAnswer(message.boot_id, message.k, message.run_id, message.n, message.action)
-            self._say(self._arbiter.on_policy_action(answer, self.ros_ns(), self.mono_ns()))
+            ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+            self._say(self._arbiter.on_policy_action(answer, ros_ns, mono_ns), ros_ns, mono_ns)
 
     @boundary
     def _on_teleop_action(self, message: TeleopAction) -> None:
@@ -204,7 +210,8 @@ class ArbiterNode(InrilNode):
             answer = HumanAnswer(
                 message.k, message.synchronous, message.grab, message.released, message.action, message.frame
             )
-            self._say(self._arbiter.on_teleop_action(answer, self.ros_ns(), self.mono_ns()))
+            ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+            self._say(self._arbiter.on_teleop_action(answer, ros_ns, mono_ns), ros_ns, mono_ns)
 
     @boundary
     def _on_robot_state(self, message: RobotState) -> None:
@@ -215,7 +222,10 @@ class ArbiterNode(InrilNode):
             message.needs_rearm,
             message.header.frame_id,
         )
-        self._arbiter.on_robot_state(sample, self.mono_ns())
+        ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+        self._arbiter.on_robot_state(sample, mono_ns)
+        if self.active:
+            self._say(self._arbiter.on_timer(ros_ns, mono_ns), ros_ns, mono_ns)
 
     @boundary
     def _on_teleop_status(self, message: TeleopStatus) -> None:
@@ -228,15 +238,21 @@ class ArbiterNode(InrilNode):
     @boundary
     def _on_safety_permit(self, message: SafetyPermit) -> None:
         denial = "" if message.permitted else "; ".join(message.reasons) or "no permit"
-        self._arbiter.on_permit(message.boot_id, denial, self.mono_ns())
+        ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+        self._arbiter.on_permit(message.boot_id, denial, mono_ns)
+        if self.active:
+            self._say(self._arbiter.on_timer(ros_ns, mono_ns), ros_ns, mono_ns)
 
     @boundary
     def _on_recorder_status(self, message: RecorderStatus) -> None:
         self._arbiter.on_recorder_alive(message.boot_id, self.mono_ns())
+        self._show_changes()
 
     @boundary
     def _on_session_status(self, message: SessionStatus) -> None:
-        self._arbiter.on_session_alive(self.mono_ns(), resetting=message.state == State.RESETTING)
+        ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
+        self._arbiter.on_session_alive(mono_ns, resetting=message.state == State.RESETTING)
+        self._timer.at(self._next_look_ns(ros_ns, mono_ns))
 
     @boundary
     def _on_arbiter_status(self, message: ArbiterStatus) -> None:
@@ -244,12 +260,16 @@ class ArbiterNode(InrilNode):
             self._second_publishers.heard_namesake(self.mono_ns())
 
     @boundary
-    def _on_timer(self) -> None:
-        mono_ns = self.mono_ns()
+    def _on_timer(self) -> int:
+        ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         if self.active:
-            self._say(self._arbiter.on_timer(self.ros_ns(), mono_ns))
+            self._say(self._arbiter.on_timer(ros_ns, mono_ns), ros_ns, mono_ns)
         if mono_ns >= self._next_status_ns:
             self._publish_status()
+        return self._next_look_ns(ros_ns, mono_ns)
+
+    def _next_look_ns(self, ros_ns: int, mono_ns: int) -> int:
+        return min(self._arbiter.next_check_ns(ros_ns, mono_ns), self._next_status_ns)
 
     @boundary
     def _on_publishers_timer(self) -> None:
@@ -277,6 +297,7 @@ class ArbiterNode(InrilNode):
             success, message = False, "internal_error: see the arbiter's log"
         self.get_logger().info(f"{operator_name!r}: {message}")
         self._publish_status()
+        self._timer.at(self._next_look_ns(self.ros_ns(), self.mono_ns()))
         return success, message
 
     def _describe(self) -> dict[str, Any]:
@@ -299,8 +320,8 @@ class ArbiterNode(InrilNode):
         self._arbiter.on_internal_error(f"{where}: {cause}; the log has the traceback: report it, then arm")
         self.get_logger().error(f"internal error in {where}:\n{trace}", throttle_duration_sec=1.0)
 
-    def _say(self, closed_ticks: list[Closed]) -> None:
-        """Publish what the arbiter says: first the record, then the command."""
+    def _say(self, closed_ticks: list[Closed], ros_ns: int, mono_ns: int) -> None:
+        """Publish what the arbiter says, first the record, then the command; what was heard moves the next check."""
         for closed in closed_ticks:
             if closed.source is not None:
                 self._executed.publish(_executed_message(closed))
@@ -309,10 +330,15 @@ class ArbiterNode(InrilNode):
                 target.header.frame_id = self.contract.base_frame
                 self._target.publish(target)
         self._show_changes()
+        self._timer.at(self._next_look_ns(ros_ns, mono_ns))
+
+    def _state(self) -> tuple[object, ...]:
+        """What others must know at once."""
+        arbiter = self._arbiter
+        return arbiter.armed, arbiter.in_control, arbiter.faults.count, arbiter.late_ticks, arbiter.recorder_boot_id
 
     def _show_changes(self) -> None:
-        arbiter = self._arbiter
-        if (arbiter.armed, arbiter.in_control, arbiter.faults.count) != self._shown:
+        if self._state() != self._shown:
             self._publish_status()
 
     def _health(self) -> Health:
@@ -333,7 +359,7 @@ class ArbiterNode(InrilNode):
         for name in faults.keys() - self._logged:
             self.get_logger().error(f"{name}: {faults[name]}")
         self._logged = set(faults)
-        self._shown = (arbiter.armed, arbiter.in_control, arbiter.faults.count)
+        self._shown = self._state()
         self._next_status_ns = self.mono_ns() + STATUS_PERIOD_NS
         message = ArbiterStatus(
             boot_id=self.boot_id,

@@ -11,12 +11,12 @@ from inril_common.calls import Calls
 from inril_common.control_socket import ControlSocket, Reply, Request
 from inril_common.node import InrilNode
 from inril_msgs.srv import Arm
-from rclpy.clock import Clock, ClockType
 
 from inril_core.errors import ConfigError
 from inril_core.safety.faults import Fault
 
 POLL_S = 0.02
+"""While a request is under way; else nothing is polled."""
 TRY_PERIOD_S = 0.1
 ROBOT_TIMEOUT_S = 5.0
 REARM_TIMEOUT_S = 5.0
@@ -49,7 +49,7 @@ class ArmDesk:
         self._asks_robot = False
         self._next_try_ns = 0
         path = node.param("control_socket", "", "Unix socket of `inril arm` and `inril disarm`; empty: none")
-        self._timer = node.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = node.steady_timer(POLL_S, self._poll)
         try:
             self._socket = ControlSocket(node, Path(path), self._on_request) if path else None
         except OSError as error:
@@ -63,6 +63,7 @@ class ArmDesk:
             self._socket.close()
 
     def _on_request(self, request: Request, reply: Reply) -> None:
+        self._timer.reset()
         name = str(request.get("operator_name", ""))
         other = self._node.meant_for_another(str(request.get("graph_id", "")))
         asked = request.get("ask")
@@ -139,3 +140,5 @@ class ArmDesk:
         self._calls.poll(now_ns)
         if self._arming is not None and not self._asks_robot and now_ns >= self._next_try_ns:
             self._try_arbiter()
+        if self._arming is None and not self._calls.pending:
+            self._timer.cancel()

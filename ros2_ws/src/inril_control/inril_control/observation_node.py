@@ -16,8 +16,9 @@ from inril_common.convert import (
     stamp_to_ns,
     twist_to_array,
 )
+from inril_common.executor import read_along
 from inril_common.links import LinkMonitor
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import EVENT, TICK, sensor_qos
 from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, StepOutcome
 from inril_msgs.srv import BeginEpisode, EndEpisode
@@ -29,6 +30,8 @@ from inril_core.control.ticker import EpisodeRefused, EpisodeSpec, EpisodeTick, 
 from inril_core.outcome import CellReport, Outcome
 from inril_core.vocabulary import Label, Phase, Purpose
 
+ROBOT_STATE, PART_POSES, CELL_TRUTH = "/robot_state", "/part_poses", "/cell_truth"
+"""Keys beside the cameras' names, which have no slash."""
 MAX_AHEAD_S = 0.1
 """Of a stamp, in real time: clocks of machines that are synchronised differ by less."""
 
@@ -57,12 +60,16 @@ class ObservationNode(InrilNode):
         self._vector = StateVector(self.contract)
         self._ticker = EpisodeTicker()
         self._robot: RobotState | None = None
+        self._tool = (np.zeros(7), np.zeros(6))
+        """Pose and twist of `_robot`."""
         self._parts: PartPoses | None = None
         self._part_poses: dict[str, np.ndarray] = {}
         self._truth: CellTruth | None = None
         self._laid_out_ns = 0
         """Stamp of the first truth of the newest reset; 0 where no cell says when it was laid out."""
         self._images: dict[str, Image] = {}
+        self._stamps_ns: dict[str, int] = {}
+        """Of the newest message of each topic that is joined."""
         self._ticked_ns = -1
         self._publisher = self.create_publisher(Observation, "observation", TICK)
         self._outcomes = self.create_publisher(StepOutcome, "episode_outcome", EVENT)
@@ -70,9 +77,10 @@ class ObservationNode(InrilNode):
         self._robot_link = self.link("robot_state", links.robot_state_s, self._idle)
         self._parts_link = self.link("part_poses", links.part_poses_s, self._idle)
         self.create_subscription(RobotState, "robot_state", self.guarded(self._on_robot), quality)
-        self.create_subscription(PartPoses, "part_poses", self.guarded(self._on_parts), quality)
-        if self._simulated:
-            self.create_subscription(CellTruth, "cell_truth", self.guarded(self._on_truth), TICK)
+        parts = self.create_subscription(PartPoses, "part_poses", self.guarded(self._on_parts), quality)
+        if self._simulated:  # its cell publishes all at once, and robot_state last
+            read_along(parts)
+            read_along(self.create_subscription(CellTruth, "cell_truth", self.guarded(self._on_truth), TICK))
         self._camera_links: dict[str, LinkMonitor] = {}
         for camera in sorted({image.camera for image in self.contract.images}):
             self._watch_camera(camera)
@@ -108,7 +116,7 @@ class ObservationNode(InrilNode):
                 return
             link.saw(self.mono_ns())
             self._images[camera] = image
-            self._join()
+            self._join(camera, image.header.stamp)
 
         link = self._camera_links[camera] = self.link(f"camera_{camera}", self.contract.staleness.camera_s, idle)
         topic = f"camera/{camera}/image"
@@ -124,11 +132,12 @@ class ObservationNode(InrilNode):
             self.diagnostics.refuse(self._robot_link, str(error))
             return
         self._robot_link.saw(self.mono_ns(), state.seq)
-        self._robot = state
+        self._robot, self._tool = state, (pose, twist)
         if not self._vector.looks_at_parts:
             self._parts = PartPoses(header=state.header)  # nothing is tracked: the link is as fresh as the arm's state
             self._parts_link.saw(self.mono_ns())
-        self._join()
+            self._join(PART_POSES, state.header.stamp)
+        self._join(ROBOT_STATE, state.header.stamp)
 
     def _on_parts(self, parts: PartPoses) -> None:
         try:
@@ -141,7 +150,7 @@ class ObservationNode(InrilNode):
         if self._vector.looks_at_parts:
             self._parts_link.saw(self.mono_ns())
             self._parts, self._part_poses = parts, poses
-        self._join()
+            self._join(PART_POSES, parts.header.stamp)
 
     def _usable_parts(self, parts: PartPoses) -> dict[str, np.ndarray]:
         """float64[7] by name. Parts that the task does not use may be missing or bad.
@@ -169,7 +178,7 @@ class ObservationNode(InrilNode):
         if self._truth is None or truth.reset_id != self._truth.reset_id:
             self._laid_out_ns = stamp_to_ns(truth.header.stamp)
         self._truth = truth
-        self._join()
+        self._join(CELL_TRUTH, truth.header.stamp)
 
     def _begin(self, request: BeginEpisode.Request, response: BeginEpisode.Response) -> BeginEpisode.Response:
         try:
@@ -190,7 +199,7 @@ class ObservationNode(InrilNode):
             response.success, response.message = False, str(error)
             return response
         response.success = True
-        self._join()
+        self._tick_if_joined()
         return response
 
     def _end_episode(self, request: EndEpisode.Request, response: EndEpisode.Response) -> EndEpisode.Response:
@@ -204,23 +213,27 @@ class ObservationNode(InrilNode):
             response.success, response.message = False, str(error)
         return response
 
-    def _join(self) -> None:
+    def _join(self, name: str, stamp: Time) -> None:
+        """Something to be joined has come."""
+        if self._lockstep:
+            self._stamps_ns[name] = stamp_to_ns(stamp)
+            self._tick_if_joined()
+
+    def _tick_if_joined(self) -> None:
         """Lockstep: tick once all inputs of one stamp are there."""
-        spec = self._ticker.spec
-        if not self._lockstep or not self.active or spec is None or self._robot is None or self._parts is None:
+        spec, stamps_ns = self._ticker.spec, self._stamps_ns
+        now_ns = stamps_ns.get(ROBOT_STATE)
+        if not self._lockstep or not self.active or spec is None or now_ns is None or now_ns == self._ticked_ns:
             return
-        stamp = self._robot.header.stamp
-        if self._parts.header.stamp != stamp:
+        if stamps_ns.get(PART_POSES) != now_ns:
             return
         truth = self._truth
-        if self._simulated and (truth is None or truth.header.stamp != stamp or truth.reset_id != spec.episode_id):
+        if self._simulated and (truth is None or stamps_ns[CELL_TRUTH] != now_ns or truth.reset_id != spec.episode_id):
             return
-        due = {image.camera for image in self.contract.images if image.due(spec.purpose)}
-        if any(camera not in self._images or self._images[camera].header.stamp != stamp for camera in due):
-            return
-        now_ns = stamp_to_ns(stamp)
-        if now_ns != self._ticked_ns:
-            self._tick(now_ns)
+        for image in self.contract.images:
+            if image.due(spec.purpose) and stamps_ns.get(image.camera) != now_ns:
+                return
+        self._tick(now_ns)
 
     def _tick_by_time(self) -> None:
         """Real time: tick with the newest inputs; their ages say how good they are."""
@@ -239,9 +252,8 @@ class ObservationNode(InrilNode):
 
     def _tick(self, now_ns: int) -> None:
         assert self._robot is not None
-        tool_pose, tool_twist = pose_to_array(self._robot.tool_pose), twist_to_array(self._robot.tool_twist)
         try:
-            state = self._vector(tool_pose, tool_twist, self._robot.gripper_width_m, self._part_poses)
+            state = self._vector.of_checked(*self._tool, self._robot.gripper_width_m, self._part_poses)
         except BadMeasurement as error:
             self.diagnostics.complain("observation", f"no Observation: {error}")
             return
@@ -278,6 +290,7 @@ class ObservationNode(InrilNode):
         self._publisher.publish(message)
         if tick.last:
             self._outcomes.publish(message.outcome)
+            between_episodes()
 
     def _due_images(self, tick: EpisodeTick, now_ns: int) -> list[Image]:
         images = []

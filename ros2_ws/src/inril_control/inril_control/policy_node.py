@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from inril_common.convert import float32_array, image_to_array, stamp_to_ns
-from inril_common.node import InrilNode, run_node
+from inril_common.executor import read_along
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import ExecutedAction, Observation, PolicyAction, PolicyStatus, PolicyWeights
 from inril_msgs.srv import RollBack
@@ -27,7 +28,7 @@ from inril_core.weights.intake import Announced, Intake, Noted
 from inril_core.weights.log import LOG_NAME, WeightsLog
 from inril_core.weights.store import WeightStore
 
-TIMER_S = 0.1
+TIMER_S = 0.25
 STATUS_PERIOD_NS = 500_000_000
 
 
@@ -61,7 +62,11 @@ class PolicyNode(InrilNode):
             "observation", self.contract.staleness.policy_action_s, lambda: not self._in_episode
         )
         self.create_subscription(Observation, "observation", self.guarded(self._on_observation), TICK)
-        self.create_subscription(ExecutedAction, "executed_action", self.guarded(self._on_executed), TICK)
+        self._executions = self.create_subscription(
+            ExecutedAction, "executed_action", self.guarded(self._on_executed), TICK
+        )
+        self._executions_wake = True
+        self._await_executions()
         self.create_subscription(PolicyWeights, "policy_weights", self.guarded(self._on_weights), LATCHED)
         self.create_service(RollBack, "policy/roll_back", self.guarded(self._on_roll_back))
         self.steady_timer(TIMER_S, self.guarded(self._on_timer))
@@ -122,6 +127,7 @@ class PolicyNode(InrilNode):
             return
         self._in_episode = message.phase == Observation.PHASE_RUN and not message.last
         if not self._in_episode:
+            between_episodes()
             return
         if message.purpose == Observation.PURPOSE_DEMO:
             return
@@ -137,6 +143,14 @@ class PolicyNode(InrilNode):
         waiting, self._unanswered = self._unanswered, None
         if waiting is not None and self._follows(waiting) is not None:
             self._answer(waiting)
+
+    def _await_executions(self) -> None:
+        """Only a plan made ahead waits for who executed the step before; otherwise that is read along."""
+        if self._acting.plans_ahead is not self._executions_wake:
+            self._executions_wake = self._acting.plans_ahead
+            read_along(self._executions, not self._executions_wake)
+            if self.executor is not None:
+                self.executor.wake()
 
     def _follows(self, observation: Observation) -> bool | None:
         """Whether the policy executed the step before; None where that is not known yet."""
@@ -156,6 +170,7 @@ class PolicyNode(InrilNode):
         if answer is None:
             return
         self._publish_action(message, answer, (self.mono_ns() - began_ns) * 1e-6)
+        self._await_executions()
         now_ns = time.time_ns()
         if self._acting.after_answer(now_ns):
             self._log_acting(now_ns)

@@ -12,7 +12,7 @@ FORGOTTEN_NS = 25_000_000_000
 NOT_YET_KNOWN = "_NODE_NAME_UNKNOWN_"
 """rmw's name of a node whose publisher DDS has found before its name; the next look has it."""
 LISTEN_NS = 1_500_000_000
-"""A live arbiter says 10 times a second who it is: one that is silent for so long after it was seen is dead."""
+"""A live arbiter says every 0.4 s who it is: one that is silent for so long after it was seen is dead."""
 
 
 class Seen(NamedTuple):

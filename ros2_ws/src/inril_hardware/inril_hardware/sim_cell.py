@@ -270,9 +270,6 @@ class SimCell(InrilNode):
         if self._clock_publisher is not None:
             self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(stamp_ns)))
         stamp = ns_to_stamp(stamp_ns)
-        self._publish_images(stamp_ns)
-        if isinstance(state, CellState):
-            self._publish_cell(state, stamp)
         robot = RobotState(boot_id=self.boot_id, seq=self._seq, gripper_width_m=state.gripper_width_m)
         robot.tool_pose, robot.tool_twist = array_to_pose(state.tool_pose), array_to_twist(state.tool_twist)
         robot.joint_position_rad = state.joint_position_rad
@@ -282,16 +279,22 @@ class SimCell(InrilNode):
         robot.simulated = self._driver.hardware.simulated
         self._seq += 1
         robot.header.stamp, robot.header.frame_id = stamp, self.contract.base_frame
-        self._robot.publish(robot)
+        cell = self._cell_messages(state, stamp) if isinstance(state, CellState) else ()
+        self._publish_images(stamp_ns)
+        for message, publisher in (
+            *cell,
+            (robot, self._robot),
+        ):  # at once, the arm's state last: it wakes who joins them
+            publisher.publish(message)
 
-    def _publish_cell(self, state: CellState, stamp: Time) -> None:
+    def _cell_messages(self, state: CellState, stamp: Time) -> tuple[tuple[Any, Any], ...]:
         """What only a simulated cell knows."""
         parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
         truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
         truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
-        for message, publisher in ((truth, self._truth), (parts, self._parts)):
+        for message in (truth, parts):
             message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
-            publisher.publish(message)
+        return (truth, self._truth), (parts, self._parts)
 
     def _publish_images(self, state_stamp_ns: int) -> None:
         for camera in self._cameras:

@@ -6,11 +6,12 @@ import fcntl
 import json
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from inril_common.deadline_timer import DeadlineTimer
 from inril_common.diagnostics import ERROR, OK, Health
 from inril_common.node import InrilNode, run_node
 from inril_common.qos import EVENT, RECORD, sensor_qos
@@ -18,7 +19,7 @@ from inril_msgs import msg as messages
 from inril_msgs.msg import RecorderStatus
 
 from inril_core.contract import Contract
-from inril_core.data.episode_router import EpisodeRouter, RouterSettings
+from inril_core.data.episode_router import EpisodeRouter, LateDiscard, LateLabel, RouterSettings
 from inril_core.data.episode_writer import episode_metadata, estimate_episode_bytes
 from inril_core.data.finalise import Recovery
 from inril_core.data.finisher import Finisher
@@ -28,8 +29,13 @@ from inril_core.errors import ConfigError
 from inril_core.run import open_run
 from inril_core.vocabulary import PURPOSES
 
-POLL_PERIOD_S = 0.02
+POLL_PERIOD_S = 0.05
+"""How often time-outs are looked at where no message comes."""
+FINISHING_PERIOD_NS = 10_000_000
+"""The same while an episode is being finished, for which others wait."""
 STATUS_PERIOD_S = 0.5
+PROGRESS_PERIOD_NS = 200_000_000
+"""Steps that have reached the disk are told this often at most; what begins and ends an episode is told at once."""
 STOP_TIMEOUT_S = 10.0
 
 
@@ -39,13 +45,16 @@ class RecorderNode(InrilNode):
     Episodes that an earlier process left unfinished are finished first, beside the recording.
     """
 
+    gather_s = 0.01
+
     def __init__(self) -> None:
         super().__init__("recorder_node")
         self._finisher: Finisher | None = None
         self._recorder: EpisodeRouter | None = None
         self._lock: IO[str] | None = None
         self._heard: list[Any] = []
-        self._steady_timers: list[Any] = []
+        self._polling: DeadlineTimer | None = None
+        self._telling: Any = None
 
     def setup(self) -> None:
         """Take hold of the run's folders, recover what lies there, subscribe."""
@@ -69,6 +78,7 @@ class RecorderNode(InrilNode):
         )
         self._index = index
         self._purposes = settings.purposes
+        self._told_step, self._told_ns = -1, 0
         self._told: tuple[Any, ...] = ()
         self._said = ""
         self._publisher = self.create_publisher(RecorderStatus, "recorder_status", EVENT)
@@ -80,10 +90,8 @@ class RecorderNode(InrilNode):
             hear = self.guarded(self._hear(topic))
             self._heard.append(self.create_subscription(kind, topic.lstrip("/"), hear, quality, raw=True))
         self._look_at_disk()
-        self._steady_timers = [
-            self.steady_timer(POLL_PERIOD_S, self.guarded(self._poll)),
-            self.steady_timer(STATUS_PERIOD_S, self.guarded(self._tell)),
-        ]
+        self._polling = self.deadline_timer(self.guarded(self._poll), POLL_PERIOD_S)
+        self._telling = self.steady_timer(STATUS_PERIOD_S, self.guarded(self._tell))
 
     def stop(self) -> None:
         """End the running episode where it is."""
@@ -95,8 +103,10 @@ class RecorderNode(InrilNode):
         """Finish what is closed; what is not done in time waits on disk for the next start."""
         while self._heard:  # a second setup must not hear everything twice
             self.destroy_subscription(self._heard.pop())
-        while self._steady_timers:
-            self.destroy_timer(self._steady_timers.pop())
+        if self._polling is not None:
+            self._polling.destroy(self)
+            self.destroy_timer(self._telling)
+            self._polling = None
         if self._finisher is not None and not self._finisher.stop(STOP_TIMEOUT_S):
             self.get_logger().warning(f"{self._finisher.backlog} episodes are not finished; the next start does that")
         self._finisher = self._recorder = None
@@ -142,31 +152,35 @@ class RecorderNode(InrilNode):
 
         return hear
 
-    def _poll(self) -> None:
+    def _poll(self) -> int:
+        now_ns = self.mono_ns()
         if self.active:
-            self._advance(self.mono_ns())
-        if self._finisher is not None:
-            for result in self._finisher.results():
-                self._report(result)
+            self._advance(now_ns)
+        assert self._finisher is not None
+        for result in self._finisher.results():
+            self._report(result)
+        return now_ns + (FINISHING_PERIOD_NS if self._finisher.backlog else round(POLL_PERIOD_S * 1e9))
 
     def _advance(self, now_ns: int) -> None:
         assert self._recorder is not None and self._finisher is not None
-        for path in self._recorder.poll(now_ns):
-            self._finisher.submit(path)
-        while self._recorder.words:
-            self._finisher.submit(self._recorder.words.popleft())
-        state = (
-            self._recorder.recording,
-            self._recorder.episode_id,
-            self._recorder.last_step_on_disk,
-            self._recorder.refusal,
-        )
-        if self._recorder.refusal and self._recorder.refusal != self._said:
-            self.get_logger().error(f"not recorded: {self._recorder.refusal}")
-        self._said = self._recorder.refusal
-        if state != self._told:
+        for job in (*self._recorder.poll(now_ns), *self._words()):
+            self._finisher.submit(job)
+            if self._polling is not None:
+                self._polling.at(now_ns + FINISHING_PERIOD_NS)
+        recorder = self._recorder
+        state = (recorder.recording, recorder.episode_id, recorder.refusal)
+        if recorder.refusal and recorder.refusal != self._said:
+            self.get_logger().error(f"not recorded: {recorder.refusal}")
+        self._said = recorder.refusal
+        progress = recorder.last_step_on_disk != self._told_step and now_ns - self._told_ns >= PROGRESS_PERIOD_NS
+        if state != self._told or progress:
             self._told = state
             self._publish()
+
+    def _words(self) -> Iterator[LateLabel | LateDiscard]:
+        assert self._recorder is not None
+        while self._recorder.words:
+            yield self._recorder.words.popleft()
 
     def _tell(self) -> None:
         self._look_at_disk()
@@ -183,6 +197,7 @@ class RecorderNode(InrilNode):
     def _publish(self) -> None:
         assert self._recorder is not None and self._finisher is not None
         recorder = self._recorder
+        self._told_step, self._told_ns = recorder.last_step_on_disk, self.mono_ns()
         reason = self._reason()
         status = RecorderStatus(
             boot_id=self.boot_id,

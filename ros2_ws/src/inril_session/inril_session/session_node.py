@@ -38,7 +38,8 @@ from inril_core.session.statuses import ArbiterNews, LearnerNews, News, PolicyNe
 from inril_core.vocabulary import Label, Purpose
 from inril_session.arm_marker import armed_by_this_launch, note_armed
 
-POLL_PERIOD_S = 0.02
+POLL_PERIOD_S = 0.2
+"""How often time-outs and services are looked at; what is heard is acted on at once."""
 CALL_TIMEOUT_S = 10.0
 STATUS_PERIOD_S = 0.5
 PROGRESS_PERIOD_S = 2.0
@@ -137,6 +138,7 @@ class SessionNode(InrilPlainNode):
         def hear(message: Any) -> None:
             assert self._session is not None
             self._session.readiness.hear(news(**{n: getattr(message, n) for n in names}), self.mono_ns())
+            self._advance()
 
         self.create_subscription(kind, topic, hear, qos)
 
@@ -151,6 +153,16 @@ class SessionNode(InrilPlainNode):
         session, now_ns = self._session, self.mono_ns()
         assert session is not None
         self._calls.poll(now_ns)
+        self._advance()
+        self._long_wait.update(session.waiting.text, now_ns)
+        if not session.arming.wanted and self._robot is not None:
+            self.destroy_subscription(self._robot)
+            self._robot = None
+
+    def _advance(self) -> None:
+        """Go on, as far as what was heard and the time allow."""
+        session, now_ns = self._session, self.mono_ns()
+        assert session is not None
         session.readiness.recorder_connected = self._events.get_subscription_count() > 0
         session.hear_services(
             self._calls.not_served(ResetCell, "cell/reset"),
@@ -158,10 +170,6 @@ class SessionNode(InrilPlainNode):
         )
         session.poll(now_ns)
         self._act()
-        self._long_wait.update(session.waiting.text, now_ns)
-        if not session.arming.wanted and self._robot is not None:
-            self.destroy_subscription(self._robot)
-            self._robot = None
         if session.state is State.DONE:
             self._finish(session)
         if now_ns >= self._next_status_ns or (session.state, session.waiting.person) != self._shown:
@@ -223,7 +231,7 @@ class SessionNode(InrilPlainNode):
 
         def answered(reply: Arm.Response) -> None:
             on_answer(reply.success, reply.message, self.mono_ns())
-            self._act()
+            self._advance()
 
         self._call(Arm, service, request, CALL_TIMEOUT_S, answered, lambda why: failed(why, self.mono_ns()))
 
@@ -243,7 +251,7 @@ class SessionNode(InrilPlainNode):
 
         def answered(reply: ResetCell.Response) -> None:
             session.on_reset_answer(attempt.episode_id, reply.success, reply.working, reply.message, self.mono_ns())
-            self._act()
+            self._advance()
 
         # the session itself notices a server that has gone, and a reset that takes too long
         self._call(ResetCell, "cell/reset", request, self._reset_timeout_s, answered, _ignore)
@@ -260,7 +268,7 @@ class SessionNode(InrilPlainNode):
 
         def begun(success: bool, message: str) -> None:
             session.on_begun(attempt.episode_id, success, message, self.mono_ns())
-            self._act()
+            self._advance()
 
         self._call(
             BeginEpisode,
@@ -279,7 +287,7 @@ class SessionNode(InrilPlainNode):
         def answered(reply: EndEpisode.Response) -> None:
             if not reply.success:
                 session.on_end_refused(episode_id, self.mono_ns())
-                self._act()
+                self._advance()
 
         self._call(EndEpisode, "observation/end_episode", request, END_GRACE_S, answered, _ignore)
 
@@ -304,12 +312,12 @@ class SessionNode(InrilPlainNode):
             message.episode_id, message.step, message.success, message.terminated, message.source, message.reason
         )
         self._session.on_outcome(outcome, self.mono_ns())
-        self._act()
+        self._advance()
 
     def _on_reset_status(self, message: ResetStatus) -> None:
         assert self._session is not None
         self._session.on_reset_status(message.reset_id, message.state, message.text, self.mono_ns())
-        self._act()
+        self._advance()
 
     def _on_robot(self, message: RobotState) -> None:
         assert self._session is not None
@@ -325,7 +333,7 @@ class SessionNode(InrilPlainNode):
             session, request.command, request.episode_id, request.by, self.mono_ns()
         )
         self.get_logger().info(f"{request.by!r}: {response.message}")
-        self._act()
+        self._act()  # not further: the answer must leave before the node may end
         return response
 
     def _on_label(self, request: LabelEpisode.Request, response: LabelEpisode.Response) -> LabelEpisode.Response:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from inril_common.node import InrilPlainNode, run_node
-from inril_common.qos import LATCHED
-from inril_msgs.msg import EpisodeReady
+from inril_common.qos import EVENT, LATCHED
+from inril_msgs.msg import EpisodeReady, RecorderStatus
 from inril_msgs.srv import ListEpisodes
 
 from inril_core.blobs import BlobServer
@@ -32,7 +32,7 @@ class StoreNode(InrilPlainNode):
         """Read the list and serve it."""
         run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         timeout_s = self.param("label_timeout_s", 10.0, "an unlabelled episode is announced after this", 0.0, 3600.0)
-        rate_hz = self.param("poll_rate_hz", 20.0, "how often the list is looked at", 0.1, 100.0)
+        rate_hz = self.param("poll_rate_hz", 2.0, "how often the list is looked at besides recorder_status", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
         key_path = self.param("key_path", "", "key that the learner must have, too; empty: of this installation")
         host = self.param("blob_host", "127.0.0.1", "address at which episodes are served, that the learner reaches")
@@ -43,7 +43,14 @@ class StoreNode(InrilPlainNode):
         self._publisher = self.create_publisher(EpisodeReady, "episode_ready", LATCHED)
         self._poll()
         self.create_service(ListEpisodes, "store/list_episodes", self.guarded(self._list))
+        self._on_disk = 0
+        self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         self.steady_timer(1.0 / rate_hz, self._poll)
+
+    def _on_recorder_status(self, message: RecorderStatus) -> None:
+        if message.episodes_on_disk != self._on_disk:
+            self._on_disk = message.episodes_on_disk
+            self._poll()
 
     def _poll(self) -> None:
         for announcement in self._store.poll(self.mono_ns()):

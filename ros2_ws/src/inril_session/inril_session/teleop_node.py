@@ -7,7 +7,7 @@ import math
 import numpy as np
 from inril_common.calls import Calls
 from inril_common.convert import float32_array, pose_to_array
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode, between_episodes, run_node
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import Observation, TeleopAction, TeleopStatus
 from inril_msgs.srv import SessionCommand
@@ -86,6 +86,7 @@ class TeleopNode(InrilNode):
         self._observations.saw(mono_ns, message.k)
         if message.last or message.phase != Phase.RUN:
             self._newest = None
+            between_episodes()
             return
         try:
             purpose = Purpose.of(message.purpose).word
