@@ -1,7 +1,7 @@
 /** The connection to the console: one WebSocket, opened again when it is lost. */
 
 const RETRY_MS = 1000;
-const SILENT_MS = 2000; // beats come every 50 ms
+const SILENT_MS = 2000; // beats come every 50 ms; the page may allow for more
 
 export class Link {
   /** handlers: message(object), frame(head, blob), state(name, text) with name open, lost, refused. */
@@ -10,6 +10,7 @@ export class Link {
     this.beat = 0;
     this.heardAt = 0;
     this.socket = null;
+    this.silentMs = SILENT_MS;
   }
 
   open(token, name) {
@@ -61,7 +62,7 @@ export class Link {
 
   /** Often: a connection that is silent is lost, even if nobody has said so. */
   watch() {
-    if (this.isOpen && performance.now() - this.heardAt > SILENT_MS) {
+    if (this.isOpen && performance.now() - this.heardAt > this.silentMs) {
       const socket = this.socket;
       this.socket = null;
       socket.onclose = null;

@@ -66,6 +66,7 @@ const personDrives = () => now.safety?.in_control === "human";
 const show = {
   welcome(message) {
     now.welcome = message;
+    link.silentMs = Math.max(2000, 4000 * message.drive_timeout_s);
     text($("task"), message.namespace ? `${message.task} (${message.namespace})` : message.task);
     text($("run"), `run ${message.run_id}, you are ${message.name}`);
     document.body.classList.toggle("has-gripper", message.has_gripper);
