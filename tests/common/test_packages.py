@@ -17,6 +17,7 @@ ROSDEP_KEYS = {
     "mujoco": "python3-mujoco-pip",
     "numpy": "python3-numpy",
     "psutil": "python3-psutil",
+    "rich": "python3-rich",
     "scipy": "python3-scipy",
     "torch": "python3-pytorch-pip",
     "yaml": "python3-yaml",
