@@ -30,6 +30,7 @@ def small_graph(folder: Path) -> Path:
         "arbiter_node": {**NOBODY, "expected_subscribers": "target:1"},
         "observation_node": {"expected_subscribers": "observation:2,episode_outcome:1"},
         "sim_cell": {"expected_subscribers": "robot_state:2,part_poses:1,cell_truth:1"},
+        "teleop_node": {"expected_subscribers": "teleop_action:1,teleop_status:1"},
         "session_node": {**NOBODY, "expects_learner": False},
     }
     folder.mkdir()

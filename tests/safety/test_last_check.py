@@ -67,8 +67,8 @@ def test_a_limiter_that_is_wrong_moves_nothing(bench, monkeypatch):
     good = b.policy()
     apply = ActionLimiter.apply
 
-    def wrong(self, action, measured_pose):
-        made = apply(self, action, measured_pose)
+    def wrong(self, action, measured_pose, before=None):
+        made = apply(self, action, measured_pose, before)
         far = (made.target_pose[0] + 0.1, *made.target_pose[1:])
         self.reference(far)
         return Limited(made.executed, far, ())

@@ -189,7 +189,8 @@ def test_an_arm_far_from_its_last_target_is_not_moved_and_named(bench):
         assert closed.target.hold and closed.target.pose == held
     assert b.faults() == ["following_error"]
     assert b.arm()[0]
-    b.human((0, 0, 1.0, 0, 0, 0))
+    for grabs in (True, False, True):  # a device that was held through the arming has to let go first
+        b.human((0, 0, 1.0, 0, 0, 0), grab=grabs)
     b.advance_s(0.1)
     b.robot()
     assert b.timer().target.pose[2] == pytest.approx(0.33)

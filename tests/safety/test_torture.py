@@ -14,6 +14,8 @@ from inril_core.safety.watch import Watch
 
 STEPS = 30_000
 MUTANT_STEPS = 60_000
+MUTANT_SEEDS = (2, 3)
+"""A leash that pulls is seen with the second one only."""
 
 
 def test_no_input_breaks_a_rule_and_everything_that_counts_happened():
@@ -33,7 +35,8 @@ def test_no_input_breaks_a_rule_and_everything_that_counts_happened():
         "runs with fault wrong_frame",
     ):
         assert counts[name] > 0, name
-    assert counts["Targets that moved in ticks by hold"] == counts["Targets that moved in ticks by reset"] == 0
+    assert counts["Targets that moved in ticks by hold"] == 0
+    assert counts["Targets that moved in ticks by reset"] > 0, "a person who drives into the failure"
     assert counts["runs with fault last_check"] == 0, "the limiter keeps what the last check demands"
 
 
@@ -163,4 +166,5 @@ def test_each_rule_is_looked_at(monkeypatch, mutate):
     """An arbiter with one rule switched off is caught: the torture can fail."""
     mutate(monkeypatch)
     with pytest.raises(Violation, match="--first"):
-        torture.torture(MUTANT_STEPS, seed=2)
+        for seed in MUTANT_SEEDS:
+            torture.torture(MUTANT_STEPS, seed=seed)

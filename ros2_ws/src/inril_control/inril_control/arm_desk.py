@@ -22,6 +22,9 @@ ROBOT_TIMEOUT_S = 5.0
 REARM_TIMEOUT_S = 5.0
 """Far longer than an arm takes to publish a state without needs_rearm after it was armed."""
 
+PASSING_FAULTS = (Fault.ROBOT_NEEDS_REARM, Fault.TELEOP_LOST)
+"""The arm, or the person's device, may say within that time that it is ready."""
+
 SetArmed = Callable[[bool, str], tuple[bool, str]]
 
 
@@ -101,14 +104,15 @@ class ArmDesk:
         self._call_robot(True, name, answered, failed)
 
     def _try_arbiter(self) -> None:
-        """Arm the arbiter; while it has not heard that the arm's watchdog let go, `_poll` tries again."""
+        """Arm the arbiter; while it has not heard that arm and device are ready, `_poll` tries again."""
         self._asks_robot = False
         self._next_try_ns = self._node.mono_ns() + round(TRY_PERIOD_S * 1e9)
         if self._arming is None:
             return
         name, reply, deadline_ns = self._arming
         success, message = self._set_armed(True, name)
-        if not success and Fault.ROBOT_NEEDS_REARM in message and self._node.mono_ns() < deadline_ns:
+        passing = any(fault in message for fault in PASSING_FAULTS)
+        if not success and passing and self._node.mono_ns() < deadline_ns:
             return
         self._arming = None
         reply(success, message)
