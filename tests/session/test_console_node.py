@@ -194,7 +194,7 @@ def test_a_dead_arbiter_is_said_and_not_taken_for_a_stop(tmp_path: Path) -> None
 def test_the_page_is_told_how_things_are_and_ticks_are_heard_only_while_it_is_open(tmp_path: Path) -> None:
     weights = tmp_path / "run" / "weights"
     weights.mkdir(parents=True)
-    packs = [{"run_id": "r", "n": n, "sha256": f"{n}" * 64} for n in (1, 2)]
+    packs = [{"run_id": "r", "n": n, "size_bytes": 9, "digest": f"{n}" * 64, "mac": "0" * 64} for n in (1, 2)]
     state = {"run_id": "r", "highest_n": 2, "pinned": False, "active": "2" * 64, "packs": packs}
     (weights / "state.json").write_text(json.dumps(state))
     with made(tmp_path / "run") as console:

@@ -28,6 +28,7 @@ from inril_msgs.msg import ArbiterStatus, Observation, PolicyAction, RobotState,
 from inril_msgs.srv import Arm
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
@@ -71,10 +72,11 @@ class Rig(Node):
         self.create_subscription(Target, "target", self._on_target, TICK)
         self.create_subscription(TeleopStatus, "teleop_status", self._on_device, LATCHED)
         self.create_subscription(ArbiterStatus, "arbiter_status", self._on_arbiter, LATCHED)
-        self.create_timer(1.0 / JOY_HZ, self._say_joy)
-        self.create_timer(1.0 / 50.0, self._say_robot)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0 / JOY_HZ, self._say_joy, clock=steady)
+        self.create_timer(1.0 / 50.0, self._say_robot, clock=steady)
         self.runs = False
-        self.create_timer(1.0 / self.contract.control_rate_hz, self._tick)
+        self.create_timer(1.0 / self.contract.control_rate_hz, self._tick, clock=steady)
 
     def press(self) -> None:
         """The person grabs."""
