@@ -89,9 +89,9 @@ def line_digest(line: Mapping[str, Any]) -> str | None:
 
 def task_digest(interface: Any) -> str:
     """SHA-256 (16 hex digits) of a task's `Interface`. Of a contract, what it says beyond defaults: a field added to
-    the schema later, at its default, leaves the task what it was."""
+    the schema later, at its default, leaves the task what it was; `monitor` acts in a graph alone."""
     if hasattr(interface, "model_dump"):
-        return _sha(interface.model_dump(mode="json", exclude_defaults=True))
+        return _sha(interface.model_dump(mode="json", exclude_defaults=True, exclude={"monitor"}))
     return _sha(interface.text)
 
 

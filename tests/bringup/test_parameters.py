@@ -15,8 +15,8 @@ NODES = {(graph, name): spec for graph in packaged_graphs() for name, spec in lo
 def declared(spec: NodeSpec) -> set[str]:
     """Names given to `self.param` in the node's package, read from the source."""
     names = {"use_sim_time"}  # of every ROS node
-    base = [SOURCES / "inril_common" / "inril_common" / "node.py"] if spec.lifecycle else []
-    for path in [*base, *(SOURCES / spec.package / spec.package).glob("*.py")]:
+    base = SOURCES / "inril_common" / "inril_common" / "node.py"
+    for path in [base, *(SOURCES / spec.package / spec.package).glob("*.py")]:
         for call in ast.walk(ast.parse(path.read_text())):
             if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
                 continue
@@ -24,7 +24,7 @@ def declared(spec: NodeSpec) -> set[str]:
                 names.add("contract")
             elif call.func.attr == "param" and call.args and isinstance(call.args[0], ast.Constant):
                 names.add(call.args[0].value)
-    return names
+    return names if spec.lifecycle else names - {"expected_subscribers"}
 
 
 @pytest.mark.parametrize(("graph", "name"), NODES)

@@ -27,7 +27,7 @@ class SmallDisk(AppendFile):
         return super().write(data)
 
 
-HEAD_BYTES = 27_000
+HEAD_BYTES = 29_000
 """Not less than a file's definitions and metadata take."""
 
 

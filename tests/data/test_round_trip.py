@@ -76,6 +76,7 @@ def test_a_finished_file_is_indexed_and_shows_its_images(tmp_path):
         "success": "True",
         "by": "cell",
         "problems": "[]",
+        "corrections": "[]",
     }
     assert records["inril.episode"]["seed"] == str(made.seed)
     assert len(frames) == 4
