@@ -41,7 +41,7 @@ class Cameras:
         """There is a picture that was not made into a frame, and the last one is not too recent."""
         with self._lock:
             raw, made = self._raw.get(camera), self._made.get(camera)
-        return raw is not None and (made is None or (raw[0] > made.frame_id and raw[1] - made.heard_ns >= SHORTEST_NS))
+        return raw is not None and (made is None or (raw[0] > made.frame_id and now_ns - made.heard_ns >= SHORTEST_NS))
 
     def made(self, camera: str) -> Frame | None:
         """The newest frame that was made."""

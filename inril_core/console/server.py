@@ -118,7 +118,7 @@ class ConsoleServer:
             self._app(),
             log_config=None,
             access_log=False,
-            ws="websockets-sansio",
+            ws="websockets",
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_max_queue=32,
             ws_ping_interval=5.0,
