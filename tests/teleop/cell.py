@@ -116,7 +116,18 @@ class Cell(Bench):
 
     def arm(self) -> None:
         self.hears(1)
-        self.until(lambda: self.pass_time() and self.call(Arm, "/arbiter/arm", ARM).success, "arming")
+        answers = ["not asked"]
+
+        def armed() -> bool:
+            self.pass_time()
+            answer = self.call(Arm, "/arbiter/arm", ARM)
+            answers.append(answer.message)
+            return bool(answer.success)
+
+        try:
+            self.until(armed, "arming")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {answers[-1]}") from error
 
     @property
     def faults(self) -> list[str]:
