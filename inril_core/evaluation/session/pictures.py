@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -19,6 +20,9 @@ from inril_core.evaluation.plots import FIRST, INK, SECOND, SOFT, STYLE, THIRD, 
 from inril_core.evaluation.session.analysis import PolicyComparison, PolicySummary
 from inril_core.evaluation.session.outcomes import Outcome, Trace
 from inril_core.evaluation.video import HEIGHT_PX, WIDTH_PX, banded, encode
+
+if TYPE_CHECKING:
+    from inril_core.sim.render import EpisodeRenderer
 
 MAX_FILMS = 6
 MAX_SHEET = 24
@@ -116,7 +120,7 @@ def failure_pictures(failures: Sequence[Outcome], names: dict[str, str], contrac
         first = failures[0].trace
         why = first if isinstance(first, str) else "the simulator's state was not recorded"
         return FailurePictures((), (), len(failures), f"No pictures: {why}.")
-    from inril_core.sim.render import EpisodeRenderer  # loads MuJoCo
+    from inril_core.sim.render import EpisodeRenderer
 
     sheet, films = [], []
     renderer = None
@@ -154,7 +158,7 @@ def _jpeg(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _film(renderer: object, outcome: Outcome, names: dict[str, str], rate_hz: float) -> str:
+def _film(renderer: EpisodeRenderer, outcome: Outcome, names: dict[str, str], rate_hz: float) -> str:
     from PIL import ImageFont
 
     assert isinstance(outcome.trace, Trace) and outcome.trace.qpos is not None
@@ -164,7 +168,7 @@ def _film(renderer: object, outcome: Outcome, names: dict[str, str], rate_hz: fl
 
     def frames():  # type: ignore[no-untyped-def]
         for step, qpos in enumerate(rows):
-            picture = Image.fromarray(renderer.image(qpos, "close", WIDTH_PX, HEIGHT_PX))  # type: ignore[attr-defined]
+            picture = Image.fromarray(renderer.image(qpos, "close", WIDTH_PX, HEIGHT_PX))
             last = step == len(rows) - 1
             text = f"failed: {outcome.tag}" if last else f"step {step * FRAME_STRIDE}"
             frame = banded(picture, name, text, "#c8452f" if last else "#1d232b", font)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from inril_bringup.control import person_name
 from inril_core.errors import ConfigError
 from inril_core.vocabulary import PURPOSES
 
@@ -58,11 +57,7 @@ def selection_of(arguments: argparse.Namespace) -> Any:
 
 def person() -> tuple[str, int]:
     """Who sits here, and the Unix time in ns."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        name = f"user {os.getuid()}"
-    return name, time.time_ns()
+    return person_name(), time.time_ns()
 
 
 @contextmanager

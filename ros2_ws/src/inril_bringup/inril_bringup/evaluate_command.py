@@ -332,32 +332,32 @@ def _add_notes(actions: Any) -> None:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from inril_bringup.data_selection import person
+    from inril_bringup.control import person_name
     from inril_core.evaluation.session.folder import SessionFolder
 
     word = SessionFolder(arguments.folder).label(
-        arguments.trial, arguments.outcome == "success", arguments.tag, person()[0], time.time()
+        arguments.trial, arguments.outcome == "success", arguments.tag, person_name(), time.time()
     )
     print(f"trial {word.trial}: {'success' if word.success else 'failure'}{word.tag and f', {word.tag}'}")
     return 0
 
 
 def _amend(arguments: argparse.Namespace) -> int:
-    from inril_bringup.data_selection import person
+    from inril_bringup.control import person_name
     from inril_core.evaluation.session.folder import amend
 
-    changed = amend(arguments.folder, arguments.reason, person()[0], time.time())
+    changed = amend(arguments.folder, arguments.reason, person_name(), time.time())
     print(f"{arguments.folder}: locked with another {', '.join(changed)}")
     return 0
 
 
 def _unseal(arguments: argparse.Namespace) -> int:
-    from inril_bringup.data_selection import person
+    from inril_bringup.control import person_name
     from inril_core.evaluation.session.folder import SessionFolder
     from inril_core.evaluation.session.outcomes import finished
 
     folder = SessionFolder(arguments.folder)
-    folder.unseal(person()[0], arguments.early, time.time(), finished(folder))
+    folder.unseal(person_name(), arguments.early, time.time(), finished(folder))
     for code, subject in folder.sealed.subjects.items():
         print(f"{code}: {subject.name}{' (control)' if code == folder.sealed.control else ''}, {subject.origin}")
     return 0
