@@ -120,7 +120,7 @@ def failure_pictures(failures: Sequence[Outcome], names: dict[str, str], contrac
         first = failures[0].trace
         why = first if isinstance(first, str) else "the simulator's state was not recorded"
         return FailurePictures((), (), len(failures), f"No pictures: {why}.")
-    from inril_core.sim.render import EpisodeRenderer
+    from inril_core.sim.render import EpisodeRenderer  # loads MuJoCo
 
     sheet, films = [], []
     renderer = None
