@@ -6,11 +6,13 @@ A node that outlives its test, because the test run was killed, would be heard b
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,25 @@ def own_domain() -> Iterator[int]:
             except OSError:
                 continue
             yield domain
+            left = _living_nodes(domain)
+            assert not left, f"nodes outlive their test, and the next test would hear them: {left}"
             return
     raise RuntimeError("all test domains are in use")
+
+
+def _living_nodes(domain: int) -> list[str]:
+    """Nodes of this process that are still on this domain: a test that forgot to destroy one disturbs later tests."""
+    if "rclpy" not in sys.modules:
+        return []
+    from rclpy.node import Node
+
+    living = []
+    for node in gc.get_objects():
+        if issubclass(type(node), Node):  # isinstance asks lazy objects what they are, and wakes them
+            with suppress(Exception), node.handle:  # a destroyed handle cannot be entered
+                if not node.context.ok() or node.context.get_domain_id() == domain:
+                    living.append(node.get_fully_qualified_name())
+    return living
 
 
 def spawn(command: Sequence[str], domain: int, environment: dict[str, str] | None = None, **options: Any) -> Any:

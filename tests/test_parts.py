@@ -79,15 +79,13 @@ def test_the_node_publishes_what_it_sees(tmp_path: Path) -> None:
     pytest.importorskip("rclpy")
     import json
 
-    import rclpy
     from inril_calibration.parts_node import PartsNode
     from inril_common.convert import array_to_image, ns_to_stamp, pose_to_array, stamp_to_ns
     from inril_common.qos import TICK
     from inril_msgs.msg import PartPoses
     from sensor_msgs.msg import Image
 
-    from tests.domains import own_domain
-    from tests.sim.nodes import Bench, ros_arguments
+    from tests.sim.nodes import bench
 
     (tmp_path / "parts.yaml").write_text(json.dumps(LAYOUT.model_dump(mode="json")))
     common = {"created": now(), "software": "inril"}
@@ -103,23 +101,14 @@ def test_the_node_publishes_what_it_sees(tmp_path: Path) -> None:
         "intrinsics": str(tmp_path / "intrinsics_front.yaml"),
         "camera_pose": str(tmp_path / "T_base_front.yaml"),
     }
-    with own_domain() as domain:
-        rclpy.init(domain_id=domain, args=ros_arguments(given))
-        node = PartsNode()
-        try:
-            node.setup()
-            bench = Bench(node)
-            heard = bench.hear(PartPoses, "part_poses")
-            camera = bench.client.create_publisher(Image, "camera/front/image", TICK)
-            bench.until(lambda: camera.get_subscription_count(), "subscription")
-            for i, picture in enumerate((EMPTY, shot(LEG), EMPTY, shot(LEG))):
-                rgb = np.repeat(picture[..., None], 3, axis=2)
-                camera.publish(array_to_image(rgb, ns_to_stamp(10**18 + i * 10**8), "front"))
-            bench.until(lambda: len(heard) == 2, "two messages")
-            assert [stamp_to_ns(m.header.stamp) - 10**18 for m in heard] == [10**8, 3 * 10**8]
-            assert heard[0].header.frame_id == "base" and list(heard[0].names) == ["leg"]
-            assert pose_to_array(heard[0].poses[0])[:3] == pytest.approx(LEG[:3, 3], abs=4e-3)
-        finally:
-            node.end()
-            node.destroy_node()
-            rclpy.shutdown()
+    with bench(PartsNode, **given) as made:
+        heard = made.hear(PartPoses, "part_poses")
+        camera = made.client.create_publisher(Image, "camera/front/image", TICK)
+        made.until(lambda: camera.get_subscription_count(), "subscription")
+        for i, picture in enumerate((EMPTY, shot(LEG), EMPTY, shot(LEG))):
+            rgb = np.repeat(picture[..., None], 3, axis=2)
+            camera.publish(array_to_image(rgb, ns_to_stamp(10**18 + i * 10**8), "front"))
+        made.until(lambda: len(heard) == 2, "two messages")
+        assert [stamp_to_ns(m.header.stamp) - 10**18 for m in heard] == [10**8, 3 * 10**8]
+        assert heard[0].header.frame_id == "base" and list(heard[0].names) == ["leg"]
+        assert pose_to_array(heard[0].poses[0])[:3] == pytest.approx(LEG[:3, 3], abs=4e-3)

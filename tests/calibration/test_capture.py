@@ -98,7 +98,6 @@ def test_nothing_taken_is_not_written(scene: Scene, tmp_path: Path) -> None:
 
 def test_the_node_collects_and_ends(scene: Scene, tmp_path: Path) -> None:
     pytest.importorskip("rclpy")
-    import rclpy
     from inril_calibration.capture_node import CaptureNode
     from inril_common.convert import array_to_image, array_to_pose, ns_to_stamp
     from inril_common.node import NodeFinished
@@ -108,8 +107,7 @@ def test_the_node_collects_and_ends(scene: Scene, tmp_path: Path) -> None:
     from sensor_msgs.msg import Image
     from std_msgs.msg import String
 
-    from tests.domains import own_domain
-    from tests.sim.nodes import Bench, ros_arguments
+    from tests.sim.nodes import bench
 
     eye, poses, images = scene
     intrinsics = {"width_px": 640, "height_px": 480, "K": rows(eye.camera.K), "distortion": [0.0] * 5}
@@ -118,42 +116,32 @@ def test_the_node_collects_and_ends(scene: Scene, tmp_path: Path) -> None:
     write_stored(path, Stored.model_validate({**stored, "intrinsics": intrinsics}))
     board = Path(__file__).resolve().parents[2] / "calibration" / "boards" / "charuco_8x6_30mm.yaml"
     out = tmp_path / "poses.npz"
-    with own_domain() as domain:
-        given = {"board": str(board), "intrinsics": str(path), "out": str(out), "poses": 6}
-        rclpy.init(domain_id=domain, args=ros_arguments(given))
-        node = CaptureNode()
-        try:
-            node.setup()
-            bench = Bench(node)
-            heard: list[str] = []
-            bench.client.create_subscription(String, "calibration/capture", lambda m: heard.append(m.data), LATCHED)
-            states = bench.client.create_publisher(RobotState, "robot_state", TICK)
-            camera = bench.client.create_publisher(Image, "camera/front/image", TICK)
-            bench.until(lambda: states.get_subscription_count() and camera.get_subscription_count(), "subscriptions")
-            stamp_ns = 10**18
-            wrong = RobotState()
-            wrong.header.frame_id = "map"
-            states.publish(wrong)
-            bench.until(lambda: any("frame 'map'" in text for text in heard), "word about the frame")
-            with pytest.raises(NodeFinished) as finished:
-                for i in range(len(poses)):
-                    message = RobotState()
-                    message.header.frame_id = "base"
-                    q = Rotation.from_matrix(poses[i, :3, :3]).as_quat()
-                    message.tool_pose = array_to_pose(np.concatenate([poses[i, :3, 3], q]))
-                    for _ in range(7):
-                        stamp_ns += 100_000_000
-                        message.header.stamp = ns_to_stamp(stamp_ns)
-                        states.publish(message)
-                    last = 1e-9 * stamp_ns
-                    bench.until(
-                        lambda t=last: node._capture._poses and node._capture._poses[-1][0] >= t - 1e-4, "poses"
-                    )
-                    camera.publish(array_to_image(images[i], ns_to_stamp(stamp_ns), "front"))
-                    bench.until(lambda n=i + 1: any(f"pose {n} taken" in text for text in heard), "pose")
-            assert finished.value.code == 0
-            assert calibrate(read_hand_eye(out)).T[:3, 3] == pytest.approx(X[:3, 3], abs=1.5e-3)
-        finally:
-            node.end()
-            node.destroy_node()
-            rclpy.shutdown()
+    with bench(CaptureNode, board=str(board), intrinsics=str(path), out=str(out), poses=6) as made:
+        heard: list[str] = []
+        made.client.create_subscription(String, "calibration/capture", lambda m: heard.append(m.data), LATCHED)
+        states = made.client.create_publisher(RobotState, "robot_state", TICK)
+        camera = made.client.create_publisher(Image, "camera/front/image", TICK)
+        made.until(lambda: states.get_subscription_count() and camera.get_subscription_count(), "subscriptions")
+        stamp_ns = 10**18
+        wrong = RobotState()
+        wrong.header.frame_id = "map"
+        states.publish(wrong)
+        made.until(lambda: any("frame 'map'" in text for text in heard), "word about the frame")
+        with pytest.raises(NodeFinished) as finished:
+            for i in range(len(poses)):
+                message = RobotState()
+                message.header.frame_id = "base"
+                q = Rotation.from_matrix(poses[i, :3, :3]).as_quat()
+                message.tool_pose = array_to_pose(np.concatenate([poses[i, :3, 3], q]))
+                for _ in range(7):
+                    stamp_ns += 100_000_000
+                    message.header.stamp = ns_to_stamp(stamp_ns)
+                    states.publish(message)
+                last = 1e-9 * stamp_ns
+                made.until(
+                    lambda t=last: made.node._capture._poses and made.node._capture._poses[-1][0] >= t - 1e-4, "poses"
+                )
+                camera.publish(array_to_image(images[i], ns_to_stamp(stamp_ns), "front"))
+                made.until(lambda n=i + 1: any(f"pose {n} taken" in text for text in heard), "pose")
+        assert finished.value.code == 0
+        assert calibrate(read_hand_eye(out)).T[:3, 3] == pytest.approx(X[:3, 3], abs=1.5e-3)

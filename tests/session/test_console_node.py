@@ -16,7 +16,6 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import rclpy
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import ArbiterStatus, ExecutedAction, PageInput, PolicyStatus, SessionStatus
 from inril_msgs.srv import LabelEpisode, RollBack, SessionCommand
@@ -25,8 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from inril_core.console.access import load_or_create_token
 from inril_core.errors import ConfigError
-from tests.domains import own_domain
-from tests.sim.nodes import Bench, ros_arguments
+from tests.sim.nodes import Bench, bench
 
 PATIENT_S = 60.0
 
@@ -55,8 +53,7 @@ class Console(Bench):
 
     def __init__(self, node: ConsoleNode, run_dir: Path) -> None:
         super().__init__(node)
-        self.port = node._console.port
-        self._token = load_or_create_token(run_dir / "console.token").reveal
+        self._run_dir = run_dir
         self.requests: list[Any] = []
         for kind, name in (
             (SessionCommand, "session/command"),
@@ -69,6 +66,11 @@ class Console(Bench):
         self.requests.append(request)
         response.success, response.message = True, "as you say"
         return response
+
+    def start(self) -> None:
+        super().start()
+        self.port = self.node._console.port
+        self._token = load_or_create_token(self._run_dir / "console.token").reveal
 
     def talk(self, work: Callable[[ClientConnection], Awaitable[Any]]) -> Any:
         """Run a page's conversation in a thread while the node spins."""
@@ -108,17 +110,9 @@ async def take(page: ClientConnection) -> None:
 
 @contextmanager
 def made(run_dir: Path, **parameters: Any) -> Iterator[Console]:
-    with own_domain() as domain:
-        settings = {"run_dir": str(run_dir), "console_port": 0, "drive_timeout_s": 5.0, "graph_id": "g", **parameters}
-        rclpy.init(domain_id=domain, args=ros_arguments(settings))
-        node = ConsoleNode()
-        try:
-            node.setup()
-            yield Console(node, run_dir)
-        finally:
-            node.end()
-            node.destroy_node()
-            rclpy.shutdown()
+    settings = {"run_dir": str(run_dir), "console_port": 0, "drive_timeout_s": 5.0, "graph_id": "g", **parameters}
+    with bench(ConsoleNode, lambda node: Console(node, run_dir), **settings) as console:
+        yield console
 
 
 def test_what_the_page_asks_reaches_the_graph_in_the_persons_name(tmp_path: Path) -> None:

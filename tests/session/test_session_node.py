@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import rclpy
 from inril_common.node import NodeFinished
 from inril_common.qos import EVENT, LATCHED, TICK
 from inril_msgs.msg import ArbiterStatus, EpisodeEvent, ResetStatus, RobotState, SessionStatus, StepOutcome
@@ -20,8 +19,7 @@ from inril_session.session_node import SessionNode
 
 from inril_core.session.ledger import Ledger
 from inril_core.session.states import ExitCode
-from tests.domains import own_domain
-from tests.sim.nodes import Bench, ros_arguments
+from tests.sim.nodes import Bench, bench
 
 NAMED = {"by": "anna"}
 
@@ -106,18 +104,8 @@ def _steady() -> Any:
 def session(run_dir: Path, armed: bool = True, **parameters: Any) -> Iterator[Graph]:
     """A session_node of demonstrations, without a recorder, in this process."""
     given = {"run_dir": str(run_dir), "plan": "demo:2:episodes", "expects_policy": False, "expects_learner": False}
-    with own_domain() as domain:
-        rclpy.init(domain_id=domain, args=ros_arguments({**given, "expects_recorder": False, **parameters}))
-        node = SessionNode()
-        bench = Bench(node)
-        try:
-            node.setup()
-            yield Graph(bench, armed, parameters.get("reset") == "by_hand")
-        finally:
-            node.end()
-            node.destroy_node()
-            bench.client.destroy_node()  # else its latched statuses are heard in the next test
-            rclpy.shutdown()
+    with bench(SessionNode, **{**given, "expects_recorder": False, **parameters}) as made:
+        yield Graph(made, armed, parameters.get("reset") == "by_hand")
 
 
 def test_a_slow_arm_of_somebody_elses_and_a_person_who_ends_the_demonstration(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import rclpy
 from geometry_msgs.msg import PoseStamped
 from inril_common.convert import array_to_image, array_to_pose, ns_to_stamp
 from inril_common.qos import LATCHED, TICK
@@ -21,24 +20,15 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from inril_core.sim.kinematics import ArmKinematics
-from tests.domains import own_domain
-from tests.sim.nodes import Bench
+from tests.sim.nodes import Bench, bench
 
 ARM_RAD = [0.1, -0.4, 0.2, -2.1, 0.05, 1.8, 0.7]
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    with own_domain() as domain:
-        rclpy.init(domain_id=domain, args=["--ros-args", "-r", "__ns:=/left"])
-        node = StandardTopics()
-        try:
-            node.setup()
-            yield Bench(node)
-        finally:
-            node.end()
-            node.destroy_node()
-            rclpy.shutdown()
+@pytest.fixture(name="bench")
+def left() -> Iterator[Bench]:
+    with bench(StandardTopics, namespace="/left") as made:
+        yield made
 
 
 def test_the_state_of_the_arm_in_standard_messages_in_the_graphs_namespace(bench: Bench) -> None:

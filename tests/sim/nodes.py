@@ -52,26 +52,35 @@ class Bench:
         self.until(future.done, f"answer of {name}")
         return future.result()
 
+    def start(self) -> None:
+        """Configure and activate a node with a lifecycle, set up one without."""
+        if isinstance(self.node, InrilPlainNode):
+            self.node.setup()
+            return
+        assert self.node.trigger_configure().name == "SUCCESS"
+        assert self.node.trigger_activate().name == "SUCCESS"
+
+    def close(self) -> None:
+        """Destroy both nodes and end ROS in this process."""
+        self.node.end()
+        self.node.destroy_node()
+        self.client.destroy_node()
+        rclpy.shutdown()
+
 
 @contextmanager
-def bench(node_class: type[InrilNode], **parameters: Any) -> Iterator[Bench]:
-    """Configure and activate a node, and take everything down again."""
+def bench(
+    node_class: Callable[[], Any], made_as: Callable[[Any], Any] = Bench, namespace: str = "/", **parameters: Any
+) -> Iterator[Any]:
+    """Make a node work, and take everything down again."""
     with own_domain() as domain:
-        rclpy.init(domain_id=domain, args=ros_arguments(parameters))
-        yield from _active(node_class)
-
-
-def _active(node_class: type[InrilNode]) -> Iterator[Bench]:
-    node = node_class()  # type: ignore[call-arg]
-    try:
-        bench = Bench(node)
-        assert node.trigger_configure().name == "SUCCESS"
-        assert node.trigger_activate().name == "SUCCESS"
-        yield bench
-    finally:
-        node.end()
-        node.destroy_node()
-        rclpy.shutdown()
+        rclpy.init(domain_id=domain, args=[*ros_arguments(parameters), "-r", f"__ns:={namespace}"])
+        made = made_as(node_class())
+        try:
+            made.start()
+            yield made
+        finally:
+            made.close()
 
 
 def ros_arguments(parameters: dict[str, Any]) -> list[str]:

@@ -148,8 +148,8 @@ def running(recorder: bool = False, **parameters: Any) -> Iterator[Cell]:
         given = {"real_time_factor": 1.0, "expects_policy": False, **parameters}
         rclpy.init(domain_id=domain, args=ros_arguments(given))
         nodes: list[Any] = [TeleopNode(), ArbiterNode(), *([RecorderNode()] if recorder else [])]
+        cell = Cell(nodes)
         try:
-            cell = Cell(nodes)
             for node in nodes:
                 assert node.trigger_configure().name == "SUCCESS"
                 assert node.trigger_activate().name == "SUCCESS"
@@ -158,4 +158,5 @@ def running(recorder: bool = False, **parameters: Any) -> Iterator[Cell]:
             for node in nodes:
                 node.end()
                 node.destroy_node()
+            cell.client.destroy_node()
             rclpy.shutdown()
