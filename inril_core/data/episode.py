@@ -88,6 +88,10 @@ class Episode:
     expert_actions: np.ndarray | None = None
     marks: np.ndarray | None = None
     """uint8[T], a `Mark` of each step, by later annotations; None where nobody marked any."""
+    given_rewards: np.ndarray | None = None
+    """float32[T], rewards that a person gave by later annotations; NaN in the other steps, None where there are none."""
+    left_out: bool = False
+    """A person took it out by a later annotation: nothing learns from it."""
     measured: Measured | None = None
     """What arm and tracker measured; None unless `read_episode` was asked for it, and where it was not recorded."""
 
@@ -134,13 +138,10 @@ class Episode:
         return dataclasses.replace(self, marks=marks)
 
     def rewarded(self, first_step: int, last_step: int, reward: float) -> Episode:
-        """The same episode with another reward in a stretch of steps, both ends included.
-
-        Without rewards of a simulator the others are what its success says: 1 for the last action of a success, else 0.
-        """
-        rewards = sparse_rewards(self) if self.rewards is None else self.rewards.copy()
+        """The same episode with a reward that a person gives a stretch of steps, both ends included."""
+        rewards = np.full(self.steps, np.nan, np.float32) if self.given_rewards is None else self.given_rewards.copy()
         rewards[first_step : last_step + 1] = reward
-        return dataclasses.replace(self, rewards=rewards)
+        return dataclasses.replace(self, given_rewards=rewards)
 
     def _check_arrays(self) -> None:
         steps, (rows, size), action_size = self.steps, self.observations.shape, self.actions.shape[1]
@@ -167,6 +168,8 @@ class Episode:
             _check("expert_actions", self.expert_actions, np.float32, (steps, action_size), "finite or NaN")
         if self.marks is not None:
             _check("marks", self.marks, np.uint8, (steps,))
+        if self.given_rewards is not None:
+            _check("given_rewards", self.given_rewards, np.float32, (steps,), "finite or NaN")
         if self.qpos is not None:
             _check("qpos", self.qpos, np.float64, (rows, self.qpos.shape[-1]), "finite or NaN")
         if int(self.source.max()) > SOURCE_RESET:
@@ -183,11 +186,14 @@ class Episode:
                 raise InvalidEpisode(f"image_steps[{name}] leaves 0 to {self.steps}")
 
 
-def sparse_rewards(episode: Episode) -> np.ndarray:
-    """float32[T]: 1 for the last action of a success, else 0."""
+def stated_rewards(episode: Episode) -> np.ndarray:
+    """float32[T], for people and files: the simulator's own rewards, or 1 for the last action of a success and 0
+    elsewhere; a reward that a person gave stands in their place."""
     rewards = np.zeros(episode.steps, np.float32)
     rewards[-1] = float(episode.succeeded)
-    return rewards
+    rewards = rewards if episode.rewards is None else episode.rewards
+    given = episode.given_rewards
+    return rewards if given is None else np.where(np.isnan(given), rewards, given).astype(np.float32)
 
 
 def stack_aux(rows: Sequence[np.ndarray]) -> np.ndarray | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, with_config
 
 from inril_core.data.episode import EPISODE_ID, Episode
+from inril_core.data.said import Said, SaidStretch
 from inril_core.files import append_line, parse_line
 from inril_core.vocabulary import PURPOSES, Mark
 
 INDEX_NAME = "episodes.jsonl"
+_LOCK_WAIT_S, _LOCK_PAUSE_S = 10.0, 0.01
 
 _Id = Annotated[str, StringConstraints(pattern=f"^{EPISODE_ID.pattern}$")]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -94,7 +100,7 @@ _FACT: Any = Annotated[Fact, Field(discriminator="kind")]
 
 
 class EpisodeIndex:
-    """Reads the list, also while another process appends to it, and appends if it is the one that records.
+    """Reads the list, also while another process appends to it, and appends, while a lock keeps other writers out.
 
     A last line without its end is one that a dying writer left: it does not count. Another line that is not sound is
     left out and named in `problems`; the episode it stood for keeps its file, which `unlisted_files` finds.
@@ -109,6 +115,8 @@ class EpisodeIndex:
         self.problems: list[str] = []
         self._drops: dict[str, Drop] = {}
         self._by_id: dict[str, IndexEntry] = {}
+        self._newest_line: dict[str, int] = {}
+        self._writers = 0
         self._next_index = 0
         self._read_bytes = 0
         self._line = 0
@@ -132,7 +140,9 @@ class EpisodeIndex:
             for line in whole.split(b"\n")[:-1]:
                 self._line += 1
                 try:
-                    self._take(parse_line(line, _FACT))
+                    fact = parse_line(line, _FACT)
+                    self._take(fact)
+                    self._newest_line[fact.episode_id] = self._line
                 except ValueError as error:
                     self.problems.append(f"{self.path}, line {self._line}: {error}; the line is left out")
                     self._next_index += 1  # it may have been an episode, whose index is never used again
@@ -144,23 +154,29 @@ class EpisodeIndex:
         with self._lock:
             return self._by_id.get(episode_id)
 
+    def newest_line(self, episode_id: str) -> int:
+        """Number, from 1, of the newest line that says something of an episode; 0: none does."""
+        with self._lock:
+            return self._newest_line.get(episode_id, 0)
+
     def label(self, entry: IndexEntry) -> tuple[bool | None, str]:
         """Success and who said so, by the newest annotation."""
         with self._lock:
             annotations = self.annotations.get(entry.episode_id)
             return (annotations[-1].success, annotations[-1].by) if annotations else (entry.success, entry.by)
 
+    def said(self, entry: IndexEntry) -> Said:
+        """All that was said of a listed episode."""
+        with self._lock:
+            stretches = tuple(
+                SaidStretch(s.first_step, s.last_step, None if s.mark is None else Mark[s.mark.upper()], s.reward)
+                for s in self.stretches.get(entry.episode_id, ())
+            )
+            return Said(entry.steps, *self.label(entry), self.dropped(entry.episode_id), stretches)
+
     def annotated(self, entry: IndexEntry, episode: Episode) -> Episode:
         """A listed recording with all that was said of it since: of each thing the newest."""
-        with self._lock:
-            episode = episode.labelled(*self.label(entry))
-            for stretch in self.stretches.get(entry.episode_id, ()):
-                last_step = min(stretch.last_step, episode.steps - 1)
-                if stretch.mark is not None:
-                    episode = episode.marked(stretch.first_step, last_step, Mark[stretch.mark.upper()])
-                elif stretch.reward is not None:
-                    episode = episode.rewarded(stretch.first_step, last_step, stretch.reward)
-            return episode
+        return self.said(entry).on(episode)
 
     def dropped(self, episode_id: str) -> bool:
         """Whether the newest decision of a person is to leave the episode out."""
@@ -174,8 +190,7 @@ class EpisodeIndex:
         Raises:
             OSError: the disk is full or broken; nothing was listed.
         """
-        with self._lock:
-            self.refresh()
+        with self._writing():
             self._append(IndexEntry(**facts))
             return self.entries[-1]
 
@@ -185,7 +200,7 @@ class EpisodeIndex:
         Raises:
             KeyError: no such episode. OSError: as for `add`.
         """
-        with self._lock:
+        with self._writing():
             self._must_list(episode_id)
             annotation = Annotation(episode_id, self._next_number(episode_id), success, by, stamp_ns)
             self._append(annotation)
@@ -206,7 +221,7 @@ class EpisodeIndex:
             KeyError: no such episode. ValueError: it has no such steps, or not one of mark and reward is given.
             OSError: as for `add`.
         """
-        with self._lock:
+        with self._writing():
             self._must_list(episode_id)
             first, last, length = *steps, self._by_id[episode_id].steps
             if not 0 <= first <= last < length:
@@ -227,7 +242,7 @@ class EpisodeIndex:
         Raises:
             OSError: as for `add`.
         """
-        with self._lock:
+        with self._writing():
             facts = {name: value for name, value in asdict(entry).items() if name not in ("index", "kind")}
             added = self.add(**facts)
             said = [*other.annotations.get(entry.episode_id, ()), *other.stretches.get(entry.episode_id, ())]
@@ -245,7 +260,7 @@ class EpisodeIndex:
         Raises:
             KeyError: no such episode. OSError: as for `add`.
         """
-        with self._lock:
+        with self._writing():
             if not before_listing:
                 self._must_list(episode_id)
             drop = Drop(episode_id, dropped, by, stamp_ns)
@@ -257,8 +272,31 @@ class EpisodeIndex:
         with self._lock:
             return sorted(path for path in self.path.parent.glob(f"*{suffix}") if path.stem not in self._by_id)
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep other processes from appending, and take in what they have appended."""
+        with self._lock:
+            if self._writers:
+                yield
+                return
+            with open(self.path, "ab") as file:
+                deadline_s = time.monotonic() + _LOCK_WAIT_S
+                while True:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        if time.monotonic() > deadline_s:
+                            raise
+                        time.sleep(_LOCK_PAUSE_S)
+                self._writers += 1
+                try:
+                    self.refresh()
+                    yield
+                finally:
+                    self._writers -= 1
+
     def _must_list(self, episode_id: str) -> None:
-        self.refresh()
         if episode_id not in self._by_id:
             raise KeyError(episode_id)
 

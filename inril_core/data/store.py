@@ -10,15 +10,17 @@ from pathlib import Path
 
 from inril_core.data.finalise import SUFFIX
 from inril_core.data.index import EpisodeIndex, IndexEntry
+from inril_core.data.said import Said
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """A listed episode with its newest label (`success` None: nobody said)."""
+    """A listed episode with all that was said of it."""
 
     entry: IndexEntry
-    success: bool | None
-    by: str
+    said: Said
+    line: int
+    """Number of the list's newest line that says something of it."""
 
 
 class EpisodeStore:
@@ -45,18 +47,18 @@ class EpisodeStore:
         self._announced: list[Announcement] = []
 
     def poll(self, now_ns: int) -> list[Announcement]:
-        """What is to be announced now: newly ready episodes, and those whose label has changed.
+        """What is to be announced now: newly ready episodes, and those of which something new was said.
 
         Raises:
             OSError: the list is there and cannot be read.
         """
         self._index.refresh()
         self._seen_ns += [now_ns] * (len(self._index.entries) - len(self._seen_ns))
-        news = self._relabelled()
+        news = self._revised()
         while len(self._announced) < len(self._index.entries):
             position = len(self._announced)
             announcement = self._announcement(self._index.entries[position])
-            waits = announcement.success is None and self._offered(announcement.entry)
+            waits = announcement.said.success is None and self._offered(announcement.entry)
             if waits and now_ns - self._seen_ns[position] < self._label_timeout_ns:
                 break
             self._announced.append(announcement)
@@ -82,6 +84,12 @@ class EpisodeStore:
         found = (a for a in self._announced[begin:] if self._offered(a.entry))
         return list(islice(found, limit))
 
+    def revised(self, after_line: int, limit: int) -> list[Announcement]:
+        """Announced episodes of which a line behind `after_line` says something, at most `limit`, in the order of
+        these lines; also those that were dropped."""
+        found = (a for a in self._announced if a.line > after_line and a.entry.steps > 0)
+        return sorted(found, key=lambda announced: announced.line)[:limit]
+
     def entries(self) -> list[IndexEntry]:
         """Everything listed that has a whole step and was not dropped, announced or not."""
         self._index.refresh()
@@ -95,14 +103,13 @@ class EpisodeStore:
         return entry.steps > 0 and not self._index.dropped(entry.episode_id)
 
     def _announcement(self, entry: IndexEntry) -> Announcement:
-        success, by = self._index.label(entry)
-        return Announcement(entry, success, by)
+        return Announcement(entry, self._index.said(entry), self._index.newest_line(entry.episode_id))
 
-    def _relabelled(self) -> list[Announcement]:
+    def _revised(self) -> list[Announcement]:
         news = []
         for position, announced in enumerate(self._announced):
-            now = self._announcement(announced.entry)
-            if now != announced:
-                self._announced[position] = now
-                news.append(now)
+            if self._index.newest_line(announced.entry.episode_id) > announced.line:
+                self._announced[position] = now = self._announcement(announced.entry)
+                if now.said != announced.said and now.entry.steps > 0:
+                    news.append(now)
         return news

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from inril_core.contract import Contract, contract_from_text
-from inril_core.data.episode import Episode, InvalidEpisode, sparse_rewards
+from inril_core.data.episode import Episode, InvalidEpisode, stated_rewards
 from inril_core.errors import InrilError
 
 FACTS = (
@@ -43,6 +43,7 @@ STEP_COLUMNS = {
     "rewards": np.float32,
     "expert_actions": np.float32,
     "marks": np.uint8,
+    "given_rewards": np.float32,
 }
 """Columns with a row for each of T actions, as in `Episode`."""
 OBSERVATION_COLUMNS = {
@@ -69,6 +70,7 @@ UNITS = {
     "rewards": "the simulator's own reward",
     "expert_actions": "what an expert would have done; NaN where nobody was asked",
     "marks": "0 none, 1 failure, 2 recovery, 3 correction, as a person marked them afterwards",
+    "given_rewards": "rewards that a person gave afterwards; NaN where none",
     "observations": "SI units, the contract's fields in order",
     "stamps_ns": "ROS time in ns",
     "tool_pose": "measured, base frame: x y z in m, quaternion x y z w",
@@ -141,7 +143,7 @@ def episode_of(rows: Rows) -> Episode:
     )
 
 
-_OPTIONAL = {"aux", "chunk_index", "rewards", "expert_actions", "marks", "qpos"}
+_OPTIONAL = {"aux", "chunk_index", "rewards", "expert_actions", "marks", "given_rewards", "qpos"}
 
 
 def contract_of(text: str) -> Contract | None:
@@ -172,13 +174,10 @@ def action_names(text: str, size: int) -> list[str]:
 
 
 def reward_and_done(episode: Episode) -> tuple[np.ndarray, np.ndarray]:
-    """float32[T] and bool[T] for formats that need them: the simulator's rewards, or 1 for the last action of a
-    success; done is the last step."""
+    """float32[T] and bool[T] for formats that need them: see `stated_rewards`; done is the last step."""
     done = np.zeros(episode.steps, bool)
     done[-1] = True
-    if episode.rewards is not None:
-        return episode.rewards, done
-    return sparse_rewards(episode), done
+    return stated_rewards(episode), done
 
 
 def json_facts(facts: Mapping[str, Any]) -> str:

@@ -33,7 +33,10 @@ PATTERN = "{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
 NAMES = ("episodes", "steps", "observations", "images")
 _WIDE = ("raw", "aux", "expert_actions", "qpos", "link_age_s")
 """Columns of lists whose length may differ between episodes, or that some do not have."""
-_OFTEN_ABSENT = {"steps": ("chunk_index", "rewards", "aux", "expert_actions", "marks"), "observations": ("qpos",)}
+_OFTEN_ABSENT = {
+    "steps": ("chunk_index", "rewards", "aux", "expert_actions", "marks", "given_rewards"),
+    "observations": ("qpos",),
+}
 OBSERVATION = "observation."
 
 

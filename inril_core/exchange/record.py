@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mcap_ros2._dynamic import serialize_dynamic
 
-from inril_core.data.episode import SOURCE_POLICY, Episode
+from inril_core.data.episode import SOURCE_POLICY, Episode, stated_rewards
 from inril_core.data.episode_writer import EpisodeWriter
 from inril_core.data.finalise import finalise
 from inril_core.data.index import EpisodeIndex, IndexEntry
@@ -214,11 +214,14 @@ def _annotate(episode: Episode, entry: IndexEntry, index: EpisodeIndex, stamp_ns
     name, by = episode.episode_id, episode.outcome_source
     if entry.success != episode.success:
         index.annotate(name, episode.success, by, stamp_ns)
-    for values, word in ((episode.marks, "mark"), (episode.rewards, "reward")):
+    rewards = episode.given_rewards if episode.rewards is None else stated_rewards(episode)
+    for values, word in ((episode.marks, "mark"), (rewards, "reward")):
         if values is None:
             continue
         for begin, end in runs_of(values):
             value = values[begin]
+            if np.isnan(value):
+                continue
             said = {"mark": Mark(int(value))} if word == "mark" else {"reward": float(value)}
             index.mark(name, (begin, end - 1), by, stamp_ns, **said)
 

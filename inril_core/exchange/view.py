@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import av
 import numpy as np
 
-from inril_core.data.episode import Episode
+from inril_core.data.episode import Episode, stated_rewards
 from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.manage import open_run_index
 from inril_core.data.select import Selection, listed, selected
@@ -184,8 +184,8 @@ def _described(entry: IndexEntry, episode: Episode) -> dict[str, Any]:
         unit, frame = units.get(name, ("", ""))
         axes = [str(place) for place in range(values.shape[1])]
         curves.append(_curve(name, axes, values, f"{unit}, {frame}" if frame else unit))
-    if episode.rewards is not None:
-        curves.append(_curve("reward", [""], episode.rewards[:, None], ""))
+    if episode.rewards is not None or episode.given_rewards is not None:
+        curves.append(_curve("reward", [""], stated_rewards(episode)[:, None], ""))
     return {
         "title": episode.episode_id,
         "facts": f"{episode.task}, {episode.purpose}, {episode.steps} steps, {said} by "

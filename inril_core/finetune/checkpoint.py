@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.finetune.ingest_log import IngestRecord
+from inril_core.finetune.memory.transitions import shows_something
 from inril_core.finetune.metrics import numbers
 from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
 from inril_core.policies import Policy
@@ -27,13 +28,6 @@ def weights_digest(policy: Policy) -> str:
     return whole.hexdigest()[:16]
 
 
-def demo_digest(demo: Episode) -> str:
-    """Content and outcome of a demonstration, with what a person said of its steps."""
-    said = [array.tobytes() for array in (demo.marks, demo.rewards) if array is not None]
-    marked = f"/{hashlib.sha256(b'|'.join(said)).hexdigest()[:16]}" if said else ""
-    return f"{demo.sha256}/{demo.success}{marked}"
-
-
 def refuse_empty(demos: Sequence[Episode], rows: int) -> None:
     """Refuse demonstrations of which nothing can be imitated.
 
@@ -42,12 +36,12 @@ def refuse_empty(demos: Sequence[Episode], rows: int) -> None:
     """
     if rows:
         return
-    good = [demo for demo in demos if demo.success]
+    good = [demo for demo in demos if shows_something(demo)]
     if not good:
-        raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success")
+        raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success, or corrections")
     told = ", ".join(f"{demo.episode_id} ({demo.steps} steps)" for demo in good[:5])
     raise ConfigError(
-        f"{len(good)} successful demonstrations, but no step of them can be imitated: {told}; a step counts where a "
+        f"{len(good)} successful demonstrations or episodes with corrections, but no step of them can be imitated: {told}; a step counts where a "
         "person or the policy acted and the outcome is known, and the last one of an incomplete recording does not; "
         "record longer ones"
     )
@@ -68,6 +62,7 @@ def write(learner: "Learner", extra: dict[str, Any]) -> Path:
         **_identity(learner),
         "initial_weights": learner.initial_weights,
         "demos": learner.demos,
+        "owners": list(learner.owners),
         "counts": vars(learner.counts),
         "loop": learner.loop.facts(),
         "version": learner.version,
@@ -96,7 +91,8 @@ def resume(learner: "Learner") -> dict[str, Any]:
             f"{path}: the run began from initial weights {facts.get('initial_weights')}, not from those given "
             f"({learner.initial_weights}); give the policy file of that run, or use a new run"
         )
-    added = added_demos(path, facts["demos"], learner.demos)
+    given, before = dict(learner.demos), facts["demos"]
+    added = added_demos(path, before, given)
     learner.policy.load_state_dict(parts["policy"])
     learner.parts.rl.load(parts["rl"])
     learner.parts.combine.load(parts["combine"])
@@ -108,27 +104,38 @@ def resume(learner: "Learner") -> dict[str, Any]:
         setattr(learner.counts, name, value)
     learner.version, learner.window = facts["version"], facts["window"]
     learner.log = [IngestRecord(**record) for record in facts["log"]]
+    learner.owners = {name: owner for owner, name in enumerate(facts["owners"])}
+    learner.demos = dict(before)
     learner.added_demos = added
     for name in added:
         learner.show(learner.given[name])
+    learner.restore_said()
+    # what was said of demonstrations while no learner ran
+    for name in before:
+        if given[name] != before[name]:
+            learner.revise(learner.given[name])
     extra: dict[str, Any] = facts["extra"]
     return extra
 
 
-def added_demos(path: Path, before: dict[str, str], given: dict[str, str]) -> list[str]:
+def added_demos(path: Path, before: dict[str, list[str]], given: dict[str, list[str]]) -> list[str]:
     """Demonstrations that a run did not begin with.
 
+    Args:
+        before, given: SHA-256 of the recording, and digest of what was said of it, by name.
+
     Raises:
-        ConfigError: one that it began with is missing, or is another one now.
+        ConfigError: one that it began with is missing, or its recording is another one now.
     """
     for problem, names in (
         ("missing", [name for name in before if name not in given]),
-        ("changed, or labelled otherwise", [name for name in before if given.get(name, before[name]) != before[name]]),
+        ("other recordings", [name for name in before if given.get(name, before[name])[0] != before[name][0]]),
     ):
         if names:
             raise ConfigError(
                 f"{path}: the run began with {len(before)} demonstrations, of which {len(names)} are {problem} now: "
-                f"{', '.join(sorted(names)[:5])}; give all that it began with, or use a new run"
+                f"{', '.join(sorted(names)[:5])}; give all that it began with, or use a new run; to leave one out, "
+                "use `inril data drop`"
             )
     return [name for name in given if name not in before]
 

@@ -273,6 +273,15 @@ class RewardConfig(MethodConfig):
         """Of which steps ``[T]`` the reward is known; None: of all. No return may be summed over the others."""
         return None
 
+    def labelled(self, episode: Episode) -> tuple[Array, Array, Flags | None]:
+        """Rewards, masks and known steps, in which rewards that a person gave stand in the place of the method's."""
+        rewards, masks = self.label(episode)
+        known, given = self.known(episode), episode.given_rewards
+        if given is None:
+            return rewards, masks, known
+        said = ~np.isnan(given)
+        return np.where(said, given, rewards).astype(np.float32), masks, None if known is None else known | said
+
     def model(self, policy: Policy) -> RewardModel | None:
         """A reward learned beside ``policy``, given to `RlConfig.build`; None: `label` says all."""
         return None

@@ -13,12 +13,15 @@ from torch import Tensor
 from inril_core import distributed
 from inril_core.contract import Interface
 from inril_core.data.episode import Episode
+from inril_core.data.said import digest_of
 from inril_core.errors import ConfigError, InrilError
 from inril_core.files import append_line, write_lines
 from inril_core.finetune import checkpoint
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.ingest_log import INGEST_LOG_NAME, IngestRecord
 from inril_core.finetune.loop import Counts, Loop, Taken
+from inril_core.finetune.memory.buffers import Cut
+from inril_core.finetune.memory.transitions import shows_something
 from inril_core.finetune.metrics import numbers
 from inril_core.finetune.off_policy import OffPolicyLoop
 from inril_core.finetune.on_policy import OnPolicyLoop
@@ -57,14 +60,17 @@ class UpdateObserver(Protocol):
 
 
 def new_policy(config: FineTuneConfig, interface: Interface, demos: Sequence[Episode]) -> Policy:
-    """An untrained policy, its normaliser fitted on the successful ``demos``; decided by ``config.seed``.
+    """An untrained policy, its normaliser fitted on those ``demos`` that show something; decided by ``config.seed``.
 
     Raises:
-        ConfigError: no successful demonstration.
+        ConfigError: no successful demonstration, and no correction.
     """
-    good = [demo for demo in demos if demo.success]
+    good = [demo for demo in demos if shows_something(demo)]
     if not good:
-        raise ConfigError(f"{len(demos)} demonstrations, none successful: record or label at least one as a success")
+        raise ConfigError(
+            f"{len(demos)} demonstrations, none successful: record or label at least one as a success, or record "
+            "corrections"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         settings = config.policy.seeing(interface.image_shapes)
@@ -94,7 +100,7 @@ class Learner:
         config: settings.
         interface: the task's; episodes of another interface are refused.
         policy: pre-trained; trained in place.
-        demos: demonstrations; only successful ones are imitated.
+        demos: demonstrations, of which successful ones are imitated, and training episodes, of which corrections are.
         run_dir: where the checkpoint and the ingest log go.
         observer: looks on.
 
@@ -121,7 +127,9 @@ class Learner:
         self.log: list[IngestRecord] = []
         self.window: dict[str, list[float | Tensor]] = {}
         """Metrics since the last group was closed."""
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, str]] = {}
+        self.owners: dict[str, int] = {}
+        """Numbers of demonstrations and training episodes in the order in which they were taken in."""
         self._observer = observer
         self.parts = build_parts(config, policy, interface.action_size, seeded(config, _STREAM))
         self.buffers = self.parts.buffers
@@ -134,26 +142,33 @@ class Learner:
         """Demonstrations, until the first update: a resumed run is compared with them."""
         self.added_demos: list[str] = []
         """Demonstrations that a resumed run did not begin with."""
-        self.demos = {demo.episode_id: checkpoint.demo_digest(demo) for demo in demos}
+        self.demos: dict[str, list[str]] = {}
+        """SHA-256 of each demonstration, and the digest of what was said of it."""
         for demo in demos:
             self.show(demo)
         self._refuse_lost_demonstrations(demos)
 
     def show(self, demo: Episode) -> None:
-        """Take in a demonstration, if it is a successful one.
+        """Take in a demonstration; nothing of it is imitated unless it shows something (`shows_something`).
 
         Raises:
             ConfigError: of another interface, or not fit to learn from; nothing was taken in.
         """
+        cut = self._cut_first(demo)
+        self.buffers.store(cut, self._number(demo))
+        self.demos[demo.episode_id] = [demo.sha256, digest_of(demo)]
+
+    def _cut_first(self, demo: Episode) -> Cut:
         self._refuse_other_interface(demo)
-        if demo.success:
-            try:
-                cut = self.buffers.cut_first(demo)
-            except ValueError as error:
-                raise EpisodeRefused(
-                    f"demonstration {demo.episode_id}: {error}; leave it out, or record it again"
-                ) from error
-            self.buffers.store(cut)
+        try:
+            return self.buffers.cut_first(demo)
+        except ValueError as error:
+            raise EpisodeRefused(
+                f"demonstration {demo.episode_id}: {error}; leave it out, or record it again"
+            ) from error
+
+    def _number(self, episode: Episode) -> int:
+        return self.owners.setdefault(episode.episode_id, len(self.owners))
 
     def _refuse_lost_demonstrations(self, demos: Sequence[Episode]) -> None:
         capacity = self.config.schedule.replay_capacity
@@ -187,7 +202,7 @@ class Learner:
     @property
     def ingested_episodes(self) -> int:
         """Training episodes taken in."""
-        return len(self.log)
+        return len(self._known)
 
     @property
     def updates_due(self) -> int:
@@ -227,28 +242,72 @@ class Learner:
         """
         known = self._known.get(episode.episode_id)
         if known is not None:
-            if known != episode.sha256:
-                raise EpisodeRefused(
-                    f"episode {episode.episode_id}: came with sha256 {episode.sha256[:12]}, but was ingested with "
-                    f"{known[:12]}; an episode's content cannot change"
-                )
+            self._refuse_other_content(episode, known[0])
             return Ingested(0, "already ingested")
         if episode.purpose != "train":
             return Ingested(0, f"purpose is {episode.purpose}")
         taken = self._prepared(episode)
-        record = IngestRecord(self.updates, episode.episode_id, episode.sha256, len(episode.actions))
+        record = self._log(episode, episode.steps)
+        self._accepted(episode)
+        # from here on nothing fails
+        self.log.append(record)
+        self._known[episode.episode_id] = (episode.sha256, record.said)
+        self.counts.ingested_steps += record.steps
+        self.loop.take(taken, self._number(episode))
+        self.parts.combine.episode_finished(episode)
+        return Ingested(record.steps)
+
+    def revise(self, episode: Episode) -> bool:
+        """Take in what was said of a known episode or demonstration since; whether there was anything new.
+
+        The memory becomes what it were if the episode had come like this in the first place, see `Replay.replace`;
+        updates that were made stay as they are, and so does the number of steps that call for updates.
+
+        Raises:
+            EpisodeRefused: it is not known, has other content, or cannot be learned from as it is now. What was taken
+                in of it stays.
+            RemoteError, OSError: as `ingest`.
+        """
+        name = episode.episode_id
+        before = self._known.get(name, self.demos.get(name))
+        if before is None:
+            raise EpisodeRefused(f"episode {name}: was never taken in, so nothing of it can be corrected")
+        self._refuse_other_content(episode, before[0])
+        if digest_of(episode) == before[1]:
+            return False
+        is_demo = name in self.demos
+        taken = Taken(self._cut_first(episode)) if is_demo else self._prepared(episode)
+        record = self._log(episode, 0)
+        self._revised(episode)
+        self.log.append(record)
+        if is_demo:
+            self.demos[name] = [episode.sha256, record.said]
+            self.buffers.replace(taken.cut, self.owners[name])
+        else:
+            self._known[name] = (episode.sha256, record.said)
+            self.loop.revise(taken, self.owners[name])
+        return True
+
+    def said(self, episode_id: str) -> str | None:
+        """Digest of what was said of an episode or demonstration as it was taken in; None: it is not known."""
+        known = self._known.get(episode_id, self.demos.get(episode_id))
+        return None if known is None else known[1]
+
+    def _log(self, episode: Episode, steps: int) -> IngestRecord:
+        record = IngestRecord(self.updates, episode.episode_id, episode.sha256, steps, digest_of(episode))
         path = self.run_dir / INGEST_LOG_NAME
         if not self.log:  # one left by a run that died before its first checkpoint
             write_lines(path, [])
         append_line(path, vars(record))
-        self._accepted(episode)
-        # from here on nothing fails
-        self.log.append(record)
-        self._known[episode.episode_id] = episode.sha256
-        self.counts.ingested_steps += record.steps
-        self.loop.take(taken)
-        self.parts.combine.episode_finished(episode)
-        return Ingested(record.steps)
+        return record
+
+    @staticmethod
+    def _refuse_other_content(episode: Episode, sha256: str) -> None:
+        if sha256 != episode.sha256:
+            raise EpisodeRefused(
+                f"episode {episode.episode_id}: came with sha256 {episode.sha256[:12]}, but was ingested with "
+                f"{sha256[:12]}; an episode's content cannot change"
+            )
 
     def _prepared(self, episode: Episode) -> Taken:
         """What an episode gives; nothing has changed yet, whatever is raised."""
@@ -268,6 +327,9 @@ class Learner:
 
     def _accepted(self, episode: Episode) -> None:
         """Called when an episode will be taken in."""
+
+    def _revised(self, episode: Episode) -> None:
+        """Called when something new that was said of an episode will be taken in."""
 
     def _refuse_other_interface(self, episode: Episode) -> None:
         if episode.interface_digest != self.interface.interface_digest:
@@ -363,17 +425,21 @@ class Learner:
         """
         return checkpoint.write(self, extra or {})
 
+    def restore_said(self) -> None:
+        """Know again, from `log`, what was taken in and what was said of it."""
+        records = [record for record in self.log if record.episode_id not in self.demos]
+        self._known = {record.episode_id: (record.sha256, record.said) for record in records}
+
     def resume(self) -> dict[str, Any]:
         """Continue from the run's checkpoint; returns the caller's ``extra``.
 
         Episodes ingested after the checkpoint are forgotten and can be ingested again. Demonstrations that the run did
-        not have are taken in; ``added_demos`` says which.
+        not have are taken in; ``added_demos`` says which. What was said of the others since is taken in, too.
 
         Raises:
             ConfigError: no readable checkpoint; or it was made with other settings, another interface, other initial
-                weights, or demonstrations that are missing now or have changed.
+                weights, or demonstrations that are missing now or are other recordings.
         """
         extra = checkpoint.resume(self)
-        self._known = {record.episode_id: record.sha256 for record in self.log}
         write_lines(self.run_dir / INGEST_LOG_NAME, [vars(record) for record in self.log])
         return extra

@@ -69,9 +69,13 @@ class Loop(ABC):
             ConfigError: a method misses something in it.
         """
 
-    def take(self, taken: Taken) -> None:
-        """Take in what was prepared."""
-        self._parts.buffers.store(taken.cut)
+    def take(self, taken: Taken, owner: int) -> None:
+        """Take in what was prepared of the episode with the number ``owner``."""
+        self._parts.buffers.store(taken.cut, owner)
+
+    def revise(self, taken: Taken, owner: int) -> None:
+        """Take in what was prepared of an episode that was taken in before, in the place of what it gave then."""
+        self._parts.buffers.replace(taken.cut, owner)
 
     def begin(self) -> None:  # noqa: B027 - most have nothing to do
         """Called before each update; the first of a run may need preparation."""

@@ -1,5 +1,6 @@
 """Learning from whole rollouts of the version that acts."""
 
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +24,8 @@ class OnPolicyLoop(Loop):
         self._informative = 0
         self.rollout: list[Segment] = []
         """What is collected for the next iteration."""
+        self._owners: list[int] = []
+        self._newest = self._trained = -1  # episode taken in last, and last one that is not for the next iteration
 
     @property
     def updates_due(self) -> int:
@@ -42,23 +45,40 @@ class OnPolicyLoop(Loop):
     def prepare(self, episode: Episode, version: int) -> Taken:
         """See `Loop.prepare`."""
         given, cut = self._parts.config.rewards, self._parts.buffers.cut_training(episode)
-        rewards, masks = given.label(episode)
+        rewards, masks, known = given.labelled(episode)
         told = given.informative(episode)
-        found, rejected = segments(episode, rewards, masks, self._parts.policy, version, given.known(episode), told)
+        found, rejected = segments(episode, rewards, masks, self._parts.policy, version, known, told)
         for segment in found:
             segment.check()
         return Taken(cut, found, rejected)
 
-    def take(self, taken: Taken) -> None:
+    def take(self, taken: Taken, owner: int) -> None:
         """See `Loop.take`; a full rollout begins an iteration."""
-        super().take(taken)
+        super().take(taken, owner)
+        self._newest = owner
         self.rollout += taken.segments
+        self._owners += [owner] * len(taken.segments)
         self.counts.rejected_steps += taken.rejected
+        self._begin_if_full()
+
+    def revise(self, taken: Taken, owner: int) -> None:
+        """See `Loop.revise`; what an iteration was already begun with stays as it was."""
+        super().revise(taken, owner)
+        if owner <= self._trained:
+            return
+        first, end = bisect_left(self._owners, owner), bisect_right(self._owners, owner)
+        gained = sum(map(len, taken.segments)) - sum(map(len, self.rollout[first:end]))
+        self.rollout[first:end] = taken.segments
+        self._owners[first:end] = [owner] * len(taken.segments)
+        self.counts.rejected_steps -= gained
+        self._begin_if_full()
+
+    def _begin_if_full(self) -> None:
         full = sum(map(len, self.rollout)) >= self._settings.rollout_steps
         if full and self.counts.updates >= self._due:
             self._due = self.counts.updates + self._rl.begin_iteration(self.rollout)
             self._informative += sum(segment.informative for segment in self.rollout)
-            self.rollout = []
+            self._collected()
 
     def step(self) -> Metrics:
         """See `Loop.step`."""
@@ -82,12 +102,22 @@ class OnPolicyLoop(Loop):
     def version_changed(self) -> None:
         """See `Loop.version_changed`; what was collected, and the rest of an iteration, are dropped."""
         self.counts.rejected_steps += sum(map(len, self.rollout))
-        self.rollout = []
+        self._collected()
         self._due = min(self._due, self.counts.updates)
+
+    def _collected(self) -> None:
+        self.rollout, self._owners, self._trained = [], [], self._newest
 
     def facts(self) -> dict[str, Any]:
         """See `Loop.facts`."""
-        return {"due": self._due, "iterations": self._iterations, "informative": self._informative}
+        return {
+            "due": self._due,
+            "iterations": self._iterations,
+            "informative": self._informative,
+            "owners": self._owners,
+            "newest": self._newest,
+            "trained": self._trained,
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Loop.tensors`."""
@@ -96,7 +126,8 @@ class OnPolicyLoop(Loop):
     def load(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """See `Loop.load`."""
         self._due, self._iterations, self._informative = facts["due"], facts["iterations"], facts["informative"]
-        self.rollout = unpack_segments(tensors)
+        self.rollout, self._owners = unpack_segments(tensors), facts["owners"]
+        self._newest, self._trained = facts["newest"], facts["trained"]
 
     def _done(self) -> float:
         return self.counts.ingested_steps / self._parts.config.schedule.budget_steps

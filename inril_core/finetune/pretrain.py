@@ -10,7 +10,7 @@ from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.il.bc import fit
 from inril_core.finetune.learner import new_policy, seeded
 from inril_core.finetune.memory.replay import Replay
-from inril_core.finetune.memory.transitions import imitated_steps, transitions
+from inril_core.finetune.memory.transitions import imitated_steps, shown_steps, shows_something, transitions
 from inril_core.networks.compute import give_kernels, usable_device
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
@@ -24,7 +24,7 @@ def pretrain(
     demos: Sequence[Episode],
     on_update: Callable[[int, float], None] | None = None,
 ) -> Policy:
-    """A policy cloned from the successful ``demos``; decided by them and ``config.seed``.
+    """A policy cloned from those of ``demos`` that show something (`shows_something`); decided by them and ``config.seed``.
 
     A policy in which imitation can train nothing (a correction of a remote one) is only fitted with its normaliser.
 
@@ -43,7 +43,7 @@ def pretrain(
     flat = FlatParameters(p for p in policy.parameters() if p.requires_grad)
     il = config.il.build(policy, flat, seeded(config, _STREAM))
     give_kernels(config.compute, il)
-    good = [demo for demo in demos if demo.success]
+    good = [demo for demo in demos if shows_something(demo)]
     p = config.pretrain
     for stage in policy.cloning_stages:
         policy.begin_cloning(stage)
@@ -53,7 +53,7 @@ def pretrain(
         for demo in good:
             rewards, masks = config.rewards.label(demo)
             try:
-                kept = imitated_steps(demo)
+                kept = shown_steps(demo) & imitated_steps(demo)
                 replay.add(transitions(demo, rewards, masks, policy, 0.0, chunk=chunk, keep=kept))
             except ValueError as error:
                 raise ConfigError(

@@ -7,6 +7,7 @@ import pytest
 
 from inril_core.contract import load_contract
 from inril_core.data.collect import collect
+from inril_core.data.episode import stated_rewards
 from inril_core.data.index import EpisodeIndex
 from inril_core.data.manage import drop_episode, open_run_index
 from inril_core.data.select import Selection, selected
@@ -37,7 +38,7 @@ def newest(run, name="demo-1"):
 def test_what_was_said_last_of_each_thing_counts(run):
     file = run / "episodes" / "demo-1.mcap"
     before = file.read_bytes()
-    assert newest(run).marks is None and newest(run).rewards is None
+    assert newest(run).marks is None and newest(run).given_rewards is None
     mark_offline(run, "demo-1", (1, 4), "ada", 1, mark=Mark.FAILURE)
     mark_offline(run, "demo-1", (3, 5), "bea", 2, mark=Mark.RECOVERY)
     mark_offline(run, "demo-1", (4, 4), "bea", 3, mark=Mark.NONE)
@@ -45,7 +46,7 @@ def test_what_was_said_last_of_each_thing_counts(run):
     said = mark_offline(run, "demo-1", (2, 2), "ada", 5, reward=-0.5)
     assert said == "demo-1, annotation 5: steps 2 to 2 are reward -0.5, by ada"
     episode = newest(run)
-    assert episode.marks.tolist() == [0, 1, 1, 2, 0, 2] and episode.rewards.tolist() == [0, 0, -0.5, 0, 0, 0]
+    assert episode.marks.tolist() == [0, 1, 1, 2, 0, 2] and stated_rewards(episode).tolist() == [0, 0, -0.5, 0, 0, 0]
     assert (episode.success, episode.outcome_source) == (False, "ada")
     index = EpisodeIndex(run / "episodes")
     numbers = [s.number for s in index.stretches["demo-1"]] + [a.number for a in index.annotations["demo-1"]]
@@ -132,4 +133,4 @@ def test_runs_that_do_not_fit_together_stay_apart(run, tmp_path):
 
 def test_a_reward_of_a_person_stands_among_those_of_success(run):
     mark_offline(run, "demo-1", (0, 0), "ada", 1, reward=0.25)
-    np.testing.assert_array_equal(newest(run).rewards, np.array([0.25, 0, 0, 0, 0, 1], np.float32))
+    np.testing.assert_array_equal(stated_rewards(newest(run)), np.array([0.25, 0, 0, 0, 0, 1], np.float32))

@@ -29,7 +29,7 @@ def test_labelled_episodes_are_announced_at_once_and_once(tmp_path):
     add(tmp_path, "a")
     add(tmp_path, "b", label=2)
     news = store.poll(0)
-    assert names(news) == ["a", "b"] and [n.success for n in news] == [True, False]
+    assert names(news) == ["a", "b"] and [n.said.success for n in news] == [True, False]
     assert store.poll(0) == [] and store.total == 2
 
 
@@ -41,10 +41,10 @@ def test_an_unlabelled_episode_waits_for_its_label_or_the_time_out(tmp_path):
     assert store.poll(SECOND) == [] and store.total == 0, "no gap: c waits behind a"
     EpisodeIndex(tmp_path).annotate("a", False, "ada", 5)
     (news,) = store.poll(2 * SECOND)
-    assert (news.entry.episode_id, news.success, news.by) == ("a", False, "ada")
+    assert (news.entry.episode_id, news.said.success, news.said.by) == ("a", False, "ada")
     assert store.poll(11 * SECOND - 1) == []
     late = store.poll(11 * SECOND)
-    assert names(late) == ["b", "c"] and late[0].success is None, "unlabelled is not failure"
+    assert names(late) == ["b", "c"] and late[0].said.success is None, "unlabelled is not failure"
 
 
 def test_a_later_label_is_announced_again(tmp_path):
@@ -53,7 +53,7 @@ def test_a_later_label_is_announced_again(tmp_path):
     store.poll(0)
     EpisodeIndex(tmp_path).annotate("a", False, "ada", 5)
     (news,) = store.poll(0)
-    assert (news.success, news.entry.index) == (False, 0) and store.listed(0, 9) == [news]
+    assert (news.said.success, news.entry.index) == (False, 0) and store.listed(0, 9) == [news]
 
 
 def test_a_store_that_restarts_lists_the_same(tmp_path):

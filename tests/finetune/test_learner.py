@@ -172,17 +172,17 @@ def test_stop_and_resume_equals_never_having_stopped(tmp_path, changes) -> None:
 
 def test_a_run_can_be_replayed_from_its_log(tmp_path) -> None:
     """Pins: an ingestion that is not logged with the update it came before."""
-    learner, seen = make(tmp_path / "a"), {}
+    learner, seen = make(tmp_path / "a"), []
     for seed in range(12):
         episode = policy_roll(learner.policy, seed)
-        seen[episode.episode_id] = episode
+        seen.append(episode)
         learner.ingest(episode)
         for _ in range(max(0, learner.updates_due - learner.updates - seed % 3)):  # sometimes behind
             learner.train_step()
     again = make(tmp_path / "b")
     replay_run(again, read_ingest_log(tmp_path / "a"), seen, learner.updates)
     assert torch.equal(numbers(again), numbers(learner))
-    seen.pop("train-3")
+    del seen[3]
     with pytest.raises(ConfigError, match="train-3"):
         replay_run(make(tmp_path / "c"), read_ingest_log(tmp_path / "a"), seen, learner.updates)
 

@@ -394,4 +394,4 @@ def test_where_imitation_is_due_survives_a_restart(tmp_path, stopped) -> None:
 def test_a_log_that_knows_no_versions_is_not_replayed(tmp_path) -> None:
     """Pins: a replay that rejects every step, or trains on those of other versions."""
     with pytest.raises(ConfigError, match="on-policy run cannot be replayed"):
-        replay_run(make_learner(tmp_path), [], {}, 1)
+        replay_run(make_learner(tmp_path), [], [], 1)

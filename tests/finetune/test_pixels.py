@@ -73,7 +73,7 @@ def test_a_frame_is_stored_once_and_as_bytes() -> None:
 def test_a_checkpoint_goes_on_with_the_same_batches() -> None:
     a, _ = filled(20, 5)
     b = Replay(20, 3 + SIZE, 1, pixels=COLUMNS)
-    b.load(a.state())
+    b.load(a.state(), a.owners())
     for replay in (a, b):
         replay.add(walk(1000, 12))
     ga, gb = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)

@@ -45,7 +45,7 @@ def test_same_seed_same_batches_also_after_a_checkpoint() -> None:
     """Pins: sampling that depends on anything but the contents and the generator."""
     a, b = Replay(50, 3, 2), Replay(50, 3, 2)
     a.add(numbered(0, 60))
-    b.load(a.state())
+    b.load(a.state(), a.owners())
     b.add(numbered(60, 5))
     a.add(numbered(60, 5))
     ga, gb = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inril_core.finetune.checkpoint import demo_digest
+from inril_core.data.said import digest_of
 from inril_core.finetune.memory.rollout import segments
 from inril_core.finetune.memory.transitions import imitated_steps, transitions, usable_steps
 from inril_core.finetune.methods import method_config
@@ -210,7 +210,4 @@ def test_steps_that_a_person_marked_as_failure_are_not_imitated() -> None:
 def test_a_demonstration_that_was_marked_since_is_another_one() -> None:
     """Pins: a run that goes on as if nobody had marked anything."""
     made = episode(success=True)
-    assert (
-        len({demo_digest(made), demo_digest(made.marked(1, 2, Mark.FAILURE)), demo_digest(made.rewarded(0, 0, 1.0))})
-        == 3
-    )
+    assert len({digest_of(made), digest_of(made.marked(1, 2, Mark.FAILURE)), digest_of(made.rewarded(0, 0, 1.0))}) == 3

@@ -107,6 +107,7 @@ class LeadingLearner(Learner):
         self, config: FineTuneConfig, interface: Interface, policy: Policy, demos: Sequence[Episode], run_dir: Path
     ) -> None:
         self._lock = threading.RLock()
+        self._resuming = False
         self._stopped = threading.Event()
         try:
             check_distributed(config, distributed.size())
@@ -129,6 +130,10 @@ class LeadingLearner(Learner):
 
     def _accepted(self, episode: Episode) -> None:
         self._send("ingest", *_packed(episode))
+
+    def _revised(self, episode: Episode) -> None:
+        if not self._resuming:  # followers find it in what they resume with
+            self._send("revise", *_packed(episode))
 
     def train_step(self) -> dict[str, float] | None:
         """See `Learner.train_step`; after each group of updates the processes compare notes.
@@ -155,7 +160,11 @@ class LeadingLearner(Learner):
 
     def resume(self) -> dict[str, Any]:
         """See `Learner.resume`."""
-        extra = super().resume()
+        self._resuming = True
+        try:
+            extra = super().resume()
+        finally:
+            self._resuming = False
         data = (self.run_dir / CHECKPOINT_NAME).read_bytes()
         self._send("resume", {}, {"checkpoint": torch.frombuffer(bytearray(data), dtype=torch.uint8)})
         return extra
@@ -254,6 +263,8 @@ def _follower(begun: dict[str, Any], demos: Sequence[Episode], folder: Path) -> 
 def _repeat(learner: Learner, name: str, message: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if name == "ingest":
         learner.ingest(_unpacked(message, tensors))
+    elif name == "revise":
+        learner.revise(_unpacked(message, tensors))
     elif name == "published":
         learner.published(message["version"])
     elif name == "go_on_from":

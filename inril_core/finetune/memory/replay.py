@@ -67,6 +67,8 @@ class Replay:
         self._columns = (kept, a, 1, 1, kept, a)
         self._rows = torch.zeros((capacity, sum(self._columns)), device=device)
         self._at = np.zeros((capacity, 2), np.int64)  # frames of the observation and of the next
+        self._owners = np.zeros(capacity, np.int64)
+        self._forgot = -1  # the newest owner of which a row was overwritten
         self._added = 0
         self._lock = threading.Lock()
 
@@ -78,8 +80,11 @@ class Replay:
     def __len__(self) -> int:
         return min(self._added, self.capacity)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, owner: int = 0) -> None:
         """Append transitions in order.
+
+        Args:
+            owner: number of the episode that they come from, not below that of any row before.
 
         Raises:
             ValueError: as `check`.
@@ -90,7 +95,51 @@ class Replay:
             if self._frames is not None:
                 self._add_frames(self._frames, batch, slots[-self.capacity :])
             self._rows[torch.from_numpy(slots[-self.capacity :])] = rows[-self.capacity :]
+            lost = self._owners[slots[slots < len(self)]]
+            self._forgot = max([self._forgot, *lost[-1:].tolist()] + [owner] * (len(rows) > self.capacity))
+            self._owners[slots] = owner
             self._added += len(rows)
+
+    def replace(self, owner: int, batch: Batch | None) -> None:
+        """Put the transitions of ``batch`` (None: none) in the place of those that ``owner`` has.
+
+        The memory is then what it were if ``batch`` had been added at the time of ``owner``'s first rows, as long as
+        nothing was forgotten; rows that were forgotten do not come back.
+
+        Raises:
+            ValueError: as `check`.
+        """
+        new = self._rows[:0] if batch is None else self.check(batch)
+        with self._lock:
+            order = self._order()
+            owners = self._owners[order]
+            first, end = (int(np.searchsorted(owners, owner, side)) for side in ("left", "right"))
+            if owner <= self._forgot:  # in part, or all of it
+                new = new[len(new) - min(len(new), end - first) :]
+            over = max(len(order) - (end - first) + len(new) - self.capacity, 0)
+            dropped = min(over, first)
+            before, after, new = order[dropped:first], order[end:], new[over - dropped :]
+            if over:
+                self._forgot = max(self._forgot, owner if over > dropped else int(owners[dropped - 1]))
+            total = self._added - (end - first) + len(new) + (over - dropped)
+            added = np.zeros((len(new), 2), np.int64)
+            if self._frames is not None:
+                self._frames.release(self._at[np.concatenate((order[:dropped], order[first:end]))].ravel())
+                if batch is not None and len(new):
+                    added = self._put_frames(self._frames, batch, len(new))
+            kept = [torch.from_numpy(slots) for slots in (before, after)]
+            rows = torch.cat((self._rows[kept[0]], new, self._rows[kept[1]]))
+            at = np.concatenate((self._at[before], added, self._at[after]))
+            owners = np.concatenate((owners[dropped:first], np.full(len(new), owner), owners[end:]))
+            # a full memory of which rows are gone has room again
+            self._added = total if len(rows) == min(total, self.capacity) else len(rows)
+            slots = self._order()
+            self._rows[torch.from_numpy(slots)], self._at[slots], self._owners[slots] = rows, at, owners
+
+    def _order(self) -> np.ndarray:
+        """Slots of the rows, the oldest first."""
+        order: np.ndarray = (self._added - len(self) + np.arange(len(self))) % self.capacity
+        return order
 
     def check(self, batch: Batch) -> Tensor:
         """The rows that `add` would store, without pixels; what passes here can be added.
@@ -126,10 +175,15 @@ class Replay:
         return torch.cat((rows[:, : p.first], rows[:, p.end :]), 1)
 
     def _add_frames(self, frames: Frames, batch: Batch, slots: np.ndarray) -> None:
-        p, n = frames.pixels, len(slots)
-        both = [to_bytes(rows[-n:, p.first : p.end]) for rows in (batch.observations, batch.next_observations)]
         frames.release(self._at[slots[slots < len(self)]].ravel())
-        self._at[slots] = frames.put(torch.cat(both)).reshape(2, n).T
+        self._at[slots] = self._put_frames(frames, batch, len(slots))
+
+    @staticmethod
+    def _put_frames(frames: Frames, batch: Batch, n: int) -> np.ndarray:
+        """Store the frames of the last ``n`` rows of ``batch``; returns their slots ``[n, 2]``."""
+        p = frames.pixels
+        both = [to_bytes(rows[-n:, p.first : p.end]) for rows in (batch.observations, batch.next_observations)]
+        return frames.put(torch.cat(both)).reshape(2, n).T
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """``size`` transitions, uniformly with replacement; in a data-parallel run this process's part of them.
@@ -191,10 +245,16 @@ class Replay:
                 state |= {"frames": self._frames.state().clone(), "at": torch.tensor(self._at[: len(self)])}
             return state
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `state` returned; MUST have the same capacity and columns."""
+    def owners(self) -> Tensor:
+        """The owner of each row, in the order of `state`'s rows, and last the newest one that lost a row (-1: none)."""
+        with self._lock:
+            return torch.tensor([*self._owners[: len(self)].tolist(), self._forgot])
+
+    def load(self, state: dict[str, Tensor], owners: Tensor) -> None:
+        """Continue from what `state` and `owners` returned; MUST have the same capacity and columns."""
         with self._lock:
             rows = state["rows"]
+            self._owners[: len(rows)], self._forgot = owners[:-1].numpy(), int(owners[-1])
             self._rows[: len(rows)] = rows
             self._added = int(state["added"])
             if self._frames is not None:

@@ -24,6 +24,23 @@ def imitated_steps(episode: Episode) -> npt.NDArray[np.bool_]:
     return imitated if episode.marks is None else imitated & (episode.marks != Mark.FAILURE)
 
 
+def shows_something(episode: Episode) -> bool:
+    """Whether a recording that is given as a demonstration is one.
+
+    A demonstration must be a success. Of a training episode the steps count in which a person took over (HG-DAgger,
+    arXiv 1810.02890), whether it was a success or not. Nothing counts that a person left out.
+    """
+    corrected = episode.purpose == "train" and bool((episode.source == SOURCE_HUMAN).any())
+    return not episode.left_out and (corrected or (episode.purpose != "train" and episode.succeeded))
+
+
+def shown_steps(episode: Episode) -> npt.NDArray[np.bool_]:
+    """Which steps of a recording that is given as a demonstration are shown, ``[T]``; see `shows_something`."""
+    if not shows_something(episode):
+        return np.zeros(episode.steps, bool)
+    return episode.source == SOURCE_HUMAN if episode.purpose == "train" else np.ones(episode.steps, bool)
+
+
 def last_acted(episode: Episode) -> slice:
     """The last step in which policy or human acted, as a slice of one step, or of none where nobody did.
 
@@ -37,10 +54,12 @@ def last_acted(episode: Episode) -> slice:
 def usable_steps(episode: Episode, known: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
     """Which steps can be learned from, ``[T]``; ``known [T]``: see `RewardConfig.known`.
 
-    Hold and reset are not actions of the policy's kind. The last action of an episode whose outcome nobody knows
+    None of an episode that a person left out. Hold and reset are not actions of the policy's kind. The last action of an episode whose outcome nobody knows
     (unlabelled, or cut off by a crash) has no reward: unlabelled is not failure.
     """
     usable = acted_steps(episode)
+    if episode.left_out:
+        return np.zeros(episode.steps, bool)
     if not episode.complete or (episode.success is None and not episode.truncated):
         usable[last_acted(episode)] = False
     return usable if known is None else usable & known

@@ -22,7 +22,8 @@ RETRY_NS = 200_000_000
 
 
 class EpisodePull:
-    """Follows the store's list from its beginning and pulls what is wanted, in the list's order.
+    """Follows the store's list from its beginning and pulls what is wanted, in the list's order; what people said of an
+    episode since it was listed makes it come again.
 
     Nothing here waits: a thread pulls, and `step` starts what is due and takes what has come.
 
@@ -48,7 +49,7 @@ class EpisodePull:
         folder.mkdir(parents=True, exist_ok=True)
         self._calls, self._folder, self._key, self._timeout_s = calls, folder, key, timeout_s
         self._wanted, self._on_episode, self._on_trouble = wanted, on_episode, on_trouble
-        self._next_index = 0
+        self._next_index = self._after_line = 0
         self._address = ""
         self._queue: deque[EpisodeReady] = deque()
         self._asking = False
@@ -116,7 +117,7 @@ class EpisodePull:
             self._troubled(reason, now_ns)
 
         self._look, self._asking = False, True
-        request = ListEpisodes.Request(first_index=self._next_index, limit=LIST_LIMIT)
+        request = ListEpisodes.Request(first_index=self._next_index, after_line=self._after_line, limit=LIST_LIMIT)
         self._calls.call(ListEpisodes, LIST_SERVICE, request, now_ns, self._timeout_s, replied, failed)
 
     def _listed(self, reply: ListEpisodes.Response) -> None:
@@ -125,7 +126,11 @@ class EpisodePull:
             self._next_index = max(self._next_index, ready.index + 1)
             if self._wanted(ready):
                 self._queue.append(ready)
-        self._look = self._look or len(reply.episodes) == LIST_LIMIT
+        for ready in reply.revised:
+            self._after_line = max(self._after_line, ready.line)
+            if ready.index < self._next_index and self._wanted(ready):  # others come in their turn
+                self._queue.append(ready)
+        self._look = self._look or LIST_LIMIT in (len(reply.episodes), len(reply.revised))
 
     def _troubled(self, reason: str, now_ns: int) -> None:
         self._not_before_ns = now_ns + RETRY_NS

@@ -20,11 +20,12 @@ from inril_core import distributed
 from inril_core.blobs import BlobServer
 from inril_core.data import Episode, read_episode
 from inril_core.data.container import EpisodeUnreadable
+from inril_core.data.said import Said, SaidStretch
 from inril_core.errors import ConfigError, InrilError
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import load_config
-from inril_core.finetune.demos import read_demos
+from inril_core.finetune.demos import DemoWatch
 from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
 from inril_core.finetune.learner import Learner
@@ -36,7 +37,7 @@ from inril_core.networks.compute import use_one_thread
 from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
-from inril_core.vocabulary import Label, Purpose
+from inril_core.vocabulary import Label, Mark, Purpose
 from inril_core.weights import Offer, load_or_create_key, write_pack
 from inril_learner.episode_pull import EpisodePull
 
@@ -86,7 +87,7 @@ class LearnerNode(InrilPlainNode):
         self._checkpointed_updates = self._learner.updates
         self._newest_stamp_ns = 0
         self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, 0.0
-        self._refused: dict[str, int] = {}  # episode_id to its steps
+        self._refused: dict[str, tuple[int, str]] = {}  # episode_id to its steps, and to what was said of it
         self._next_status_ns = self._next_look_ns = 0
         self._status = self.create_publisher(LearnerStatus, "learner_status", LATCHED)
         self._weights = self.create_publisher(PolicyWeights, "policy_weights", LATCHED)
@@ -119,13 +120,9 @@ class LearnerNode(InrilPlainNode):
                 f"config = {preset}: its interventions are a simulated intervener's, of in-process runs; here the "
                 "teleop node's device takes over: leave the section out (il.method 'dagger' works in-process only)"
             )
-        learner = make_learner(
-            config,
-            self.contract,
-            policy,
-            read_demos(Path(demos), self.contract, self.get_logger().warning),
-            self._folder,
-        )
+        own = Path(demos).expanduser().resolve() == self._run.paths.root.resolve()
+        self._demos = DemoWatch(Path(demos), self.contract, self.get_logger().warning, corrections=not own)
+        learner = make_learner(config, self.contract, policy, self._demos.demos(), self._folder)
         if (self._folder / CHECKPOINT_NAME).exists():
             learner.resume()
             self.get_logger().info(f"resumed at {learner.updates} updates and {learner.ingested_episodes} episodes")
@@ -153,23 +150,35 @@ class LearnerNode(InrilPlainNode):
         self._pull.step(self.mono_ns())
 
     def _wanted(self, ready: EpisodeReady) -> bool:
-        new = ready.episode_id not in self._refused and not self._learner.knows(ready.episode_id)
-        return new and ready.purpose == Purpose.TRAIN
+        said = _said(ready).digest
+        if self._learner.knows(ready.episode_id):
+            known = self._learner.said(ready.episode_id) == said
+        else:
+            known = ready.left_out
+        refused = self._refused.get(ready.episode_id, (0, ""))[1] == said
+        return ready.purpose == Purpose.TRAIN and not known and not refused
 
     def _ingest(self, path: Path, ready: EpisodeReady) -> bool:
         try:
             episode = self._read(path, ready)
-            self._learner.ingest(episode)
-            self._people.saw(episode)
-            self._newest_stamp_ns = int(episode.stamps_ns[-1])
+            if self._learner.knows(ready.episode_id):
+                if self._learner.revise(episode):
+                    self.get_logger().info(f"episode {ready.episode_id}: what was said of it since is taken in")
+            else:
+                self._learner.ingest(episode)
+                self._people.saw(episode)
+                self._newest_stamp_ns = int(episode.stamps_ns[-1])
+            self._refused.pop(ready.episode_id, None)
         except (RemoteError, OSError) as error:
             # the base's server may be starting again, or a disk be full: the episode stays wanted
             self._trouble(f"episode {ready.episode_id}: {error}")
             return False
         except (EpisodeUnreadable, ConfigError) as error:
             # one bad recording must not end the run: it is named, left out, and kept in the store
-            self._refused[ready.episode_id] = ready.steps
-            self.get_logger().error(f"episode {ready.episode_id} is not learned from: {error}")
+            known = self._learner.knows(ready.episode_id)
+            self._refused[ready.episode_id] = (0 if known else ready.steps, _said(ready).digest)
+            what = "what was said of it is not taken in" if known else "is not learned from"
+            self.get_logger().error(f"episode {ready.episode_id} {what}: {error}")
         finally:
             path.unlink(missing_ok=True)
         self._publish_status()
@@ -177,9 +186,7 @@ class LearnerNode(InrilPlainNode):
 
     def _read(self, path: Path, ready: EpisodeReady) -> Episode:
         try:
-            episode = read_episode(path, images=bool(self.contract.image_shapes))
-            success = Label(ready.label).success if ready.label in set(Label) else None
-            return episode if episode.success == success else episode.labelled(success, "label")
+            return _said(ready).on(read_episode(path, images=bool(self.contract.image_shapes)))
         except (InrilError, OSError, MemoryError):
             raise
         except Exception as error:  # whatever a damaged recording leads to
@@ -212,6 +219,7 @@ class LearnerNode(InrilPlainNode):
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + round(LOOK_PERIOD_S * 1e9)
             self._pull.look()
+            self._look_at_demos()
         self._pull.step(now_ns)
         trained = self._train_slice()
         schedule = self._learner.config.schedule
@@ -224,6 +232,18 @@ class LearnerNode(InrilPlainNode):
             )
         if trained or now_ns >= self._next_status_ns:
             self._publish_status()
+
+    def _look_at_demos(self) -> None:
+        """Take in what was said of demonstrations since."""
+        try:
+            for demo in self._demos.revised():
+                if self._learner.revise(demo):
+                    self.get_logger().info(f"demonstration {demo.episode_id}: what was said of it since is taken in")
+        except InrilError as error:
+            self.get_logger().error(f"what was said of a demonstration is not taken in: {error}")
+        except OSError as error:
+            self._demos.again()
+            self._trouble(f"{error}")
 
     def _train_slice(self) -> bool:
         """Train for SLICE_S at most; push and checkpoint where due. True if anything changed."""
@@ -345,7 +365,7 @@ class LearnerNode(InrilPlainNode):
             updates=learner.updates,
             ingested_steps=learner.ingested_steps,
             ingested_episodes=learner.ingested_episodes,
-            refused_steps=sum(self._refused.values()),
+            refused_steps=sum(steps for steps, _ in self._refused.values()),
             target_updates=float(learner.updates_due),
             published_n=self._versions.newest if self._versions.newest else -1,
             updates_per_s=self._updates_per_s,
@@ -353,6 +373,18 @@ class LearnerNode(InrilPlainNode):
         )
         status.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(status)
+
+
+def _said(ready: EpisodeReady) -> Said:
+    """What people said of an announced episode."""
+    stretches = tuple(
+        SaidStretch(s.first_step, s.last_step, None, float(s.reward))
+        if s.gives_reward
+        else SaidStretch(s.first_step, s.last_step, Mark(s.mark))
+        for s in ready.stretches
+    )
+    success = Label(ready.label).success if ready.label in set(Label) else None
+    return Said(ready.steps, success, ready.by, ready.left_out, stretches)
 
 
 def main() -> None:

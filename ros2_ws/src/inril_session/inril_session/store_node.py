@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from inril_common.node import InrilPlainNode, run_node
 from inril_common.qos import EVENT, LATCHED
-from inril_msgs.msg import EpisodeReady, RecorderStatus
+from inril_msgs.msg import EpisodeReady, RecorderStatus, SaidStretch
 from inril_msgs.srv import ListEpisodes
 
 from inril_core.blobs import BlobServer
@@ -22,7 +22,7 @@ MAX_LISTED = 1000
 class StoreNode(InrilPlainNode):
     """Follows the list of finished episodes; serves store/list_episodes, and the files by a `BlobServer`.
 
-    Announces each episode on /episode_ready, again when its label changes.
+    Announces each episode on /episode_ready, again when a person says something of it.
     """
 
     def __init__(self) -> None:
@@ -62,13 +62,15 @@ class StoreNode(InrilPlainNode):
     def _list(self, request: ListEpisodes.Request, response: ListEpisodes.Response) -> ListEpisodes.Response:
         listed = self._store.listed(request.first_index, min(request.limit, MAX_LISTED))
         response.episodes = [_message(announcement) for announcement in listed]
+        revised = self._store.revised(request.after_line, min(request.limit, MAX_LISTED))
+        response.revised = [_message(announcement) for announcement in revised]
         response.total = self._store.total
         response.address = self._blobs.address
         return response
 
 
 def _message(announcement: Announcement) -> EpisodeReady:
-    entry = announcement.entry
+    entry, said = announcement.entry, announcement.said
     return EpisodeReady(
         index=entry.index,
         episode_id=entry.episode_id,
@@ -76,7 +78,20 @@ def _message(announcement: Announcement) -> EpisodeReady:
         purpose=Purpose.of(entry.purpose),
         steps=entry.steps,
         complete=entry.complete,
-        label=Label.of(announcement.success),
+        label=Label.of(said.success),
+        by=said.by,
+        left_out=said.left_out,
+        stretches=[
+            SaidStretch(
+                first_step=stretch.first_step,
+                last_step=stretch.last_step,
+                gives_reward=stretch.reward is not None,
+                mark=int(stretch.mark or 0),
+                reward=stretch.reward or 0.0,
+            )
+            for stretch in said.stretches
+        ],
+        line=announcement.line,
         sha256=np.frombuffer(bytes.fromhex(entry.sha256), np.uint8),
         size_bytes=entry.size_bytes,
     )
