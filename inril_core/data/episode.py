@@ -89,9 +89,12 @@ class Episode:
     marks: np.ndarray | None = None
     """uint8[T], a `Mark` of each step, by later annotations; None where nobody marked any."""
     given_rewards: np.ndarray | None = None
-    """float32[T], rewards that a person gave by later annotations; NaN in the other steps, None where there are none."""
+    """float32[T], rewards that a person gave by later annotations; NaN elsewhere, None where there are none."""
     left_out: bool = False
     """A person took it out by a later annotation: nothing learns from it."""
+    disagreement: np.ndarray | None = None
+    """float32[T], root mean square, over the numbers that move the tool, of what the policy proposed in the shadow minus
+    what the person did; NaN where no person drove or no policy answered, None where it was never known."""
     measured: Measured | None = None
     """What arm and tracker measured; None unless `read_episode` was asked for it, and where it was not recorded."""
 
@@ -170,6 +173,8 @@ class Episode:
             _check("marks", self.marks, np.uint8, (steps,))
         if self.given_rewards is not None:
             _check("given_rewards", self.given_rewards, np.float32, (steps,), "finite or NaN")
+        if self.disagreement is not None:
+            _check("disagreement", self.disagreement, np.float32, (steps,), "finite or NaN")
         if self.qpos is not None:
             _check("qpos", self.qpos, np.float64, (rows, self.qpos.shape[-1]), "finite or NaN")
         if int(self.source.max()) > SOURCE_RESET:

@@ -80,7 +80,7 @@ def list_episodes(run_dir: Path) -> Listing:
 
 
 def drop_episode(run_dir: Path, episode_id: str, by: str, stamp_ns: int, dropped: bool = True) -> None:
-    """Leave an episode out of every training that begins from now on, or take it in again. Its file stays.
+    """Leave an episode out of all training, or take it in again; a running learner follows. Its file stays.
 
     Raises:
         ConfigError: no such run or episode, or the list cannot be written.

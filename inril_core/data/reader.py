@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from inril_core.data.schemas import (
     decoder_for,
 )
 from inril_core.outcome import Said, success_of
-from inril_core.vocabulary import PURPOSES, Label
+from inril_core.vocabulary import PURPOSES, Label, Source
 
 MAX_EPISODE_BYTES = 2 << 30
 _JOINED = (OBSERVATION, EXECUTED_ACTION, POLICY_ACTION, CELL_TRUTH, EPISODE_EVENT)
@@ -140,6 +141,7 @@ def _assemble(recording: Recording, sha256: str, images: bool, measured: bool) -
         aux=_aux(answers),
         chunk_index=np.array([-1 if a is None else a.chunk_index for a in answers], np.int32),
         source=np.array([e.source for e in executed], np.uint8),
+        disagreement=_disagreement(executed),
         policy_run_ids=tuple((a or e).run_id for a, e in zip(answers, executed, strict=True)),
         policy_n=np.array([(a or e).n for a, e in zip(answers, executed, strict=True)], np.int64),
         limits=tuple(tuple(e.limits) for e in executed),
@@ -357,3 +359,9 @@ def _pose(pose: Any) -> tuple[float, ...]:
 def stamp_ns(header: Any) -> int:
     """Nanoseconds of a header's stamp."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def _disagreement(executed: Sequence[Any]) -> np.ndarray | None:
+    """Of the steps that a person drove; recordings of before it was measured have none."""
+    told = [getattr(e, "disagreement", math.nan) if e.source == Source.HUMAN else math.nan for e in executed]
+    return None if np.isnan(told).all() else np.array(told, np.float32)

@@ -55,6 +55,7 @@ _LOSSES = (
     ({"entropy": "entropy"}, "Entropy of the policy (nat)"),
     ({"interventions_per_episode": "takeovers"}, "Takeovers per training episode (last 20)"),
     ({"human_share": "share"}, "Share of training steps moved by a person (last 20)"),
+    ({"disagreement": "policy minus person"}, "Disagreement of policy and person while a person drives (last 20)"),
 )
 _THROUGH_ZERO = ("gradient_cosine",)
 

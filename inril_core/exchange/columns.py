@@ -44,6 +44,7 @@ STEP_COLUMNS = {
     "expert_actions": np.float32,
     "marks": np.uint8,
     "given_rewards": np.float32,
+    "disagreement": np.float32,
 }
 """Columns with a row for each of T actions, as in `Episode`."""
 OBSERVATION_COLUMNS = {
@@ -70,6 +71,7 @@ UNITS = {
     "rewards": "the simulator's own reward",
     "expert_actions": "what an expert would have done; NaN where nobody was asked",
     "marks": "0 none, 1 failure, 2 recovery, 3 correction, as a person marked them afterwards",
+    "disagreement": "root mean square of the policy's proposal minus the person's action; NaN where none",
     "given_rewards": "rewards that a person gave afterwards; NaN where none",
     "observations": "SI units, the contract's fields in order",
     "stamps_ns": "ROS time in ns",
@@ -143,7 +145,7 @@ def episode_of(rows: Rows) -> Episode:
     )
 
 
-_OPTIONAL = {"aux", "chunk_index", "rewards", "expert_actions", "marks", "given_rewards", "qpos"}
+_OPTIONAL = {"aux", "chunk_index", "rewards", "expert_actions", "marks", "given_rewards", "disagreement", "qpos"}
 
 
 def contract_of(text: str) -> Contract | None:

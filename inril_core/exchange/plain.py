@@ -34,7 +34,7 @@ NAMES = ("episodes", "steps", "observations", "images")
 _WIDE = ("raw", "aux", "expert_actions", "qpos", "link_age_s")
 """Columns of lists whose length may differ between episodes, or that some do not have."""
 _OFTEN_ABSENT = {
-    "steps": ("chunk_index", "rewards", "aux", "expert_actions", "marks", "given_rewards"),
+    "steps": ("chunk_index", "rewards", "aux", "expert_actions", "marks", "given_rewards", "disagreement"),
     "observations": ("qpos",),
 }
 OBSERVATION = "observation."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -202,6 +203,7 @@ def _executed(episode: Episode, step: int, answered: bool) -> dict[str, Any]:
         "proposed": episode.proposed[step].tolist(),
         "executed": episode.actions[step].tolist(),
         "limits": list(episode.limits[step]),
+        "disagreement": math.nan if episode.disagreement is None else float(episode.disagreement[step]),
     }
 
 

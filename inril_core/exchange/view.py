@@ -186,6 +186,8 @@ def _described(entry: IndexEntry, episode: Episode) -> dict[str, Any]:
         curves.append(_curve(name, axes, values, f"{unit}, {frame}" if frame else unit))
     if episode.rewards is not None or episode.given_rewards is not None:
         curves.append(_curve("reward", [""], stated_rewards(episode)[:, None], ""))
+    if episode.disagreement is not None:
+        curves.append(_curve("disagreement of policy and person", [""], episode.disagreement[:, None], ""))
     return {
         "title": episode.episode_id,
         "facts": f"{episode.task}, {episode.purpose}, {episode.steps} steps, {said} by "

@@ -41,9 +41,9 @@ def refuse_empty(demos: Sequence[Episode], rows: int) -> None:
         raise ConfigError(f"{len(demos)} demonstrations, none successful: record at least one success, or corrections")
     told = ", ".join(f"{demo.episode_id} ({demo.steps} steps)" for demo in good[:5])
     raise ConfigError(
-        f"{len(good)} successful demonstrations or episodes with corrections, but no step of them can be imitated: {told}; a step counts where a "
-        "person or the policy acted and the outcome is known, and the last one of an incomplete recording does not; "
-        "record longer ones"
+        f"{len(good)} successful demonstrations or episodes with corrections, but no step of them can be imitated: "
+        f"{told}; a step counts where a person or the policy acted and the outcome is known, and the last one of an "
+        "incomplete recording does not; record longer ones"
     )
 
 

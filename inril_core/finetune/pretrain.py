@@ -24,7 +24,8 @@ def pretrain(
     demos: Sequence[Episode],
     on_update: Callable[[int, float], None] | None = None,
 ) -> Policy:
-    """A policy cloned from those of ``demos`` that show something (`shows_something`); decided by them and ``config.seed``.
+    """A policy cloned from those ``demos`` that show something (`shows_something`); decided by them and
+    ``config.seed``.
 
     A policy in which imitation can train nothing (a correction of a remote one) is only fitted with its normaliser.
 

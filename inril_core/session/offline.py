@@ -1,4 +1,4 @@
-"""A label for an episode of a run whose graph has gone."""
+"""What a person says of an episode of a run without asking its graph."""
 
 from __future__ import annotations
 
@@ -65,26 +65,25 @@ def mark_offline(
 ) -> str:
     """Append a mark, or a reward, of a stretch of steps to a run's list of episodes; returns what was done.
 
+    The run's graph may be up: its learner follows.
+
     Args:
         steps: first and last, both included.
         mark: `Mark.NONE` takes earlier marks of these steps back. Otherwise as `label_offline`.
 
     Raises:
-        GraphIsUp: a recorder writes into this run.
         ConfigError: there is no such run, episode or step, or the disk is full.
     """
     paths = RunPaths(run_dir.expanduser().absolute())
-    open_index(paths.episodes)
-    with _alone(paths):
-        index = EpisodeIndex(paths.episodes)
-        if index.find(episode_id) is None:
-            raise ConfigError(_unknown(paths, index, episode_id))
-        try:
-            stretch = index.mark(episode_id, steps, by, stamp_ns, mark, reward)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        except OSError as error:
-            raise ConfigError(f"{paths.root}: the annotation is not written: {error}") from error
+    index = open_index(paths.episodes)
+    if index.find(episode_id) is None:
+        raise ConfigError(_unknown(paths, index, episode_id))
+    try:
+        stretch = index.mark(episode_id, steps, by, stamp_ns, mark, reward)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(f"{paths.root}: the annotation is not written: {error}") from error
     said = f"reward {stretch.reward:g}" if stretch.reward is not None else str(stretch.mark)
     return f"{episode_id}, annotation {stretch.number}: steps {steps[0]} to {steps[1]} are {said}, by {by}"
 

@@ -54,8 +54,9 @@ def last_acted(episode: Episode) -> slice:
 def usable_steps(episode: Episode, known: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
     """Which steps can be learned from, ``[T]``; ``known [T]``: see `RewardConfig.known`.
 
-    None of an episode that a person left out. Hold and reset are not actions of the policy's kind. The last action of an episode whose outcome nobody knows
-    (unlabelled, or cut off by a crash) has no reward: unlabelled is not failure.
+    Hold and reset are not actions of the policy's kind. The last action of an episode whose outcome nobody knows
+    (unlabelled, or cut off by a crash) has no reward: unlabelled is not failure. Of an episode that a person left out
+    no step counts.
     """
     usable = acted_steps(episode)
     if episode.left_out:

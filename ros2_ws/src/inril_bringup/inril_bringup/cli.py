@@ -15,6 +15,7 @@ from inril_bringup import data_command, devices_command, episode_commands, evalu
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.calibration import command as calibrate_command
+from inril_core.classifier import command as classifier_command
 from inril_core.errors import ConfigError, InrilError
 from inril_core.finetune import DEFAULT_PRESET
 
@@ -154,6 +155,10 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
         commands, "calibrate", calibrate_command.run, calibrate_command.SUMMARY, *calibrate_command.EXAMPLES
     )
     calibrate_command.add_arguments(calibrate)
+    classifier = _add(
+        commands, "classifier", classifier_command.run, classifier_command.SUMMARY, *classifier_command.EXAMPLES
+    )
+    classifier_command.add_arguments(classifier)
     evaluate_command.add_arguments(
         _add(commands, "evaluate", evaluate_command.run, evaluate_command.SUMMARY, *evaluate_command.EXAMPLES)
     )

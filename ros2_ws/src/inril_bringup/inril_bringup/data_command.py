@@ -16,7 +16,7 @@ from inril_core.errors import ConfigError
 
 SHOWN = 8
 """Policy versions and the like that a line names."""
-SUMMARY = "list, check, annotate, export and import a run's episodes; what changes a run needs its graph stopped"
+SUMMARY = "list, check, annotate, export and import a run's episodes"
 EXAMPLES = (
     "list runs/demos --json",
     "verify runs/demos",
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("list", _list, "episodes with length, success, outliers, and what was dropped")
     add("info", _info, "what a run holds in numbers: episodes, steps, sources, versions, images")
     add("verify", _verify, "look at every file: digest, steps, rates, gaps, numbers; exit 1 when something is bad")
-    drop = add("drop", _drop, "leave an episode out of later training; its file stays", as_json=False)
+    drop = add("drop", _drop, "leave an episode out of training, also of a running learner's; its file stays", as_json=False)
     drop.add_argument("episode", metavar="EPISODE", help="its id, from `inril data list`")
     drop.add_argument("--undo", action="store_true", help="take it in again")
     added = add("add", _add, "list an episode file of another run", as_json=False)
@@ -106,11 +106,9 @@ def _changing(arguments: argparse.Namespace, change: Callable[[], str]) -> int:
 def _drop(arguments: argparse.Namespace) -> int:
     from inril_core.data.manage import drop_episode
 
-    def change() -> str:
-        drop_episode(arguments.run_dir, arguments.episode, *person(), not arguments.undo)
-        return f"{arguments.episode}: {'taken in again' if arguments.undo else 'left out of later training'}"
-
-    return _changing(arguments, change)
+    drop_episode(arguments.run_dir, arguments.episode, *person(), not arguments.undo)
+    print(f"{arguments.episode}: {'taken in again' if arguments.undo else 'left out of training'}")
+    return 0
 
 
 def _add(arguments: argparse.Namespace) -> int:
@@ -133,17 +131,15 @@ def _annotate(arguments: argparse.Namespace) -> int:
         raise ConfigError("annotate: give --label, --mark or --reward")
     run_dir, name = arguments.run_dir, arguments.episode
 
-    def change() -> str:
-        said = []
-        for mark, steps in marks:
-            said.append(mark_offline(run_dir, name, steps, *person(), mark=mark))
-        for reward, steps in rewards:
-            said.append(mark_offline(run_dir, name, steps, *person(), reward=reward))
-        if arguments.label is not None:
-            said.append(label_offline(run_dir, name, Label[arguments.label.upper()].success, *person()))
-        return "\n".join(said)
-
-    return _changing(arguments, change)
+    for mark, steps in marks:
+        print(mark_offline(run_dir, name, steps, *person(), mark=mark))
+    for reward, steps in rewards:
+        print(mark_offline(run_dir, name, steps, *person(), reward=reward))
+    if arguments.label is None:
+        return 0
+    success = Label[arguments.label.upper()].success
+    # a running graph's session would not hear of it, and its ledger has one writer: `inril label` asks it
+    return _changing(arguments, lambda: label_offline(run_dir, name, success, *person()))
 
 
 def _stretch(text: str) -> tuple[str, tuple[int, int]]:
