@@ -131,9 +131,7 @@ def load_classifier(path: Path) -> Classifier:
         network = Network(facts["state_size"], images, facts["hidden"], EncoderConfig(**facts["encoder"]))
         network.load_state_dict(parts["network"])
         threshold, view = Threshold(**facts["threshold"]), View(facts["state"], images)
-        return Classifier(
-            network.eval(), view, threshold, facts["gap_s"], facts["interface_digest"], facts["facts"]
-        )
+        return Classifier(network.eval(), view, threshold, facts["gap_s"], facts["interface_digest"], facts["facts"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: no readable success classifier ({error}); train it again") from error
 

@@ -66,9 +66,7 @@ def choose(
     )
 
 
-def counts(
-    episodes: Sequence[Example], scores: Sequence[npt.NDArray[np.float32]], threshold: float
-) -> tuple[int, int]:
+def counts(episodes: Sequence[Example], scores: Sequence[npt.NDArray[np.float32]], threshold: float) -> tuple[int, int]:
     """Episodes in which the threshold is reached, and in how many of them rightly."""
     fired = right = 0
     for example, row in zip(episodes, scores, strict=True):

@@ -100,7 +100,10 @@ def _labelled(episode: Episode) -> bool:
 
 
 def _fit(
-    network: Network, shown: Sequence[Example], settings: TrainingSettings, on_update: Callable[[int, float], None] | None
+    network: Network,
+    shown: Sequence[Example],
+    settings: TrainingSettings,
+    on_update: Callable[[int, float], None] | None,
 ) -> None:
     rows = torch.from_numpy(np.concatenate([example.rows for example in shown]))
     sides = [

@@ -91,8 +91,8 @@ def resume(learner: "Learner") -> dict[str, Any]:
             f"{path}: the run began from initial weights {facts.get('initial_weights')}, not from those given "
             f"({learner.initial_weights}); give the policy file of that run, or use a new run"
         )
-    given, before = dict(learner.demos), facts["demos"]
-    added = added_demos(path, before, given)
+    before = facts["demos"]
+    added = added_demos(path, before, learner.demos)
     learner.policy.load_state_dict(parts["policy"])
     learner.parts.rl.load(parts["rl"])
     learner.parts.combine.load(parts["combine"])
@@ -109,11 +109,6 @@ def resume(learner: "Learner") -> dict[str, Any]:
     learner.added_demos = added
     for name in added:
         learner.show(learner.given[name])
-    learner.restore_said()
-    # what was said of demonstrations while no learner ran
-    for name in before:
-        if given[name] != before[name]:
-            learner.revise(learner.given[name])
     extra: dict[str, Any] = facts["extra"]
     return extra
 

@@ -425,11 +425,6 @@ class Learner:
         """
         return checkpoint.write(self, extra or {})
 
-    def restore_said(self) -> None:
-        """Know again, from `log`, what was taken in and what was said of it."""
-        records = [record for record in self.log if record.episode_id not in self.demos]
-        self._known = {record.episode_id: (record.sha256, record.said) for record in records}
-
     def resume(self) -> dict[str, Any]:
         """Continue from the run's checkpoint; returns the caller's ``extra``.
 
@@ -440,6 +435,11 @@ class Learner:
             ConfigError: no readable checkpoint; or it was made with other settings, another interface, other initial
                 weights, or demonstrations that are missing now or are other recordings.
         """
+        given = self.given
         extra = checkpoint.resume(self)
+        records = [record for record in self.log if record.episode_id not in self.demos]
+        self._known = {record.episode_id: (record.sha256, record.said) for record in records}
         write_lines(self.run_dir / INGEST_LOG_NAME, [vars(record) for record in self.log])
+        for name in self.demos:  # what was said of them while no learner ran
+            self.revise(given[name])
         return extra

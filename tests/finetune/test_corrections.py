@@ -45,7 +45,9 @@ def test_corrections_are_demonstrations_of_a_learner_whatever_became_of_the_epis
     only_policy = roll(lambda row, step: np.zeros(6), 2, "train")
     dropped = dataclasses.replace(corrected(3), left_out=True)
     config = small_config("hil_serl", **QUICK)
-    learner = Learner(config, contract(), new_policy(config, contract(), [failed]), [failed, only_policy, dropped], tmp_path)
+    learner = Learner(
+        config, contract(), new_policy(config, contract(), [failed]), [failed, only_policy, dropped], tmp_path
+    )
     rows = learner.buffers.demos.first(LENGTH)
     assert torch.equal(rows.actions, torch.tensor(failed.actions[TAKEOVER:]))
     with pytest.raises(ConfigError, match="none successful.*corrections"):

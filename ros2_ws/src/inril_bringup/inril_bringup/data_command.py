@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("list", _list, "episodes with length, success, outliers, and what was dropped")
     add("info", _info, "what a run holds in numbers: episodes, steps, sources, versions, images")
     add("verify", _verify, "look at every file: digest, steps, rates, gaps, numbers; exit 1 when something is bad")
-    drop = add("drop", _drop, "leave an episode out of training, also of a running learner's; its file stays", as_json=False)
+    drop = add(
+        "drop", _drop, "leave an episode out of training, also of a running learner's; its file stays", as_json=False
+    )
     drop.add_argument("episode", metavar="EPISODE", help="its id, from `inril data list`")
     drop.add_argument("--undo", action="store_true", help="take it in again")
     added = add("add", _add, "list an episode file of another run", as_json=False)
