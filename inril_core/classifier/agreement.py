@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from inril_core.classifier.examples import example_of, labelled_by_person
 from inril_core.classifier.model import Classifier, Threshold
@@ -69,3 +69,35 @@ class Agreement:
                 "chosen on: what the cameras see has changed; label more episodes and train it again"
             )
         return ""
+
+
+class DriftWatch:
+    """Looks at each episode of a running learner, and says when the labels begin to speak against the classifier."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._seen: dict[str, Agreement] = {}
+        self._drifted = False
+
+    @property
+    def agreement(self) -> Agreement:
+        """With the newest label of each episode."""
+        total = Agreement()
+        for seen in self._seen.values():
+            for field in fields(Agreement):
+                setattr(total, field.name, getattr(total, field.name) + getattr(seen, field.name))
+        return total
+
+    def saw(self, episode: Episode) -> str:
+        """Count an episode, or its newer label in the place of the older; the warning, when it becomes true.
+
+        Raises:
+            ConfigError: as `Classifier.judged`.
+        """
+        seen = Agreement()
+        self._seen.pop(episode.episode_id, None)
+        if seen.saw(self._classifier, episode):
+            self._seen[episode.episode_id] = seen
+        drift, before = self.agreement.drift(self._classifier.threshold), self._drifted
+        self._drifted = bool(drift)
+        return "" if before else drift

@@ -59,7 +59,8 @@ def choose(
         return max(good, key=lambda threshold: (threshold.right_n, -threshold.score))
     best = max(found, key=lambda threshold: threshold.precision_low)
     raise ConfigError(
-        f"no threshold has precision {precision:g} with confidence {confidence:g} on {len(held_out)} held-out episodes: "
+        f"no threshold has precision {precision:g} with confidence {confidence:g} on {len(held_out)} held-out "
+        "episodes: "
         f"the best, {best.score:g}, was right in {best.right_n} of {best.fired_n}, so its precision is at least "
         f"{best.precision_low:.3f}; label more episodes ({needed_n(precision, confidence)} held-out successes that are "
         "all found would do), or state a lower precision"

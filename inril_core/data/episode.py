@@ -93,8 +93,8 @@ class Episode:
     left_out: bool = False
     """A person took it out by a later annotation: nothing learns from it."""
     disagreement: np.ndarray | None = None
-    """float32[T], root mean square, over the numbers that move the tool, of what the policy proposed in the shadow minus
-    what the person did; NaN where no person drove or no policy answered, None where it was never known."""
+    """float32[T], root mean square, over the numbers that move the tool, of what the policy proposed in the shadow
+    minus what the person did; NaN where no person drove or no policy answered, None where it was never known."""
     measured: Measured | None = None
     """What arm and tracker measured; None unless `read_episode` was asked for it, and where it was not recorded."""
 

@@ -1,4 +1,4 @@
-"""Pins: a classifier that has learned nothing, that is another one after a restart, or that pays where nobody looked."""
+"""Pins: a classifier that learned nothing, that is another one after a restart, or that pays where nobody looked."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from inril_core.classifier.agreement import Agreement
+from inril_core.classifier.agreement import Agreement, DriftWatch
 from inril_core.classifier.examples import View
 from inril_core.classifier.model import load_classifier
 from inril_core.classifier.training import TrainingSettings, train
@@ -46,10 +46,14 @@ def test_it_is_the_same_again_and_on_disk(made, tmp_path) -> None:
 def test_the_camera_moves_and_the_labels_tell(made) -> None:
     """What was seen shifts by a metre: the classifier finds nothing any more, and says so."""
     moved = [dataclasses.replace(e, observations=e.observations + np.float32(1.0)) for e in many(60)]
-    seen = Agreement()
+    watch, said = DriftWatch(made), []
     for episode in moved:
-        seen.saw(made, episode)
-    assert seen.drift(made.threshold)
+        said.append(watch.saw(episode))
+    (told,) = filter(None, said)
+    assert "label more episodes" in told and watch.agreement.episodes_n == 60
+    for episode in moved:  # they were wrong, says the same person
+        watch.saw(episode.labelled(None, "ada"))
+    assert watch.agreement == Agreement()
 
 
 def test_as_a_reward_a_person_counts_more_and_another_file_is_refused(made, tmp_path) -> None:

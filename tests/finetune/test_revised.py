@@ -83,16 +83,14 @@ def assert_same_memory(one: Learner, other: Learner) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8, deadline=None)
-@given(
-    words=st.lists(st.tuples(st.sampled_from(["demo", "train"]), st.integers(0, 3), said, st.booleans()), max_size=6)
-)
+@given(words=st.lists(st.tuples(st.sampled_from(["demo", "train"]), st.integers(0, 3), said), max_size=6))
 def test_the_memory_is_what_the_annotated_recordings_give(kind: str, words, tmp_path_factory) -> None:
     folder = tmp_path_factory.mktemp("revised")
     now = {f"{purpose}-{n}": recorded(n, purpose) for purpose in ("demo", "train") for n in range(4)}
     now["demo-9"] = recorded(9, "demo")  # one that nobody speaks of
     learner = make(folder / "a", kind, [e for name, e in now.items() if name.startswith("demo")])
     came = []
-    for number, (purpose, n, word, before) in enumerate(words):
+    for number, (purpose, n, word) in enumerate(words):
         name = f"{purpose}-{n}"
         now[name] = word.on(now[name])
         if number < 4:

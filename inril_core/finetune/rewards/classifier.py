@@ -1,5 +1,5 @@
-"""A success classifier's judgement as the reward (HIL-SERL, arXiv 2410.21845): 1 for the last action of an episode whose
-closing observation is called a success.
+"""A success classifier's judgement as the reward (HIL-SERL, arXiv 2410.21845): 1 for the last action of an episode
+whose closing observation is called a success.
 
 What a person says of an episode counts more: it is taken where there is a label of a person.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from inril_core.classifier.agreement import Agreement
+from inril_core.classifier.agreement import DriftWatch
 from inril_core.classifier.examples import labelled_by_person
 from inril_core.classifier.model import Classifier, load_classifier
 from inril_core.data.episode import Episode
@@ -77,10 +77,9 @@ class Config(RewardConfig):
         told[last_acted(episode)] = episode.complete and self.succeeded(episode)
         return told
 
-    def watch(self, agreement: Agreement, episode: Episode) -> str:
-        """Count an episode that a person labelled; why the classifier should not be trusted any more, or nothing."""
-        classifier = self.classifier()
-        return agreement.drift(classifier.threshold) if agreement.saw(classifier, episode) else ""
+    def drift_watch(self) -> DriftWatch:
+        """Compares the classifier with people's labels while a learner runs."""
+        return DriftWatch(self.classifier())
 
 
 @lru_cache(maxsize=4)

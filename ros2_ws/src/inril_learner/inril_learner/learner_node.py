@@ -31,6 +31,7 @@ from inril_core.finetune.distributed.parallel import LeadingLearner, make_learne
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.people import PeopleCurve
+from inril_core.finetune.rewards import classifier
 from inril_core.finetune.versions import VersionCounter
 from inril_core.finetune.weights_loop import PolicyReport, WeightsLoop
 from inril_core.networks.compute import use_one_thread
@@ -72,6 +73,8 @@ class LearnerNode(InrilPlainNode):
         self._learner = self._make_learner()
         tensorboard = self.param("tensorboard", True, "write TensorBoard scalars")
         self._people = PeopleCurve()
+        rewards = self._learner.config.rewards
+        self._drift = rewards.drift_watch() if isinstance(rewards, classifier.Config) else None
         self._metrics = MetricsLog(self._folder, self._learner.updates, tensorboard)
         key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
         self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
@@ -169,6 +172,9 @@ class LearnerNode(InrilPlainNode):
                 self._people.saw(episode)
                 self._newest_stamp_ns = int(episode.stamps_ns[-1])
             self._refused.pop(ready.episode_id, None)
+            drift = "" if self._drift is None else self._drift.saw(episode)
+            if drift:
+                self.get_logger().error(f"the success classifier does not agree with people's labels: {drift}")
         except (RemoteError, OSError) as error:
             # the base's server may be starting again, or a disk be full: the episode stays wanted
             self._trouble(f"episode {ready.episode_id}: {error}")
