@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from inril_core.classifier.examples import View
     from inril_core.classifier.training import TrainingSettings, train
-    from inril_core.contract import contract_from_text
+    from inril_core.contract import ImageShape, contract_from_text
     from inril_core.networks.compute import use_one_thread
 
     use_one_thread()
@@ -72,7 +72,8 @@ def _train(arguments: argparse.Namespace) -> int:
     episodes = list(_episodes(arguments.runs, bool(arguments.images)))
     shapes = {}
     if episodes:
-        shapes = {shape.name: shape for shape in contract_from_text(episodes[0].contract_text).image_shapes}
+        images = contract_from_text(episodes[0].contract_text).images
+        shapes = {image.name: ImageShape(image.name, image.height_px, image.width_px) for image in images}
     unknown = [name for name in arguments.images if name not in shapes]
     if unknown:
         raise ConfigError(f"--images {unknown}: the episodes' contract has {sorted(shapes) or 'none'}")

@@ -1,4 +1,7 @@
-"""The learner: episodes in, updates, metrics and weights out. Knows no ROS and reads no clock."""
+"""The learner: episodes in, updates, metrics and weights out. Knows no ROS and reads no clock.
+
+Long, because taking in, correcting, training and resuming must agree on what is in the memory.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -399,7 +402,7 @@ class Learner:
 
     def _close_window(self) -> dict[str, float]:
         means = {name: distributed.mean_number(sum(v) / len(v)) for name, v in numbers(self.window).items()}
-        newest = self.log[-1].update if self.log else 0
+        newest = next((record.update for record in reversed(self.log) if record.steps), 0)
         means["data_age_updates"] = float(self.updates - newest)
         means["temperature"] = self.parts.rl.temperature
         means |= {name: float(getattr(self.counts, name)) for name in STEPS_TAKEN}

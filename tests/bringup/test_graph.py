@@ -68,6 +68,11 @@ def test_an_arm_has_the_systems_clock(tmp_path: Path) -> None:
 def test_who_is_in_which_graph() -> None:
     """Pins a learner in a deployment, and a policy that answers during demonstrations."""
     assert "learner_node" not in load_graph("deploy").nodes
+    correct = load_graph("correct")
+    assert "learner_node" not in correct.nodes and {"policy_node", "teleop_node", "recorder_node"} < set(correct.nodes)
+    assert correct.resolve({"run_dir": "x", "initial_weights": "y"}).nodes["session_node"].parameters["plan"] == (
+        "train:20:episodes"
+    )
     assert not {"learner_node", "policy_node"} & set(load_graph("collect_demos").nodes)
     assert load_graph("collect_demos").nodes["arbiter_node"].parameters["expects_policy"] is False
     assert {"learner_node", "policy_node"} < set(load_graph("finetune").nodes)

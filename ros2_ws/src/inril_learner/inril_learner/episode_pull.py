@@ -14,7 +14,9 @@ from inril_msgs.msg import EpisodeReady
 from inril_msgs.srv import ListEpisodes
 
 from inril_core.blobs import Blob, pull_blob
+from inril_core.data.said import Said, SaidStretch
 from inril_core.errors import InrilError
+from inril_core.vocabulary import Label, Mark
 
 LIST_SERVICE = "store/list_episodes"
 LIST_LIMIT = 500
@@ -135,3 +137,15 @@ class EpisodePull:
     def _troubled(self, reason: str, now_ns: int) -> None:
         self._not_before_ns = now_ns + RETRY_NS
         self._on_trouble(reason)
+
+
+def said_of(ready: EpisodeReady) -> Said:
+    """What people said of an announced episode."""
+    stretches = tuple(
+        SaidStretch(s.first_step, s.last_step, None, float(s.reward))
+        if s.gives_reward
+        else SaidStretch(s.first_step, s.last_step, Mark(s.mark))
+        for s in ready.stretches
+    )
+    success = Label(ready.label).success if ready.label in set(Label) else None
+    return Said(ready.steps, success, ready.by, ready.left_out, stretches)

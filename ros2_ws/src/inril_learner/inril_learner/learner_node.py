@@ -20,7 +20,6 @@ from inril_core import distributed
 from inril_core.blobs import BlobServer
 from inril_core.data import Episode, read_episode
 from inril_core.data.container import EpisodeUnreadable
-from inril_core.data.said import Said, SaidStretch
 from inril_core.errors import ConfigError, InrilError
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.checkpoint import CHECKPOINT_NAME
@@ -38,9 +37,9 @@ from inril_core.networks.compute import use_one_thread
 from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
-from inril_core.vocabulary import Label, Mark, Purpose
+from inril_core.vocabulary import Purpose
 from inril_core.weights import Offer, load_or_create_key, write_pack
-from inril_learner.episode_pull import EpisodePull
+from inril_learner.episode_pull import EpisodePull, said_of
 
 SLICE_S = 0.04  # longest training between two looks at the graph
 TICK_S = 0.005
@@ -153,7 +152,7 @@ class LearnerNode(InrilPlainNode):
         self._pull.step(self.mono_ns())
 
     def _wanted(self, ready: EpisodeReady) -> bool:
-        said = _said(ready).digest
+        said = said_of(ready).digest
         if self._learner.knows(ready.episode_id):
             known = self._learner.said(ready.episode_id) == said
         else:
@@ -182,7 +181,7 @@ class LearnerNode(InrilPlainNode):
         except (EpisodeUnreadable, ConfigError) as error:
             # one bad recording must not end the run: it is named, left out, and kept in the store
             known = self._learner.knows(ready.episode_id)
-            self._refused[ready.episode_id] = (0 if known else ready.steps, _said(ready).digest)
+            self._refused[ready.episode_id] = (0 if known else ready.steps, said_of(ready).digest)
             what = "what was said of it is not taken in" if known else "is not learned from"
             self.get_logger().error(f"episode {ready.episode_id} {what}: {error}")
         finally:
@@ -192,7 +191,7 @@ class LearnerNode(InrilPlainNode):
 
     def _read(self, path: Path, ready: EpisodeReady) -> Episode:
         try:
-            return _said(ready).on(read_episode(path, images=bool(self.contract.image_shapes)))
+            return said_of(ready).on(read_episode(path, images=bool(self.contract.image_shapes)))
         except (InrilError, OSError, MemoryError):
             raise
         except Exception as error:  # whatever a damaged recording leads to
@@ -379,18 +378,6 @@ class LearnerNode(InrilPlainNode):
         )
         status.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(status)
-
-
-def _said(ready: EpisodeReady) -> Said:
-    """What people said of an announced episode."""
-    stretches = tuple(
-        SaidStretch(s.first_step, s.last_step, None, float(s.reward))
-        if s.gives_reward
-        else SaidStretch(s.first_step, s.last_step, Mark(s.mark))
-        for s in ready.stretches
-    )
-    success = Label(ready.label).success if ready.label in set(Label) else None
-    return Said(ready.steps, success, ready.by, ready.left_out, stretches)
 
 
 def main() -> None:
