@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from inril_msgs.msg import EpisodeEvent, ExecutedAction, Observation
+from inril_msgs.msg import EpisodeEvent, ExecutedAction, Observation, SaidStretch
 
-from inril_core.vocabulary import PURPOSES, Handover, Label, Phase, Purpose, Source
+from inril_core.vocabulary import PURPOSES, Handover, Label, Mark, Phase, Purpose, Source
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ from inril_core.vocabulary import PURPOSES, Handover, Label, Phase, Purpose, Sou
         (Source, ExecutedAction, "SOURCE_"),
         (Label, EpisodeEvent, "LABEL_"),
         (Handover, ExecutedAction, "HANDOVER_"),
+        (Mark, SaidStretch, "MARK_"),
     ],
 )
 def test_each_word_has_its_number(words: type[IntEnum], message: type, prefix: str) -> None:
