@@ -26,7 +26,7 @@ class OffPolicyLoop(Loop):
     def updates_due(self) -> int:
         """See `Loop.updates_due`."""
         s, steps = self._schedule, self.counts.ingested_steps
-        if steps < s.warmup_steps or steps == 0:
+        if steps < s.warmup_steps or not len(self._parts.buffers.replay):
             return 0
         return s.critic_warmup_updates + int(s.utd * (steps - s.warmup_steps))
 

@@ -1,4 +1,4 @@
-"""Episodes of a point that goes to its goal or past it, labelled by a person."""
+"""Episodes of a point that goes to its goal or stops before it, labelled by a person."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS, PERIOD_NS = 12, 100_000_000
 def labelled(number: int, success: bool, by: str = "ada") -> Episode:
     """The point ends within 0.1 of the origin where it is a success, and farther than 0.5 elsewhere."""
     rng = np.random.default_rng(number)
-    start, angle = rng.uniform(-1.0, 1.0, 2) + np.array([1.5, 0.0]), rng.uniform(0, 2 * np.pi)
+    start, angle = rng.uniform(-1.0, 1.0, 2) + np.array([2.5, 0.0]), rng.uniform(-0.6, 0.6)
     end = (0.05 if success else rng.uniform(0.5, 1.0)) * np.array([np.cos(angle), np.sin(angle)])
     way = np.linspace(start, end, STEPS + 1)
     rows = np.concatenate([way, np.zeros((STEPS + 1, 2))], 1)

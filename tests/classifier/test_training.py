@@ -15,7 +15,7 @@ from inril_core.finetune.config import load_config
 from inril_core.networks.checkpoint import write_checkpoint
 from tests.classifier.labelled import STEPS, labelled, many
 
-QUICK = TrainingSettings(precision=0.8, gap_s=0.25, updates=600, hidden=32)
+QUICK = TrainingSettings(precision=0.8, gap_s=0.25, updates=400, lr=5e-3, hidden=32)
 
 
 @pytest.fixture(scope="module")

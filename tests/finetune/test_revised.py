@@ -245,6 +245,24 @@ def test_a_reward_of_a_person_stands_in_the_place_of_the_methods(tmp_path) -> No
         make(tmp_path / "b", "interleave", [*demos(3), demos(4)[3].rewarded(0, 0, -7.0)])
 
 
+def test_the_last_that_can_be_imitated_stays_and_an_empty_replay_waits(tmp_path) -> None:
+    """Pins: a learner that ends because a person dropped everything."""
+    shown = demos(2)
+    learner = make(tmp_path, "interleave", shown)
+    assert learner.revise(dataclasses.replace(shown[0], left_out=True))
+    with pytest.raises(EpisodeRefused, match="nothing is left to imitate"):
+        learner.revise(dataclasses.replace(shown[1], left_out=True))
+    came = [policy_roll(learner.policy, seed) for seed in range(8)]
+    for episode in came:
+        learner.ingest(episode)
+    assert learner.updates_due > 0
+    for episode in came:
+        learner.revise(dataclasses.replace(episode, left_out=True))
+    assert learner.updates_due == 0 and len(learner.buffers.replay) == 0
+    learner.revise(came[3])
+    assert learner.updates_due > 0 and learner.train_step() is None
+
+
 def test_on_policy_a_rollout_that_is_collected_follows_and_one_that_was_trained_on_stays(tmp_path) -> None:
     learner = make_on_policy(tmp_path / "a")
     loop = learner.loop

@@ -116,6 +116,11 @@ class ReplayBuffers:
             buffer.replace(owner, rows.get(id(buffer)))
         self._tell(owner, cut.informative)
 
+    def leaves_nothing(self, cut: Cut, owner: int) -> bool:
+        """Whether `replace` would take away all that can be imitated."""
+        new = sum(len(batch) for buffer, batch in cut.rows if buffer is self.clones)
+        return 0 < len(self.clones) == self.clones.owned(owner) and new == 0
+
     def _tell(self, owner: int, informative: int) -> None:
         self._informative_steps += informative - self._informative.pop(owner, 0)
         if informative:

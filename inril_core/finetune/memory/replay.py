@@ -136,6 +136,10 @@ class Replay:
             slots = self._order()
             self._rows[torch.from_numpy(slots)], self._at[slots], self._owners[slots] = rows, at, owners
 
+    def owned(self, owner: int) -> int:
+        """Rows of an owner."""
+        return int((self._owners[: len(self)] == owner).sum())
+
     def _order(self) -> np.ndarray:
         """Slots of the rows, the oldest first."""
         order: np.ndarray = (self._added - len(self) + np.arange(len(self))) % self.capacity
