@@ -130,7 +130,9 @@ class EpisodePull:
                 self._queue.append(ready)
         for ready in reply.revised:
             self._after_line = max(self._after_line, ready.line)
-            if ready.index < self._next_index and self._wanted(ready):  # others come in their turn
+            queued = any(known.episode_id == ready.episode_id and known.line == ready.line for known in self._queue)
+            # those from _next_index on come in their turn
+            if ready.index < self._next_index and not queued and self._wanted(ready):
                 self._queue.append(ready)
         self._look = self._look or LIST_LIMIT in (len(reply.episodes), len(reply.revised))
 
