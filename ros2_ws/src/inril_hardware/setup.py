@@ -19,6 +19,8 @@ setup(
     entry_points={
         "console_scripts": [
             "sim_cell = inril_hardware.sim_cell:main",
-        ]
+            "simulated_controllers = inril_hardware.simulated_controllers:main",
+        ],
+        "inril.arms": ["ros2_control = inril_hardware.arms.controllers:Config"],
     },
 )
