@@ -199,6 +199,8 @@ class Robot:
     def move(self, motion: Any, asynchronous: bool = False) -> None:
         """As the package's; only asynchronous motion does not block the node."""
         assert asynchronous
+        if self.mode not in (RobotMode.Idle, RobotMode.Move):
+            raise CommandException("command not possible in the current mode")
         self.said.append(("move", (motion,)))
         if isinstance(motion, CartesianMotion):
             self.at, self.is_in_control, self.mode = motion.target, True, RobotMode.Move

@@ -192,6 +192,8 @@ class FrankyArm(Arm):
         robot, franky = self._connected(), self._franky
         if self._awaits_person:
             raise ArmLost("it sends no targets since the arm stopped; look at it, then `inril arm`")
+        if self.measure().fault:
+            return  # the state that is measured next says so
         with self._explained("move"):
             if self._config.control == "motion":
                 target = franky.Affine(tool_pose[:3], tool_pose[3:])

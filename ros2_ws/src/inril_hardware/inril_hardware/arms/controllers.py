@@ -103,9 +103,9 @@ class Config(ArmConfig):
 
     rate_hz: float = Field(100.0, ge=20.0, le=500.0)
     """Set-points a second."""
-    max_age_s: float = Field(0.2, gt=0.0, le=2.0)
+    max_age_s: float = Field(0.2, gt=0.0, le=10.0)
     """Without a new pose or new joints for longer, or with older stamps, the arm is lost."""
-    gripper_max_age_s: float = Field(1.0, gt=0.0, le=5.0)
+    gripper_max_age_s: float = Field(1.0, gt=0.0, le=10.0)
     connect_s: float = Field(5.0, gt=0.0, le=60.0)
     """How long all topics are waited for."""
     motion: MotionLimits = MotionLimits()
