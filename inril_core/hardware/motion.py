@@ -31,13 +31,13 @@ class MotionLimits(Settings):
     max_speed_mps: float = Field(0.5, gt=0.0, le=3.0)
     max_acceleration_mps2: float = Field(5.0, gt=0.0, le=13.0)
     max_jerk_mps3: float = Field(500.0, gt=0.0, le=6500.0)
-    max_turn_radps: float = Field(2.0, gt=0.0, le=4.0)
+    max_turn_radps: float = Field(3.0, gt=0.0, le=4.0)
     max_turn_acceleration_radps2: float = Field(15.0, gt=0.0, le=25.0)
     max_turn_jerk_radps3: float = Field(1500.0, gt=0.0, le=12500.0)
-    overrun_m: float = Field(0.001, ge=0.0, le=0.01)
+    overrun_m: float = Field(0.002, ge=0.0, le=0.01)
     """How far the tool may run beyond a target of a moving stream when the next one does not come; it then returns. 0:
     it comes to rest at each target, which shakes an arm at 10 Hz."""
-    overrun_rad: float = Field(0.01, ge=0.0, le=0.1)
+    overrun_rad: float = Field(0.02, ge=0.0, le=0.1)
 
 
 class SetPoint(NamedTuple):

@@ -162,13 +162,13 @@ def test_without_targets_it_holds_by_itself() -> None:
 
 def test_turns_beyond_pi_are_followed() -> None:
     motion = moving(timeout_s=60.0)
-    for k in range(1, 60):
-        motion.aim(pose((0.0, 0.0, 0.0), (0.0, 0.0, 0.1 * k)), (k - 1) * PERIOD_S)
+    for k in range(1, 90):
+        motion.aim(pose((0.0, 0.0, 0.0), (0.0, 0.0, 0.06 * k)), (k - 1) * PERIOD_S)
         poses = samples(motion, (k - 1) * PERIOD_S, PERIOD_S)
         check_limits(poses, FULL)
         if k > 5:
-            assert angle_rad(poses[-1], np.array(pose((0.0, 0.0, 0.0), (0.0, 0.0, 0.1 * k)))) < 1e-3
-    assert angle_rad(motion.at(60.0).pose, np.array(pose((0.0, 0.0, 0.0), (0.0, 0.0, 5.9)))) < 1e-6
+            assert angle_rad(poses[-1], np.array(pose((0.0, 0.0, 0.0), (0.0, 0.0, 0.06 * k)))) < 1e-3
+    assert angle_rad(motion.at(60.0).pose, np.array(pose((0.0, 0.0, 0.0), (0.0, 0.0, 0.06 * 89)))) < 1e-6
 
 
 def test_the_angular_motion_of_a_rotation_vector_is_that_of_finite_differences() -> None:

@@ -9,7 +9,8 @@ import time
 
 from geometry_msgs.msg import PoseStamped
 from inril_common.convert import array_to_pose, pose_to_array
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import NEWEST, NEWEST_SENSOR, TICK
 from inril_msgs.msg import PartPoses
 from sensor_msgs.msg import JointState

@@ -12,7 +12,8 @@ from inril_core.hardware.arms.base import ArmLost
 from inril_hardware.arms.controllers import Config
 from inril_hardware.arms.typed import message_type
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 1.0
+"""Of each of up to three answers: whoever asked to arm waits for 5 s in all."""
 
 
 class Recovery:

@@ -29,6 +29,8 @@ from inril_hardware.arms.typed import message_type, mode_and_errors
 LOOK_PERIOD_S = 0.5
 """Between two looks at who else publishes targets, and who hears them."""
 POLL_S = 0.01
+RECOVERED_S = 1.0
+"""How long a controller that says it has recovered may still say its old mode."""
 
 
 class _Heard(NamedTuple):
@@ -187,7 +189,7 @@ class Ros2ControlArm(Arm):
         fault = self._fault_now()
         if fault and self._recovery is not None:
             self._recovery.call()
-            self._wait(lambda: not self._fault_now(), self._config.connect_s)
+            self._wait(lambda: not self._fault_now(), RECOVERED_S)
             fault = self._fault_now()
         if fault:
             raise ArmLost(fault)
