@@ -126,6 +126,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         real_time_factor=1.0,
         simulated_cell=False,
         state_rate_hz=30.0,
+        cameras="{front: {source: tests.hardware.outside:CountingConfig}}",
     ) as one:
         yield one
 
