@@ -1,4 +1,4 @@
-"""From targets at the control rate to set-points that a motor controller can follow: jerk-limited motion of the tool."""
+"""From targets at the control rate to set-points that a motor controller can follow: jerk-limited tool motion."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class SmoothMotion:
     A stream of targets is passed through without a stop. Where the next target does not come the tool comes to rest at
     the newest one, and where none comes for `timeout_s` it comes to rest wherever it is then.
 
-    Times are seconds of one monotonic clock, and never go back. Time-optimal profiles: Berscheid and Kröger, "Jerk-limited
-    Real-time Trajectory Generation with Arbitrary Target States", RSS 2021 (ruckig).
+    Times are seconds of one monotonic clock, and never go back. Time-optimal profiles: Berscheid and Kröger,
+    "Jerk-limited Real-time Trajectory Generation with Arbitrary Target States", RSS 2021 (ruckig).
 
     Raises:
         ConfigError: a time is not positive, or the package ruckig is missing.
@@ -252,7 +252,9 @@ def angular_motion(turn: np.ndarray, rate: np.ndarray, growth: np.ndarray) -> tu
     grown = np.cross(turn, growth)
     alpha = growth + a * grown + b * np.cross(turn, grown)
     alpha += da * dx * first + db * dx * second
-    alpha += b * np.cross(rate, first)  # of the derivative of [turn]^2 the term [turn][rate] rate is zero, as [rate] rate
+    alpha += b * np.cross(
+        rate, first
+    )  # of the derivative of [turn]^2 the term [turn][rate] rate is zero, as [rate] rate
     return omega, alpha
 
 

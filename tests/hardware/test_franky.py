@@ -201,7 +201,8 @@ def test_a_state_that_does_not_change_is_no_state(make: Callable[..., FrankyArm]
     arm.open()
     robot().frozen = True
     arm.measure()
-    monkeypatch.setattr(time, "monotonic", lambda now_s=time.monotonic(): now_s + 0.5)
+    later_s = time.monotonic() + 0.5
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
     with pytest.raises(ArmLost, match="the same"):
         arm.measure()
 
@@ -214,9 +215,8 @@ def test_without_the_package_the_remedy_is_named(contract: Contract, monkeypatch
         arms.arm_config("franky")
 
 
-USED = (
-    "Robot Gripper CartesianImpedanceTracker CartesianMotion CartesianStopMotion Affine Model BoolFuture Duration".split()
-)
+USED = ["Robot", "Gripper", "CartesianImpedanceTracker", "CartesianMotion", "CartesianStopMotion", "Affine", "Model"]
+USED += ["BoolFuture", "Duration"]
 
 
 def real_methods() -> dict[str, dict[str, list[list[str]]]]:
@@ -239,7 +239,11 @@ def real_methods() -> dict[str, dict[str, list[list[str]]]]:
 @pytest.mark.skipif(importlib.util.find_spec("franky") is None, reason="franky-control is not installed")
 def test_the_stand_in_has_the_api_of_the_installed_package() -> None:
     real = real_methods()
-    own = {"Robot": {"reflex", "count"}, "Gripper": {"until"}, "BoolFuture": {"__init__"}}  # the package makes a BoolFuture
+    own = {
+        "Robot": {"reflex", "count"},
+        "Gripper": {"until"},
+        "BoolFuture": {"__init__"},
+    }  # the package makes a BoolFuture
     for name in USED:
         for method, value in vars(getattr(stand_in, name)).items():
             if (method.startswith("_") and method != "__init__") or method in own.get(name, ()):
@@ -249,8 +253,12 @@ def test_the_stand_in_has_the_api_of_the_installed_package() -> None:
             elif inspect.isfunction(value):
                 names = list(inspect.signature(value).parameters)[1:]
                 overloads = real[name].get(method, [])
-                assert any(set(names) <= set(overload) for overload in overloads), f"{name}.{method}{names}: {overloads}"
-                positional = [n for n, p in inspect.signature(value).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+                assert any(set(names) <= set(overload) for overload in overloads), (
+                    f"{name}.{method}{names}: {overloads}"
+                )
+                positional = [
+                    n for n, p in inspect.signature(value).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD
+                ]
                 assert any(overload[: len(positional[1:])] == positional[1:] for overload in overloads) or name in (
                     "Robot",
                     "CartesianImpedanceTracker",
@@ -267,7 +275,9 @@ def test_the_installed_package_refuses_an_arm_that_is_not_there(contract: Contra
 
     for mode in stand_in.RobotMode:
         assert mode.name in franky.RobotMode.__members__
-    assert issubclass(franky.NetworkException, franky.Exception) and issubclass(franky.ControlException, franky.Exception)
+    assert issubclass(franky.NetworkException, franky.Exception) and issubclass(
+        franky.ControlException, franky.Exception
+    )
     arm = arms.arm_config("franky", {"host": "127.0.0.1", "realtime": "ignore"}).build(contract)
     with pytest.raises(ArmLost, match=r"127\.0\.0\.1:1337.*NetworkException"):
         arm.open()

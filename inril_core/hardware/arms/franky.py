@@ -29,19 +29,19 @@ GRASP_MARGIN_M = 0.002
 
 _CAUSES = {
     "NetworkException": (
-        "it does not answer: look at the cable and the address (its web page, Desk, must open), activate FCI in Desk with "
-        "the joints unlocked, and end other programs that are connected; through a switch or a busy host packets are lost"
+        "it does not answer: look at the cable and the address (its web page, Desk, must open), unlock the joints and "
+        "activate FCI in Desk, end other programs that are connected; a switch or a busy host loses packets"
     ),
     "IncompatibleVersionException": (
-        "its firmware and libfranka 0.21 do not fit: an FR3 needs system version 5.9.0 or newer; libfranka 0.15 to 0.17 "
-        "need 5.7.2, 0.14 needs 5.7.0, 0.13.3 needs 5.5.0, and an FER (Panda) 0.9; update the firmware, or install the build "
-        "of franky-control for the arm's libfranka"
+        "its firmware and libfranka 0.21 do not fit: an FR3 needs system version 5.9.0 or newer (libfranka 0.15 to "
+        "0.17: 5.7.2; 0.14: 5.7.0; 0.13.3: 5.5.0), an FER (Panda) libfranka 0.9; update the firmware, or install the "
+        "build of franky-control for the arm's libfranka"
     ),
     "RealtimeException": (
-        "this host has no real-time kernel, or may not use it: boot a PREEMPT_RT kernel and give the user rtprio 99 and "
+        "this host has no real-time kernel, or may not use it: boot a PREEMPT_RT kernel, give the user rtprio 99 and "
         "memlock in /etc/security/limits.conf; realtime: ignore goes without, with more lost packets"
     ),
-    "ControlException": "it ended the motion: a contact, a limit, or lost packets (communication_constraints_violation)",
+    "ControlException": "it ended the motion: contact, limit, or lost packets (communication_constraints_violation)",
     "CommandException": "it refused a command in its present mode",
     "InvalidOperationException": "it was asked for something else while it moves",
     "GripperException": "its hand failed",
@@ -66,7 +66,7 @@ class Config(ArmConfig):
     translational_stiffness_npm: float = Field(400.0, ge=10.0, le=3000.0)
     rotational_stiffness_nmprad: float = Field(30.0, ge=1.0, le=300.0)
     error_clip_m: float = Field(0.03, gt=0.0, le=0.1)
-    """Largest distance of the tool from its set-point that makes a force: the force stays below stiffness times this."""
+    """Largest distance of tool from set-point that makes a force: the force stays below stiffness times this."""
     error_clip_rad: float = Field(0.3, gt=0.0, le=1.0)
     torque_thresholds_nm: Seven = (20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0)
     """Of contact: beyond them the arm stops in a reflex."""
@@ -95,8 +95,8 @@ class Config(ArmConfig):
             import franky
         except ImportError as error:
             raise ConfigError(
-                f"arm = 'franky' needs franky-control: pip install 'inril[franka]' ({error}); it has wheels for glibc 2.34 "
-                "and newer on x86-64"
+                f"arm = 'franky' needs franky-control: pip install 'inril[franka]' ({error}); it has wheels for "
+                "glibc 2.34 and newer on x86-64"
             ) from error
         return FrankyArm(self, contract, franky)
 
@@ -131,9 +131,7 @@ class FrankyArm(Arm):
         realtime = franky.RealtimeConfig.Enforce if config.realtime == "enforce" else franky.RealtimeConfig.Ignore
         factor = config.motion.relative_dynamics_factor
         with self._explained("connect"):
-            self._robot = robot = franky.Robot(
-                config.host, relative_dynamics_factor=factor, realtime_config=realtime
-            )
+            self._robot = robot = franky.Robot(config.host, relative_dynamics_factor=factor, realtime_config=realtime)
             robot.set_collision_behavior(list(config.torque_thresholds_nm), list(config.force_thresholds_n))
             robot.set_load(config.load_mass_kg, list(config.load_com_m), list(config.load_inertia_kgm2))
             if config.tool_in_nominal_m is not None:
@@ -151,8 +149,8 @@ class FrankyArm(Arm):
         self._awaits_person, self._said = False, (-1.0, 0.0)
         self.described = (
             f"{config.host}: contact at {config.torque_thresholds_nm} Nm, {config.force_thresholds_n} N and Nm; load "
-            f"{config.load_mass_kg} kg at {config.load_com_m} m; tool {config.tool_in_nominal_m or 'as in Desk'}; dynamics "
-            f"{factor:g}"
+            f"{config.load_mass_kg} kg at {config.load_com_m} m; tool {config.tool_in_nominal_m or 'as in Desk'}; "
+            f"dynamics {factor:g}"
         )
         self.measure()
 
@@ -304,7 +302,9 @@ class FrankyArm(Arm):
             return 0.0
         width_m, heard_s = self._width
         if time.monotonic() - heard_s > self._config.hand_max_age_s:
-            raise ArmLost(f"{self._where()}: its hand is silent for over {self._config.hand_max_age_s:g} s; look at Desk")
+            raise ArmLost(
+                f"{self._where()}: its hand is silent for over {self._config.hand_max_age_s:g} s; look at Desk"
+            )
         return width_m
 
     def _watch_hand(self, hand: Any, closing: threading.Event) -> None:

@@ -38,7 +38,7 @@ NEWEST = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 """Set-points to a controller: only the newest counts."""
 
 NEWEST_SENSOR = _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
-"""Subscriptions to controllers that publish up to 1000 times a second, best effort: a reliable one would hear nothing."""
+"""Subscriptions to controllers that publish 1000 times a second, best effort: a reliable one would hear nothing."""
 
 SENSOR_RECORD = _keep_last(1000, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 """The recorder's subscriptions to drivers in real time."""

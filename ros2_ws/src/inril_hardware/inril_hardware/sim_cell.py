@@ -79,7 +79,9 @@ class SimCell(InrilNode):
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
         self._states_per_period, self._state_number = 1, 0
-        state_rate_hz = self.param("state_rate_hz", 100.0, "states a second of an arm that is not simulated", 1.0, 500.0)
+        state_rate_hz = self.param(
+            "state_rate_hz", 100.0, "states a second of an arm that is not simulated", 1.0, 500.0
+        )
         if not self._driver.hardware.simulated:
             self._states_per_period = max(1, round(state_rate_hz / self.contract.control_rate_hz))
         self._arm_reopen_ns: int | None = None

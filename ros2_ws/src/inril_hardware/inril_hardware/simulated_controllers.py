@@ -1,6 +1,6 @@
 """The simulated arm behind topics of the shape that crisp_controllers has: a rehearsal of arm `ros2_control`.
 
-    python -m inril_hardware.simulated_controllers --ros-args -p contract:=insert_leg -r __ns:=/left
+python -m inril_hardware.simulated_controllers --ros-args -p contract:=insert_leg -r __ns:=/left
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PUBLISHERS_PERIOD_S = 0.5
 
 
 class SimulatedControllers(InrilPlainNode):
-    """Follows target_pose and the gripper's command; publishes current_pose, joint_states and gripper/joint_states, best
-    effort, as controllers do.
+    """Follows target_pose and the gripper's command; publishes current_pose, joint_states and gripper/joint_states,
+    best effort, as controllers do.
 
-    Like crisp_controllers it ignores targets while two nodes publish them, and has no watchdog: it stays at the last one.
+    Like crisp_controllers it ignores targets while two nodes publish them, and has no watchdog: it stays at the last.
     `simulate_reflex` stops it as a collision would, until `error_recovery` is called; `robot_mode` says so.
     """
 

@@ -15,8 +15,8 @@ _FR3_JOINTS = tuple(f"fr3_joint{number}" for number in range(1, 8))
 
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {},
-    # crisp_controllers: CartesianController (target_pose), PoseBroadcaster (current_pose), joint_state_broadcaster and the
-    # adapter that gives each gripper the topics of a position controller
+    # crisp_controllers: CartesianController (target_pose), PoseBroadcaster (current_pose), joint_state_broadcaster and
+    # the adapter that gives each gripper the topics of a position controller
     "crisp_controllers": {
         "target_topic": "target_pose",
         "target_frame": "base",
@@ -76,10 +76,9 @@ class Config(ArmConfig):
     wrench_topic: str = ""
     """geometry_msgs/WrenchStamped: external, base frame; empty: there is none."""
     mode_topic: str = ""
-    """Mode and errors of the arm's controller; empty: they are not known, and a reflex shows as an arm that does not
-    follow."""
+    """Mode and errors of the arm's controller; empty: not known, and a reflex shows as an arm that does not follow."""
     mode_type: str = "std_msgs/msg/String"
-    """``PACKAGE/msg/NAME`` with `robot_mode`, constants ROBOT_MODE_* and `current_errors`; or std_msgs/msg/String, whose
+    """``PACKAGE/msg/NAME`` with `robot_mode`, constants ROBOT_MODE_* and `current_errors`; or std_msgs/msg/String: its
     text is ``mode`` or ``mode: error, error``."""
     moving_modes: tuple[str, ...] = MOVING_MODES
     """In which the arm follows targets; in any other one it is stopped by name."""

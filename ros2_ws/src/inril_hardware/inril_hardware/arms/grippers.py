@@ -58,7 +58,7 @@ class TopicGripper:
 
 
 class ActionGripper:
-    """The action GripperCommand, which takes seconds: its goals are sent from a thread, and a newer width cancels one."""
+    """The action GripperCommand, which takes seconds: its goals are sent from a thread; a newer width cancels one."""
 
     def __init__(self, node: Node, config: Config) -> None:
         self._config, self._kind = config, message_type(ACTION, "gripper")

@@ -141,7 +141,9 @@ class Ros2ControlArm(Arm):
         for topic in self._topics:
             topic.poll()
         if silent := [reason for topic in self._topics if (reason := topic.silence())]:
-            raise ArmLost(f"{'; '.join(silent)}; start the arm's controllers, and check namespace, names and DDS domain")
+            raise ArmLost(
+                f"{'; '.join(silent)}; start the arm's controllers, and check namespace, names and DDS domain"
+            )
         pose_message = self._pose.heard.message
         stamp_ns = self._stamp_ns(pose_message)
         pose = self._tool_pose(pose_message)
@@ -242,8 +244,8 @@ class Ros2ControlArm(Arm):
         age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9
         if abs(age_s) > self._config.max_age_s:
             raise ArmLost(
-                f"{self._pose.name} is stamped {age_s:.3g} s ago, at most {self._config.max_age_s:g} s; synchronise the "
-                "clocks of both hosts (chrony or PTP), or look at the load of the controllers' host"
+                f"{self._pose.name} is stamped {age_s:.3g} s ago, at most {self._config.max_age_s:g} s; synchronise "
+                "the clocks of both hosts (chrony or PTP), or look at the load of the controllers' host"
             )
         return stamp_ns
 
@@ -251,8 +253,8 @@ class Ros2ControlArm(Arm):
         frame = message.header.frame_id
         if frame != self._config.pose_frame:
             raise ArmLost(
-                f"{self._pose.name} is in frame {frame!r}, expected {self._config.pose_frame!r}; set pose_frame if that is "
-                "the arm's base"
+                f"{self._pose.name} is in frame {frame!r}, expected {self._config.pose_frame!r}; set pose_frame if that "
+                "is the arm's base"
             )
         pose = pose_to_array(message.pose)
         try:
@@ -323,8 +325,8 @@ class Ros2ControlArm(Arm):
         ]
         if others:
             return (
-                f"second publisher of {topic}: {', '.join(sorted(others))}; the controller ignores all targets while there "
-                "are two: end that node (one that was killed is forgotten within 20 s), then `inril arm`"
+                f"second publisher of {topic}: {', '.join(sorted(others))}; the controller ignores all targets while "
+                "there are two: end that node (one that was killed is forgotten within 20 s), then `inril arm`"
             )
         if not self._target.get_subscription_count():
             return f"nobody hears {topic}: load and activate the Cartesian controller, then `inril arm`"
@@ -339,7 +341,9 @@ def _wrench(message: Any) -> np.ndarray:
 def _picked(topic: str, field: str, values: Any, places: list[int], needed: bool = True) -> np.ndarray:
     if len(values) <= max(places):
         if needed:
-            raise ArmLost(f"{topic}: {field} has {len(values)} numbers; let the broadcaster publish the joints' {field}")
+            raise ArmLost(
+                f"{topic}: {field} has {len(values)} numbers; let the broadcaster publish the joints' {field}"
+            )
         return np.zeros(len(places))
     picked = np.array([values[place] for place in places])
     if not np.isfinite(picked).all():

@@ -23,8 +23,8 @@ def message_type(name: str, setting: str) -> Any:
         return getattr(importlib.import_module(f"{package}.{kind}"), kind_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"{setting} = {name!r}: {error}; copy the package {package} into ros2_ws/src and run `make setup`, which builds "
-            f"it for inril's environment, or set {setting} to a type that is there"
+            f"{setting} = {name!r}: {error}; copy the package {package} into ros2_ws/src and run `make setup`, which "
+            f"builds it for inril's environment, or set {setting} to a type that is there"
         ) from error
 
 
