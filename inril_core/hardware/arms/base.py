@@ -61,11 +61,20 @@ class Arm(ABC):
     """Nobody can be hurt, and it can run in lockstep."""
 
     def open(self) -> None:  # noqa: B027 a simulated arm has nothing to connect to
-        """Connect. MUST NOT move the arm. Called again after `close` where the arm was lost.
+        """Connect. MUST NOT move the arm. May be called again after `close`.
 
         Raises:
             ArmLost: the message says what is missing.
         """
+
+    def reopen(self) -> None:
+        """Connect again to an arm that was lost; tried once a second until it succeeds. MUST NOT move the arm.
+
+        Raises:
+            ArmLost: it is still lost.
+        """
+        self.close()
+        self.open()
 
     @abstractmethod
     def measure(self) -> ArmState:

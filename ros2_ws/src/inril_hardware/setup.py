@@ -14,7 +14,7 @@ setup(
     zip_safe=True,
     maintainer="inril developers",
     maintainer_email="maintainers@inril.dev",
-    description="What stands between the graph and an arm: the simulated cell.",
+    description="What stands between the graph and an arm: the simulated cell, and arms behind ros2_control.",
     license="Apache-2.0",
     entry_points={
         "console_scripts": [

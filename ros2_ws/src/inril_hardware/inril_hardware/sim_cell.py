@@ -353,8 +353,7 @@ class SimCell(InrilNode):
         if self._arm_reopen_ns is not None:
             if self.mono_ns() < self._arm_reopen_ns:
                 raise ArmLost("it is tried again in a moment")
-            self._driver.hardware.close()
-            self._driver.hardware.open()
+            self._driver.hardware.reopen()
             self._arm_reopen_ns = None
 
     def _lose_arm(self, error: ArmLost) -> None:

@@ -16,6 +16,7 @@ from sensor_msgs.msg import JointState
 
 from inril_core.contract import Contract
 from inril_core.control.measurement import BadMeasurement, check_pose
+from inril_core.errors import InrilError
 from inril_core.hardware.arm_modes import fault_of
 from inril_core.hardware.arms.base import Arm, ArmLost, ArmState
 from inril_core.hardware.motion import SmoothMotion
@@ -95,6 +96,22 @@ class Ros2ControlArm(Arm):
     def open(self) -> None:
         """See `Arm.open`: waits until each topic was heard once."""
         self.close()
+        try:
+            self._connect()
+            self._wait(lambda: all(topic.heard for topic in self._topics), self._config.connect_s)
+            self.measure()
+        except InrilError:
+            self.close()
+            raise
+
+    def reopen(self) -> None:
+        """See `Arm.reopen`: the subscriptions hear controllers that come back, so nothing is made anew."""
+        if self._node is None:
+            self.open()
+        else:
+            self.measure()
+
+    def _connect(self) -> None:
         config = self._config
         self._node = node = Node(
             f"inril_arm_{uuid.uuid4().hex[:12]}",
@@ -120,12 +137,6 @@ class Ros2ControlArm(Arm):
         self._recovery = Recovery(node, config) if config.recovery else None
         self._stream = SetPointStream(self._motion, config.rate_hz, self._send)
         self._awaits_person, self._last_pose = False, None
-        self._wait(lambda: all(topic.heard for topic in self._topics), config.connect_s)
-        try:
-            self.measure()
-        except ArmLost:
-            self.close()
-            raise
 
     def measure(self) -> ArmState:
         """See `Arm.measure`."""
@@ -188,11 +199,11 @@ class Ros2ControlArm(Arm):
         self._looked_s = -1e9
         if self._gripper is not None:
             self._gripper.forget()
-        fault = self._fault_now()
-        if fault and self._recovery is not None:
+        fault = self._measure().fault
+        if self._has_errors() and self._recovery is not None:
             self._recovery.call()
-            self._wait(lambda: not self._fault_now(), RECOVERED_S)
-            fault = self._fault_now()
+            self._wait(lambda: not self._has_errors(), RECOVERED_S)
+            fault = self._measure().fault
         if fault:
             raise ArmLost(fault)
         self._awaits_person = False
@@ -208,8 +219,12 @@ class Ros2ControlArm(Arm):
             self._node.destroy_node()
             self._node = None
 
-    def _fault_now(self) -> str:
-        return self._measure().fault
+    def _has_errors(self) -> bool:
+        """What a recovery can clear: not a stop that is pressed, nor a hand on the arm."""
+        if self._modes is None:
+            return False
+        mode, errors = mode_and_errors(self._modes.heard.message)
+        return bool(errors) or mode == "reflex"
 
     def _sender(self) -> SetPointStream:
         if self._stream is None:
@@ -253,8 +268,8 @@ class Ros2ControlArm(Arm):
         frame = message.header.frame_id
         if frame != self._config.pose_frame:
             raise ArmLost(
-                f"{self._pose.name} is in frame {frame!r}, expected {self._config.pose_frame!r}; set pose_frame if that "
-                "is the arm's base"
+                f"{self._pose.name} is in frame {frame!r}, expected {self._config.pose_frame!r}; set pose_frame if "
+                "that is the arm's base"
             )
         pose = pose_to_array(message.pose)
         try:
