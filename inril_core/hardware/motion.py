@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -95,7 +95,7 @@ class SmoothMotion:
             ]
         )
         self._anchor = (0.0, 0.0, 0.0, 1.0)
-        self._path: object | None = None
+        self._path: Any = None
         self._begun_s = self._end_s = 0.0
         self._settles_at: np.ndarray | None = None
         """Where the plan ends moving; None: it ends at rest."""
@@ -162,15 +162,15 @@ class SmoothMotion:
         if self._target is not None and now_s > self._aimed_s + self._timeout_s:
             self.stop(self._aimed_s + self._timeout_s)
         if self._settles_at is not None and now_s > self._end_s:
-            end = _State(*(np.array(part) for part in self._path.at_time(self._end_s - self._begun_s)))  # type: ignore[attr-defined]
+            end = _State(*(np.array(part) for part in self._path.at_time(self._end_s - self._begun_s)))
             self._plan(self._end_s, end, self._settles_at, np.zeros(_AXES), 0.0)
         if self._path is None:
             return _State(self._rest, np.zeros(_AXES), np.zeros(_AXES))
         if now_s >= self._end_s and self._settles_at is None:
-            position = np.array(self._path.at_time(self._end_s - self._begun_s)[0])  # type: ignore[attr-defined]
+            position = np.array(self._path.at_time(self._end_s - self._begun_s)[0])
             return _State(position, np.zeros(_AXES), np.zeros(_AXES))
         at_s = min(max(now_s, self._begun_s), self._end_s) - self._begun_s
-        return _State(*(np.array(part) for part in self._path.at_time(at_s)))  # type: ignore[attr-defined]
+        return _State(*(np.array(part) for part in self._path.at_time(at_s)))
 
     def _coordinates(self, position: Sequence[float], quat: Sequence[float]) -> np.ndarray:
         turn = rotvec_from_quat(quat_normalise(quat_multiply(quat, quat_conjugate(self._anchor))))
@@ -187,7 +187,7 @@ class SmoothMotion:
             np.concatenate([state.acceleration[:3], growth]),
         )
 
-    def _input(self, state: _State) -> object:
+    def _input(self, state: _State) -> Any:
         asked = self._ruckig.InputParameter(_AXES)
         asked.current_position = state.position.tolist()
         asked.current_velocity = state.velocity.tolist()
@@ -200,14 +200,14 @@ class SmoothMotion:
 
     def _plan(self, now_s: float, state: _State, goal: np.ndarray, through: np.ndarray, duration_s: float) -> None:
         asked = self._input(state)
-        asked.target_position = goal.tolist()  # type: ignore[attr-defined]
-        asked.target_velocity = through.tolist()  # type: ignore[attr-defined]
+        asked.target_position = goal.tolist()
+        asked.target_velocity = through.tolist()
         if duration_s > 0.0:
-            asked.minimum_duration = duration_s  # type: ignore[attr-defined]
+            asked.minimum_duration = duration_s
         self._follow(now_s, asked)
         self._settles_at = goal if np.any(through) else None
 
-    def _follow(self, now_s: float, asked: object) -> None:
+    def _follow(self, now_s: float, asked: Any) -> None:
         path = self._ruckig.Trajectory(_AXES)
         try:
             result = self._planner.calculate(asked, path)
