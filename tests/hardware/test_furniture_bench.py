@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,25 @@ from inril_core.hardware.arms.base import ArmLost
 from inril_core.hardware.arms.furniture_bench import FurnitureBenchArm
 
 NAME = "furniture_bench.envs.furniture_bench_env"
+
+
+class PandaError(enum.Enum):
+    """As the benchmark's."""
+
+    OK = 0
+    Gripper = 1
+
+
+class Panda:
+    """The environment's robot, which says its state at any time."""
+
+    def __init__(self, env: FurnitureBenchEnv) -> None:
+        self._env = env
+
+    def get_state(self) -> tuple[Any, PandaError]:
+        """State, or None and why."""
+        fails = self._env.fails
+        return (None, fails) if fails is not PandaError.OK else (SimpleNamespace(**self._env.state()), fails)
 
 
 class FurnitureBenchEnv:
@@ -47,16 +67,13 @@ class FurnitureBenchEnv:
         self.position_m, self.turned = np.array([0.5, 0.0, 0.2]), Rotation.from_quat([1.0, 0.0, 0.0, 0.0])
         self.actions: list[np.ndarray] = []
         self.steps = threading.Semaphore(1)
-        self.fails = ""
+        self.fails = PandaError.OK
+        self.env_steps = 0
+        self.robot = Panda(self)
 
-    def step(self, action: np.ndarray) -> tuple[Any, float, bool, dict[str, Any]]:
-        """Observation of before the action, as the real one's."""
-        while not self.steps.acquire(timeout=0.05):
-            pass
-        self.env_steps += 1
-        if self.fails:
-            return None, 0, True, {"obs_success": False, "error": self.fails}
-        state = {
+    def state(self) -> dict[str, np.ndarray]:
+        """robot_state as it is now."""
+        return {
             "ee_pos": self.position_m.copy(),
             "ee_quat": self.turned.as_quat(),
             "ee_pos_vel": np.zeros(3),
@@ -66,6 +83,15 @@ class FurnitureBenchEnv:
             "joint_torques": np.ones(7),
             "gripper_width": np.array([0.05], np.float32),
         }
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, dict[str, Any]]:
+        """Observation of before the action, as the real one's."""
+        while not self.steps.acquire(timeout=0.05):
+            pass
+        self.env_steps += 1
+        if self.fails is not PandaError.OK:
+            return None, 0, True, {"obs_success": False, "error": self.fails}
+        state = self.state()
         self.actions.append(np.asarray(action))
         assert np.abs(action[:3]).max() <= 0.11 and abs(np.linalg.norm(action[3:7]) - 1.0) < 1e-9
         self.position_m = self.position_m + action[:3]
@@ -135,7 +161,7 @@ def test_it_stays_until_a_target_comes_and_then_goes_there_in_the_environment_s_
 
 
 def test_what_the_environment_reports_loses_the_arm(arm: FurnitureBenchArm) -> None:
-    env().fails = "PandaError.Gripper"
+    env().fails = PandaError.Gripper
     env().steps.release()
 
     def lost() -> bool:

@@ -150,15 +150,20 @@ class FurnitureBenchArm(Arm):
         env, stay = self._env, np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
         while not self._closing.is_set():
             try:
-                action = stay if self._newest is None else self._action(_pose(self._newest[0]), stay)
-                observation, _, _, info = env.step(action)
+                # a step is relative to the pose that it finds; its observation is older than that by a step, and a
+                # way computed from it would swing about the target
+                state, error = env.robot.get_state()
+                if error.name != "OK":
+                    self._lost = f"it reports {error}; look at its servers and at Desk"
+                    return
+                self._newest = dict(vars(state)), time.monotonic()
+                observation, _, _, info = env.step(self._action(_pose(self._newest[0]), stay))
             except Exception as error:  # of polymetis, a camera or the benchmark
                 self._lost = f"{type(error).__name__}: {error}"
                 return
             if observation is None:
                 self._lost = f"it reports {info.get('error', 'an error')}; look at its servers and at Desk"
                 return
-            self._newest = dict(observation["robot_state"]), time.monotonic()
 
     def _action(self, measured: np.ndarray, stay: np.ndarray) -> np.ndarray:
         """float64[8]: from the measured pose to the set-point of the step's end; the turn is in the tool's frame."""
