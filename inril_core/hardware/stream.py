@@ -27,15 +27,16 @@ class SetPointStream:
         self._motion, self._period_s, self._send = motion, 1.0 / rate_hz, send
         self._lock = threading.Lock()
         self._begun = False
-        self._failure = ""
+        self.failure = ""
+        """Why nothing can be sent any more; empty: it can."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="set-points", daemon=True)
         self._thread.start()
 
     @property
     def started(self) -> bool:
-        """Set-points are sent."""
-        return self._begun and not self._failure
+        """It has a pose to go on from."""
+        return self._begun
 
     def start(self, pose: Sequence[float]) -> None:
         """Go on from a measured pose, at rest."""
@@ -49,8 +50,8 @@ class SetPointStream:
         Raises:
             ArmLost: set-points cannot be sent, or none was started.
         """
-        if self._failure:
-            raise ArmLost(f"no set-points can be sent: {self._failure}")
+        if self.failure:
+            raise ArmLost(f"no set-points can be sent: {self.failure}")
         if not self._begun:
             raise ArmLost("no pose was measured since the last arming; arm again")
         with self._lock:
@@ -84,5 +85,5 @@ class SetPointStream:
                     pose = self._motion.at(now_s).pose
                     self._send(pose)
             except Exception as error:  # of a vendor's library: whatever it is, the arm is lost with this text
-                self._failure = f"{type(error).__name__}: {error}"
+                self.failure = f"{type(error).__name__}: {error}"
                 return

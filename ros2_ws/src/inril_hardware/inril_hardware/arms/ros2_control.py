@@ -106,7 +106,7 @@ class Ros2ControlArm(Arm):
 
     def reopen(self) -> None:
         """See `Arm.reopen`: the subscriptions hear controllers that come back, so nothing is made anew."""
-        if self._node is None:
+        if self._node is None or self._sender().failure:
             self.open()
         else:
             self.measure()
@@ -183,7 +183,10 @@ class Ros2ControlArm(Arm):
         if self._awaits_person:
             raise ArmLost("it sends no targets since the arm stopped; look at it, then `inril arm`")
         if not stream.started:
-            stream.start(self._measure().tool_pose)
+            state = self._measure()
+            if state.fault:
+                return  # the state that is measured next says so
+            stream.start(state.tool_pose.tolist())
         stream.aim(tool_pose.tolist())
         if gripper_width_m is not None and self._gripper is not None:
             self._gripper.command(gripper_width_m)
@@ -206,8 +209,7 @@ class Ros2ControlArm(Arm):
             fault = self._measure().fault
         if fault:
             raise ArmLost(fault)
-        self._awaits_person = False
-        stream.start(self.measure().tool_pose)
+        self._awaits_person = False  # the first target begins at the pose that is measured then
 
     def close(self) -> None:
         """See `Arm.close`: the controllers keep the last set-point."""
