@@ -49,6 +49,7 @@ class Lab(Bench):
         """First the controllers: the arm is not found without them."""
         self.controllers: Any = None
         self.start_controllers()
+        self.until(lambda: self.client.count_publishers("/current_pose"), "the controllers", 2 * PATIENT_S)
         super().start()
         self.robots: list[RobotState] = self.hear(RobotState, "/robot_state")
         self.targets = self.client.create_publisher(Target, "/target", 10)
