@@ -76,7 +76,9 @@ def test_a_reflex_is_a_fault_by_name_until_a_person_arms(graph: GraphRun) -> Non
     status = graph.status("arbiter")
     detail = status.details[status.faults.index("robot_fault")]
     assert "reflex (cartesian_reflex)" in detail and "inril arm" in detail
-    assert graph.status("robot").needs_rearm and graph.status("robot").mode == "reflex"
+    graph.until(
+        lambda: graph.status("robot").needs_rearm and graph.status("robot").mode == "reflex", "the reflex", PATIENT_S
+    )
     graph.arm()
     graph.until(lambda: graph.status("arbiter").armed and not graph.status("arbiter").faults, "armed again", PATIENT_S)
-    assert graph.status("robot").mode == "move"
+    graph.until(lambda: graph.status("robot").mode == "move", "the recovered arm", PATIENT_S)
