@@ -212,3 +212,19 @@ def test_no_pose_is_refused_and_changes_nothing(bad: list[float]) -> None:
     assert np.array_equal(motion.at(1.0).pose, np.array(HERE))
     with pytest.raises(ConfigError):
         SmoothMotion(FULL, 0.0, 1.0)
+
+
+def largest_jerk_mps3(motion: SmoothMotion) -> float:
+    """Of a move along x from rest, by third differences over 0.5 ms: finer than any of its phases."""
+    motion.aim(pose((0.05, 0.0, 0.0), (0.0, 0.0, 0.0)), 0.0)
+    ways_m = np.array([motion.at(n * 5e-4).pose[0] for n in range(500)])
+    return float(np.abs(np.diff(ways_m, 3)).max()) / 5e-4**3
+
+
+def test_jerk_is_at_its_limit_and_not_above() -> None:
+    found = largest_jerk_mps3(moving())
+    limit = FULL.max_jerk_mps3 / math.sqrt(3.0)  # of one axis, so that the norm of three keeps it
+    assert 0.98 * limit < found < 1.001 * limit
+    broken = moving()
+    broken._jerk = 2.0 * broken._jerk
+    assert largest_jerk_mps3(broken) > 1.5 * limit, "the measure sees a jerk that is too large"
