@@ -206,6 +206,7 @@ class ArbiterNode(InrilNode):
             _pose(message.tool_pose),
             message.needs_rearm,
             message.header.frame_id,
+            message.fault,
         )
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         self._arbiter.on_robot_state(sample, mono_ns)

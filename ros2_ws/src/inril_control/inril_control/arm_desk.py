@@ -23,7 +23,7 @@ ROBOT_TIMEOUT_S = 5.0
 REARM_TIMEOUT_S = 5.0
 """Far longer than an arm takes to publish a state without needs_rearm after it was armed."""
 
-PASSING_FAULTS = (Fault.ROBOT_NEEDS_REARM, Fault.TELEOP_LOST)
+PASSING_FAULTS = (Fault.ROBOT_NEEDS_REARM, Fault.ROBOT_FAULT, Fault.TELEOP_LOST)
 """The arm, or the person's device, may say within that time that it is ready."""
 
 SetArmed = Callable[[bool, str], tuple[bool, str]]
