@@ -23,6 +23,7 @@ from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 
+from inril_core.control.measurement import BadMeasurement, check_frame
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms import base as arms
 from inril_core.hardware.arms.base import ArmLost, ArmState
@@ -178,6 +179,11 @@ class SimCell(InrilNode):
         self._target_link.saw(mono_ns)
         if not self.active:
             return
+        try:
+            check_frame(message.header.frame_id, self.contract.base_frame)
+        except BadMeasurement as error:
+            self.diagnostics.refuse(self._target_link, str(error))
+            return
         target = TargetCommand(
             message.boot_id,
             message.k,
@@ -216,7 +222,7 @@ class SimCell(InrilNode):
         try:
             self._find_arm()
             state = self._driver.run_period(self.mono_ns()) if whole_period else self._driver.measure()
-        except ArmLost as error:
+        except Exception as error:  # code of somebody else: whatever it raises, the arm is not heard now
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
@@ -244,6 +250,10 @@ class SimCell(InrilNode):
         except (InrilError, ValueError) as error:
             response.message = str(error)
             return response
+        except Exception as error:  # code of somebody else
+            self._lose_arm(error)
+            response.message = f"the arm is lost: {type(error).__name__}: {error}"
+            return response
         self._publish(state)
         response.success, response.stamp = True, ns_to_stamp(self._stamp_ns)
         return response
@@ -257,7 +267,7 @@ class SimCell(InrilNode):
         if self.active and self._driver.needs_rearm != before:
             try:
                 self._publish_at_once()
-            except ArmLost as error:
+            except Exception as error:  # code of somebody else
                 self._lose_arm(error)
                 response.success = not request.arm
                 response.message = response.message or f"the arm is lost: {error}"
@@ -356,12 +366,13 @@ class SimCell(InrilNode):
             self._driver.hardware.reopen()
             self._arm_reopen_ns = None
 
-    def _lose_arm(self, error: ArmLost) -> None:
+    def _lose_arm(self, error: Exception) -> None:
         """Silence is what the arbiter's watchdog hears; a person arms the arm again once it is back."""
         self._driver.needs_rearm = True
         if self._arm_reopen_ns is None or self.mono_ns() >= self._arm_reopen_ns:
             self._arm_reopen_ns = self.mono_ns() + REOPEN_NS
-            self.get_logger().error(f"the arm is lost: {error}")
+            cause = str(error) if isinstance(error, ArmLost) else f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"the arm is lost: {cause}")
 
     def _is_due(self, camera: str) -> bool:
         purpose = self._driver.purpose
