@@ -462,7 +462,7 @@ def test_nobody_there_is_named_with_the_fix(tmp_path: Path, monkeypatch) -> None
     monkeypatch.setattr(pull, "RETRY_MIN_S", 0.001)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(BlobLost, match="blob_host"):
+    with pytest.raises(BlobLost, match="INRIL_HOST"):
         pull_blob(BLOB, address, KEY, tmp_path / "pulled")
 
 

@@ -27,7 +27,9 @@ from inril_core.hardware.arms.base import ArmLost, ArmState
 from inril_core.hardware.cameras import base as cameras
 from inril_core.hardware.driver import ArmDriver, TargetCommand
 from inril_core.plugins import check_made
+from inril_core.settings import read_settings
 from inril_core.sim.cell import CellState
+from inril_core.sim.part_noise import PartNoise, PartTracker
 from inril_core.vocabulary import Purpose
 
 REOPEN_NS = 1_000_000_000
@@ -59,6 +61,8 @@ class SimCell(InrilNode):
     Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`). One that is not
     simulated needs `simulated_cell` false, as `robot_node` of a graph has it; it runs in real time, and somebody else
     publishes /part_poses where the task looks at parts.
+
+    `part_noise` makes part_poses those of a tracker: their stamps are the times of measurement, and a period may have none.
     """
 
     def __init__(self) -> None:
@@ -75,6 +79,9 @@ class SimCell(InrilNode):
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
+        noise = self.param("part_noise", "", "how tracked the parts are, a YAML mapping; empty: exact and at once")
+        self._tracker = PartTracker(read_settings(PartNoise, noise, "part_noise"))
+        self._parts_stamp = Time()
         self._arm_reopen_ns: int | None = None
         self._seq, self._published_mono_ns = 0, 0
         self._stamp_ns = SIMULATED_START_NS - self.contract.period_ns
@@ -232,6 +239,7 @@ class SimCell(InrilNode):
         except (InrilError, ValueError) as error:
             response.message = str(error)
             return response
+        self._tracker.reset(request.seed)
         self._publish(state)
         response.success, response.stamp = True, ns_to_stamp(self._stamp_ns)
         return response
@@ -279,7 +287,7 @@ class SimCell(InrilNode):
         robot.simulated = self._driver.hardware.simulated
         self._seq += 1
         robot.header.stamp, robot.header.frame_id = stamp, self.contract.base_frame
-        cell = self._cell_messages(state, stamp) if isinstance(state, CellState) else ()
+        cell = self._cell_messages(state, stamp_ns) if isinstance(state, CellState) else ()
         self._publish_images(stamp_ns)
         for message, publisher in (
             *cell,
@@ -287,14 +295,20 @@ class SimCell(InrilNode):
         ):  # at once, the arm's state last: it wakes who joins them
             publisher.publish(message)
 
-    def _cell_messages(self, state: CellState, stamp: Time) -> tuple[tuple[Any, Any], ...]:
-        """What only a simulated cell knows."""
-        parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
+    def _cell_messages(self, state: CellState, stamp_ns: int) -> list[tuple[Any, Any]]:
+        """What only a simulated cell knows, and what a tracker says of its parts."""
+        messages: list[tuple[Any, Any]] = []
+        measured = self._tracker.measure(stamp_ns, state.parts)
+        if measured is not None:
+            self._parts_stamp = ns_to_stamp(measured[0])
+            parts = PartPoses(names=list(measured[1]), poses=[array_to_pose(pose) for pose in measured[1].values()])
+            parts.header.stamp, parts.header.frame_id = self._parts_stamp, self.contract.base_frame
+            messages.append((parts, self._parts))
         truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
         truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
-        for message in (truth, parts):
-            message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
-        return (truth, self._truth), (parts, self._parts)
+        truth.header.stamp, truth.header.frame_id = ns_to_stamp(stamp_ns), self.contract.base_frame
+        truth.part_poses_stamp = self._parts_stamp
+        return [(truth, self._truth), *messages]
 
     def _publish_images(self, state_stamp_ns: int) -> None:
         for camera in self._cameras:
