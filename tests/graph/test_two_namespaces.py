@@ -142,16 +142,16 @@ def test_weights_and_episodes_cross_a_bad_link_that_was_cut(
         ledger = robot.paths.session
         return {result.episode_id for result in read_ledger(ledger).values if result.valid} if ledger.exists() else set()
 
-    def accepted_n() -> int:
+    def acting_n() -> int:
         log = robot.lines(robot.paths.weights / "log.jsonl")
-        return max((line["n"] for line in log if line.get("event") == "accepted"), default=-1)
+        return max((line["n"] for line in log if line["event"] == "acting"), default=-1)
 
     # the learner first: whoever starts the robot again finds it there
     learner.up("finetune_learner", demos=start.demos, preset=preset, **given)
     robot.up("finetune_robot", plan="train:100000:steps", arm_at_start=True, **given)
     both = robot, learner
     until(lambda: ingested() & recorded(), "an episode at the learner", *both)
-    before_n = until(lambda: (n := accepted_n()) > 0 and n, "weights at the robot", *both)
+    before_n = until(lambda: (n := acting_n()) > 0 and n, "weights at the robot", *both)
 
     wire.set(Quality(up=False))
     cut_s, known = time.monotonic(), recorded()
@@ -159,5 +159,5 @@ def test_weights_and_episodes_cross_a_bad_link_that_was_cut(
     alone = until(lambda: recorded() - known - ingested(), "an episode without the learner", *both)
     wire.set(SLOW)
     until(lambda: alone <= ingested(), "the episodes of the outage at the learner", *both)
-    until(lambda: accepted_n() > before_n, "newer weights at the robot", *both)
+    until(lambda: acting_n() > before_n, "newer weights at the robot", *both)
     assert "refused" not in learner.log()
