@@ -10,26 +10,13 @@ from collections import deque
 from collections.abc import Mapping
 
 import numpy as np
-from pydantic import Field
 
-from inril_core.settings import Settings
+from inril_core.contract import Contract
+from inril_core.contract.definitions import PartNoise
 from inril_core.transforms import quat_conjugate, quat_from_rotvec, quat_multiply, quat_normalise, rotvec_from_quat
 
 Parts = Mapping[str, np.ndarray]
 """Poses float64[7] by name, m and xyzw, base frame."""
-
-
-class PartNoise(Settings):
-    """How a tracker differs from the truth. The default is a perfect one."""
-
-    position_m: float = Field(0.0, ge=0.0, le=0.1)
-    """Standard deviation of each coordinate, independent between parts and measurements."""
-    rotation_rad: float = Field(0.0, ge=0.0, le=0.5)
-    """Standard deviation of each component of a rotation vector, in the part's frame."""
-    delay_s: float = Field(0.0, ge=0.0, le=1.0)
-    """From the exposure of the image to the pose. Stamps are the time of exposure."""
-    dropout: float = Field(0.0, ge=0.0, le=0.95)
-    """Probability that a control period has no measurement, of any part."""
 
 
 class PartTracker:
@@ -91,3 +78,8 @@ def _between(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
     whole = rotvec_from_quat(quat_multiply(quat_conjugate(first), after[3:].tolist()))
     turned = quat_multiply(first, quat_from_rotvec([share * part for part in whole]))
     return np.array([*(before[:3] + share * (after[:3] - before[:3])), *quat_normalise(turned)])
+
+
+def noise_of(contract: Contract) -> PartNoise:
+    """How the simulated cell of a contract has its parts tracked; the default is a perfect tracker."""
+    return getattr(contract.sim, "part_noise", None) or PartNoise()

@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from inril_core.errors import ConfigError
 from inril_core.settings import read_settings
-from inril_core.sim.part_noise import PartNoise, PartTracker
+from inril_core.contract.definitions import PartNoise
+from inril_core.sim.part_noise import PartTracker
 
 PERIOD_NS = 100_000_000
 
@@ -91,12 +92,20 @@ def test_what_cannot_be_is_refused_by_name(text: str) -> None:
 
 
 def test_the_documented_noise_is_what_tags_give() -> None:
-    """1 mm and 1 degree: a part with four 20 mm tags (FurnitureBench), 0.5 m before a camera with a focal length of 900
-    pixels, corners found to 0.3 pixels; then solvePnP. The pose is that of the part's centre in the camera."""
+    """1 mm and 1 degree lie between a part that shows one 20 mm tag and one that shows four."""
+    one_m, one_rad = tag_noise(np.zeros((1, 2)))
+    four_m, four_rad = tag_noise(0.02 * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]))
+    assert four_m < 0.001 < one_m, (four_m, one_m)
+    assert four_rad < math.radians(1.0) < one_rad, (math.degrees(four_rad), math.degrees(one_rad))
+
+
+def tag_noise(centres_m: np.ndarray) -> tuple[float, float]:
+    """Largest standard deviation of position (m) and rotation (rad) of a part with 20 mm tags at these places of a face,
+    0.5 m before a camera with a focal length of 900 pixels, corners found to 0.3 pixels; then solvePnP."""
     cv2 = pytest.importorskip("cv2")
     rng, half_m, focal_px = np.random.default_rng(0), 0.01, 900.0
     square = np.array([[-1, 1, 0], [1, 1, 0], [1, -1, 0], [-1, -1, 0]]) * half_m
-    flat = np.concatenate([square + [x, y, 0.0] for x in (-0.02, 0.02) for y in (-0.02, 0.02)])
+    flat = np.concatenate([square + [x, y, 0.0] for x, y in centres_m])
     camera = np.array([[focal_px, 0, 640], [0, focal_px, 360], [0, 0, 1.0]])
     tilt = Rotation.from_euler("xyz", [35, 10, 0], degrees=True)
     shifts, turns = [], []
@@ -107,6 +116,4 @@ def test_the_documented_noise_is_what_tags_give() -> None:
         _, rotation, place = cv2.solvePnP(flat, seen, camera, None)
         shifts.append(place.ravel() - [0.03, 0.02, 0.5])
         turns.append((tilt.inv() * Rotation.from_rotvec(rotation.ravel())).as_rotvec())
-    position_m, rotation_rad = np.std(shifts, axis=0).max(), np.std(turns, axis=0).max()
-    assert 0.0003 < position_m < 0.0015, position_m
-    assert math.radians(0.3) < rotation_rad < math.radians(1.5), math.degrees(rotation_rad)
+    return float(np.std(shifts, axis=0).max()), float(np.std(turns, axis=0).max())

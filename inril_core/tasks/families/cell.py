@@ -14,6 +14,7 @@ from inril_core.experts.scripted.onlooker import Onlooker
 from inril_core.outcome import CellReport, judge
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
+from inril_core.sim.part_noise import Parts, PartTracker, noise_of
 from inril_core.tasks.base import TaskStep
 
 
@@ -32,6 +33,8 @@ class CellEnv:
         self.cell = Cell(contract)
         self._limiter = ActionLimiter(contract)
         self._observe = StateVector(contract)
+        self._tracker = PartTracker(noise_of(contract))
+        self._tracked: Parts = {}
         self._ended = True
 
     @property
@@ -62,6 +65,7 @@ class CellEnv:
         self._limiter.begin()
         self._limiter.reference(state.tool_pose)
         self._ended = False
+        self._tracker.reset(seed)
         return self._vector(state)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
@@ -90,7 +94,10 @@ class CellEnv:
         self.cell.close()
 
     def _vector(self, state: CellState) -> np.ndarray:
-        vector = self._observe(*_measured(state))
+        measured = self._tracker.measure(state.step * self.contract.period_ns, state.parts)
+        if measured is not None:
+            self._tracked = measured[1]
+        vector = self._observe(state.tool_pose, state.tool_twist, state.gripper_width_m, self._tracked)
         images = {}
         for field in self.contract.images:
             if field.required:

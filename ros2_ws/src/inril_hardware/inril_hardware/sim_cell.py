@@ -29,7 +29,7 @@ from inril_core.hardware.driver import ArmDriver, TargetCommand
 from inril_core.plugins import check_made
 from inril_core.settings import read_settings
 from inril_core.sim.cell import CellState
-from inril_core.sim.part_noise import PartNoise, PartTracker
+from inril_core.sim.part_noise import PartNoise, PartTracker, noise_of
 from inril_core.vocabulary import Purpose
 
 REOPEN_NS = 1_000_000_000
@@ -79,8 +79,9 @@ class SimCell(InrilNode):
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
-        noise = self.param("part_noise", "", "how tracked the parts are, a YAML mapping; empty: exact and at once")
-        self._tracker = PartTracker(read_settings(PartNoise, noise, "part_noise"))
+        noise = self.param("part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says")
+        given = read_settings(PartNoise, noise, "part_noise") if noise else noise_of(self.contract)
+        self._tracker = PartTracker(given)
         self._parts_stamp = Time()
         self._arm_reopen_ns: int | None = None
         self._seq, self._published_mono_ns = 0, 0
