@@ -170,7 +170,9 @@ class _Pull:
         heard_ns = self._wall_ns()
         times = answer.get("came_ns"), answer.get("said_ns")
         if not all(type(time_ns) is int and 0 <= time_ns < 1 << 63 for time_ns in times):
-            raise BlobRefused(f"the server answers with the times {str(times)[:80]}; use one inril version on both hosts")
+            raise BlobRefused(
+                f"the server answers with the times {str(times)[:80]}; use one inril version on both hosts"
+            )
         clock = ClockOffset.of(asked_ns, *times, heard_ns)
         self._on_clock(clock)
         if clock.least_s > MAX_CLOCK_OFFSET_S:

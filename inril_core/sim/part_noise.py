@@ -1,7 +1,7 @@
 """What a tracker would say of a simulated cell's parts: late, noisy, and at times nothing.
 
-The poses of a simulator are exact and of this moment. A camera that looks at tags is neither, and a policy that was only
-ever given exact poses need not survive that.
+The poses of a simulator are exact and of this moment. Those of a camera that looks at tags are neither, and a policy
+that was only ever given exact poses need not survive that.
 """
 
 from __future__ import annotations

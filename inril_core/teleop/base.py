@@ -28,7 +28,18 @@ from inril_core.plugins import Kind
 from inril_core.settings import Settings, read_settings
 from inril_core.teleop.common.inbox import DeviceLost, Inbox, Topic
 
-__all__ = ["Device", "DeviceConfig", "DeviceLost", "Event", "HumanInput", "Inbox", "Scene", "TickView", "Topic", "device_config"]
+__all__ = [
+    "Device",
+    "DeviceConfig",
+    "DeviceLost",
+    "Event",
+    "HumanInput",
+    "Inbox",
+    "Scene",
+    "TickView",
+    "Topic",
+    "device_config",
+]
 
 Event = Literal["", "success", "failure", "discard"]
 
@@ -92,7 +103,7 @@ class Device(ABC):
     needs_robot: bool = False
     """`inbox` is to hold the arm's poses."""
     looks_at_scene: bool = False
-    """A synchronous device that is to get `TickView.scene`: a simulated person, who does not see what the policy sees."""
+    """A synchronous device that is to get `TickView.scene`: a simulated person does not see what the policy sees."""
     inbox: Inbox = Inbox()
     """Set before `open`; whoever runs the device fills it."""
 

@@ -1,7 +1,7 @@
 """Two hosts on one machine: network namespaces, and between them a link with delay, loss and bandwidth.
 
-The link is a process that carries IP packets from a TUN device of the one namespace to that of the other, as a slow cable
-would: any protocol, UDP of DDS and TCP alike. It needs no netem, which many kernels lack.
+The link is a process that carries IP packets from a TUN device of the one namespace to that of the other, as a slow
+cable would: any protocol, UDP of DDS and TCP alike. It needs no netem, which many kernels lack.
 
 `python -m tests.graph.link` prints one JSON line, {"namespaces": [path, path]}, and then reads lines from its standard
 input, each a JSON object of `Quality`; it ends with its input.

@@ -1,7 +1,7 @@
 """Pins: a robot and a learner on two hosts, over a link that is slow, loses packets, and is cut for a while.
 
-Nothing of the two meets but over the link: each host has its network namespace, its key file and its run folder, these on
-two file systems, since bytes on one are taken by a hard link.
+Nothing of the two meets but over the link: each host has its network namespace, its key file and its run folder, these
+on two file systems, since bytes on one are taken by a hard link.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def test_weights_and_episodes_cross_a_bad_link_that_was_cut(
 
     def recorded() -> set[str]:
         ledger = robot.paths.session
-        return {result.episode_id for result in read_ledger(ledger).values if result.valid} if ledger.exists() else set()
+        return (
+            {result.episode_id for result in read_ledger(ledger).values if result.valid} if ledger.exists() else set()
+        )
 
     def acting_n() -> int:
         log = robot.lines(robot.paths.weights / "log.jsonl")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from inril_core.contract.definitions import PartNoise
 from inril_core.errors import ConfigError
 from inril_core.settings import read_settings
-from inril_core.contract.definitions import PartNoise
 from inril_core.sim.part_noise import PartTracker
 
 PERIOD_NS = 100_000_000
@@ -100,8 +100,8 @@ def test_the_documented_noise_is_what_tags_give() -> None:
 
 
 def tag_noise(centres_m: np.ndarray) -> tuple[float, float]:
-    """Largest standard deviation of position (m) and rotation (rad) of a part with 20 mm tags at these places of a face,
-    0.5 m before a camera with a focal length of 900 pixels, corners found to 0.3 pixels; then solvePnP."""
+    """Largest standard deviation of position (m) and rotation (rad) of a part with 20 mm tags at these places of a
+    face, 0.5 m before a camera with a focal length of 900 pixels, corners found to 0.3 pixels; then solvePnP."""
     cv2 = pytest.importorskip("cv2")
     rng, half_m, focal_px = np.random.default_rng(0), 0.01, 900.0
     square = np.array([[-1, 1, 0], [1, 1, 0], [1, -1, 0], [-1, -1, 0]]) * half_m

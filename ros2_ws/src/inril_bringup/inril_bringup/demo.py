@@ -96,7 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
     """A run that goes on must go on as it was begun."""
     path = run_dir / "demo.json"
-    settings = {k: getattr(arguments, k) for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise")}
+    settings = {
+        k: getattr(arguments, k) for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise")
+    }
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode() + b"\n")
         return
@@ -109,17 +111,19 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
 
 
 def _for_pixels(run_dir: Path, preset: str) -> Path:
-    """The preset with what two cores can do from two pictures: few updates, small batches, a coarse encoder."""
+    """The preset with no more than two cores can do from two pictures: few updates, small batches, a coarse encoder."""
     from inril_core.finetune.config import load_config
 
-    schedule: dict[str, object] = {"budget_steps": PIXELS_STEPS}
-    if load_config(preset).rl.collection == "off_policy":
-        schedule |= {"utd": 0.25, "warmup_steps": 300, "critic_warmup_updates": 300, "replay_capacity": 5000}
+    config = load_config(preset)
+    most: dict[str, float] = {"budget_steps": PIXELS_STEPS}
+    if config.rl.collection == "off_policy":
+        most |= {"utd": 0.25, "warmup_steps": 300, "critic_warmup_updates": 300, "replay_capacity": 5000}
+    schedule = {name: min(getattr(config.schedule, name), value) for name, value in most.items()}
     changed = {
         "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
         "name": f"{Path(preset).stem}_pixels",
         "policy": {"encoder": {"strides": [4, 2, 1]}},
-        "pretrain": {"updates": 1500, "batch": 64},
+        "pretrain": {"updates": min(config.pretrain.updates, 1500), "batch": min(config.pretrain.batch, 64)},
         "schedule": schedule,
         "push_every_updates": 100,
     }

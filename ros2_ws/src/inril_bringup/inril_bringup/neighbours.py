@@ -65,8 +65,8 @@ def listen(namespace: str = "") -> Neighbours:
 def refuse_neighbours(graph: ResolvedGraph, place: Place) -> None:
     """Refuse to start a graph where a node of another one is heard: they would serve each other's requests.
 
-    A graph that joins only minds nodes of its own names; and none minds that one has joined already which is not part of
-    it: a robot that was started again finds its learner.
+    A graph that joins only minds nodes of its own names. Nodes that have joined already and are not part of this graph
+    may be there: a robot that is started again finds its learner.
 
     Raises:
         ConfigError: somebody is there; says whose graph and the cures. Or DDS does not work; see `listen`.

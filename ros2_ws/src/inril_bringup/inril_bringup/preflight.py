@@ -134,7 +134,9 @@ def discovery_range() -> Check:
         return Check("discovery", "OK", "this machine alone")
     if peers(os.environ) and is_over_udp(talks) and found == "SYSTEM_DEFAULT":
         known = f"this machine and {', '.join(peers(os.environ))}, on the interface of {this_host(os.environ)}"
-        return Check("discovery", "WARN", known, "nobody is authenticated: keep others out by a firewall, docs/security.md")
+        return Check(
+            "discovery", "WARN", known, "nobody is authenticated: keep others out by a firewall, docs/security.md"
+        )
     return Check(
         "discovery",
         "WARN",

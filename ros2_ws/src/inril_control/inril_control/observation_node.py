@@ -39,8 +39,8 @@ MAX_AHEAD_S = 0.1
 class ObservationNode(InrilNode):
     """Publishes observation, and episode_outcome when an episode closes.
 
-    In lockstep the inputs are joined for equal stamps (part_poses: that which the cell names) and each state is one tick. At a real time
-    factor the node's own steady timer ticks with the newest inputs, whose ages it reports.
+    In lockstep the inputs are joined for equal stamps (part_poses: that which the cell names) and each state is one
+    tick. At a real time factor the node's own steady timer ticks with the newest inputs, whose ages it reports.
 
     A measurement that cannot be (not finite, another frame, an image of unknown encoding) is left out, by name: its
     link grows stale as if nothing had come.

@@ -62,7 +62,7 @@ class SimCell(InrilNode):
     simulated needs `simulated_cell` false, as `robot_node` of a graph has it; it runs in real time, and somebody else
     publishes /part_poses where the task looks at parts.
 
-    `part_noise` makes part_poses those of a tracker: their stamps are the times of measurement, and a period may have none.
+    `part_noise` makes part_poses those of a tracker: stamps are the times of measurement, and a period may have none.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,9 @@ class SimCell(InrilNode):
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
-        noise = self.param("part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says")
+        noise = self.param(
+            "part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says"
+        )
         given = read_settings(PartNoise, noise, "part_noise") if noise else noise_of(self.contract)
         self._tracker = PartTracker(given)
         self._parts_stamp = Time()
