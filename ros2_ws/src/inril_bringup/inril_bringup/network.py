@@ -1,8 +1,9 @@
 """Which hosts a graph talks with. Standard library only: launch imports it into any interpreter.
 
 INRIL_HOST is the address of this host that the others reach, ROS_STATIC_PEERS theirs, with semicolons. From the two
-comes a profile of Fast DDS: the nodes open sockets on the loopback interface and on that of INRIL_HOST alone, send nothing by
-multicast, and look for others on this host and at the peers only. Every inril command reads the same variables.
+comes a profile of Fast DDS: the nodes open sockets on the loopback interface and on that of INRIL_HOST alone, send
+nothing by multicast, and look for others on this host and at the peers only. Every inril command reads the same
+variables.
 """
 
 from __future__ import annotations
