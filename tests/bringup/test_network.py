@@ -1,4 +1,4 @@
-"""Pins: a graph that opens sockets on a network that nobody named, or is deaf to its other half and does not say why."""
+"""Pins: a graph that opens sockets on a network that nobody named, or is deaf to its other half without a word."""
 
 from __future__ import annotations
 
