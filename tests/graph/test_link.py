@@ -43,7 +43,8 @@ os.link = refuse
 blob = Blob({hashlib.sha256(CONTENT).digest()!r}, {len(CONTENT)}, hashlib.sha256)
 while True:
     try:
-        pull_blob(blob, sys.argv[1], {KEY!r}, Path(sys.argv[2]), 2.0, on_clock=lambda c: print("clock", c.offset_s, c.error_s))
+        told = dict(on_clock=lambda clock: print("clock", clock.offset_s, clock.error_s))
+        pull_blob(blob, sys.argv[1], {KEY!r}, Path(sys.argv[2]), 2.0, **told)
         break
     except BlobLost as error:
         print("lost", error, flush=True)
