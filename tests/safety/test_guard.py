@@ -157,7 +157,7 @@ ways = st.tuples(st.lists(numbers, min_size=6, max_size=6), st.integers(1, 8), s
 starts = st.tuples(st.floats(0.35, 0.7), st.floats(-0.3, 0.3), st.floats(-0.02, 0.45))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     starts,
     st.lists(numbers, min_size=3, max_size=3),
@@ -238,7 +238,7 @@ def follow(contract, action, joints=READY, steps=120):
     return model, np.array(track), named
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6))
 def test_no_motion_takes_a_joint_beyond_its_margins(action):
     contract = joint_contract()
