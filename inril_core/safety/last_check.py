@@ -26,6 +26,8 @@ class TargetLimits(NamedTuple):
     max_tilt_rad: float
     gripper_min_m: float
     gripper_max_m: float
+    is_guarded: bool = False
+    """One of the following is bounded."""
     walls: tuple[tuple[str, Plane], ...] = ()
     """Planes that the tool point stays behind, the radius around it counted in."""
     boxes: tuple[KeepOutBox, ...] = ()
@@ -56,6 +58,7 @@ class TargetLimits(NamedTuple):
                 step_change_m=_over(motion.max_acceleration_mps2, rate_hz**2),
                 turn_change_rad=_over(motion.max_turn_acceleration_radps2, rate_hz**2),
             )
+        more["is_guarded"] = bool(more)
         return cls(
             limits.position_min_m,
             limits.position_max_m,
@@ -112,6 +115,8 @@ def violation(
     in_range = limits.gripper_min_m - ROUNDING_M <= gripper_width_m <= limits.gripper_max_m + ROUNDING_M
     if not in_range and not math.isnan(gripper_width_m):
         return f"gripper width {gripper_width_m} m is outside [{limits.gripper_min_m}, {limits.gripper_max_m}]"
+    if not limits.is_guarded:
+        return None
     if limits.walls or limits.boxes:
         wrong = _out_of_space(limits, previous, pose)
         if wrong is not None:

@@ -368,7 +368,8 @@ class ActionLimiter:
         )
         if inside == position:
             return position
-        hits.append(("position_box", -max(abs(a - b) for a, b in zip(inside, position, strict=True))))
+        (x, y, z), (a, b, c) = inside, position
+        hits.append(("position_box", -max(abs(a - x), abs(b - y), abs(c - z))))
         return inside[0], inside[1], inside[2]
 
     def _untilt(self, quat: Quaternion, start_quat: Quaternion, hits: Hits) -> Quaternion:

@@ -21,7 +21,7 @@ from inril_core.sim.urdf import panda_urdf
 
 ROOT = Path(__file__).resolve().parents[2]
 DOWN = (1.0, 0.0, 0.0, 0.0)
-READY = (0.0, -0.4, 0.0, -2.2, 0.0, 1.8, 0.785)
+READY = (0.0, 0.15, 0.0, -2.25, 0.0, 2.40, -0.785)
 SOURCES = ("policy", "asynchronous", "synchronous", "reset", "hold")
 BOX = {"tool_radius_m": 0.02, "keep_out": [{"name": "post", "center_m": [0.6, 0, 0.2], "size_m": [0.1, 0.1, 0.1]}]}
 LIMITS = {
