@@ -13,7 +13,8 @@ from guarded import JOINTS, MOTION, SPACE, limited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inril_core.safety.joint_model import JointModel
+from inril_core.safety.guard import step_between
+from inril_core.safety.joint_model import JointModel, JointSample
 from inril_core.safety.last_check import TargetLimits, violation
 from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.safety.ticks import Phase, RobotSample, Source
@@ -21,7 +22,7 @@ from inril_core.sim.urdf import panda_urdf
 
 ROOT = Path(__file__).resolve().parents[2]
 DOWN = (1.0, 0.0, 0.0, 0.0)
-READY = (0.0, 0.15, 0.0, -2.25, 0.0, 2.40, -0.785)
+READY = (0.0, 0.15, 0.0, -2.25, 0.0, 2.40, -2.4)
 SOURCES = ("policy", "asynchronous", "synchronous", "reset", "hold")
 BOX = {"tool_radius_m": 0.02, "keep_out": [{"name": "post", "center_m": [0.6, 0, 0.2], "size_m": [0.1, 0.1, 0.1]}]}
 LIMITS = {
@@ -56,13 +57,12 @@ class Driven:
         config = {"expects_policy": source in ("policy", "hold"), "drive_in": source == "reset"}
         config["takeover"] = TakeoverConfig(Mode.DEAD_MAN, HandBack.BUTTON)
         self.source, self.contract, self.model = source, contract, model_of(contract)
-        self.b = bench(lockstep=False, arm=False, contract=contract, joint_model=self.model, **config)
         self.joints = READY
         pose = (0.5, 0.0, 0.2, *DOWN)
         if self.model is not None:
             position, quat = self.model.tool_pose(READY)
             pose = (*position, *quat)
-        self.b.pose = pose
+        self.b = bench(lockstep=False, arm=False, contract=contract, joint_model=self.model, pose=pose, **config)
         self.say_robot()
         assert self.b.arm() == (True, "armed by an operator")
         self.targets = []
@@ -116,16 +116,10 @@ class Driven:
         joints = list(self.joints)
         for _ in range(3):
             position, quat = self.model.tool_pose(joints)
-            inverse = self.model._at_target(_sample(joints, position, quat), position, quat)[1]
-            error = [a - b for a, b in zip(pose[:3], position, strict=True)]
-            joints = [a + b for a, b in zip(joints, inverse[:, :3] @ error, strict=True)]
+            inverse = self.model._at_target(JointSample(joints, (*position, *quat), 0), position, quat)[1]
+            error = step_between(position, quat, pose[:3], pose[3:])
+            joints = [float(a + b) for a, b in zip(joints, inverse @ error, strict=True)]
         self.joints = tuple(joints)
-
-
-def _sample(joints, position, quat):
-    from inril_core.safety.joint_model import JointSample
-
-    return JointSample(joints, (*position, *quat), 0)
 
 
 @pytest.mark.parametrize("source", SOURCES)
