@@ -29,6 +29,7 @@ class Rules:
         self._armed = False
         self._previous: Sequence[float] | None = None  # None: commanding begins with the next Target
         self._motion: tuple[float, ...] = (0.0,) * 6  # from the Target before that to it: m, and a rotation vector
+        self._knows_motion = False
         self._mover: Source | None = None  # whose motion that is
         self._measured: deque[tuple[float, ...]] = deque(maxlen=12)
         self._policy_actions: dict[tuple[str, int], bool] = {}
@@ -123,12 +124,14 @@ class Rules:
             _demand(any(reason is None for reason in wrong), "first Target {}: {}", target.pose, wrong)
             moved = not target.hold
             self._motion = (0.0,) * 6
+            self._knows_motion = target.hold  # otherwise from which measured pose it moved is not known here
         else:
             reason = self._step_wrong(self._previous, target.pose)
             _demand(reason is None, "Target {} after {}: {}", target.pose, self._previous, reason)
             moved = tuple(target.pose) != tuple(self._previous)
             _demand(not (moved and target.hold), "a hold moved from {} to {}", self._previous, target.pose)
             self._check_velocity(closed, _motion(self._previous, target.pose), moved)
+            self._knows_motion = True
         self._previous = target.pose
         if moved:
             self._check_mover(closed, mono_ns)
@@ -151,7 +154,7 @@ class Rules:
 
     def _check_acceleration(self, motion: tuple[float, ...]) -> None:
         limits, rate_hz = self._contract.limits.motion, self._contract.control_rate_hz
-        if limits is None:
+        if limits is None or not self._knows_motion:
             return
         for new, old, most in (
             (motion[:3], self._motion[:3], limits.max_acceleration_mps2),
