@@ -113,7 +113,7 @@ class JointModel:
         for number, (line, at, low, high, most) in enumerate(
             zip(inverse.tolist(), joints.tolist(), self._low_rad, self._high_rad, self._steps_rad, strict=True), start=1
         ):
-            back: Vector6 = tuple(-part for part in line)  # type: ignore[assignment]
+            back: Vector6 = tuple(-part for part in line)
             yield Row(f"joint_position:{number}", tuple(line), max(float(high - at), 0.0))
             yield Row(f"joint_position:{number}", back, max(float(at - low), 0.0))
             yield Row(f"joint_speed:{number}", tuple(line), float(most), self._rate_hz)

@@ -222,7 +222,8 @@ class Rules:
         if space is None:
             return None
         way = [[a + share / 8 * (b - a) for a, b in zip(old[:3], new[:3], strict=True)] for share in range(9)]
-        for body in (space, *space.keep_in, *space.keep_out):
+        bodies: list[SpaceLimits | Region | KeepOutBox] = [space, *space.keep_in, *space.keep_out]
+        for body in bodies:
             clear = [_clearance_m(space, body, point) for point in way]
             if min(clear) < min(space.tool_radius_m, clear[0]) - EPSILON:
                 return f"the way comes within {min(clear)} m of {getattr(body, 'name', 'the floor')}"
