@@ -1,4 +1,7 @@
-"""The limits on every command, applied after the choice who is in control: human and policy alike."""
+"""The limits on every command, applied after the choice who is in control: human and policy alike.
+
+Over 400 lines: the order in which the limits act, and each of them, are read side by side.
+"""
 
 from __future__ import annotations
 
