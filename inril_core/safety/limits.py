@@ -209,11 +209,14 @@ class ActionLimiter:
                 scaled,
             )
 
-        names, margins = zip(*hits, strict=True) if hits else ((), ())
-        stopped_by = tuple(name for name in names if name.partition(":")[0] in self._stops)
-        if stopped_by:
-            self.rest()
-            return Limited(self.still, old + old_quat, names, stopped_by, margins)
+        names: tuple[str, ...] = ()
+        margins: tuple[float, ...] = ()
+        if hits:
+            names, margins = zip(*hits, strict=True)
+            stopped_by = tuple(name for name in names if name.partition(":")[0] in self._stops) if self._stops else ()
+            if stopped_by:
+                self.rest()
+                return Limited(self.still, old + old_quat, names, stopped_by, margins)
         if self._guard is not None:
             moved_by = step_between(old, old_quat, position, quat)
             self._motion = moved_by[:3], moved_by[3:]
