@@ -12,9 +12,11 @@ from inril_core.experts.base import Expert
 from inril_core.experts.scripted.base import scripted_expert
 from inril_core.experts.scripted.onlooker import Onlooker
 from inril_core.outcome import CellReport, judge
+from inril_core.safety.joint_model import JointModel, JointSample
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
 from inril_core.sim.part_noise import Parts, PartTracker, noise_of
+from inril_core.sim.urdf import panda_urdf
 from inril_core.tasks.base import TaskStep
 
 
@@ -31,7 +33,9 @@ class CellEnv:
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.cell = Cell(contract)
-        self._limiter = ActionLimiter(contract)
+        joints = contract.limits.joints
+        # the simulated arm is the packaged one, whatever URDF the contract names for the real one
+        self._limiter = ActionLimiter(contract, None if joints is None else JointModel(contract, panda_urdf()))
         self._observe = StateVector(contract)
         self._tracker = PartTracker(noise_of(contract))
         self._tracked: Parts = {}
@@ -64,6 +68,7 @@ class CellEnv:
         state = self.cell.reset(seed, purpose)
         self._limiter.begin()
         self._limiter.reference(state.tool_pose)
+        self._saw(state)
         self._ended = False
         self._tracker.reset(seed)
         return self._vector(state)
@@ -79,6 +84,7 @@ class CellEnv:
         limited = self._limiter.apply(np.asarray(action, np.float64), self.cell.state.tool_pose)
         pose = np.array(limited.target_pose)
         state = self.cell.step(pose[:3], pose[3:], self._limiter.gripper_width_m)
+        self._saw(state)
         report = CellReport(state.success, state.failed, state.reason)
         outcome = judge(state.step, self.contract.episode_length_steps, report)
         self._ended = outcome.ended
@@ -88,6 +94,10 @@ class CellEnv:
         return self._vector(state), TaskStep(
             executed, limited.limits, outcome.success, outcome.terminated, outcome.truncated, reason, reward
         )
+
+    def _saw(self, state: CellState) -> None:
+        if self.contract.limits.joints is not None:
+            self._limiter.saw_joints(JointSample(state.joint_position_rad.tolist(), state.tool_pose.tolist(), 0))
 
     def close(self) -> None:
         """Give back the renderer, if there is one."""
