@@ -9,7 +9,8 @@ from pathlib import Path
 from inril_common.convert import ns_to_stamp
 from inril_common.diagnostics import ERROR, OK, Health
 from inril_common.links import LinkMonitor
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 
 from inril_core.errors import ConfigError
 from inril_core.hardware.cameras.base import CameraSource, Frame, camera_configs, least_sizes
