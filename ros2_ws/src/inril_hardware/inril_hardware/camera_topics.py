@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from inril_common.convert import array_to_image, byte_array
-from inril_common.diagnostics import ERROR, OK, WARN, Health
+from inril_common.diagnostics import ERROR, OK, Health
 from inril_common.qos import TICK
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -103,7 +103,7 @@ class CameraTopics:
         if self._looked_for is None:
             return Health(OK, "no image so far")
         if self._intrinsics is None:
-            return Health(WARN, f"not calibrated: no intrinsics_{self._camera}.yaml in {self._folder}")
+            return Health(OK, f"not calibrated: no intrinsics_{self._camera}.yaml in {self._folder}")
         return Health(OK, "calibrated")
 
 
