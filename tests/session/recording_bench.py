@@ -29,7 +29,7 @@ from tests.data.synthetic import CONTRACT, Synthetic
 from tests.domains import own_domain, spawn
 from tests.graph.lifecycle import bring_up
 
-START_S = 60.0
+START_S = 150.0
 ANSWER_S = 2.0
 """Before a question is put again."""
 
