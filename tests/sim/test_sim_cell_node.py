@@ -23,6 +23,7 @@ FAR_NS = 2 * 10**18
 def target(robot: RobotState, episode_id: str, k: int = 0, dz_m: float = 0.005) -> Target:
     """A target a little above the measured pose."""
     message = Target(boot_id="observer", k=k, episode_id=episode_id, valid_until=ns_to_stamp(FAR_NS))
+    message.header.frame_id = "base"
     message.pose = array_to_pose(pose_to_array(robot.tool_pose) + np.array([0, 0, dz_m, 0, 0, 0, 0]))
     return message
 

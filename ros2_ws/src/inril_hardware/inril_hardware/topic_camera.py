@@ -50,7 +50,7 @@ class TopicCamera(CameraSource):
         """Listen through this node. Called once, before `open`."""
         self._node = node
         kind = CompressedImage if self.topic.endswith("/compressed") else Image
-        node.create_subscription(kind, self.topic, node.guarded(self._hear), SENSOR)
+        node.create_subscription(kind, self.topic, self._hear, SENSOR)
 
     def open(self) -> None:
         """See `CameraSource.open`."""

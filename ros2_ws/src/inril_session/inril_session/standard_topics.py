@@ -42,8 +42,8 @@ class StandardTopics(InrilPlainNode):
         self._description = self.create_publisher(String, "robot_description", LATCHED)
         self._description.publish(String(data=urdf))
         self._publish_static()
-        self.create_subscription(RobotState, "robot_state", self.guarded(self._on_robot), SENSOR)
-        self.create_subscription(Target, "target", self.guarded(self._on_target), SENSOR)
+        self.create_subscription(RobotState, "robot_state", self._on_robot, SENSOR)
+        self.create_subscription(Target, "target", self._on_target, SENSOR)
 
     def _publish_static(self) -> None:
         stamp, base = self.get_clock().now().to_msg(), self.contract.base_frame
