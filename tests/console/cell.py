@@ -76,11 +76,11 @@ class OneProcess:
             self._nodes.append(node)
             assert node.trigger_configure().name == "SUCCESS", kind.__name__
             assert node.trigger_activate().name == "SUCCESS", kind.__name__
-        self._session, console = SessionNode(), ConsoleNode()
-        self._nodes += [self._session, console]
-        for node in (self._session, console):
+        self._session, self._console = SessionNode(), ConsoleNode()
+        self._nodes += [self._session, self._console]
+        for node in (self._session, self._console):
             node.setup()
-        self.port = console._console.port
+        self.port = self._console._console.port
         observer = rclpy.create_node("test_observer")
         self._nodes.append(observer)
         for name, kind, qos in (
@@ -142,6 +142,11 @@ class OneProcess:
     def results(self) -> list[EpisodeResult]:
         """The session's ledger."""
         return read_ledger(self.paths.session).values
+
+    def end_console(self) -> None:
+        """As if the console's process were gone: its connections end, and its port is closed."""
+        self._executor.remove_node(self._console)
+        self._console.teardown()
 
     def silence_session(self) -> None:
         """As if the session's process were stopped."""

@@ -1,6 +1,6 @@
 """Pins: a page that drives no arm, or one that drives on when nobody is there. Real nodes, driven by Chromium.
 
-One run, in the order of a person's day; the pictures of docs/console.md are taken in it (INRIL_PICTURES=docs/assets).
+One run, in the order of a person's day; `INRIL_PICTURES=docs/assets` keeps the pictures of docs/console.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from playwright.sync_api import Page, expect
 
 from inril_core.console.access import load_or_create_token
 from inril_core.contract import load_contract
@@ -23,14 +22,12 @@ from inril_core.policies import save_policy
 from inril_core.policies.gaussian import Config
 from inril_core.vocabulary import Source
 from tests.console.cell import OneProcess
+from tests.console.chromium import operators_page, save_picture
 from tests.graph.harness import patient_contract
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not os.environ.get("INRIL_BROWSER"), reason="INRIL_BROWSER=1 runs it: it needs an idle machine"),
-]
-PATIENT_MS = 90_000
-SIZES = {"desk": {"width": 1440, "height": 900}, "tablet": {"width": 1024, "height": 768}}
+pytestmark = pytest.mark.timeout(1200)
+PATIENT_MS = 120_000
+Page = Any
 
 
 def contract_with_pictures(folder: Path) -> Path:
@@ -65,16 +62,10 @@ class Desk:
 
     @contextmanager
     def page(self, name: str, size: str = "desk") -> Iterator[Page]:
-        context = self._browser.new_context(viewport=SIZES[size], has_touch=size == "tablet")
-        context.add_init_script(f"localStorage.setItem('inril name', '{name}')")
-        page = context.new_page()
-        page.set_default_timeout(PATIENT_MS)
-        page.goto(self._address)
-        self.shows(page, "#lamp-connection", "Connected")
-        try:
+        with operators_page(self._browser, name, size, PATIENT_MS) as page:
+            page.goto(self._address)
+            self.shows(page, "#lamp-connection", "Connected")
             yield page
-        finally:
-            context.close()
 
     def shows(self, page: Page, where: str, text: str) -> None:
         """Wait until the page says it; the graph's messages are heard meanwhile."""
@@ -90,21 +81,31 @@ class Desk:
         page.click("#take")
         if page.is_visible("#ask"):
             page.click("#ask-yes")
-        expect(page.locator("body.holds")).to_have_count(1, timeout=PATIENT_MS)
+        self.until(lambda: page.locator("body.holds").count(), "a page that has control")
+
+    def says_no(self, page: Page, button: str, why: str) -> None:
+        """A button that does not work tells whoever presses it why."""
+        assert page.get_attribute(button, "aria-disabled") == "true"
+        page.click(button, force=True)
+        self.shows(page, "#notices", why)
+
+    def works(self, page: Page, button: str) -> bool:
+        return page.get_attribute(button, "aria-disabled") == "false"
 
     def arm(self, page: Page) -> None:
-        """Ask until it is armed: the device has been heard for a moment only."""
+        """Ask until it is armed without a fault: the device may have been heard for a moment only."""
 
         def armed() -> bool:
-            if page.is_enabled("#arm") and page.text_content("#arm") == "Arm":
+            if self.works(page, "#arm"):
                 page.click("#arm")
-            return bool(self.graph.status("arbiter") and self.graph.status("arbiter").armed)
+            said = self.graph.status("arbiter")
+            return bool(said and said.armed and not said.faults)
 
         self.until(armed, "an armed arbiter")
 
     def drive(self, page: Page) -> None:
         def drives() -> bool:
-            if page.is_enabled("#drive"):
+            if self.works(page, "#drive"):
                 page.keyboard.press("g")
             taken = self.graph.status("arbiter").in_control == Source.HUMAN
             return bool(taken and page.locator("body.driving").count())
@@ -123,7 +124,7 @@ class Desk:
 
     def picture(self, page: Page, name: str) -> None:
         if self._pictures:
-            page.screenshot(path=str(Path(self._pictures) / f"{name}.png"))
+            save_picture(page, Path(self._pictures) / f"{name}.png")
 
 
 @pytest.fixture
@@ -139,9 +140,11 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
     graph = desk.graph
     with desk.page("Ada") as ada, desk.page("Bob", "tablet") as bob:
         desk.shows(ada, "#lamp-armed", "Not armed")
-        assert ada.is_disabled("#arm"), "a page without control arms"
+        desk.says_no(ada, "#arm", "take control first")
+        assert not graph.status("arbiter").armed, "a page without control arms"
         desk.take_control(ada)
         desk.shows(bob, "#holder", "Ada has control")
+        desk.says_no(bob, "[data-word=success]", "Ada has control; take control first")
         desk.arm(ada)
         desk.shows(ada, "#lamp-session", "Episode runs (train)")
         desk.shows(ada, "#lamp-control", "Policy drives")
@@ -153,6 +156,7 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.shows(ada, "#lamp-control", "Person drives")
         desk.shows(ada, "#drive-text", "You drive")
         ada.keyboard.down("s")
+        assert_on_screen(ada, "#cameras img", "#drive", "[data-word=success]", "[data-word=ready]", "#stop")
         desk.picture(ada, "console_drive")
         ada.keyboard.up("s")
 
@@ -179,12 +183,11 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         # the other operator relieves the first, who is told
         desk.take_control(bob)
         desk.shows(ada, "#notices", "Bob has taken control from you")
-        assert ada.is_disabled("#drive")
+        desk.says_no(ada, "#drive", "Bob has control")
         desk.drive(bob)
-        pad = bob.locator("#pad-xy").bounding_box() if bob.is_visible("#pad-xy") else None
+        assert_on_screen(bob, "#pad-xy", "#pad-zr", "#pad-tilt", "[data-word=success]", "[data-word=ready]", "#stop")
         desk.picture(bob, "console_tablet")
         desk.push(bob, "s", -1.0)
-        assert pad is None or pad["width"] > 100
 
         # Bob's page is gone while it drives: the arm holds, and the policy does not take it
         before = len(graph.sources)
@@ -205,6 +208,30 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.until(lambda: not graph.status("arbiter").armed, "a disarmed arbiter")
         desk.shows(ada, "#lamp-armed", "Not armed")
         desk.picture(ada, "console_stopped")
+
+        # the console itself is gone: nothing on the page looks as if it still worked, a stop least of all
+        graph.end_console()
+        desk.shows(ada, "#banner", "Connection lost")
+        desk.shows(ada, "#lamp-armed", "Not known")
+        desk.says_no(ada, "#drive", "there is no connection")
+        ada.keyboard.press("Space")
+        desk.shows(ada, "#banner", "STOP FAILED")
+        desk.shows(ada, "#banner", "Press the arm's own emergency stop")
+        desk.picture(ada, "console_no_connection")
+
+
+def assert_on_screen(page: Page, *selectors: str) -> None:
+    """An operator need not scroll to them, and nothing is cut off sideways."""
+    size = page.viewport_size
+    for selector in selectors:
+        box = page.locator(selector).first.bounding_box()
+        assert box is not None, selector
+        right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+        inside = box["x"] >= 0 and right <= size["width"] and bottom <= size["height"]
+        assert inside, f"{selector} is not on the screen: {box}"
+    boxes = "[...document.querySelectorAll('header, main, .panel, .row')]"
+    cut = page.evaluate(f"{boxes}.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.id || e.className)")
+    assert cut == []
 
 
 def settled(desk: Desk) -> float:

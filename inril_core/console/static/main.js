@@ -9,6 +9,7 @@ const now = { welcome: null, control: null, safety: null, session: null, policy:
 const WORDS = ["success", "failure", "discard", "redo", "pause", "resume", "ready"];
 const RELEASE_MS = { least: 500, most: 5000 };
 const FOLLOWS_MS = 5000; // the arm follows within a tick; longer, something is in the way
+const NO_CONNECTION = "Connection lost. If you were driving, the arm holds. Connecting again…";
 const ARMING_MS = 16000; // the arbiter waits for the arm's watchdog
 const NEEDS_A_SECOND_LOOK = { discard: "Discard this episode? It does not count and is done again.",
   redo: "Do the episode again? The running one, or else the last one, does not count then." };
@@ -17,6 +18,7 @@ let link, plots, view, inputs;
 let token = "";
 let driving = false; // the person has taken the arm with this page
 let releasedAt = -1e9; // hand back with each drive message for a while, so that a lost one does not matter
+let stopTrouble = ""; // of the newest stop, until one is done or the connection is back
 let armAskedAt = -1e9;
 let grabbedAt = 0;
 let seq = 0;
@@ -189,6 +191,7 @@ function showDriving() {
   const device = page ? "" : `the graph's input device is ${welcome.device || "none"}, not this page`;
   off($("drive"), device || whyWatching() || (driving ? "you drive already" : ""));
   off($("hand-back"), device || whyWatching() || (driving || personDrives() ? "" : "no person has the arm"));
+  for (const button of document.querySelectorAll(".gripper")) off(button, device || whyWatching() || (driving ? "" : "you do not drive"));
   document.body.classList.toggle("driving", driving);
 }
 
@@ -376,8 +379,9 @@ async function stop() {
   $("stop").classList.add("pressed");
   setTimeout(() => $("stop").classList.remove("pressed"), 600);
   const answer = await link.stop();
+  stopTrouble = answer.success ? "" : `STOP FAILED: ${answer.message}. Press the arm's own emergency stop. `;
   if (answer.success && !link.isOpen) notice("warning", `STOP: ${answer.message}`);
-  if (!answer.success) banner(`STOP FAILED: ${answer.message}. Press the arm's own emergency stop.`);
+  banner(stopTrouble + (link.isOpen ? "" : NO_CONNECTION));
 }
 
 async function say(word) {
@@ -421,7 +425,7 @@ function connection(name, words) {
   for (const button of document.querySelectorAll("main button")) off(button, "there is no connection");
   lamp("lamp-connection", "bad", "No connection");
   for (const id of ["lamp-armed", "lamp-control", "lamp-session"]) lamp(id, "idle", "Not known");
-  banner(`Connection lost${words ? ` (${words})` : ""}. If you were driving, the arm holds. Connecting again…`);
+  banner(stopTrouble + NO_CONNECTION + (words ? ` (${words})` : ""));
 }
 
 function start(name) {
@@ -431,6 +435,7 @@ function start(name) {
     message(message) {
       if (message.kind === "welcome") {
         lamp("lamp-connection", "good", "Connected");
+        stopTrouble = "";
         banner("");
         seq = 0;
       }
@@ -467,6 +472,8 @@ function begin() {
   $("give-up").addEventListener("click", () => { handBackFirst(); });
   $("drive").addEventListener("click", drive);
   $("hand-back").addEventListener("click", handBack);
+  $("gripper-close").addEventListener("click", () => { inputs.gripper = 1; });
+  $("gripper-open").addEventListener("click", () => { inputs.gripper = -1; });
   $("arm").addEventListener("click", () => {
     armAskedAt = performance.now();
     link.send({ kind: "arm_again" });
