@@ -99,7 +99,7 @@ export class Inputs {
   gamepad() {
     const motion = [0, 0, 0, 0, 0, 0];
     const pad = (navigator.getGamepads?.() ?? []).find((one) => one && one.connected && one.mapping === "standard");
-    document.getElementById("gamepad").textContent = pad ? `gamepad: ${pad.id.slice(0, 30)}` : "no gamepad";
+    document.getElementById("gamepad").textContent = pad ? `gamepad: ${pad.id.slice(0, 30)}` : "";
     if (!pad) {
       this.pressedBefore.clear();
       return motion;

@@ -184,6 +184,7 @@ function showDriving() {
   else if (page && driving && personDrives()) words = "You drive. Hold keys or drag a pad; let go and the arm holds.";
   else if (page && driving) words = "You take the arm…";
   else if (page && safety.device_trouble) words = `The page cannot drive yet: ${safety.device_trouble}.`;
+  else if (page && safety.faults.length) words = "A fault holds the arm. Look at it, arm it, then drive.";
   else if (page && !safety.armed) words = "The arm is not armed. Look at it, arm it, then drive.";
   else if (page && personDrives()) words = "A person has the arm and it holds. Drive on, or hand it back.";
   else if (page) words = "Press Drive to take the arm. It holds wherever you do not move it.";
@@ -203,7 +204,7 @@ function showSession() {
   let words = session.heard ? counts : "session_node is not heard. STOP still works.";
   if (session.heard && session.waiting_for) words += ` Waits for: ${session.waiting_for}.`;
   if (session.reset_text) words += ` Reset: ${session.reset_text}.`;
-  if (session.heard) words += session.recorder ? ` Recorder: ${session.recorder}${session.recorder_reason ? ` (${session.recorder_reason})` : ""}.` : "";
+  if (session.heard) words += !["", "idle", "recording"].includes(session.recorder) ? ` Recorder: ${session.recorder}${session.recorder_reason ? ` (${session.recorder_reason})` : ""}.` : "";
   text($("session-text"), words);
   const runs = ["running", "ending", "recording"].includes(session.state) ? "" : "no episode runs";
   const paused = session.state === "paused";

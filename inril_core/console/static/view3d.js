@@ -14,9 +14,9 @@ export class ArmView {
     this.scene = new THREE.Scene();
     this.camera = new THREE.PerspectiveCamera(38, 1, 0.05, 20);
     this.camera.up.set(0, 0, 1);
-    this.camera.position.set(1.45, -1.05, 0.8);
+    this.camera.position.set(1.6, -1.15, 0.9);
     this.orbit = new OrbitControls(this.camera, canvas);
-    this.orbit.target.set(0.32, 0, 0.31);
+    this.orbit.target.set(0.32, 0, 0.38);
     this.orbit.addEventListener("change", () => this.draw());
     this.scene.add(new THREE.HemisphereLight(0xffffff, 0x777788, 2.2));
     const sun = new THREE.DirectionalLight(0xffffff, 1.8);
