@@ -38,6 +38,7 @@ END_S = 60.0
 PRESET = "hg_dagger"
 CHANGES = {"episode_length_steps": 200}
 """Of the shipped contract: a person needs longer than 10 s."""
+PATIENT_LINKS = ("robot_state_s", "part_poses_s", "camera_s", "policy_action_s", "teleop_s", "target_s", "monitor_s")
 IMAGE = {"recorded_in": ["demo", "train"], "width_px": 320, "height_px": 240}
 """A person wants a picture while the policy is trained too, and more than 84 pixels of it."""
 
@@ -59,6 +60,8 @@ class PersonsPath:
         shipped = yaml.safe_load((resources.files("inril_core.contract") / "tasks" / "insert_leg.yaml").read_text())
         shipped |= CHANGES
         shipped["images"][0] |= IMAGE
+        if self._options.patience_s:
+            shipped["staleness"] |= dict.fromkeys(PATIENT_LINKS, self._options.patience_s)
         self.contract.write_text(yaml.safe_dump(shipped, sort_keys=False))
 
     def note(self, **values: Any) -> None:
@@ -77,6 +80,8 @@ class PersonsPath:
             return
         by_hand = {"real_time_factor": self._options.real_time_factor, "console": "true", "device": "browser"}
         by_hand |= {"console_port": self._options.port}
+        if self._options.patience_s:
+            by_hand["device_settings"] = f"{{max_age_s: {self._options.patience_s}}}"
         alone = {"real_time_factor": 0.0, "arm_at_start": "true", "unattended": "true"}
         arguments = {"contract": self.contract, "run_dir": run, "plan": plan, **(by_hand if person else alone), **more}
         command = ["up", name, *(f"{key}:={value}" for key, value in arguments.items())]
@@ -130,7 +135,7 @@ class PersonsPath:
         """What the person does in demonstrations."""
         safety, seen = who.eyes["safety"], who.eyes["observed"]
         if safety.get("heard") and not safety["armed"] and who.page.locator("body.holds").count():
-            self.picture(who, "howto_arm", state in ("waiting", "arming"))
+            self.picture(who, "howto_arm", True)
         who.demonstrate()
         self.picture(who, "howto_demonstrate", who.drives and 25 <= seen.get("step", 0) <= 60)
 
@@ -139,8 +144,10 @@ class PersonsPath:
         who.correct()
         seen, episodes = who.eyes["observed"], len(who.eyes["episodes"].get("points", []))
         self.picture(who, "howto_take_over", who.drives and who.takeovers >= 3 and seen.get("step", 0) >= 30)
-        learned = episodes >= self._options.eval_episodes + 25
-        self.picture(who, "howto_learned", learned and not who.drives and state == "running" and seen["step"] > 20)
+        learned = episodes >= self._options.eval_episodes + self._options.train_steps // 200
+        self.picture(
+            who, "howto_learned", learned and not who.drives and state == "running" and seen.get("step", 0) > 20
+        )
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -152,6 +159,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--train-steps", type=int, default=3000, help="control steps of fine-tuning, at 10 Hz")
     parser.add_argument("--eval-episodes", type=int, default=40)
     parser.add_argument("--real-time-factor", type=float, default=1.0)
+    parser.add_argument(
+        "--patience-s", type=float, default=0.0, help="for a busy machine: limits of staleness; 0: shipped"
+    )
     parser.add_argument("--port", type=int, default=8771)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(words)

@@ -27,6 +27,8 @@ from tests.graph.harness import patient_contract
 
 pytestmark = pytest.mark.timeout(1200)
 PATIENT_MS = 120_000
+STALL_S = 60.0
+"""The machine may stand still for so long; what a page may is bounded by the device (5 s)."""
 Page = Any
 
 
@@ -35,6 +37,8 @@ def contract_with_pictures(folder: Path) -> Path:
     contract = yaml.safe_load(patient_contract(folder).read_text())
     contract["images"][0] |= {"recorded_in": ["demo", "train", "eval"], "width_px": 320, "height_px": 240}
     contract["episode_length_steps"] = 5000
+    slow = ("robot_state_s", "part_poses_s", "policy_action_s", "target_s", "monitor_s", "session_s")
+    contract["staleness"] |= dict.fromkeys(slow, STALL_S)
     path = folder / "pictures.yaml"
     path.write_text(yaml.safe_dump(contract))
     return path
@@ -92,34 +96,50 @@ class Desk:
     def works(self, page: Page, button: str) -> bool:
         return page.get_attribute(button, "aria-disabled") == "false"
 
+    def armed(self, page: Page) -> bool:
+        """It is armed without a fault; else it is asked for. A machine that stalls is a page that is lost."""
+        said = self.graph.status("arbiter")
+        if said and said.armed and not said.faults:
+            return True
+        if self.works(page, "#arm"):
+            page.click("#arm")
+        return False
+
     def arm(self, page: Page) -> None:
-        """Ask until it is armed without a fault: the device may have been heard for a moment only."""
+        self.until(lambda: self.armed(page), "an armed arbiter")
 
-        def armed() -> bool:
-            if self.works(page, "#arm"):
-                page.click("#arm")
-            said = self.graph.status("arbiter")
-            return bool(said and said.armed and not said.faults)
-
-        self.until(armed, "an armed arbiter")
+    def drives(self, page: Page) -> bool:
+        """The page drives; else it is asked to."""
+        if not self.armed(page):
+            return False
+        taken = self.graph.status("arbiter").in_control == Source.HUMAN
+        if taken and page.locator("body.driving").count():
+            return True
+        if self.works(page, "#drive"):
+            page.keyboard.press("g")
+        return False
 
     def drive(self, page: Page) -> None:
-        def drives() -> bool:
-            if self.works(page, "#drive"):
-                page.keyboard.press("g")
-            taken = self.graph.status("arbiter").in_control == Source.HUMAN
-            return bool(taken and page.locator("body.driving").count())
-
-        self.until(drives, "a page that drives")
+        self.until(lambda: self.drives(page), "a page that drives")
 
     def x_m(self) -> float:
         return float(self.graph.status("robot").tool_pose.position.x)
 
     def push(self, page: Page, key: str, sign: float) -> None:
         """Hold a key until the arm has moved by 15 mm."""
-        start_m = self.x_m()
-        page.keyboard.down(key)
-        self.until(lambda: sign * (self.x_m() - start_m) > 0.015, f"motion by {key}")
+        start_m = None
+
+        def moved() -> bool:
+            nonlocal start_m
+            if not self.drives(page):
+                start_m = None
+            elif start_m is None:
+                start_m = self.x_m()
+                page.keyboard.up(key)
+                page.keyboard.down(key)
+            return start_m is not None and sign * (self.x_m() - start_m) > 0.015
+
+        self.until(moved, f"motion by {key}")
         page.keyboard.up(key)
 
     def picture(self, page: Page, name: str) -> None:
@@ -170,8 +190,12 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         assert graph.status("arbiter").in_control == Source.HUMAN
         ada.keyboard.up("s")
 
-        ada.keyboard.press("1")
-        desk.until(lambda: any(r.success and r.source == "Ada" for r in graph.results()), "a success by Ada")
+        def labelled() -> bool:
+            if desk.drives(ada) and desk.works(ada, "[data-word=success]") and not graph.results():
+                ada.keyboard.press("1")
+            return any(r.success and r.source == "Ada" for r in graph.results())
+
+        desk.until(labelled, "a success by Ada")
         assert graph.results()[-1].valid
 
         # the person keeps the arm over the next episode's beginning, and hands it back
