@@ -5,6 +5,7 @@ import { OrbitControls } from "/static/vendor/OrbitControls.js";
 import URDFLoader from "/static/vendor/URDFLoader.js";
 
 const GHOST = 0x1769c9;
+const POSE_MS = 200; // between two drawings of a moving arm: a tablet's battery and a busy machine's processor pay for each
 
 export class ArmView {
   /** Throws where the browser has no WebGL. */
@@ -30,6 +31,8 @@ export class ArmView {
     this.scene.add(this.measured, this.commanded);
     this.measured.visible = this.commanded.visible = false;
     this.waiting = false;
+    this.posedAt = -Infinity;
+    this.later = 0;
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
@@ -73,7 +76,13 @@ export class ArmView {
       this.commanded.updateMatrix();
       this.ghost.matrix.multiplyMatrices(this.commanded.matrix, this.toolToHand);
     }
-    this.draw();
+    if (this.later) return;
+    const wait = Math.max(0, this.posedAt + POSE_MS - performance.now());
+    this.later = setTimeout(() => {
+      this.later = 0;
+      this.posedAt = performance.now();
+      this.draw();
+    }, wait);
   }
 
   draw() {
