@@ -72,9 +72,9 @@ class Person:
         page, safety = self.page, self.eyes["safety"]
         if not page.locator("body.holds").count():
             if page.locator("#take[aria-disabled=false]:visible").count() and not page.is_visible("#ask"):
-                page.click("#take")
+                page.click("#take", force=True)
             if page.is_visible("#ask"):
-                page.click("#ask-yes")
+                page.click("#ask-yes", force=True)
             return False
         if not safety or not safety["heard"]:
             return False
@@ -82,7 +82,7 @@ class Person:
             return True
         self.lift()
         if page.locator("#arm[aria-disabled=false]").count() and page.text_content("#arm") == "Arm":
-            page.click("#arm")
+            page.click("#arm", force=True)  # it may be armed meanwhile
         return False
 
     def demonstrate(self) -> None:

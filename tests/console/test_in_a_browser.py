@@ -102,7 +102,7 @@ class Desk:
         if said and said.armed and not said.faults:
             return True
         if self.works(page, "#arm"):
-            page.click("#arm")
+            page.click("#arm", force=True)  # it may stop working while it is pressed
         return False
 
     def arm(self, page: Page) -> None:
