@@ -157,7 +157,7 @@ function showControl() {
   const safety = now.safety;
   const fine = safety?.heard && safety.armed && safety.faults.length === 0 && !safety.needs_rearm;
   text($("arm"), fine ? "Armed" : "Arm");
-  off($("take"), "");
+  for (const id of ["take", "give-up"]) off($(id), "");
   $("take").hidden = iHold();
   $("give-up").hidden = !iHold();
   document.body.classList.toggle("holds", iHold());
