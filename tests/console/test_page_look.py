@@ -17,6 +17,7 @@ from inril_core.hardware.description import robot_description
 from tests.console.chromium import operators_page, save_picture
 from tests.console.made import TOKEN, console
 
+pytestmark = pytest.mark.timeout(1200)
 PATIENT_MS = 300_000
 FAULT = m.FaultLine("teleop_lost", "the device with control is silent for 0.41 s; reconnect it, then arm")
 LONG = m.FaultLine("position_box", "x = 0.7612 m: outside [0.30, 0.75]; drive back into the region, then arm " * 3)
