@@ -143,11 +143,6 @@ class OneProcess:
         """The session's ledger."""
         return read_ledger(self.paths.session).values
 
-    def end_console(self) -> None:
-        """As if the console's process were gone: its connections end, and its port is closed."""
-        self._executor.remove_node(self._console)
-        self._console.teardown()
-
     def silence_session(self) -> None:
         """As if the session's process were stopped."""
         self._executor.remove_node(self._session)

