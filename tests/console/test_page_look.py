@@ -110,7 +110,8 @@ def test_where_the_console_is_gone_nothing_looks_as_if_it_worked_a_stop_least_of
     with page_of(browser, "tablet") as (made, page):
         made.close()
         wait(page, "#banner", "Connection lost")
-        wait(page, "#lamp-armed", "Not known")
+        for where in ("#lamp-armed", "#holder", "#faults", "#session-text"):
+            wait(page, where, "Not known")
         assert page.get_attribute("#drive", "aria-disabled") == "true"
         page.click("#drive", force=True)
         wait(page, "#notices", "there is no connection")

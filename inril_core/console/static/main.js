@@ -223,12 +223,16 @@ function showFaults(faults) {
   const list = faults.map((fault) => `${fault.name.replaceAll("_", " ")}: ${fault.detail}`);
   if (now.safety.needs_rearm) list.push("The arm's own watchdog holds it: look at the arm, then arm.");
   if (!now.safety.heard) list.push("The arbiter is not heard: nothing is commanded, and the arm's own watchdog holds it.");
-  const items = list.length ? list : [now.safety.armed ? "No fault." : "No fault. The arm is not armed: nothing moves until a person arms."];
+  const none = now.safety.armed ? "No fault." : "No fault. The arm is not armed: nothing moves until a person arms.";
+  showItems(list.length ? list : [none], list.length > 0);
+}
+
+function showItems(items, trouble) {
   const element = $("faults");
   if (element.dataset.words === JSON.stringify(items)) return;
   element.dataset.words = JSON.stringify(items);
   element.replaceChildren(...items.map((words) => Object.assign(document.createElement("li"), { textContent: words })));
-  element.classList.toggle("trouble", list.length > 0);
+  element.classList.toggle("trouble", trouble);
 }
 
 function showPolicy(policy) {
@@ -424,6 +428,10 @@ function connection(name, words) {
     return;
   }
   now.control = null;
+  document.body.classList.remove("holds", "driving");
+  for (const id of ["holder", "drive-text", "session-text", "policy-text"]) text($(id), "Not known: there is no connection.");
+  showItems(["Not known: there is no connection."], true);
+  text($("arm"), "Arm");
   for (const button of document.querySelectorAll("main button")) off(button, "there is no connection");
   lamp("lamp-connection", "bad", "No connection");
   for (const id of ["lamp-armed", "lamp-control", "lamp-session"]) lamp(id, "idle", "Not known");
@@ -489,7 +497,9 @@ function begin() {
   for (const button of document.querySelectorAll("#words button")) button.addEventListener("click", () => say(button.dataset.word));
   document.addEventListener("click", (event) => {
     const button = event.target.closest("main button");
-    if (button && !works(button)) event.stopPropagation();
+    if (!button || works(button)) return;
+    button.blur();
+    event.stopPropagation();
   }, { capture: true });
   // a button that keeps the focus would swallow the keys that drive
   document.addEventListener("click", (event) => { if (event.target.closest("button")) event.target.closest("button").blur(); });
