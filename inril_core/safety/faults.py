@@ -13,6 +13,7 @@ class Fault(StrEnum):
     OBSERVATION_STALE = "observation_stale"
     ROBOT_STATE_STALE = "robot_state_stale"
     ROBOT_RESTARTED = "robot_restarted"
+    ROBOT_FAULT = "robot_fault"
     ROBOT_NEEDS_REARM = "robot_needs_rearm"
     SAFETY_MONITOR = "safety_monitor"
     LINK_STALE = "link_stale"

@@ -64,6 +64,8 @@ class RobotSample(NamedTuple):
     """7, m and xyzw, in `frame`."""
     needs_rearm: bool
     frame: str
+    fault: str = ""
+    """Why the arm itself does not move, e.g. a reflex or its user stop, with the fix; empty: it would."""
 
 
 class TargetPose(NamedTuple):

@@ -251,6 +251,8 @@ class Watch:
             limit_s = self._robot_ns / 1e9
             detail = f"the arm's state is {age_ns / 1e9:.3f} s old, at most {limit_s} s; look after its node"
             yield Cause(Fault.ROBOT_STATE_STALE, detail, Blocks.TARGETS)
+        if self._robot.fault:
+            yield Cause(Fault.ROBOT_FAULT, self._robot.fault, Blocks.TARGETS)
         if self._robot.needs_rearm:
             detail = "the arm's own watchdog holds it; call /robot/arm"
             yield Cause(Fault.ROBOT_NEEDS_REARM, detail, Blocks.TARGETS)

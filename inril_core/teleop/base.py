@@ -24,6 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from inril_core.contract import Contract
+from inril_core.errors import ConfigError
 from inril_core.plugins import Kind
 from inril_core.settings import Settings, read_settings
 from inril_core.teleop.common.inbox import DeviceLost, Inbox, Topic
@@ -125,6 +126,25 @@ class DeviceConfig(Settings):
 
     poll_hz: float = Field(50.0, ge=2.0, le=500.0)
     """How often an asynchronous device is read."""
+
+    simulated_only: ClassVar[bool] = False
+    """It acts without a person, so it must not drive an arm that can hurt somebody."""
+
+    def refuse_arm(self, name: str, simulated: bool) -> None:
+        """Refuse what is not for an arm.
+
+        Args:
+            name: as the user gave it.
+            simulated: whether the cell is simulated.
+
+        Raises:
+            ConfigError: it is not, and the device is for simulated cells only.
+        """
+        if self.simulated_only and not simulated:
+            raise ConfigError(
+                f"device = {name!r} acts without a person: for a simulated cell only; give the device of a person, "
+                "see `inril devices`"
+            )
 
     @classmethod
     def plugged_in(cls) -> list[str]:

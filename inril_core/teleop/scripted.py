@@ -47,6 +47,8 @@ class ScriptedHuman(Device):
 class Config(DeviceConfig):
     """Settings of the scripted human."""
 
+    simulated_only: ClassVar[bool] = True
+
     expert: ExpertConfig = ExpertConfig()
     """Who acts, and how well."""
     takeover_steps: tuple[Step, Step] | None = None

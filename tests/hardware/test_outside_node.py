@@ -32,6 +32,7 @@ def cell() -> Iterator[Bench]:
         cameras=f"{{front: {{source: {HERE}:CountingConfig}}}}",
         real_time_factor=1.0,
         simulated_cell=False,
+        state_rate_hz=10.0,
     ) as made:
         yield made
 

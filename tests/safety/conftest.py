@@ -86,9 +86,9 @@ class Bench:
         answer = HumanAnswer(self.k if k is None else k, sync, grab, released, action, frame)
         return self._note(self.arbiter.on_teleop_action(answer, self.now_ns, self.mono_ns))
 
-    def robot(self, boot_id: str = "arm", needs_rearm: bool = False, frame: str = "base") -> None:
+    def robot(self, boot_id: str = "arm", needs_rearm: bool = False, frame: str = "base", fault: str = "") -> None:
         self._robot_ns = self.now_ns
-        sample = RobotSample(boot_id, self.now_ns, self.pose, needs_rearm, frame)
+        sample = RobotSample(boot_id, self.now_ns, self.pose, needs_rearm, frame, fault)
         self.arbiter.on_robot_state(sample, self.mono_ns)
 
     def timer(self) -> Closed | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from inril_common.convert import (
     array_to_image,
@@ -37,6 +38,7 @@ SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
 IDLE_PERIOD_S = 0.2
 """Between states in lockstep before the first reset: who joins late must hear one."""
+NOT_MEASURED = np.full(6, np.nan)
 
 
 @dataclass
@@ -76,6 +78,12 @@ class SimCell(InrilNode):
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
+        self._states_per_period, self._state_number = 1, 0
+        state_rate_hz = self.param(
+            "state_rate_hz", 100.0, "states a second of an arm that is not simulated", 1.0, 500.0
+        )
+        if not self._driver.hardware.simulated:
+            self._states_per_period = max(1, round(state_rate_hz / self.contract.control_rate_hz))
         self._arm_reopen_ns: int | None = None
         self._seq, self._published_mono_ns = 0, 0
         self._stamp_ns = SIMULATED_START_NS - self.contract.period_ns
@@ -121,7 +129,7 @@ class SimCell(InrilNode):
             self._timers_of_cell.append(self.steady_timer(IDLE_PERIOD_S, self._on_idle_timer))
             return
         period_s = 1.0 / self.contract.control_rate_hz / self._factor
-        self._timers_of_cell.append(self.steady_timer(period_s, self._on_period))
+        self._timers_of_cell.append(self.steady_timer(period_s / self._states_per_period, self._on_period))
         if self._factor != 1.0:
             self._timers_of_cell.append(self.steady_timer(period_s / CLOCK_PIECES, self._publish_clock))
 
@@ -201,17 +209,20 @@ class SimCell(InrilNode):
             self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
+        """A state of the arm; every so many of them end a control period."""
+        self._state_number = (self._state_number + 1) % self._states_per_period
+        whole_period = self._state_number == 0
         held = self._driver.needs_rearm
         try:
             self._find_arm()
-            state = self._driver.run_period(self.mono_ns())
+            state = self._driver.run_period(self.mono_ns()) if whole_period else self._driver.measure()
         except ArmLost as error:
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
-            why = self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
+            why = state.fault or self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
             self.get_logger().error(f"{why}: the arm holds; look at it, then `inril arm`")
-        self._publish(state)
+        self._publish(state, images=whole_period)
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
         """A simulated cell is laid out within the call: it never answers `working`, and has nothing to cancel."""
@@ -257,17 +268,28 @@ class SimCell(InrilNode):
         if self._lockstep:
             self._publish(self._driver.hold_period())
         else:
-            self._publish(self._driver.hardware.measure(), self._between_states_ns())
+            stamp_ns = self._between_states_ns()
+            if self._factor == 1.0:
+                self._stamp_ns = stamp_ns
+            self._publish(self._driver.measure(), stamp_ns)
 
     def _now_ns(self) -> int:
         return self.ros_ns() if self._factor == 1.0 else self._stamp_ns
 
-    def _publish(self, state: ArmState, stamp_ns: int | None = None) -> None:
-        """Publish one state, of a new period unless a stamp is given: later than any before, also over resets."""
+    def _publish(self, state: ArmState, stamp_ns: int | None = None, images: bool = True) -> None:
+        """Publish one state, of a new period unless a stamp is given: later than any before, also over resets.
+
+        A measurement that is no newer than the last one is not published again: what repeats must look silent.
+        """
         if stamp_ns is None:
-            self._stamp_ns = self.ros_ns() if self._factor == 1.0 else self._stamp_ns + self.contract.period_ns
+            measured_ns = self.ros_ns() if state.stamp_ns is None else state.stamp_ns
+            stamp_ns = measured_ns if self._factor == 1.0 else self._stamp_ns + self.contract.period_ns
+            if state.stamp_ns is not None and stamp_ns <= self._stamp_ns:
+                if images:
+                    self._publish_images(self._stamp_ns)
+                return
+            self._stamp_ns = stamp_ns
             self._published_mono_ns = self.mono_ns()
-            stamp_ns = self._stamp_ns
         if self._clock_publisher is not None:
             self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(stamp_ns)))
         stamp = ns_to_stamp(stamp_ns)
@@ -276,12 +298,18 @@ class SimCell(InrilNode):
         robot.joint_position_rad = state.joint_position_rad
         robot.joint_velocity_radps = state.joint_velocity_radps
         robot.joint_torque_nm = state.joint_torque_nm
+        if state.external_wrench is None:
+            robot.external_wrench = NOT_MEASURED
+        else:
+            robot.external_wrench = state.external_wrench
+        robot.mode, robot.fault = state.mode, state.fault
         robot.holding, robot.needs_rearm = self._driver.holding, self._driver.needs_rearm
         robot.simulated = self._driver.hardware.simulated
         self._seq += 1
         robot.header.stamp, robot.header.frame_id = stamp, self.contract.base_frame
         cell = self._cell_messages(state, stamp) if isinstance(state, CellState) else ()
-        self._publish_images(stamp_ns)
+        if images:
+            self._publish_images(stamp_ns)
         for message, publisher in (
             *cell,
             (robot, self._robot),
@@ -325,8 +353,7 @@ class SimCell(InrilNode):
         if self._arm_reopen_ns is not None:
             if self.mono_ns() < self._arm_reopen_ns:
                 raise ArmLost("it is tried again in a moment")
-            self._driver.hardware.close()
-            self._driver.hardware.open()
+            self._driver.hardware.reopen()
             self._arm_reopen_ns = None
 
     def _lose_arm(self, error: ArmLost) -> None:

@@ -63,10 +63,10 @@ class DeviceTopics:
         self._robot_mono_ns = self._target_mono_ns = 0
         for topic in device.topics:
             kind = message_class(topic.message)
-            node.create_subscription(kind, topic.name, node.guarded(self._hear(topic)), SENSOR)
+            node.create_subscription(kind, topic.name, self._hear(topic), SENSOR)
         if device.needs_robot or (self._open_m is not None and not device.synchronous):
-            node.create_subscription(RobotState, "robot_state", node.guarded(self._on_robot), SENSOR)
-            node.create_subscription(Target, "target", node.guarded(self._on_target), TICK)
+            node.create_subscription(RobotState, "robot_state", self._on_robot, SENSOR)
+            node.create_subscription(Target, "target", self._on_target, TICK)
 
     def update(self, mono_ns: int) -> None:
         """Call it before the device is: what is too old by then is not known."""

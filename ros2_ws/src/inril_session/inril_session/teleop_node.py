@@ -47,10 +47,12 @@ class TeleopNode(InrilNode):
     def setup(self) -> None:
         """Make the device; it is opened once the node is active."""
         self.contract = self.contract_param()
-        name = self.param("device", "scripted", "input device: its name, or MODULE:CLASS of one of your own")
+        name = self.param("device", "", "input device: its name, or MODULE:CLASS of one of your own")
         settings = self.param("device_settings", "", "settings of the device, a YAML mapping")
         operator = self.param("operator_name", "", "who is at the device; empty: the device itself")
         config = device_config(name, settings)
+        simulated = self.param("simulated_cell", False, "the graph simulates the cell")
+        config.refuse_arm(name, simulated)
         made = config.build(self.contract)
         check_made(made, Device, f"device = {name!r}")
         self._keeper = DeviceKeeper(made, self.contract.action_size)
