@@ -179,9 +179,7 @@ class ConsoleNode(InrilPlainNode):
                 self.destroy_subscription(subscription)
             self._watching = []
         if active and watched and self._observing is None:
-            self._observing = self.create_subscription(
-                Observation, "observation", self.guarded(self._on_observation), SENSOR
-            )
+            self._observing = self.create_subscription(Observation, "observation", self._on_observation, SENSOR)
         elif not watched and self._observing is not None:
             self.destroy_subscription(self._observing)
             self._observing = None
