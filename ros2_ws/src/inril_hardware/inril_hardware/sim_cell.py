@@ -23,13 +23,16 @@ from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 
+from inril_core.control.measurement import BadMeasurement, check_frame
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms import base as arms
 from inril_core.hardware.arms.base import ArmLost, ArmState
 from inril_core.hardware.cameras import base as cameras
 from inril_core.hardware.driver import ArmDriver, TargetCommand
 from inril_core.plugins import check_made
+from inril_core.settings import read_settings
 from inril_core.sim.cell import CellState
+from inril_core.sim.part_noise import PartNoise, PartTracker, noise_of
 from inril_core.vocabulary import Purpose
 
 REOPEN_NS = 1_000_000_000
@@ -62,6 +65,8 @@ class SimCell(InrilNode):
     Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`). One that is not
     simulated needs `simulated_cell` false, as `robot_node` of a graph has it; it runs in real time, and somebody else
     publishes /part_poses where the task looks at parts.
+
+    `part_noise` makes part_poses those of a tracker: stamps are the times of measurement, and a period may have none.
     """
 
     def __init__(self) -> None:
@@ -84,6 +89,12 @@ class SimCell(InrilNode):
         )
         if not self._driver.hardware.simulated:
             self._states_per_period = max(1, round(state_rate_hz / self.contract.control_rate_hz))
+        noise = self.param(
+            "part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says"
+        )
+        given = read_settings(PartNoise, noise, "part_noise") if noise else noise_of(self.contract)
+        self._tracker = PartTracker(given)
+        self._parts_stamp = Time()
         self._arm_reopen_ns: int | None = None
         self._seq, self._published_mono_ns = 0, 0
         self._stamp_ns = SIMULATED_START_NS - self.contract.period_ns
@@ -178,6 +189,11 @@ class SimCell(InrilNode):
         self._target_link.saw(mono_ns)
         if not self.active:
             return
+        try:
+            check_frame(message.header.frame_id, self.contract.base_frame)
+        except BadMeasurement as error:
+            self.diagnostics.refuse(self._target_link, str(error))
+            return
         target = TargetCommand(
             message.boot_id,
             message.k,
@@ -216,7 +232,7 @@ class SimCell(InrilNode):
         try:
             self._find_arm()
             state = self._driver.run_period(self.mono_ns()) if whole_period else self._driver.measure()
-        except ArmLost as error:
+        except Exception as error:  # code of somebody else: whatever it raises, the arm is not heard now
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
@@ -244,6 +260,11 @@ class SimCell(InrilNode):
         except (InrilError, ValueError) as error:
             response.message = str(error)
             return response
+        except Exception as error:  # code of somebody else
+            self._lose_arm(error)
+            response.message = f"the arm is lost: {type(error).__name__}: {error}"
+            return response
+        self._tracker.reset(request.seed)
         self._publish(state)
         response.success, response.stamp = True, ns_to_stamp(self._stamp_ns)
         return response
@@ -257,7 +278,7 @@ class SimCell(InrilNode):
         if self.active and self._driver.needs_rearm != before:
             try:
                 self._publish_at_once()
-            except ArmLost as error:
+            except Exception as error:  # code of somebody else
                 self._lose_arm(error)
                 response.success = not request.arm
                 response.message = response.message or f"the arm is lost: {error}"
@@ -307,7 +328,7 @@ class SimCell(InrilNode):
         robot.simulated = self._driver.hardware.simulated
         self._seq += 1
         robot.header.stamp, robot.header.frame_id = stamp, self.contract.base_frame
-        cell = self._cell_messages(state, stamp) if isinstance(state, CellState) else ()
+        cell = self._cell_messages(state, stamp_ns) if isinstance(state, CellState) else ()
         if images:
             self._publish_images(stamp_ns)
         for message, publisher in (
@@ -316,14 +337,20 @@ class SimCell(InrilNode):
         ):  # at once, the arm's state last: it wakes who joins them
             publisher.publish(message)
 
-    def _cell_messages(self, state: CellState, stamp: Time) -> tuple[tuple[Any, Any], ...]:
-        """What only a simulated cell knows."""
-        parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
+    def _cell_messages(self, state: CellState, stamp_ns: int) -> list[tuple[Any, Any]]:
+        """What only a simulated cell knows, and what a tracker says of its parts."""
+        messages: list[tuple[Any, Any]] = []
+        measured = self._tracker.measure(stamp_ns, state.parts)
+        if measured is not None:
+            self._parts_stamp = ns_to_stamp(measured[0])
+            parts = PartPoses(names=list(measured[1]), poses=[array_to_pose(pose) for pose in measured[1].values()])
+            parts.header.stamp, parts.header.frame_id = self._parts_stamp, self.contract.base_frame
+            messages.append((parts, self._parts))
         truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
         truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
-        for message in (truth, parts):
-            message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
-        return (truth, self._truth), (parts, self._parts)
+        truth.header.stamp, truth.header.frame_id = ns_to_stamp(stamp_ns), self.contract.base_frame
+        truth.part_poses_stamp = self._parts_stamp
+        return [(truth, self._truth), *messages]
 
     def _publish_images(self, state_stamp_ns: int) -> None:
         for camera in self._cameras:
@@ -356,12 +383,13 @@ class SimCell(InrilNode):
             self._driver.hardware.reopen()
             self._arm_reopen_ns = None
 
-    def _lose_arm(self, error: ArmLost) -> None:
+    def _lose_arm(self, error: Exception) -> None:
         """Silence is what the arbiter's watchdog hears; a person arms the arm again once it is back."""
         self._driver.needs_rearm = True
         if self._arm_reopen_ns is None or self.mono_ns() >= self._arm_reopen_ns:
             self._arm_reopen_ns = self.mono_ns() + REOPEN_NS
-            self.get_logger().error(f"the arm is lost: {error}")
+            cause = str(error) if isinstance(error, ArmLost) else f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"the arm is lost: {cause}")
 
     def _is_due(self, camera: str) -> bool:
         purpose = self._driver.purpose
