@@ -139,6 +139,8 @@ class ArmDriver:
             fault = self.hardware.measure().fault
         except ArmLost as error:
             fault = str(error)
+        except Exception as error:  # code of somebody else
+            fault = f"{type(error).__name__}: {error}"
         if fault:
             self._stop()  # also where it was armed before
             return False, f"not armed: {fault}"

@@ -29,9 +29,31 @@ from inril_core.plugins import Kind
 from inril_core.settings import Settings, read_settings
 from inril_core.teleop.common.inbox import DeviceLost, Inbox, Topic
 
-__all__ = ["Device", "DeviceConfig", "DeviceLost", "Event", "HumanInput", "Inbox", "TickView", "Topic", "device_config"]
+__all__ = [
+    "Device",
+    "DeviceConfig",
+    "DeviceLost",
+    "Event",
+    "HumanInput",
+    "Inbox",
+    "Scene",
+    "TickView",
+    "Topic",
+    "device_config",
+]
 
 Event = Literal["", "success", "failure", "discard"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Arm and parts, as they were measured for a tick."""
+
+    tool_twist: np.ndarray
+    """float64[6], base frame, m/s and rad/s."""
+    gripper_width_m: float
+    parts: Mapping[str, np.ndarray]
+    """Poses float64[7] by name, base frame, m and xyzw."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,8 @@ class TickView:
     """float32[S], the contract's state vector."""
     tool_pose: np.ndarray
     """float64[7], measured, base frame, m and xyzw."""
+    scene: Scene | None = None
+    """What the state was made of, for a device that `looks_at_scene`."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +99,14 @@ class Device(ABC):
     """It answers every tick; otherwise it is polled."""
     topics: Sequence[Topic] = ()
     """What `inbox` is to hold."""
+    longest_wait_s: float = 8.0
+    """Before it is opened again after many failures in a row."""
     operator: str = ""
     """Who sits at it, where the device itself knows: set by `read`."""
     needs_robot: bool = False
     """`inbox` is to hold the arm's poses."""
+    looks_at_scene: bool = False
+    """A synchronous device that is to get `TickView.scene`: a simulated person does not see what the policy sees."""
     inbox: Inbox = Inbox()
     """Set before `open`; whoever runs the device fills it."""
 

@@ -106,6 +106,7 @@ class Lab(Bench):
         pose[2] = height_m
         self.k += 1
         goal = Target(boot_id="b", k=self.k, episode_id="e", valid_until=ns_to_stamp(FAR_NS), gripper_width_m=width_m)
+        goal.header.frame_id = "base"
         goal.pose = array_to_pose(pose)
         self.targets.publish(goal)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from inril_core.errors import ConfigError
 from inril_core.plugins import Kind
@@ -19,6 +21,33 @@ and ValueError for what has no meaning.
 """
 
 KIND = Kind("definitions", "inril_core.contract.definitions", "DEFINITION")
+
+
+class PartNoise(Settings):
+    """How a tracker differs from the truth. The default is a perfect one."""
+
+    position_m: float = Field(0.0, ge=0.0, le=0.1)
+    """Standard deviation of each coordinate, independent between parts and measurements."""
+    rotation_rad: float = Field(0.0, ge=0.0, le=0.5)
+    """Standard deviation of each component of a rotation vector, in the part's frame."""
+    delay_s: float = Field(0.0, ge=0.0, le=1.0)
+    """From the exposure of the image to the pose. Stamps are the time of exposure."""
+    dropout: float = Field(0.0, ge=0.0, le=0.95)
+    """Probability that a control period has no measurement, of any part."""
+
+
+class CellSettings(Settings):
+    """What every simulated cell may be told in the contract's section ``sim``; a task's own settings extend it."""
+
+    part_noise: PartNoise | None = None
+    """How a tracker sees the parts; None: a perfect one."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialise(self)
+        if self.part_noise is None:  # digests of contracts that do not name it stay
+            values.pop("part_noise", None)
+        return values
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inril_bringup import data_command, devices_command, episode_commands, evaluate_command
+from inril_bringup import camera_command, data_command, devices_command, episode_commands, evaluate_command
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.calibration import command as calibrate_command
@@ -139,6 +139,7 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
         "run everything on the simulated arm: demonstrate, pre-train, fine-tune, report",
         "",
         "--run-dir runs/mine --seed 1",
+        "--obs pixels --demos 20 --eval-episodes 20 --real-time-seconds 0",
     )
     _add_demo(whole)
 
@@ -151,6 +152,8 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
 
     devices = _add(commands, "devices", devices_command.run, devices_command.SUMMARY, *devices_command.EXAMPLES)
     devices_command.add_arguments(devices)
+    camera = _add(commands, "camera", camera_command.run, camera_command.SUMMARY, *camera_command.EXAMPLES)
+    camera_command.add_arguments(camera)
     calibrate = _add(
         commands, "calibrate", calibrate_command.run, calibrate_command.SUMMARY, *calibrate_command.EXAMPLES
     )
@@ -209,6 +212,18 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
     )
     parser.add_argument("--preset", default=DEFAULT_PRESET, help="fine-tuning preset (default: %(default)s)")
+    parser.add_argument(
+        "--obs",
+        choices=("state", "pixels"),
+        default="state",
+        help="what the policy is given: poses of the parts, or two rendered pictures (slow; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--part-noise",
+        default="",
+        metavar="YAML",
+        help="see the parts as a tracker does, e.g. '{position_m: 0.001, rotation_rad: 0.017, delay_s: 0.05}'",
+    )
     parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(

@@ -37,9 +37,11 @@ from inril_msgs.srv import Arm
 
 from inril_control.arm_desk import ArmDesk
 from inril_control.second_publisher import SecondPublishers
+from inril_core.hardware.description import robot_description
 from inril_core.people import sayable
 from inril_core.safety.arbiter import Arbiter
 from inril_core.safety.faults import Blocks, Fault
+from inril_core.safety.joint_model import JointModel
 from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
 from inril_core.session.states import State
@@ -67,7 +69,10 @@ class ArbiterNode(InrilNode):
         """Subscribe to everyone who has a say, and offer arbiter/arm."""
         self.contract = self.contract_param()
         self._config = self._read_config()
-        self._arbiter = Arbiter(self.contract, self._config)
+        joints = self.contract.limits.joints
+        model = None if joints is None else JointModel(self.contract, robot_description(joints.urdf))
+        self._arbiter = Arbiter(self.contract, self._config, model)
+        self._reads_joints, self._reads_wrench = joints is not None, self.contract.limits.wrench is not None
         self._shown: tuple[object, ...] = ()
         self._logged: set[str] = set()
         self._next_status_ns = 0
@@ -86,7 +91,7 @@ class ArbiterNode(InrilNode):
             actions = self.create_subscription(PolicyAction, "policy_action", self._on_policy_action, TICK)
             heard[actions] = "policy_node"
             self.create_subscription(PolicyStatus, "policy_status", self._on_policy_status, LATCHED)
-        if not self._config.lockstep:
+        if not self._config.lockstep or self._reads_joints or self._reads_wrench:
             self.create_subscription(RobotState, "robot_state", self._on_robot_state, SENSOR)
         if self._config.expects_device:
             self.create_subscription(TeleopStatus, "teleop_status", self._on_teleop_status, LATCHED)
@@ -207,6 +212,8 @@ class ArbiterNode(InrilNode):
             message.needs_rearm,
             message.header.frame_id,
             message.fault,
+            joint_position_rad=message.joint_position_rad if self._reads_joints else (),
+            external_wrench=message.external_wrench if self._reads_wrench else (),
         )
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         self._arbiter.on_robot_state(sample, mono_ns)
@@ -363,6 +370,7 @@ def _executed_message(closed: Closed) -> ExecutedAction:
         proposed=_floats(closed.proposed),
         executed=_floats(closed.executed),
         limits=closed.limits,
+        limit_margins=_floats(closed.margins),
         handover=closed.handover,
         disagreement=closed.disagreement,
     )

@@ -41,8 +41,8 @@ MAX_AHEAD_S = 0.1
 class ObservationNode(InrilNode):
     """Publishes observation, and episode_outcome when an episode closes.
 
-    In lockstep the inputs are joined for equal stamps and each state is one tick. At a real time
-    factor the node's own steady timer ticks with the newest inputs, whose ages it reports.
+    In lockstep the inputs are joined for equal stamps (part_poses: that which the cell names) and each state is one
+    tick. At a real time factor the node's own steady timer ticks with the newest inputs, whose ages it reports.
 
     A measurement that cannot be (not finite, another frame, an image of unknown encoding) is left out, by name: its
     link grows stale as if nothing had come.
@@ -227,10 +227,13 @@ class ObservationNode(InrilNode):
         now_ns = stamps_ns.get(ROBOT_STATE)
         if not self._lockstep or not self.active or spec is None or now_ns is None or now_ns == self._ticked_ns:
             return
-        if stamps_ns.get(PART_POSES) != now_ns:
-            return
-        truth = self._truth
-        if self._simulated and (truth is None or stamps_ns[CELL_TRUTH] != now_ns or truth.reset_id != spec.episode_id):
+        parts_ns, truth = now_ns, self._truth
+        if self._simulated:
+            if truth is None or stamps_ns[CELL_TRUTH] != now_ns or truth.reset_id != spec.episode_id:
+                return
+            if self._vector.looks_at_parts:  # a tracker's are of some time ago
+                parts_ns = stamp_to_ns(truth.part_poses_stamp)
+        if stamps_ns.get(PART_POSES) != parts_ns:
             return
         for image in self.contract.images:
             if image.due(spec.purpose) and stamps_ns.get(image.camera) != now_ns:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from inril_common.convert import (
-    array_to_image,
     array_to_pose,
     array_to_twist,
     ns_to_stamp,
@@ -21,16 +21,19 @@ from inril_common.qos import CLOCK, LATCHED, TICK
 from inril_msgs.msg import CellTruth, PartPoses, RobotState, SafetyPermit, Target
 from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import Image
 
+from inril_core.control.measurement import BadMeasurement, check_frame
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms import base as arms
 from inril_core.hardware.arms.base import ArmLost, ArmState
 from inril_core.hardware.cameras import base as cameras
 from inril_core.hardware.driver import ArmDriver, TargetCommand
 from inril_core.plugins import check_made
+from inril_core.settings import read_settings
 from inril_core.sim.cell import CellState
+from inril_core.sim.part_noise import PartNoise, PartTracker, noise_of
 from inril_core.vocabulary import Purpose
+from inril_hardware.camera_topics import CameraTopics
 
 REOPEN_NS = 1_000_000_000
 """Between two attempts to reach an arm or a camera that was lost."""
@@ -43,25 +46,28 @@ NOT_MEASURED = np.full(6, np.nan)
 
 @dataclass
 class _Camera:
-    """A camera of the contract and what gives its images."""
+    """A camera of the cell and what draws its images."""
 
     name: str
     source: cameras.CameraSource
-    publisher: Any
+    topics: CameraTopics
     reopen_ns: int | None = None
     """When to try again to open it; None: it is open."""
 
 
 class SimCell(InrilNode):
-    """Publishes robot_state, part_poses, cell_truth and camera/<name>/image, one stamp per period.
+    """Publishes robot_state, part_poses, cell_truth and the images of its cameras, one stamp per period.
 
     In lockstep (`real_time_factor` 0) a Target moves the cell by one period; where none comes for
     `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a
     steady timer paces it and stamps are the ROS clock's; at any other factor, lockstep too, it publishes /clock.
 
-    Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`). One that is not
+    Another arm can be named instead of the simulated one (`arm`); cameras that are not of the cell are camera_node's.
+    An arm that is not
     simulated needs `simulated_cell` false, as `robot_node` of a graph has it; it runs in real time, and somebody else
     publishes /part_poses where the task looks at parts.
+
+    `part_noise` makes part_poses those of a tracker: stamps are the times of measurement, and a period may have none.
     """
 
     def __init__(self) -> None:
@@ -84,6 +90,12 @@ class SimCell(InrilNode):
         )
         if not self._driver.hardware.simulated:
             self._states_per_period = max(1, round(state_rate_hz / self.contract.control_rate_hz))
+        noise = self.param(
+            "part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says"
+        )
+        given = read_settings(PartNoise, noise, "part_noise") if noise else noise_of(self.contract)
+        self._tracker = PartTracker(given)
+        self._parts_stamp = Time()
         self._arm_reopen_ns: int | None = None
         self._seq, self._published_mono_ns = 0, 0
         self._stamp_ns = SIMULATED_START_NS - self.contract.period_ns
@@ -157,17 +169,15 @@ class SimCell(InrilNode):
 
     def _make_cameras(self) -> None:
         """Make the sources and read each once: a machine without OpenGL says so now, not in mid-episode."""
-        sizes: dict[str, tuple[int, int]] = {}
-        for field in self.contract.images:
-            left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
-            known = sizes.get(field.camera, (0, 0))
-            sizes[field.camera] = max(known[0], left + width_px), max(known[1], top + height_px)
+        sizes = cameras.least_sizes(self.contract)
+        calibration = Path(self.param("calibration", "calibration", "folder of the stored calibrations"))
         chosen = self.param("cameras", "", "sources of cameras, a YAML mapping {CAMERA: {source: NAME, ...}}")
         for name, config in cameras.camera_configs(self.contract, chosen).items():
+            if not config.of_the_cell:
+                continue
             source = config.build(name, *sizes[name], self._driver.hardware)
             check_made(source, cameras.CameraSource, f"cameras.{name}")
-            publisher = self.create_publisher(Image, f"camera/{name}/image", TICK)
-            self._cameras.append(_Camera(name, source, publisher))
+            self._cameras.append(_Camera(name, source, CameraTopics(self, name, calibration)))
             if self._driver.hardware.simulated:
                 self._driver.hardware.reset(0, "train")
             source.open()
@@ -177,6 +187,11 @@ class SimCell(InrilNode):
         mono_ns = self.mono_ns()
         self._target_link.saw(mono_ns)
         if not self.active:
+            return
+        try:
+            check_frame(message.header.frame_id, self.contract.base_frame)
+        except BadMeasurement as error:
+            self.diagnostics.refuse(self._target_link, str(error))
             return
         target = TargetCommand(
             message.boot_id,
@@ -216,7 +231,7 @@ class SimCell(InrilNode):
         try:
             self._find_arm()
             state = self._driver.run_period(self.mono_ns()) if whole_period else self._driver.measure()
-        except ArmLost as error:
+        except Exception as error:  # code of somebody else: whatever it raises, the arm is not heard now
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
@@ -244,6 +259,11 @@ class SimCell(InrilNode):
         except (InrilError, ValueError) as error:
             response.message = str(error)
             return response
+        except Exception as error:  # code of somebody else
+            self._lose_arm(error)
+            response.message = f"the arm is lost: {type(error).__name__}: {error}"
+            return response
+        self._tracker.reset(request.seed)
         self._publish(state)
         response.success, response.stamp = True, ns_to_stamp(self._stamp_ns)
         return response
@@ -257,7 +277,7 @@ class SimCell(InrilNode):
         if self.active and self._driver.needs_rearm != before:
             try:
                 self._publish_at_once()
-            except ArmLost as error:
+            except Exception as error:  # code of somebody else
                 self._lose_arm(error)
                 response.success = not request.arm
                 response.message = response.message or f"the arm is lost: {error}"
@@ -307,7 +327,7 @@ class SimCell(InrilNode):
         robot.simulated = self._driver.hardware.simulated
         self._seq += 1
         robot.header.stamp, robot.header.frame_id = stamp, self.contract.base_frame
-        cell = self._cell_messages(state, stamp) if isinstance(state, CellState) else ()
+        cell = self._cell_messages(state, stamp_ns) if isinstance(state, CellState) else ()
         if images:
             self._publish_images(stamp_ns)
         for message, publisher in (
@@ -316,14 +336,20 @@ class SimCell(InrilNode):
         ):  # at once, the arm's state last: it wakes who joins them
             publisher.publish(message)
 
-    def _cell_messages(self, state: CellState, stamp: Time) -> tuple[tuple[Any, Any], ...]:
-        """What only a simulated cell knows."""
-        parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
+    def _cell_messages(self, state: CellState, stamp_ns: int) -> list[tuple[Any, Any]]:
+        """What only a simulated cell knows, and what a tracker says of its parts."""
+        messages: list[tuple[Any, Any]] = []
+        measured = self._tracker.measure(stamp_ns, state.parts)
+        if measured is not None:
+            self._parts_stamp = ns_to_stamp(measured[0])
+            parts = PartPoses(names=list(measured[1]), poses=[array_to_pose(pose) for pose in measured[1].values()])
+            parts.header.stamp, parts.header.frame_id = self._parts_stamp, self.contract.base_frame
+            messages.append((parts, self._parts))
         truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
         truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
-        for message in (truth, parts):
-            message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
-        return (truth, self._truth), (parts, self._parts)
+        truth.header.stamp, truth.header.frame_id = ns_to_stamp(stamp_ns), self.contract.base_frame
+        truth.part_poses_stamp = self._parts_stamp
+        return [(truth, self._truth), *messages]
 
     def _publish_images(self, state_stamp_ns: int) -> None:
         for camera in self._cameras:
@@ -341,12 +367,10 @@ class SimCell(InrilNode):
                 if frame is None:
                     continue
                 stamp = ns_to_stamp(state_stamp_ns if frame.stamp_ns is None else frame.stamp_ns)
-                image = array_to_image(frame.pixels, stamp, frame_id=f"camera_{camera.name}")
+                camera.topics.publish(frame.pixels, stamp, camera.source.serial)
             except Exception as error:  # code of somebody else: whatever it raises, the arm's state goes on
                 camera.reopen_ns = mono_ns + REOPEN_NS
                 self.get_logger().error(f"camera {camera.name} is lost ({type(error).__name__}: {error}); tried again")
-                continue
-            camera.publisher.publish(image)
 
     def _find_arm(self) -> None:
         """Connect again to an arm that was lost."""
@@ -356,12 +380,13 @@ class SimCell(InrilNode):
             self._driver.hardware.reopen()
             self._arm_reopen_ns = None
 
-    def _lose_arm(self, error: ArmLost) -> None:
+    def _lose_arm(self, error: Exception) -> None:
         """Silence is what the arbiter's watchdog hears; a person arms the arm again once it is back."""
         self._driver.needs_rearm = True
         if self._arm_reopen_ns is None or self.mono_ns() >= self._arm_reopen_ns:
             self._arm_reopen_ns = self.mono_ns() + REOPEN_NS
-            self.get_logger().error(f"the arm is lost: {error}")
+            cause = str(error) if isinstance(error, ArmLost) else f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"the arm is lost: {cause}")
 
     def _is_due(self, camera: str) -> bool:
         purpose = self._driver.purpose

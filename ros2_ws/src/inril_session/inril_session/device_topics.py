@@ -90,7 +90,10 @@ class DeviceTopics:
             self._inbox.tool_pose, self._robot_mono_ns = tuple(pose.tolist()), self._node.mono_ns()
 
     def _on_target(self, message: Target) -> None:
-        self._inbox.commanded_pose = tuple(pose_to_array(message.pose).tolist())
+        pose = pose_to_array(message.pose)
+        if message.header.frame_id != self._frame or not np.isfinite(pose).all():
+            return
+        self._inbox.commanded_pose = tuple(pose.tolist())
         self._target_mono_ns = self._node.mono_ns()
         width_m = message.gripper_width_m
         if self._open_m is not None and math.isfinite(width_m):

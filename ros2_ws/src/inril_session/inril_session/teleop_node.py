@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 from inril_common.calls import Calls
@@ -19,6 +21,7 @@ from inril_core.teleop import Device, HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import TURN_END, DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
 from inril_session.device_topics import DeviceTopics
+from inril_session.scene import SceneTopics
 
 STATUS_PERIOD_NS = 500_000_000
 COMMAND_TIMEOUT_S = 5.0
@@ -27,6 +30,7 @@ COMMANDS = {
     "failure": SessionCommand.Request.FAILURE,
     "discard": SessionCommand.Request.DISCARD,
 }
+_DIGITS = re.compile(r"[0-9.]+")
 TEND_HZ = 10.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
 
@@ -57,6 +61,8 @@ class TeleopNode(InrilNode):
         self._device = self._keeper.device
         self._operator = operator or self._device.name
         self._topics = DeviceTopics(self, self._device, self.contract)
+        self._scene = SceneTopics(self, self._answer) if self._device.looks_at_scene else None
+        self._unanswered: Observation | None = None
         self._calls = Calls(self)
         self._status = self.create_publisher(TeleopStatus, "teleop_status", LATCHED)
         self._shown_status = ""
@@ -89,7 +95,7 @@ class TeleopNode(InrilNode):
         mono_ns = self.mono_ns()
         self._observations.saw(mono_ns, message.k)
         if message.last or message.phase != Phase.RUN:
-            self._newest = None
+            self._newest = self._unanswered = None
             between_episodes()
             return
         try:
@@ -105,8 +111,23 @@ class TeleopNode(InrilNode):
             pose_to_array(message.tool_pose),
         )
         self._newest = mono_ns, view
-        if not self.active or not self._device.synchronous:
+        if self.active and self._device.synchronous:
+            self._unanswered = message
+            self._answer()
+
+    def _answer(self) -> None:
+        """A synchronous device answers the newest tick, once what it looks at has come."""
+        message = self._unanswered
+        if message is None or self._newest is None:
             return
+        view = self._newest[1]
+        if self._scene is not None:
+            scene = self._scene.of(message)
+            if scene is None:
+                return
+            view = replace(view, scene=scene)
+        self._unanswered = None
+        mono_ns = self.mono_ns()
         self._topics.update(mono_ns)
         said = self._keeper.read(view, mono_ns)
         self._show_status(mono_ns)
@@ -199,10 +220,11 @@ class TeleopNode(InrilNode):
         trouble = self._trouble
         if trouble == self._shown_status and mono_ns < self._next_status_ns:
             return
-        if self._keeper.trouble != self._shown_trouble:
-            self._shown_trouble = self._keeper.trouble
-            if self._shown_trouble:
-                self.get_logger().error(self._shown_trouble)
+        kind = _DIGITS.sub("#", self._keeper.trouble)  # how long it has lasted is no news
+        if kind != self._shown_trouble:
+            self._shown_trouble = kind
+            if kind:
+                self.get_logger().error(self._keeper.trouble)
             else:
                 self.get_logger().info(f"device {self._device.name} is there")
         self._shown_status, self._next_status_ns = trouble, mono_ns + STATUS_PERIOD_NS
