@@ -8,6 +8,7 @@ stops this command, it goes on where it was when it is started again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
 from inril_bringup.environment import dds_environment
 from inril_bringup.programs import die_with_parent
 from inril_bringup.supervisor import STATUS_FILE
@@ -44,7 +46,7 @@ KILLS = {"session_node": 30, "graph": 75}
 """What is killed, and after how many trials that count."""
 LAUNCHES_N = 12
 """A launch that ends because only a person could go on is followed by another, so often at most."""
-POLL_S = 0.05
+POLL_S = 0.2
 
 
 class StudyError(InrilError):
@@ -113,10 +115,8 @@ class Graph:
         self._process.kill()  # first: nobody is to start the others again
         self._process.wait(timeout=10)
         for pid in pids.values():
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it died with its parent
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it died with its parent
 
     def stop(self) -> None:
         """Ctrl-C."""
