@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from inril_core.contract.definitions.base import TaskDefinition
+from inril_core.contract.definitions.physics import PhysicalSim
 from inril_core.contract.square_table import LEG_TIP_M
 from inril_core.settings import Settings
 from inril_core.transforms import (
@@ -49,7 +50,7 @@ class StartRange(Settings):
     """Largest turn of the leg about its axis, either way."""
 
 
-class Sim(Settings):
+class Sim(PhysicalSim):
     """The simulated cell."""
 
     clearance_m: Annotated[float, Field(gt=0.0, le=0.01)]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from inril_bringup.evaluate_sim2real import add_actions
 from inril_core.errors import ConfigError, InrilError
 
 SUMMARY = "compare policies in a session that settles the question: plan, run, report, gate"
@@ -23,6 +24,8 @@ EXAMPLES = (
     "unseal runs/ab",
     "report runs/ab",
     "gate runs/ab/report.json --better-than old",
+    "identify runs/robot --out twin.yaml",
+    "sim2real runs/ab_robot runs/ab_sim",
 )
 BAD_INPUT = 2
 GATE_BAD_INPUT = 3
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_run(actions)
     _add_notes(actions)
     _add_results(actions)
+    add_actions(actions, _action)
 
 
 def run(arguments: argparse.Namespace) -> int:
