@@ -18,6 +18,10 @@ Poses are m and xyzw, twists m/s and rad/s, base frame. MUST have no memory, rai
 and ValueError for what has no meaning.
 """
 
+Progress = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Observation fields {name: float64[T, size]} to how far the task is at each row, float64[T] in [0, 1]. MUST have no
+memory, and raise KeyError for a field that is missing."""
+
 KIND = Kind("definitions", "inril_core.contract.definitions", "DEFINITION")
 
 
@@ -41,6 +45,8 @@ class TaskDefinition:
     expert: str = ""
     """Who can do it: a file of `inril_core.experts.scripted`, entry point ``inril.experts`` or ``module:class`` of an
     `inril_core.experts.scripted.base.ScriptedExpert`; empty: nobody."""
+    progress: Progress | None = None
+    """How far a trial came that did not succeed, for the report of an evaluation; None: nobody can tell."""
     expert_noise: float = 0.0
     """Standard deviation of the noise on each action with which the expert demonstrates."""
 

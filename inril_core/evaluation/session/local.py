@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from inril_core.control.measurement import BadMeasurement
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.folder import SessionFolder
-from inril_core.evaluation.session.outcomes import Trace, decided, read_outcomes, write_trace
+from inril_core.evaluation.session.outcomes import Trace, decided, progress_of, read_outcomes, write_trace
 from inril_core.evaluation.session.plan import Trial
 from inril_core.experts import Expert
 from inril_core.finetune.local import Act, expert_actor, policy_actor, run_episode
@@ -172,6 +172,8 @@ def _run(folder: SessionFolder, number: int, trial: Trial, subjects: Subjects, t
         stopped = f"safety stop: {error}"[:200]
     trace = watched.trace()
     if trace is not None:
+        if episode is not None:
+            trace = replace(trace, progress=progress_of(task.interface, episode.observations))
         write_trace(folder.root, episode_id, trace)
     steps = max(len(watched.poses) - 1, UNKNOWN_STEPS) if episode is None else episode.steps
     rate_hz = task.interface.control_rate_hz if isinstance(task.interface, Contract) else 0.0

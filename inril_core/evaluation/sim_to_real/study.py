@@ -2,8 +2,8 @@
 
 Without a robot, "reality" is another simulated cell, whose arm is late, sticks and is weak, by amounts that are known.
 Recordings of its scripted expert, with measuring noise, give the physics of a fitted cell. Five policies are evaluated
-by one plan in reality, in the nominal and in the fitted cell, and the fitted one adds many trials to reality's few. Goes
-on where it was stopped.
+by one plan in reality, in the nominal and in the fitted cell, and the fitted one adds many trials to reality's few.
+It goes on where it was stopped.
 """
 
 from __future__ import annotations
