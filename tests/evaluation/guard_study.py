@@ -34,7 +34,7 @@ RATES: dict[str, Sequence[float]] = {
 FALLS = {"95 to 0 %": 0.0, "95 to 50 %": 0.5, "95 to 70 %": 0.7, "95 to 85 %": 0.85}
 GUARD = {"every_episodes": 10, "screen_trials": 5, "record_trials": 20, "confirm_pairs": 40}
 RUINOUS_RATES = (0.02, 0.1, 0.5)
-STARTS = range(50_000, 50_100)
+STARTS = range(50_000, 50_060)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def real(actor_lr: float, seed: int, guarded: bool) -> Run:
     before = np.mean(evaluate(task, policy, STARTS))
     with tempfile.TemporaryDirectory() as folder:
         _, curve = fine_tune(
-            settings, task, policy, given, Path(folder), 2_000_000 + 10_000 * seed, STARTS, eval_every_steps=100
+            settings, task, policy, given, Path(folder), 2_000_000 + 10_000 * seed, STARTS, eval_every_steps=200
         )
     rates = [float(before), *(wins / count for _, wins, count in curve.evaluations)]
     fell = any(check.verdict is Verdict.FALLEN for check in curve.guard)
@@ -129,12 +129,14 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulated-runs", type=int, default=2000)
-    parser.add_argument("--seeds", type=int, default=6, help="real runs of each learning rate (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="real runs of each learning rate (default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    healthy_table(arguments.simulated_runs)
-    falls_table(arguments.simulated_runs // 4)
-    real_table(arguments.seeds)
+    if arguments.simulated_runs:
+        healthy_table(arguments.simulated_runs)
+        falls_table(arguments.simulated_runs // 4)
+    if arguments.seeds:
+        real_table(arguments.seeds)
 
 
 if __name__ == "__main__":

@@ -38,11 +38,11 @@ from inril_core.tasks.families.cell import CellEnv
 
 TASK = "insert_leg"
 REALITY = PhysicsValues(action_delay_s=0.06, joint_friction_nm=4.0, gain_scale=0.8)
-DEMOS_N = (1, 3, 6, 12, 48)
+DEMOS_N = (1, 3, 6, 12, 24)
 """Of the five policies, each cloned from so many demonstrations."""
 RECORDINGS_N, STEPS_N = 6, 20
 NOISE_M, NOISE_RAD = 0.0002, 0.001
-REAL_STARTS_N, SIMULATED_STARTS_N = 40, 60
+REAL_STARTS_N, SIMULATED_STARTS_N = 25, 50
 
 
 def make_policies(folder: Path) -> dict[str, str]:
@@ -105,24 +105,23 @@ def evaluate(root: Path, contract: Path, policies: dict[str, str], starts_n: int
 
 
 def main(folder: Path) -> None:
-    """Policies, recordings, fit, three sessions and what they say of each other."""
+    """Policies, recordings, fit, the sessions and what they say of each other."""
     torch.set_num_threads(1)
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    policies, nominal = make_policies(folder), load_contract(TASK)
+    nominal = load_contract(TASK)
     contracts = {"nominal": nominal, "reality": with_physics(nominal, Physics.fixed(**REALITY._asdict()))}
     found = find_physics(folder, contracts["reality"])
     print(f"planted {REALITY}\nfound   {found.values}\n+-      {found.errors}\nrms {found}", flush=True)
+    policies = make_policies(folder)
     contracts["fitted"] = with_physics(nominal, found.ranges())
     paths = {name: write_contract(folder / f"{name}.yaml", contract) for name, contract in contracts.items()}
-    sessions = {
-        name: evaluate(folder / name, paths[name], policies, REAL_STARTS_N, FIRST_SEED)
-        for name in ("reality", "fitted", "nominal")
-    }
-    many = evaluate(folder / "fitted_more", paths["fitted"], policies, SIMULATED_STARTS_N, FIRST_SEED + 1000)
-    for name in ("nominal", "fitted"):
-        compared = compare(sessions["reality"], sessions[name], many if name == "fitted" else None)
-        print(write_comparison(folder / f"reality_and_{name}", compared))
+    reality = evaluate(folder / "reality", paths["reality"], policies, REAL_STARTS_N, FIRST_SEED)
+    for name in ("fitted", "nominal"):
+        simulated = evaluate(folder / name, paths[name], policies, REAL_STARTS_N, FIRST_SEED)
+        print(write_comparison(folder / name, compare(reality, simulated)), flush=True)
+    more = evaluate(folder / "more", paths["fitted"], policies, SIMULATED_STARTS_N, FIRST_SEED + 1000)
+    print(write_comparison(folder / "more", compare(reality, SessionFolder(folder / "fitted"), more)))
 
 
 if __name__ == "__main__":
