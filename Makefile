@@ -28,7 +28,7 @@ demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over 
 	@$(BIN)/inril demo
 
 test: $(BUILT) lint  ## run every check and test
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(BUILT)  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = load_experiment(arguments.experiment)
     jobs = runner.Chosen(arguments.tasks, arguments.methods, arguments.seeds).of(experiment)
     if arguments.interveners:
-        return _helpers(jobs)
+        return _print_interveners(jobs)
     for path in runner.unread(experiment, arguments.out):
         print(f"bench: also_read names {path.stem!r}, and there is no {path} (yet)", file=sys.stderr)
     quiet = arguments.list or arguments.report_only or arguments.compare is not None
@@ -142,7 +142,7 @@ def _make_folder(path: Path, option: str) -> None:
         raise ConfigError(f"{option} {path}: is no folder and cannot become one: {error}; give another") from error
 
 
-def _helpers(jobs: "list[Job]") -> int:
+def _print_interveners(jobs: "list[Job]") -> int:
     from inril_core.bench.interveners import HEAD, measure_interveners
 
     print(HEAD)

@@ -1,6 +1,6 @@
 """The policy that acts, the one that waits for its boundary, and the way from an offer to an action.
 
-Importing this module imports torch.
+Importing this module imports torch. Over 400 lines: what may act next is decided here alone, under one lock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pins: bytes that are lost, doubled or changed on their way, and pulls that never end or fill memory and disk."""
+"""Pins: bytes that are lost, doubled or changed on their way, and pulls that never end or fill memory and disk.
+
+Over 400 lines: every way in which a server or its network can be wrong shares one harness.
+"""
 
 from __future__ import annotations
 

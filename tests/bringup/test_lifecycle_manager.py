@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from inril_bringup.programs import parameter_file
-from inril_common.node import EXIT_CONFIG
+from inril_common.process import EXIT_CONFIG
 
 from tests.domains import own_domain, spawn
 
@@ -19,7 +19,8 @@ DEADLINE_S = 60.0
 
 NODE = """
 import sys
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_core.errors import InrilError
 class Watched(InrilNode):
     tries = 0

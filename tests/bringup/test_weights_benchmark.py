@@ -2,7 +2,8 @@
 
 import math
 
-from inril_bringup.weights_benchmark import Measured, page, policy_of, verdict
+from inril_bringup.weights_benchmark import policy_of
+from inril_bringup.weights_report import Measured, page, verdict
 
 
 def measured() -> dict[int, Measured]:

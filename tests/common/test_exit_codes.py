@@ -15,7 +15,9 @@ from tests.domains import own_domain, spawn
 
 NODE = """
 import sys
-from inril_common.node import InrilPlainNode, NodeFinished, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.node import NodeFinished
+from inril_common.process import run_node
 
 class Worker(InrilPlainNode):
     exit_code_when_stopped = 2
@@ -31,7 +33,8 @@ class Worker(InrilPlainNode):
 run_node(Worker)
 """
 WRONG = """
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_core.errors import ConfigError
 
 class Wrong(InrilNode):

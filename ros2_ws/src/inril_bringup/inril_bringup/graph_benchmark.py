@@ -1,9 +1,10 @@
 """`python -m inril_bringup.graph_benchmark`: what a control step costs each node, and how punctual it is.
 
 Runs the shipped graphs in lockstep and in real time, without and with the learner, on an idle machine and beside two
-busy processes, and writes docs/results/graph.md. CPU time is read from /proc, times and ages from the recording: the
-measurement puts nothing into the graph. A run of a part of the scenarios (`--scenarios`) replaces only their rows.
-`--against` runs the nodes of another checkout and of this one in turn.
+busy processes, and writes docs/results/graph.md. In lockstep the learner makes the preset's updates per step; in real
+time it has always more to do, and pushes weights each second. CPU time is read from /proc, times and ages from the
+recording: the measurement puts nothing into the graph. A run of a part of the scenarios (`--scenarios`) replaces only
+their rows. `--against` runs the nodes of another checkout and of this one in turn.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from inril_bringup.environment import dds_environment
 from inril_bringup.graph_report import Scenario, ScenarioResult, Ticks, Variant, report, ticks_of
 from inril_bringup.supervisor import STATUS_FILE
 from inril_core.contract import load_contract
-from inril_core.policies import load_policy, save_policy
+from inril_core.files import read_sound_lines
+from inril_core.finetune.metrics import METRICS_NAME
 from inril_core.run import RunPaths
 from inril_core.session.ledger import read_ledger
 
@@ -39,7 +41,8 @@ PRESET = "weighted_sum"
 DEMOS = 12
 """Demonstrations that the finetune graph starts from."""
 TIMEOUT_S = 300.0
-POLL_S = 0.02
+POLL_S = 0.1
+STILL_S = 30.0
 SCENARIOS = (
     Scenario("lockstep"),
     Scenario("lockstep, learner", learner=True),
@@ -48,6 +51,7 @@ SCENARIOS = (
     Scenario("10 Hz, 2 busy processes", 10, busy=2),
     Scenario("20 Hz", 20),
     Scenario("50 Hz", 50),
+    Scenario("50 Hz, learner", 50, learner=True),
     Scenario("50 Hz, 2 busy processes", 50, busy=2),
     Scenario("100 Hz", 100),
 )
@@ -61,9 +65,11 @@ class Graph:
         self, name: str, run_dir: Path, variant: Variant, domain: int, profile: Path | None = None, **arguments: object
     ) -> None:
         self.run_dir = run_dir
+        self.arm_count = 0
+        """How often it was armed by us, after a fault or where it is slow."""
         self._log = run_dir.with_suffix(".log")
         words = [f"{key}:={value}" for key, value in {"run_dir": run_dir, "arm_at_start": "true", **arguments}.items()]
-        environment = {
+        self._environment = {
             **os.environ,
             **dds_environment(os.environ),
             **variant.environment(),
@@ -73,7 +79,7 @@ class Graph:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "inril_bringup.cli", "up", name, *words],
-                env=environment,
+                env=self._environment,
                 cwd=variant.checkout,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -91,17 +97,28 @@ class Graph:
         return {name: cpu_s(node["pid"]) for name, node in nodes.items() if node["pid"] is not None}
 
     def until(self, condition: Callable[[], Any], what: str) -> None:
-        """Wait; the graph must not end meanwhile.
+        """Wait; the graph must not end meanwhile. Where it does nothing for `STILL_S`, arm as its operator would.
 
         Raises:
             RuntimeError: it ended, or the time is over; with the end of its log.
         """
         deadline_s = time.monotonic() + TIMEOUT_S
+        episodes, still_since_s = self.steps()[0], time.monotonic()
         while not condition():
+            if (now := self.steps()[0]) != episodes:
+                episodes, still_since_s = now, time.monotonic()
+            elif time.monotonic() - still_since_s > STILL_S:
+                self._arm()
+                still_since_s = time.monotonic()
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 text = self._log.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"no {what}; exit code {self._process.poll()}; the end of {self._log}:\n{text}")
             time.sleep(POLL_S)
+
+    def _arm(self) -> None:
+        command = [sys.executable, "-m", "inril_bringup.cli", "arm"]
+        subprocess.run(command, env=self._environment, capture_output=True, timeout=TIMEOUT_S, check=False)
+        self.arm_count += 1
 
     def finish(self) -> None:
         """Wait for the end of its plan."""
@@ -120,55 +137,87 @@ class Graph:
 
 @dataclass(frozen=True)
 class Start:
-    """What the graphs start from."""
+    """What the graphs of one control rate start from, in a folder that later runs use again."""
 
     folder: Path
-    demos: Path
-    weights: Path
+    rate_hz: int
 
-    def arguments(self, scenario: Scenario) -> tuple[str, dict[str, object]]:
-        """The graph of a scenario and its arguments."""
+    @property
+    def contract(self) -> Path:
+        """The packaged contract at this rate."""
+        return self.folder / "contract.yaml"
+
+    @property
+    def demos(self) -> Path:
+        """Demonstrations of the scripted expert."""
+        return self.folder / "demos"
+
+    @property
+    def weights(self) -> Path:
+        """A policy cloned from them."""
+        return self.folder / "pretrained.inril"
+
+    def arguments(self, scenario: Scenario, updates_per_s: float) -> tuple[str, dict[str, object]]:
+        """The graph of a scenario and its arguments. updates_per_s: what the learner does when it is alone."""
+        given: dict[str, object] = {"contract": self.contract, "initial_weights": self.weights}
         if scenario.learner:
-            given: dict[str, object] = {"demos": self.demos, "initial_weights": self.weights, "preset": PRESET}
-        else:
-            given = {"initial_weights": self.weights}
-            if scenario.rate_hz not in (None, 10):
-                given = self._at_rate(scenario.rate_hz or 0)
+            given |= {"demos": self.demos, "preset": self._preset(scenario, updates_per_s)}
         given |= {"plan": "train:1000000:steps", "real_time_factor": 0.0 if scenario.rate_hz is None else 1.0}
         return ("finetune" if scenario.learner else "deploy"), given
 
-    def _at_rate(self, rate_hz: int) -> dict[str, object]:
-        """The packaged contract at another rate, steps scaled so that the arm is as fast; the policy says so."""
-        path, weights = self.folder / f"at_{rate_hz}_hz.yaml", self.folder / f"at_{rate_hz}_hz.inril"
+    def _preset(self, scenario: Scenario, updates_per_s: float) -> Path:
+        """The preset without its warm-ups; in real time it has more updates due than it can make."""
+        path = self.folder / f"{scenario.name.replace(' ', '_').replace(',', '')}.yaml"
+        schedule: dict[str, object] = {"warmup_steps": 100, "critic_warmup_updates": 0, "rewards_before_actor": 0}
+        schedule["budget_steps"] = 10_000_000
+        given: dict[str, object] = {"base": PRESET, "name": path.stem, "schedule": schedule}
+        if scenario.rate_hz is not None:
+            schedule["utd"] = 100.0
+            given["push_every_updates"] = max(1, round(updates_per_s))
+        path.write_text(yaml.safe_dump(given))
+        return path
+
+    def make(self, domain: int) -> None:
+        """Write what is missing."""
+        if self.weights.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_contract()
+        plan = f"demo:{DEMOS}:episodes"  # a run that was cut goes on
+        graph = Graph("collect_demos", self.demos, Variant("this"), domain, plan=plan, contract=self.contract)
+        try:
+            graph.finish()
+        finally:
+            graph.stop()
+        command = [sys.executable, "-m", "inril_bringup.cli", "pretrain", "--contract", str(self.contract)]
+        command += ["--demos", str(self.demos), "--out", str(self.weights), "--preset", PRESET]
+        command += ["--run-dir", str(self.folder / "pretrain")]
+        subprocess.run(command, check=True, timeout=TIMEOUT_S, stdout=subprocess.DEVNULL)
+
+    def _write_contract(self) -> None:
+        """Steps are scaled so that the arm is as fast at any rate."""
         packaged = load_contract("insert_leg")
         written = yaml.safe_load(packaged.text)
-        slower = packaged.control_rate_hz / rate_hz
-        written["control_rate_hz"] = float(rate_hz)
+        slower = packaged.control_rate_hz / self.rate_hz
+        written["control_rate_hz"] = float(self.rate_hz)
         written["episode_length_steps"] = round(packaged.episode_length_steps / slower)
         for name in ("translation_scale_m", "rotation_scale_rad"):
             written["action"][name] *= slower
         for name in ("max_translation_step_m", "max_rotation_step_rad"):
             written["limits"][name] *= slower
-        path.write_text(yaml.safe_dump(written))
-        contract = load_contract(path)
-        policy, facts = load_policy(self.weights)
-        own = {"interface_digest": contract.interface_digest, "contract_text": contract.text}
-        save_policy(weights, policy, {**facts, **own})
-        return {"contract": path, "initial_weights": weights}
+        self.contract.write_text(yaml.safe_dump(written))
 
 
-def prepare(folder: Path, domain: int) -> Start:
-    """Demonstrations and a cloned policy."""
-    demos, weights = folder / "demos", folder / "pretrained.inril"
-    graph = Graph("collect_demos", demos, Variant("this"), domain, plan=f"demo:{DEMOS}:episodes")
-    try:
-        graph.finish()
-    finally:
-        graph.stop()
-    command = [sys.executable, "-m", "inril_bringup.cli", "pretrain", "--demos", str(demos), "--out", str(weights)]
-    command += ["--preset", PRESET, "--run-dir", str(folder / "pretrain")]
-    subprocess.run(command, check=True, timeout=TIMEOUT_S, stdout=subprocess.DEVNULL)
-    return Start(folder, demos, weights)
+def updates_per_s_alone(seconds: float) -> float:
+    """Updates/s of wall time of the preset's learner with nothing beside it, in a process of its own."""
+    command = [sys.executable, "-m", "inril_core.bench.learner_alone", PRESET, "--seconds", str(seconds)]
+    return float(subprocess.run(command, check=True, timeout=TIMEOUT_S, capture_output=True, text=True).stdout)
+
+
+def updates_of(run_dir: Path) -> int:
+    """Updates that the learner of a run has reported."""
+    values = read_sound_lines(RunPaths(run_dir).learner / METRICS_NAME, dict).values
+    return int(values[-1]["updates"]) if values else 0
 
 
 @contextlib.contextmanager
@@ -184,22 +233,34 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def measure(
-    start: Start, scenario: Scenario, variant: Variant, run_dir: Path, domain: int, seconds: float, profile: Path | None
+    graphs: tuple[str, dict[str, object]],
+    scenario: Scenario,
+    variant: Variant,
+    run_dir: Path,
+    domain: int,
+    seconds: float,
+    profile: Path | None,
 ) -> ScenarioResult:
-    """Run a scenario: the first episode warms up, then it is measured for `seconds`."""
-    name, arguments = start.arguments(scenario)
+    """Run a scenario: the first episode and first updates warm up, then it is measured for `seconds`."""
+    name, arguments = graphs
     with busy_processes(scenario.busy):
         graph = Graph(name, run_dir, variant, domain, profile, **arguments)
         try:
             graph.until(lambda: graph.steps()[0] >= 1, "first episode")
+            if scenario.learner:
+                graph.until(lambda: updates_of(run_dir), "first updates")
             begin_s, begin_unix_ns, before, (_, first) = time.monotonic(), time.time_ns(), graph.cpu_s(), graph.steps()
+            updates = updates_of(run_dir)
             graph.until(lambda: time.monotonic() - begin_s >= seconds and graph.steps()[1] > first, "end")
             wall_s, end_unix_ns = time.monotonic() - begin_s, time.time_ns()
             after, (_, last) = graph.cpu_s(), graph.steps()
+            updates = updates_of(run_dir) - updates
             results = read_ledger(RunPaths(run_dir).session).values  # before the stop cuts the running episode
         finally:
             graph.stop()
-    recorded = Ticks() if scenario.rate_hz is None else ticks_of(run_dir, begin_unix_ns, end_unix_ns)
+    recorded = Ticks()
+    if scenario.rate_hz is not None:
+        recorded = ticks_of(run_dir, begin_unix_ns, end_unix_ns, scenario.rate_hz)
     steps = last - first if scenario.rate_hz is None else recorded.count
     return ScenarioResult(
         steps=steps,
@@ -208,6 +269,7 @@ def measure(
         late_ticks=sum(result.late_ticks for result in results),
         faulty_episodes=sum(not result.valid for result in results),
         seconds=wall_s,
+        updates_per_s=updates / wall_s if scenario.learner else None,
         ticks=recorded,
     )
 
@@ -230,22 +292,32 @@ def main() -> None:
         variants.insert(0, Variant("before", "inril", str(arguments.against.absolute())))
     with tempfile.TemporaryDirectory(prefix="inril-graph-benchmark-") as temporary:
         folder = Path(temporary)
-        start = _start(arguments.start or folder / "start", arguments.domain)
+        wanted = [BY_NAME[name] for name in arguments.scenarios]
+        starts: dict[int, Start] = {}
+        for rate_hz in sorted({_rate_hz(scenario) for scenario in wanted}):
+            starts[rate_hz] = Start((arguments.start or folder / "start") / f"{rate_hz}_hz", rate_hz)
+            starts[rate_hz].make(arguments.domain)
+        alone = updates_per_s_alone(arguments.seconds) if any(scenario.learner for scenario in wanted) else 0.0
         kept = Path() if arguments.out is None else arguments.out.with_suffix(".json")
         found: dict[str, Any] = json.loads(kept.read_text()) if arguments.out is not None and kept.exists() else {}
         for name in arguments.scenarios:
             results: dict[str, list[ScenarioResult]] = {variant.name: [] for variant in variants}
+            scenario = BY_NAME[name]
+            graphs = starts[_rate_hz(scenario)].arguments(scenario, alone)
             for repetition in range(arguments.repetitions):
                 for variant in variants if repetition % 2 == 0 else variants[::-1]:
                     run_dir = folder / f"{variant.name}-{name}-{repetition}".replace(" ", "_").replace(",", "")
-                    result = measure(start, BY_NAME[name], variant, run_dir, arguments.domain, arguments.seconds, None)
+                    result = measure(graphs, scenario, variant, run_dir, arguments.domain, arguments.seconds, None)
                     results[variant.name].append(result)
                     print(f"{name}, {variant.name}: {result.line()}", flush=True)
             for variant in variants:
                 key = "scenarios" if variant.name == "this" and len(variants) == 1 else f"compared/{variant.name}"
                 found.setdefault(key, {})[name] = [asdict(result) for result in results[variant.name]]
+        if alone:
+            found["updates_per_s_alone"] = alone
         if arguments.profile:
-            found["profile"] = _profile(start, BY_NAME[arguments.scenarios[0]], folder, arguments)
+            graphs = starts[_rate_hz(wanted[0])].arguments(wanted[0], alone)
+            found["profile"] = _profile(graphs, wanted[0], folder, arguments)
         text = report(found, SCENARIOS)
         if arguments.out is None:
             print(text)
@@ -254,19 +326,18 @@ def main() -> None:
             arguments.out.write_text(text)
 
 
-def _start(folder: Path, domain: int) -> Start:
-    if (folder / "pretrained.inril").exists():
-        return Start(folder, folder / "demos", folder / "pretrained.inril")
-    folder.mkdir(parents=True, exist_ok=True)
-    return prepare(folder, domain)
+def _rate_hz(scenario: Scenario) -> int:
+    return scenario.rate_hz or round(load_contract("insert_leg").control_rate_hz)
 
 
-def _profile(start: Start, scenario: Scenario, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _profile(
+    graphs: tuple[str, dict[str, object]], scenario: Scenario, folder: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Where a tick of a scenario goes: samples of the nodes' stacks, scaled to their CPU time per tick."""
     samples = folder / "samples"
     samples.mkdir()
     result = measure(
-        start, scenario, Variant("this"), folder / "profiled", arguments.domain, arguments.seconds, samples
+        graphs, scenario, Variant("this"), folder / "profiled", arguments.domain, arguments.seconds, samples
     )
     shares = read_samples(samples)
     return {

@@ -65,6 +65,10 @@ class Ticks:
     count: int = 0
     period_ms: list[float] = field(default_factory=list)
     """Time between two ticks of an episode: `PERCENTILES`."""
+    error_ms: list[float] = field(default_factory=list)
+    """How far that time is from the contract's: `PERCENTILES`."""
+    late_5_ms: int = 0
+    """Ticks that came more than 5 ms after their period was over."""
     age_ms: dict[str, list[float]] = field(default_factory=dict)
     """Of each link at the tick: median and largest."""
 
@@ -82,6 +86,8 @@ class ScenarioResult:
     """That were cut by a fault."""
     seconds: float
     ticks: Ticks
+    updates_per_s: float | None = None
+    """Of the learner, over the whole time; None: there was none."""
 
     @property
     def tick_cpu_ms(self) -> float:
@@ -92,11 +98,13 @@ class ScenarioResult:
         """For the console."""
         return (
             f"{self.steps} steps in {self.seconds:.0f} s, {self.steps_per_s:.1f} steps/s, {self.tick_cpu_ms:.2f} ms "
-            f"CPU a step without cell and learner, {self.late_ticks} late, {self.faulty_episodes} episodes with faults"
+            f"CPU a step without cell and learner, {self.late_ticks} late, {self.ticks.late_5_ms} by over 5 ms, "
+            f"{self.faulty_episodes} episodes with faults"
+            + ("" if self.updates_per_s is None else f", {self.updates_per_s:.0f} updates/s")
         )
 
 
-def ticks_of(run_dir: Path, begin_ns: int, end_ns: int) -> Ticks:
+def ticks_of(run_dir: Path, begin_ns: int, end_ns: int, rate_hz: float) -> Ticks:
     """The Observations of a run that are stamped between two times of the system clock."""
     links = load_contract("insert_leg").links
     decode = decoder(Observation)
@@ -113,10 +121,13 @@ def ticks_of(run_dir: Path, begin_ns: int, end_ns: int) -> Ticks:
         for one in inside:
             for link, age_s in zip(links, one.link_age_s, strict=False):
                 ages_ms[link].append(1e3 * age_s)
+    errors_ms = np.array(periods_ms) - 1e3 / rate_hz
     ages = {link: np.array(of_link)[np.isfinite(of_link)] for link, of_link in ages_ms.items()}
     return Ticks(
         count,
         np.percentile(periods_ms, PERCENTILES).tolist() if periods_ms else [],
+        np.percentile(np.abs(errors_ms), PERCENTILES).tolist() if periods_ms else [],
+        int((errors_ms > 5.0).sum()),
         {link: [float(np.median(of_link)), float(of_link.max())] for link, of_link in ages.items() if len(of_link)},
     )
 
@@ -134,6 +145,13 @@ def report(found: Mapping[str, Any], scenarios: Sequence[Scenario]) -> str:
     if main:
         parts += ["## Scenarios", _scenario_table(main, scenarios), _cpu_table(main, scenarios)]
         parts += [_age_table(main, scenarios)]
+        if "updates_per_s_alone" in found:
+            parts.append(
+                f"With nothing beside it, the learner makes {found['updates_per_s_alone']:.0f} updates/s "
+                "(`python -m inril_core.bench.learner_alone`). In lockstep it makes two updates per step, as the "
+                "preset asks; in real time it has always more to do, and pushes weights each second. An error is how "
+                "far the time between two ticks is from the contract's period."
+            )
     compared = {key.split("/", 1)[1]: value for key, value in found.items() if key.startswith("compared/")}
     if compared:
         parts += ["## Compared", _comparisons(compared)]
@@ -164,13 +182,15 @@ def _mean(values: Sequence[float]) -> float:
 
 def _scenario_table(results: Mapping[str, list[ScenarioResult]], scenarios: Sequence[Scenario]) -> str:
     head = ["scenario", "s", "steps", "steps/s", "CPU [ms] per step", "period [ms] p50", "p99", "p99.9", "max"]
-    head += ["late ticks", "episodes with a fault"]
+    head += ["error [ms] p99.9", "over 5 ms late", "late ticks", "episodes with a fault", "updates/s"]
     rows = []
     for name in [scenario.name for scenario in scenarios if scenario.name in results]:
         for one in results[name]:
             periods = [f"{ms:.1f}" for ms in one.ticks.period_ms] or [""] * len(PERCENTILES)
             cells = [name, f"{one.seconds:.0f}", str(one.steps), f"{one.steps_per_s:.1f}", f"{one.tick_cpu_ms:.2f}"]
-            rows.append([*cells, *periods, str(one.late_ticks), str(one.faulty_episodes)])
+            error = [f"{one.ticks.error_ms[2]:.2f}", str(one.ticks.late_5_ms)] if one.ticks.error_ms else ["", ""]
+            updates = "" if one.updates_per_s is None else f"{one.updates_per_s:.0f}"
+            rows.append([*cells, *periods, *error, str(one.late_ticks), str(one.faulty_episodes), updates])
     return _table(head, rows)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from inril_common.executor import NodeExecutor
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import EVENT
 from lifecycle_msgs.msg import Transition, TransitionEvent
 from lifecycle_msgs.srv import ChangeState, GetState

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from inril_common.convert import image_to_array, pose_to_array, stamp_to_ns
-from inril_common.node import InrilPlainNode, NodeFinished, run_node
+from inril_common.node import InrilPlainNode, NodeFinished
+from inril_common.process import run_node
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import RobotState
 from scipy.spatial.transform import Rotation

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from inril_common.convert import array_to_pose, image_to_array, stamp_to_ns
 from inril_common.diagnostics import OK, WARN, Health
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import TICK
 from inril_msgs.msg import PartPoses
 from scipy.spatial.transform import Rotation

@@ -16,8 +16,10 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
 from inril_common.convert import array_to_pose, ns_to_stamp, stamp_to_ns
 from inril_common.diagnostics import Health, control_health
-from inril_common.node import InrilNode, between_episodes, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
+from inril_common.realtime import between_episodes
 from inril_msgs.msg import (
     ArbiterStatus,
     ExecutedAction,

@@ -18,8 +18,10 @@ from inril_common.convert import (
 )
 from inril_common.executor import read_along
 from inril_common.links import LinkMonitor
-from inril_common.node import InrilNode, between_episodes, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_common.qos import EVENT, TICK, sensor_qos
+from inril_common.realtime import between_episodes
 from inril_msgs.msg import CellTruth, Observation, PartPoses, RobotState, StepOutcome
 from inril_msgs.srv import BeginEpisode, EndEpisode
 from sensor_msgs.msg import Image

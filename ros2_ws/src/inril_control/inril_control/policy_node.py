@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from inril_common.convert import float32_array, image_to_array, stamp_to_ns
 from inril_common.executor import read_along
-from inril_common.node import InrilNode, between_episodes, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_common.qos import LATCHED, TICK
+from inril_common.realtime import between_episodes
 from inril_msgs.msg import ExecutedAction, Observation, PolicyAction, PolicyStatus, PolicyWeights
 from inril_msgs.srv import RollBack
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from inril_common.convert import stamp_to_ns
 from inril_common.diagnostics import ERROR, OK, Health
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import LATCHED, sensor_qos
 from inril_msgs.msg import RobotState, SafetyPermit
 

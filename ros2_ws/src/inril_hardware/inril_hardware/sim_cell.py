@@ -14,7 +14,8 @@ from inril_common.convert import (
     pose_to_array,
     stamp_to_ns,
 )
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_common.qos import CLOCK, LATCHED, TICK
 from inril_msgs.msg import CellTruth, PartPoses, RobotState, SafetyPermit, Target
 from inril_msgs.srv import Arm, ResetCell

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from inril_common.calls import Calls
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import LATCHED
 from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyStatus, PolicyWeights
 from rclpy.clock import Clock, ClockType

@@ -10,7 +10,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from inril_common.calls import Calls
 from inril_common.control_client import ask_arbiter
 from inril_common.convert import image_to_array
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
 from inril_msgs.msg import (
     ArbiterStatus,

@@ -13,7 +13,8 @@ from typing import IO, Any
 
 from inril_common.deadline_timer import DeadlineTimer
 from inril_common.diagnostics import ERROR, OK, Health
-from inril_common.node import InrilNode, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_common.qos import EVENT, RECORD, sensor_qos
 from inril_msgs import msg as messages
 from inril_msgs.msg import RecorderStatus

@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from inril_common.calls import Calls
-from inril_common.node import InrilPlainNode, NodeFinished, run_node
+from inril_common.node import InrilPlainNode, NodeFinished
+from inril_common.process import run_node
 from inril_common.qos import EVENT, LATCHED, TICK
 from inril_msgs.msg import (
     ArbiterStatus,

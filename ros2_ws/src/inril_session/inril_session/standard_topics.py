@@ -11,7 +11,8 @@ from typing import Any
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, PoseStamped, TransformStamped
 from inril_common.convert import byte_array, image_to_array
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import LATCHED, SENSOR, TICK
 from inril_msgs.msg import RobotState, Target
 from PIL import Image as Picture

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from inril_common.node import InrilPlainNode, run_node
+from inril_common.node import InrilPlainNode
+from inril_common.process import run_node
 from inril_common.qos import EVENT, LATCHED
 from inril_msgs.msg import EpisodeReady, RecorderStatus
 from inril_msgs.srv import ListEpisodes

@@ -7,8 +7,10 @@ import math
 import numpy as np
 from inril_common.calls import Calls
 from inril_common.convert import float32_array, pose_to_array
-from inril_common.node import InrilNode, between_episodes, run_node
+from inril_common.node import InrilNode
+from inril_common.process import run_node
 from inril_common.qos import LATCHED, TICK
+from inril_common.realtime import between_episodes
 from inril_msgs.msg import Observation, TeleopAction, TeleopStatus
 from inril_msgs.srv import SessionCommand
 
