@@ -1,4 +1,4 @@
-"""Pins: physics of the simulated arm that stay on after their episode, change old contracts, or are not what they say."""
+"""Pins: physics of the simulated arm that outlive their episode, change old contracts, or are not what they say."""
 
 from __future__ import annotations
 
