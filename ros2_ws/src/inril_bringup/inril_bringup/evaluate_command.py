@@ -27,8 +27,7 @@ EXAMPLES = (
     "identify runs/robot --out twin.yaml",
     "sim2real runs/ab_robot runs/ab_sim",
 )
-BAD_INPUT = 2
-GATE_BAD_INPUT = 3
+BAD_INPUT, GATE_BAD_INPUT = 2, 3
 """2 is the gate's "cannot tell"."""
 
 # Modules that are slow to import are imported where they are used.
@@ -48,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked. Returns the exit code."""
-    code: int = arguments.evaluate(arguments)
-    return code
+    return int(arguments.evaluate(arguments))
 
 
 def _action(actions: Any, name: str, act: Any, summary: str, code_of_bad_input: int = BAD_INPUT) -> Any:
@@ -62,8 +60,7 @@ def _action(actions: Any, name: str, act: Any, summary: str, code_of_bad_input: 
 
     def acting(arguments: argparse.Namespace) -> int:
         try:
-            code: int = act(arguments)
-            return code
+            return int(act(arguments))
         except InrilError as error:
             refuse(str(error))
 
