@@ -87,7 +87,8 @@ class LearnerNode(InrilPlainNode):
         self._withdraw_pushed()
         self._guard = guard_of(self._learner, self.contract, self._folder)
         # what was pushed before a restart may not have arrived: push again once caught up
-        self._pushed_updates = 0
+        pinned = self._guard is not None and self._guard.pinned
+        self._pushed_updates = -self._learner.config.push_every_updates if pinned else 0
         self._checkpointed_updates = self._learner.updates
         self._newest_stamp_ns = 0
         self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, 0.0
@@ -255,6 +256,11 @@ class LearnerNode(InrilPlainNode):
     def _guarded_slice(self, guard: GuardedLearner) -> bool:
         """As `_train_slice`; while a check of the peak guard goes on, one trial of it instead."""
         learner = self._learner
+        if self._pushed_updates < 0:  # the best version acts again before anything is trained
+            due = self._push_due()
+            if due:
+                self._push()
+            return due
         if guard.due and self._pushed_updates == learner.updates and learner.version not in self._loop.refused:
             guard.begin()
             return True
@@ -262,15 +268,11 @@ class LearnerNode(InrilPlainNode):
             check = guard.step()
             if check is not None and check.verdict is Verdict.FALLEN:
                 self.get_logger().warning(guard.news)
-                self._pushed_updates = -learner.config.push_every_updates  # it is due at once
                 learner.checkpoint()
+                if learner.actor_updates:
+                    self._pushed_updates = -learner.config.push_every_updates
             return True
-        if not guard.pinned:
-            return self._train_slice()
-        pushed = self._push_due()
-        if pushed:
-            self._push()
-        return pushed
+        return False if guard.pinned else self._train_slice()
 
     def _push_due(self) -> bool:
         """Whether the policy has changed since the last push, for long enough or as far as the data goes."""
