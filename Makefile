@@ -24,8 +24,8 @@ extras: $(BUILT)  ## also install what others made: Gymnasium, robosuite and fur
 readers:  ## install the readers that check exports, lerobot and robomimic, into .venv-readers (about 2 GB)
 	@$(PYTHON) tools/public_readers.py make .venv-readers
 
-demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over ROS 2, write a report
-	@$(BIN)/inril demo
+demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over ROS 2, write a report (OBS=pixels: from pictures)
+	@$(BIN)/inril demo $(if $(OBS),--obs $(OBS)) $(if $(PART_NOISE),--part-noise '$(PART_NOISE)')
 
 test: $(BUILT) lint  ## run every check and test
 	@$(BIN)/python -m pytest tests --numprocesses=auto --maxprocesses=4 --dist=loadfile

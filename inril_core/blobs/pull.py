@@ -28,6 +28,8 @@ from inril_core.blobs.protocol import (
     BlobLost,
     BlobRefused,
     Broken,
+    ClockOffset,
+    ClocksDiffer,
     is_signed,
     read_frame,
     signature,
@@ -39,6 +41,7 @@ AHEAD_CHUNKS = 4  # received and not yet hashed and written
 FAILURES = 5  # connections in a row that bring nothing, after which the pull gives up
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 MIN_RATE_BPS = 250_000  # bytes/s; a pull that is slower as a whole is given up
+MAX_CLOCK_OFFSET_S = 0.1  # between the system clocks of two hosts; stamps of the one are compared on the other
 POLL_S = 0.5  # how often a wait looks whether it was stopped
 DISK_RESERVE_BYTES = 16 << 20  # what else may be written meanwhile
 
@@ -53,6 +56,8 @@ def pull_blob(
     stop: threading.Event | None = None,
     superseded: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
+    wall_ns: Callable[[], int] = time.time_ns,
+    on_clock: Callable[[ClockOffset], None] = lambda offset: None,
 ) -> None:
     """Pull ``blob`` from the server at ``address`` into ``path``; call again to go on where it broke off.
 
@@ -66,8 +71,11 @@ def pull_blob(
         stop: set by another thread, ends the pull soon.
         superseded: whether there is something better to pull; then a lost connection ends the pull.
         clock: monotonic, s.
+        wall_ns: this host's system clock.
+        on_clock: called with each comparison with the server's clock, also in the thread of this call.
 
     Raises:
+        ClocksDiffer: from the server's clock, by more than `MAX_CLOCK_OFFSET_S` for sure; no byte was pulled.
         BlobRefused: the announced size is not 1 to `MAX_BLOB_BYTES`, or the server does not serve it, or has
             another key.
         BlobLost: the server is not there, has no place, or is silent or too slow; or ``stop`` was set.
@@ -81,7 +89,8 @@ def pull_blob(
     path.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1, "blob") as helper:
         stop = stop or threading.Event()
-        _Pull(blob, address, key, path, timeout_s, memory, stop, clock, helper).run(superseded)
+        pull = _Pull(blob, address, key, path, timeout_s, memory, stop, clock, helper, wall_ns, on_clock)
+        pull.run(superseded)
 
 
 class _Pull:
@@ -96,9 +105,12 @@ class _Pull:
         stop: threading.Event,
         clock: Callable[[], float],
         helper: ThreadPoolExecutor,
+        wall_ns: Callable[[], int],
+        on_clock: Callable[[ClockOffset], None],
     ) -> None:
         self._blob, self._address, self._key, self._path = blob, address, key, path
         self._timeout_s, self._stop, self._clock = timeout_s, stop, clock
+        self._wall_ns, self._on_clock = wall_ns, on_clock
         self._helper = helper  # hashes and writes, in order, while the next bytes come
         self._part = path.with_name(path.name + ".part")
         ring = min(blob.size_bytes, (AHEAD_CHUNKS + 1) * CHUNK_BYTES)
@@ -144,12 +156,33 @@ class _Pull:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             talk = _Talk(connection, self._key, self._timeout_s, ends_s, self._stop, self._clock)
             talk.greet()
-            if self._have == 0 and self._link(talk.ask("locate", self._blob, 0)):
+            if self._have == 0 and self._link(self._ask(talk, "locate", 0)):
                 self._take_part()
             if self._have < self._blob.size_bytes:
-                talk.ask("send", self._blob, self._have)
                 self._check_room()
+                self._ask(talk, "send", self._have)
                 self._stream(talk)
+
+    def _ask(self, talk: _Talk, kind: str, offset: int) -> dict[str, Any]:
+        """The server's answer, if the clocks agree."""
+        asked_ns = self._wall_ns()
+        answer = talk.ask(kind, self._blob, offset)
+        heard_ns = self._wall_ns()
+        times = answer.get("came_ns"), answer.get("said_ns")
+        if not all(type(time_ns) is int and 0 <= time_ns < 1 << 63 for time_ns in times):
+            raise BlobRefused(
+                f"the server answers with the times {str(times)[:80]}; use one inril version on both hosts"
+            )
+        clock = ClockOffset.of(asked_ns, *times, heard_ns)
+        self._on_clock(clock)
+        if clock.least_s > MAX_CLOCK_OFFSET_S:
+            side = "ahead of" if clock.offset_s > 0 else "behind"
+            raise ClocksDiffer(
+                f"{self._address}: that host's clock is {abs(clock.offset_s):.3f} s (to {clock.error_s:.3f} s) {side} "
+                f"this one's, and {MAX_CLOCK_OFFSET_S} s are allowed; synchronise both hosts by NTP (chrony: "
+                "`chronyc tracking` says the offset), nothing is pulled until then"
+            )
+        return answer
 
     def _link(self, found: dict[str, Any]) -> bool:
         """Have the server's file itself as the part, where it is on this file system."""
@@ -348,5 +381,5 @@ class _Talk:
 
 def _no_connection(error: OSError) -> str:
     if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there; if it is another host, start that host's graph with blob_host:=ITS_ADDRESS"
+        return "nobody listens there; if it is another host, start that host's graph with INRIL_HOST=ITS_ADDRESS"
     return error.strerror or str(error)

@@ -32,18 +32,25 @@ class BlobServer:
         host: address to listen at, and to be announced: one that the other host can reach. The default is heard on
             this machine only.
         clock: monotonic, s.
+        wall_ns: this host's system clock, which clients compare with theirs.
 
     Raises:
         ConfigError: the address is not one of this host, or stands for all of them.
     """
 
-    def __init__(self, key: bytes, host: str = "127.0.0.1", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        host: str = "127.0.0.1",
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._paths: dict[str, Path] = {}
-        fix = "give blob_host the address of this host that the other one reaches"
+        fix = "set INRIL_HOST to the address of this host that the other one reaches"
         if host in ("", "0.0.0.0", "::"):
             raise ConfigError(f"blob_host = {host!r}: others cannot connect to it; {fix}")
         try:
-            self._server = _Server((host, 0), key, self.path, clock)
+            self._server = _Server((host, 0), key, self.path, clock, wall_ns)
         except (OSError, UnicodeError) as error:
             raise ConfigError(f"blob_host = {host!r}: {getattr(error, 'strerror', None) or error}; {fix}") from error
         self.address = f"{host}:{self._server.server_address[1]}"
@@ -76,9 +83,14 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = MAX_CLIENTS
 
     def __init__(
-        self, place: tuple[str, int], key: bytes, path: Callable[[str], Path | None], clock: Callable[[], float]
+        self,
+        place: tuple[str, int],
+        key: bytes,
+        path: Callable[[str], Path | None],
+        clock: Callable[[], float],
+        wall_ns: Callable[[], int],
     ) -> None:
-        self.key, self.path, self.clock = key, path, clock
+        self.key, self.path, self.clock, self.wall_ns = key, path, clock, wall_ns
         self.places = threading.BoundedSemaphore(MAX_CLIENTS)
         super().__init__(place, _Connection)
 
@@ -121,6 +133,7 @@ class _Connection(socketserver.BaseRequestHandler):
         return read_frame(self.request, wait)
 
     def _answer(self, question: dict[str, Any]) -> None:
+        came_ns = self.server.wall_ns()
         kind, blob, offset, theirs = (question.get(name) for name in ("type", "blob", "offset", "nonce"))
         if not (isinstance(theirs, str) and len(theirs) == 2 * NONCE_BYTES):
             raise BlobRefused("the question has no nonce")
@@ -148,6 +161,8 @@ class _Connection(socketserver.BaseRequestHandler):
                 "path": str(path),
                 "device": found.st_dev,
                 "inode": found.st_ino,
+                "came_ns": came_ns,
+                "said_ns": self.server.wall_ns(),
             }
             self._say({**answer, "mac": signature(self.server.key, answer, nonces)})
             if kind == "send" and offset < found.st_size:

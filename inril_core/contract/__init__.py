@@ -1,6 +1,7 @@
 """The task contract: what observation, action, limits and timing mean, for every part of the graph."""
 
 from inril_core.contract.interface import Interface, SimpleInterface
+from inril_core.contract.limits import Limits
 from inril_core.contract.load import contract_from_text, load_contract
 from inril_core.contract.schema import (
     ActionSpec,
@@ -9,7 +10,6 @@ from inril_core.contract.schema import (
     DeltaPoseGripper,
     ImageField,
     ImageShape,
-    Limits,
     ObservationField,
     Staleness,
 )

@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationInfo,
@@ -19,16 +17,15 @@ from pydantic import (
 )
 
 from inril_core.contract.definitions import TaskDefinition, find_definition
+from inril_core.contract.fields import Frozen, Name
+from inril_core.contract.limits import Limits
 from inril_core.errors import ConfigError
 from inril_core.settings import Settings
 
 PositiveSeconds = Annotated[float, Field(gt=0.0, le=60.0, allow_inf_nan=False)]
-Metres = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False)]
 Joint = Annotated[float, Field(ge=-1000.0, le=1000.0, allow_inf_nan=False)]
 ARM_JOINTS = 7
-Violation = Literal["clip", "stop"]
 Purpose = Literal["demo", "train", "eval"]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Frame = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*$", max_length=64)]
 
 
@@ -45,11 +42,7 @@ class ImageShape(NamedTuple):
         return 3 * self.height_px * self.width_px
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
-
-
-class ObservationField(_Frozen):
+class ObservationField(Frozen):
     """One part of the state vector. `shape` is flattened row by row."""
 
     name: Name
@@ -63,7 +56,7 @@ class ObservationField(_Frozen):
         return int(np.prod(self.shape))
 
 
-class ImageField(_Frozen):
+class ImageField(Frozen):
     """One camera image of an Observation.
 
     crop_px: (left, top, width, height) in the camera's own pixels, before resizing; None keeps all.
@@ -84,7 +77,7 @@ class ImageField(_Frozen):
         return self.required or purpose in self.recorded_in
 
 
-class _DeltaAction(_Frozen):
+class _DeltaAction(Frozen):
     translation_scale_m: Annotated[float, Field(gt=0.0, le=0.1)]
     rotation_scale_rad: Annotated[float, Field(gt=0.0, le=0.5)]
     delta_reference: Literal["measured", "commanded"]
@@ -128,36 +121,7 @@ class DeltaPoseGripper(_DeltaAction):
 ActionSpec = Annotated[DeltaPose | DeltaPoseGripper, Field(discriminator="kind")]
 
 
-class Limits(_Frozen):
-    """What the arbiter allows, after the choice between human and policy.
-
-    position_min_m, position_max_m: box of the tool position, base frame.
-    max_translation_step_m, max_rotation_step_rad: from one commanded pose to the next.
-    max_tilt_rad: angle between the tool's z axis and straight down.
-    on_violation: `clip` names the limit on the step, `stop` latches a fault.
-    """
-
-    position_min_m: tuple[Metres, Metres, Metres]
-    position_max_m: tuple[Metres, Metres, Metres]
-    max_translation_step_m: Annotated[float, Field(ge=0.0, le=0.1)]
-    max_rotation_step_rad: Annotated[float, Field(ge=0.0, le=0.5)]
-    max_tilt_rad: Annotated[float, Field(ge=0.0, le=3.2)]
-    on_violation: dict[Literal["position_box", "translation_step", "rotation_step", "tilt"], Violation]
-
-    @model_validator(mode="after")
-    def _complete(self) -> Limits:
-        for axis, low, high in zip("xyz", self.position_min_m, self.position_max_m, strict=True):
-            if not low < high:
-                raise ValueError(
-                    f"position_min_m.{axis} = {low} is not below position_max_m.{axis} = {high}; swap them"
-                )
-        missing = {"position_box", "translation_step", "rotation_step", "tilt"} - set(self.on_violation)
-        if missing:
-            raise ValueError(f"on_violation lacks {sorted(missing)}; give each `clip` or `stop`")
-        return self
-
-
-class Monitor(_Frozen):
+class Monitor(Frozen):
     """What `safety_monitor` lets the arm do, as measured. Beyond any of it the arm stops, whoever commands it.
 
     The defaults are for the Franka family: the wider of Panda's and Research 3's joint ranges, and the latter's speeds.
@@ -189,7 +153,7 @@ class Monitor(_Frozen):
         return self
 
 
-class Staleness(_Frozen):
+class Staleness(Frozen):
     """Largest age of each link's data, in seconds, before control stops."""
 
     robot_state_s: PositiveSeconds
@@ -205,7 +169,7 @@ class Staleness(_Frozen):
     learner_s: PositiveSeconds
 
 
-class CalibrationNeed(_Frozen):
+class CalibrationNeed(Frozen):
     """A stored calibration without which a run of this contract does not start."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
@@ -218,7 +182,7 @@ class CalibrationNeed(_Frozen):
 UNION_TAGS = {"delta_pose", "delta_pose_gripper"}
 
 
-class Contract(_Frozen):
+class Contract(Frozen):
     """Everything that demonstrations, policies, weights and the graph must agree on.
 
     definition: name of the `TaskDefinition`, whose settings the sections ``success`` and ``sim`` hold; None: ``task``.

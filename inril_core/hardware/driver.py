@@ -105,7 +105,7 @@ class ArmDriver:
         self.reset_id, self.purpose = reset_id, purpose
         self._queue.clear()
         self._newest, self._paused = None, True
-        return self.hardware.measure()
+        return self.measure()
 
     def on_permit(self, boot_id: str, reasons: Sequence[str], mono_ns: int) -> None:
         """What safety_monitor says: why the arm must not move; empty: it may. Its restart stops the arm, too."""
@@ -136,9 +136,14 @@ class ArmDriver:
             return False, f"not armed: {denied}"
         try:
             self.hardware.recover()
+            fault = self.hardware.measure().fault
         except ArmLost as error:
-            self.needs_rearm = True  # also where it was armed before
-            return False, f"not armed: {error}"
+            fault = str(error)
+        except Exception as error:  # code of somebody else
+            fault = f"{type(error).__name__}: {error}"
+        if fault:
+            self._stop()  # also where it was armed before
+            return False, f"not armed: {fault}"
         self.needs_rearm = False
         self._target_mono_ns = self._newest = None
         self._queue.clear()
@@ -172,13 +177,13 @@ class ArmDriver:
 
     def hold_period(self) -> ArmState:
         """Advance one period in hold; nothing moves while paused."""
-        return self.hardware.measure() if self._paused else self._hold()
+        return self.measure() if self._paused else self._hold()
 
     def run_period(self, mono_ns: int) -> ArmState:
         """Real time: advance one period with the newest Target, or hold."""
         self._watch(mono_ns)
         if self._paused:
-            return self.hardware.measure()
+            return self.measure()
         if self.needs_rearm or self._newest is None:
             return self._hold()
         self._queue.append(self._newest)
@@ -202,11 +207,22 @@ class ArmDriver:
         pose = np.asarray(target.pose, np.float64)
         width_m = None if math.isnan(target.gripper_width_m) else target.gripper_width_m
         self.hardware.follow(pose, width_m)
-        return self.hardware.measure()
+        return self.measure()
 
     def _hold(self) -> ArmState:
         self.hardware.hold()
-        return self.hardware.measure()
+        return self.measure()
+
+    def measure(self) -> ArmState:
+        """The newest state. One in which the arm itself does not move stops it until a person arms.
+
+        Raises:
+            ArmLost: see `Arm.measure`.
+        """
+        state = self.hardware.measure()
+        if state.fault:
+            self._stop()
+        return state
 
 
 def _is_sound(target: TargetCommand) -> bool:

@@ -13,6 +13,7 @@ from inril_core.contract import Contract
 from inril_core.safety.faults import Blocks, Fault, FaultLatch
 from inril_core.safety.handover_notes import HandoverNotes
 from inril_core.safety.human import Human
+from inril_core.safety.joint_model import JointModel
 from inril_core.safety.mover import Mover
 from inril_core.safety.ticks import (
     ArbiterConfig,
@@ -56,15 +57,17 @@ class Arbiter:
     asynchronous, has control and was heard just now. Everything else holds: the last Target once more.
 
     No input raises: what cannot be used is a fault by name.
+
+    joint_model: of the arm, where the contract limits its joints; without it that is a ConfigError.
     """
 
-    def __init__(self, contract: Contract, config: ArbiterConfig) -> None:
+    def __init__(self, contract: Contract, config: ArbiterConfig, joint_model: JointModel | None = None) -> None:
         self._config = config
         self._frame = contract.base_frame
         self._action_size = contract.action.size
         self.faults = FaultLatch()
         self._watch = Watch(contract, config, self.faults)
-        self._mover = Mover(contract, config, self.faults)
+        self._mover = Mover(contract, config, self.faults, joint_model)
         self.armed = False
         self.ticks = 0
         self.late_ticks = 0

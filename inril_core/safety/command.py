@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from inril_core.contract import Contract
+from inril_core.safety.joint_model import JointModel, JointSample
 from inril_core.safety.last_check import TargetLimits, violation
 from inril_core.safety.limits import ActionLimiter, Limited
 from inril_core.safety.measured import MeasuredPose
@@ -28,8 +29,8 @@ class Command:
     A hold is the last Target once more: it takes no measurement, so it does not follow an arm that sags.
     """
 
-    def __init__(self, contract: Contract) -> None:
-        self._limiter = ActionLimiter(contract)
+    def __init__(self, contract: Contract, joint_model: JointModel | None = None) -> None:
+        self._limiter = ActionLimiter(contract, joint_model)
         self._limits = TargetLimits.of(contract)
         self._far_m = FOLLOWING_ERROR * contract.action.windup_translation_m
         self._far_rad = FOLLOWING_ERROR * contract.action.windup_rotation_rad
@@ -94,6 +95,14 @@ class Command:
             self._pose = measured.pose
         return reason
 
+    def saw_joints(self, sample: JointSample) -> None:
+        """As `ActionLimiter.saw_joints`."""
+        self._limiter.saw_joints(sample)
+
+    def joints_doubt(self) -> str | None:
+        """As `ActionLimiter.joints_doubt`."""
+        return self._limiter.joints_doubt()
+
     def move(self, action: Sequence[float], handed_over: bool = False) -> Limited | None:
         """What the limits leave of a finite action (A numbers, contract units); `check` then makes it the last Target.
 
@@ -109,6 +118,7 @@ class Command:
             self.far_n += 1
             return None
         self.far_n = 0
+        self._limiter.measured_ns = self.measured.stamp_ns
         return self._limiter.apply(action, measured, self._motion() if handed_over else None)
 
     def _motion(self) -> tuple[Vector3, Vector3]:
@@ -122,8 +132,10 @@ class Command:
     def check(self, pose: Sequence[float]) -> str | None:
         """The last check of a Target. None: it passed and is the last Target from now on; otherwise the rule broken."""
         assert self._pose is not None
-        wrong = violation(self._limits, self._pose, pose, self._limiter.gripper_width_m)
+        wrong = violation(self._limits, self._pose, pose, self._limiter.gripper_width_m, self._before)
         if wrong is None:
+            if pose is self._pose:
+                self._limiter.rest()
             self._before = self._pose
             self._pose, self._has_left = tuple(pose), True
         else:

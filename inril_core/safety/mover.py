@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from inril_core.contract import Contract
 from inril_core.safety.command import FOLLOWING_ERRORS_IN_A_ROW, Command
 from inril_core.safety.faults import Blocks, Fault, FaultLatch
+from inril_core.safety.joint_model import JointModel, JointSample
 from inril_core.safety.limits import Limited
 from inril_core.safety.measured import REFUSED_IN_A_ROW
 from inril_core.safety.ticks import ArbiterConfig, Closed, RobotSample, Source, TargetPose, Tick
@@ -19,14 +20,16 @@ class Mover:
     Methods that latch faults or command are called while armed only.
     """
 
-    def __init__(self, contract: Contract, config: ArbiterConfig, faults: FaultLatch) -> None:
+    def __init__(
+        self, contract: Contract, config: ArbiterConfig, faults: FaultLatch, joint_model: JointModel | None = None
+    ) -> None:
         self._lockstep = config.lockstep
         self._target_ns = round(contract.staleness.target_s * 1e9)
         self._frame = contract.base_frame
         self._faults = faults
         self._driver: Source | None = None  # who moved the arm last
         self._handing_over = False
-        self.command = Command(contract)
+        self.command = Command(contract, joint_model)
 
     @property
     def may_command(self) -> bool:
@@ -54,6 +57,8 @@ class Mover:
             return measured.can_be(said.tool_pose, said.stamp_ns)
         sure = armed and in_motion and self.may_command and self.command.pose is not None
         sound = measured.take(said.tool_pose, said.stamp_ns, jump_allowed=not sure)
+        if sound and isinstance(said, RobotSample):
+            self.command.saw_joints(JointSample(said.joint_position_rad, said.tool_pose, said.stamp_ns))
         if armed and measured.refused_n >= REFUSED_IN_A_ROW:
             for name, detail, blocks in self.doubts():
                 self._faults.latch(name, f"{detail}, then arm", blocks)
@@ -63,7 +68,8 @@ class Mover:
         """Why the measured pose cannot be trusted now."""
         measured = self.command.measured
         if not measured.refused_n:
-            return []
+            doubt = self.command.joints_doubt()
+            return [] if doubt is None else [Cause(Fault.JOINTS_UNKNOWN, doubt, Blocks.MOTION)]
         detail = (
             f"{measured.refused_n} measured tool poses in a row that the arm cannot have reached from "
             f"{_shown(measured.pose)}, newest {_shown(measured.refused)}; look after the arm's driver"
@@ -86,6 +92,7 @@ class Mover:
             if reason is not None:
                 self._fault(Fault.UNREACHABLE_STATE, reason, Blocks.TARGETS)
         limits: tuple[str, ...] = ()
+        margins: tuple[float, ...] = ()
         if action is not None and self.may_command:
             self._handing_over = self._handing_over or source is not self._driver
             limited = command.move(action, self._handing_over)
@@ -95,12 +102,14 @@ class Mover:
                 target = self._target(limited.target_pose, False, tick, now_ns)
                 if target is not None:
                     self._driver, self._handing_over = source, "handover" in limited.limits
-                    return Closed(tick, source, run_id, n, action, limited.executed, limited.limits, target)
-            limits = () if limited is None else limited.limits
+                    closed = Closed(tick, source, run_id, n, action, limited.executed, limited.limits, target)
+                    return closed._replace(margins=limited.margins) if limited.margins else closed
+            if limited is not None:
+                limits, margins = limited.limits, limited.margins
         still, pose = command.still, command.pose
         held = None if pose is None or not self.may_command else self._target(pose, True, tick, now_ns)
         holder = Source.RESET if source is Source.RESET else Source.HOLD
-        return Closed(tick, holder, "", -1, still if action is None else action, still, limits, held)
+        return Closed(tick, holder, "", -1, still if action is None else action, still, limits, held, margins=margins)
 
     def _target(self, pose: Sequence[float], hold: bool, tick: Tick, now_ns: int) -> TargetPose | None:
         """The only way out: the last check, then the Target. None: it failed, which is a fault."""

@@ -64,6 +64,12 @@ class RobotSample(NamedTuple):
     """7, m and xyzw, in `frame`."""
     needs_rearm: bool
     frame: str
+    fault: str = ""
+    """Why the arm itself does not move, e.g. a reflex or its user stop, with the fix; empty: it would."""
+    joint_position_rad: Sequence[float] = ()
+    """Empty: not measured."""
+    external_wrench: Sequence[float] = ()
+    """6, N and Nm, on the tool; empty or not finite: not measured."""
 
 
 class TargetPose(NamedTuple):
@@ -98,6 +104,8 @@ class Closed(NamedTuple):
     disagreement: float = math.nan
     """While a person drives: root mean square of the policy's action in the shadow minus the person's, over the numbers
     that move the tool; NaN otherwise."""
+    margins: tuple[float, ...] = ()
+    """One per name in `limits`; see `inril_core.safety.limits.Limited`."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from inril_core.contract import Contract, load_contract
 from inril_core.safety.arbiter import Arbiter
@@ -84,7 +85,35 @@ def contracts() -> list[Contract]:
         leg.model_copy(update={"limits": stops}),
         leg.model_copy(update={"limits": tight, "action": measured}),
         gripper.model_copy(update={"limits": gripper.limits.model_copy(update={"max_tilt_rad": 3.0})}),
+        *guarded(leg, gripper),
     ]
+
+
+def guarded(leg: Contract, gripper: Contract) -> list[Contract]:
+    """Walls, a box in the way, speeds and accelerations: alone, together, and with measured references."""
+    corners_m = [[x, y, -0.05] for x in (0.3, 0.7) for y in (-0.3, 0.3)] + [[0.5, 0.0, 0.8]]
+    post = {"name": "post", "center_m": [0.5, 0.0, 0.1], "size_m": [0.06, 0.2, 0.2], "quat_xyzw": [0, 0, 0.6, 0.8]}
+    space = {"tool_radius_m": 0.03, "floor_m": 0.0, "keep_in": [{"name": "cell", "corners_m": corners_m}]}
+    space["keep_out"] = [post]
+    motion = {
+        "max_speed_mps": 0.12,
+        "max_turn_radps": 0.8,
+        "max_acceleration_mps2": 0.4,
+        "max_turn_acceleration_radps2": 4.0,
+    }
+    return [
+        _with(leg, "commanded", space=space),
+        _with(gripper, "commanded", motion=motion),
+        _with(leg, "commanded", space=space, motion=motion),
+        _with(leg, "measured", space=space, motion=motion),
+    ]
+
+
+def _with(contract: Contract, reference: str, **sections: Any) -> Contract:
+    whole = contract.model_dump(mode="json")
+    whole["limits"].update(sections)
+    whole["action"]["delta_reference"] = reference
+    return Contract.model_validate(whole)
 
 
 class Run:
@@ -372,6 +401,8 @@ class Run:
             counts[f"Targets that moved {where}"] += moved
         for limit in closed.limits:
             counts[f"limit {limit}"] += 1
+            if closed.source in (Source.POLICY, Source.HUMAN, Source.RESET):
+                counts[f"limit {limit.partition(':')[0]} for {Source(closed.source).name.lower()}"] += 1
 
 
 def torture(steps: int, seed: int, first: int = 0) -> Counter[str]:

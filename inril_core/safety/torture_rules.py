@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from inril_core.contract import Contract, DeltaPoseGripper
+from inril_core.contract.limits import KeepOutBox, Region, SpaceLimits
 from inril_core.safety.takeover import Mode
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, Phase, PolicyAnswer, Source, Tick
 
@@ -28,6 +29,7 @@ class Rules:
         self._armed = False
         self._previous: Sequence[float] | None = None  # None: commanding begins with the next Target
         self._motion: tuple[float, ...] = (0.0,) * 6  # from the Target before that to it: m, and a rotation vector
+        self._knows_motion = False
         self._mover: Source | None = None  # whose motion that is
         self._measured: deque[tuple[float, ...]] = deque(maxlen=12)
         self._policy_actions: dict[tuple[str, int], bool] = {}
@@ -97,6 +99,7 @@ class Rules:
         action = self._contract.action
         _demand(all(map(math.isfinite, executed)), "executed {} is not finite", executed)
         _demand(len(executed) == action.size, "executed {} has not {} numbers", executed, action.size)
+        _demand(len(closed.limits) == len(closed.margins), "limits {} have margins {}", closed.limits, closed.margins)
         if action.delta_reference == "commanded":
             limits = self._contract.limits
             most = max(1.0, limits.max_translation_step_m / action.translation_scale_m)
@@ -121,19 +124,23 @@ class Rules:
             _demand(any(reason is None for reason in wrong), "first Target {}: {}", target.pose, wrong)
             moved = not target.hold
             self._motion = (0.0,) * 6
+            self._knows_motion = target.hold  # otherwise from which measured pose it moved is not known here
         else:
             reason = self._step_wrong(self._previous, target.pose)
             _demand(reason is None, "Target {} after {}: {}", target.pose, self._previous, reason)
             moved = tuple(target.pose) != tuple(self._previous)
             _demand(not (moved and target.hold), "a hold moved from {} to {}", self._previous, target.pose)
             self._check_velocity(closed, _motion(self._previous, target.pose), moved)
+            self._knows_motion = True
         self._previous = target.pose
         if moved:
             self._check_mover(closed, mono_ns)
         return moved
 
     def _check_velocity(self, closed: Closed, motion: tuple[float, ...], moved: bool) -> None:
-        """Where control changes hands the velocity changes by a step of the contract per period at most."""
+        """Where control changes hands the velocity changes by a step of the contract per period at most, and always by
+        the contract's acceleration; a tool that stands still, or does not turn, may have stopped at once."""
+        self._check_acceleration(motion)
         mover = Source.POLICY if closed.source == Source.POLICY else Source.HUMAN
         limits = self._contract.limits
         if moved and mover is not self._mover:
@@ -144,6 +151,18 @@ class Rules:
         self._motion = motion
         if moved:
             self._mover = mover
+
+    def _check_acceleration(self, motion: tuple[float, ...]) -> None:
+        limits, rate_hz = self._contract.limits.motion, self._contract.control_rate_hz
+        if limits is None or not self._knows_motion:
+            return
+        for new, old, most in (
+            (motion[:3], self._motion[:3], limits.max_acceleration_mps2),
+            (motion[3:], self._motion[3:], limits.max_turn_acceleration_radps2),
+        ):
+            if most is not None and math.hypot(*new) > EPSILON:
+                change = math.dist(new, old)
+                _demand(change <= most / rate_hz**2 + EPSILON, "velocity changes by {}, {} per period", change, most)
 
     def _check_mover(self, closed: Closed, mono_ns: int) -> None:
         """A motion needs an action for this very tick, or a device that is there."""
@@ -185,6 +204,29 @@ class Rules:
             return f"turn of {2.0 * math.acos(min(1.0, cosine))} rad"
         if _tilt_rad(new) > max(limits.max_tilt_rad, _tilt_rad(old)) + EPSILON:
             return f"tilt of {_tilt_rad(new)} rad"
+        return self._too_fast(old, new) or self._out_of_space(old, new)
+
+    def _too_fast(self, old: Sequence[float], new: Sequence[float]) -> str | None:
+        motion, rate_hz = self._contract.limits.motion, self._contract.control_rate_hz
+        if motion is None:
+            return None
+        made = _motion(old, new)
+        for moved, most in ((made[:3], motion.max_speed_mps), (made[3:], motion.max_turn_radps)):
+            if most is not None and math.hypot(*moved) * rate_hz > most + EPSILON * rate_hz:
+                return f"speed {math.hypot(*moved) * rate_hz} is above {most}"
+        return None
+
+    def _out_of_space(self, old: Sequence[float], new: Sequence[float]) -> str | None:
+        """On the whole way, in small pieces: not nearer than allowed, or than at its begin."""
+        space = self._contract.limits.space
+        if space is None:
+            return None
+        way = [[a + share / 8 * (b - a) for a, b in zip(old[:3], new[:3], strict=True)] for share in range(9)]
+        bodies: list[SpaceLimits | Region | KeepOutBox] = [space, *space.keep_in, *space.keep_out]
+        for body in bodies:
+            clear = [_clearance_m(space, body, point) for point in way]
+            if min(clear) < min(space.tool_radius_m, clear[0]) - EPSILON:
+                return f"the way comes within {min(clear)} m of {getattr(body, 'name', 'the floor')}"
         return None
 
 
@@ -205,6 +247,21 @@ def _motion(old: Sequence[float], new: Sequence[float]) -> tuple[float, ...]:
     scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, abs(w)) / sine
     scale = -scale if w < 0.0 else scale
     return (*(b - a for a, b in zip(old[:3], new[:3], strict=True)), scale * x, scale * y, scale * z)
+
+
+def _clearance_m(space: SpaceLimits, body: SpaceLimits | Region | KeepOutBox, point: Sequence[float]) -> float:
+    """Distance of a point from what it has to stay away from; below 0: within."""
+    if isinstance(body, SpaceLimits):
+        return math.inf if space.floor_m is None else point[2] - space.floor_m
+    if isinstance(body, Region):
+        return min(d - x * point[0] - y * point[1] - z * point[2] for x, y, z, d in body.planes)
+    away = [a - b for a, b in zip(point, body.center_m, strict=True)]
+    gaps = [abs(_dot(axis, away)) - 0.5 * size for axis, size in zip(body.axes, body.size_m, strict=True)]
+    return math.hypot(*(max(gap, 0.0) for gap in gaps)) if max(gaps) > 0.0 else max(gaps)
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def _norm(pose: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from inril_core.contract import Contract
+from inril_core.contract.limits import WrenchLimits
 from inril_core.safety.faults import Blocks, Fault, FaultLatch
 from inril_core.safety.measured import malformed
 from inril_core.safety.ticks import ArbiterConfig, Phase, RobotSample, Tick
@@ -56,6 +57,7 @@ class Watch:
         self._robot: RobotSample | None = None
         self._robot_mono_ns = 0
         self._robot_pose_causes: tuple[Cause, ...] = ()
+        self._wrench = contract.limits.wrench
         self.recorder_boot_id = ""  # of the recorder heard last
         self._recorder_mono_ns: int | None = None
         self.policy_mono_ns: int | None = None
@@ -95,6 +97,8 @@ class Watch:
         self._robot_pose_causes = tuple(
             self._pose_causes(sample.tool_pose, sample.frame, "RobotState", "the arm's node")
         )
+        if armed and self._wrench is not None:
+            self._latch(self._wrench_causes(self._wrench, sample.external_wrench))
 
     def saw_recorder(self, boot_id: str, mono_ns: int, armed: bool) -> None:
         """A sign of life of the recorder. A restart within an episode has lost a part of it."""
@@ -163,6 +167,9 @@ class Watch:
         """What would make an arming now void: conditions that last, each with its fix."""
         causes = list(self._robot_causes(now_ns, mono_ns))
         causes += self._permit_causes(mono_ns)
+        if self._wrench is not None:
+            measured = () if self._robot is None else self._robot.external_wrench
+            causes += [c for c in self._wrench_causes(self._wrench, measured) if c.name == Fault.WRENCH_UNKNOWN]
         if self.other_publishers is not None:
             causes.append(self.other_publishers)
         if self.observations_flow(mono_ns):
@@ -251,10 +258,32 @@ class Watch:
             limit_s = self._robot_ns / 1e9
             detail = f"the arm's state is {age_ns / 1e9:.3f} s old, at most {limit_s} s; look after its node"
             yield Cause(Fault.ROBOT_STATE_STALE, detail, Blocks.TARGETS)
+        if self._robot.fault:
+            yield Cause(Fault.ROBOT_FAULT, self._robot.fault, Blocks.TARGETS)
         if self._robot.needs_rearm:
             detail = "the arm's own watchdog holds it; call /robot/arm"
             yield Cause(Fault.ROBOT_NEEDS_REARM, detail, Blocks.TARGETS)
         yield from self._robot_pose_causes
+
+    def _wrench_causes(self, limits: WrenchLimits, wrench: Sequence[float]) -> Iterator[Cause]:
+        """A load on the tool above the contract's limits, or one that is not known.
+
+        Only the latter refuses an arming: commanding then begins at the measured pose, which ends the pressing.
+        """
+        if len(wrench) != 6 or not all(map(math.isfinite, wrench)):
+            detail = (
+                "the contract limits force or torque, but the arm measures no external wrench; choose a driver that "
+                "does, or remove limits.wrench"
+            )
+            yield Cause(Fault.WRENCH_UNKNOWN, detail, Blocks.MOTION)
+            return
+        for what, load, most, unit in (
+            ("force", math.hypot(*wrench[:3]), limits.max_force_n, "N"),
+            ("torque", math.hypot(*wrench[3:]), limits.max_torque_nm, "Nm"),
+        ):
+            if most is not None and not load <= most:
+                detail = f"external {what} on the tool is {load:.4g} {unit}, at most {most:g}; look at what it touches"
+                yield Cause(Fault.WRENCH_LIMIT, detail, Blocks.MOTION)
 
     def _permit_causes(self, mono_ns: int) -> Iterator[Cause]:
         timeout_ns = self._config.permit_timeout_ns

@@ -1,7 +1,7 @@
 """The session's states: which episode comes next, what it waits for, how it ends, and whether it counts.
 
-Facts come in with the time on the monotonic clock [ns]; what others shall do goes out as requests. Over 400 lines: every
-transition between the states is in one place.
+Facts come in with the time on the monotonic clock [ns]; what others shall do goes out as requests. Over 400 lines:
+every transition between the states is in one place.
 """
 
 from __future__ import annotations

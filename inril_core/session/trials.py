@@ -16,6 +16,7 @@ SAFETY_FAULTS = frozenset(
         "non_finite_action",
         "malformed_action",
         "unreachable_state",
+        "robot_fault",
         "robot_needs_rearm",
         "safety_monitor",
     }

@@ -24,13 +24,36 @@ import numpy as np
 from pydantic import Field
 
 from inril_core.contract import Contract
+from inril_core.errors import ConfigError
 from inril_core.plugins import Kind
 from inril_core.settings import Settings, read_settings
 from inril_core.teleop.common.inbox import DeviceLost, Inbox, Topic
 
-__all__ = ["Device", "DeviceConfig", "DeviceLost", "Event", "HumanInput", "Inbox", "TickView", "Topic", "device_config"]
+__all__ = [
+    "Device",
+    "DeviceConfig",
+    "DeviceLost",
+    "Event",
+    "HumanInput",
+    "Inbox",
+    "Scene",
+    "TickView",
+    "Topic",
+    "device_config",
+]
 
 Event = Literal["", "success", "failure", "discard"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Arm and parts, as they were measured for a tick."""
+
+    tool_twist: np.ndarray
+    """float64[6], base frame, m/s and rad/s."""
+    gripper_width_m: float
+    parts: Mapping[str, np.ndarray]
+    """Poses float64[7] by name, base frame, m and xyzw."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,8 @@ class TickView:
     """float32[S], the contract's state vector."""
     tool_pose: np.ndarray
     """float64[7], measured, base frame, m and xyzw."""
+    scene: Scene | None = None
+    """What the state was made of, for a device that `looks_at_scene`."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +103,8 @@ class Device(ABC):
     """Who sits at it, where the device itself knows: set by `read`."""
     needs_robot: bool = False
     """`inbox` is to hold the arm's poses."""
+    looks_at_scene: bool = False
+    """A synchronous device that is to get `TickView.scene`: a simulated person does not see what the policy sees."""
     inbox: Inbox = Inbox()
     """Set before `open`; whoever runs the device fills it."""
 
@@ -123,6 +150,25 @@ class DeviceConfig(Settings):
 
     poll_hz: float = Field(50.0, ge=2.0, le=500.0)
     """How often an asynchronous device is read."""
+
+    simulated_only: ClassVar[bool] = False
+    """It acts without a person, so it must not drive an arm that can hurt somebody."""
+
+    def refuse_arm(self, name: str, simulated: bool) -> None:
+        """Refuse what is not for an arm.
+
+        Args:
+            name: as the user gave it.
+            simulated: whether the cell is simulated.
+
+        Raises:
+            ConfigError: it is not, and the device is for simulated cells only.
+        """
+        if self.simulated_only and not simulated:
+            raise ConfigError(
+                f"device = {name!r} acts without a person: for a simulated cell only; give the device of a person, "
+                "see `inril devices`"
+            )
 
     @classmethod
     def plugged_in(cls) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from inril_core.contract import Contract
 from inril_core.experts import Expert, ExpertConfig, make_expert
 from inril_core.experts.scripted.base import ContractExpert
+from inril_core.experts.scripted.onlooker import Onlooker
 from inril_core.teleop.base import Device, DeviceConfig, HumanInput, TickView
 
 Step = Annotated[int, Field(ge=0)]
@@ -21,8 +22,9 @@ class ScriptedHuman(Device):
     name: ClassVar[str] = "scripted"
     synchronous: ClassVar[bool] = True
 
-    def __init__(self, expert: Expert, takeover_steps: tuple[int, int] | None = None) -> None:
+    def __init__(self, expert: Expert | Onlooker, takeover_steps: tuple[int, int] | None = None) -> None:
         self._expert = expert
+        self.looks_at_scene = isinstance(expert, Onlooker)
         self._takeover_steps = takeover_steps
         self._episode_id = ""
         self._had_control = False
@@ -34,11 +36,18 @@ class ScriptedHuman(Device):
         if tick.episode_id != self._episode_id:
             self._episode_id = tick.episode_id
             self._expert.reset(tick.seed)
-        action = self._expert.act(tick.state)
+        action = self._act(tick)
         grab = tick.purpose == "demo" or self._takes_over(tick.step)
         released = self._had_control and not grab
         self._had_control = grab
         return HumanInput(action if grab else np.zeros_like(action), grab, released)
+
+    def _act(self, tick: TickView) -> np.ndarray:
+        if not isinstance(self._expert, Onlooker):
+            return self._expert.act(tick.state)
+        if tick.scene is None:
+            raise ValueError("the scripted human looks at the cell, and was not shown it")
+        return self._expert.act(tick.tool_pose, tick.scene.tool_twist, tick.scene.gripper_width_m, tick.scene.parts)
 
     def _takes_over(self, step: int) -> bool:
         return self._takeover_steps is not None and self._takeover_steps[0] <= step < self._takeover_steps[1]
@@ -46,6 +55,8 @@ class ScriptedHuman(Device):
 
 class Config(DeviceConfig):
     """Settings of the scripted human."""
+
+    simulated_only: ClassVar[bool] = True
 
     expert: ExpertConfig = ExpertConfig()
     """Who acts, and how well."""
@@ -61,4 +72,7 @@ class Config(DeviceConfig):
 
     def build(self, contract: Contract) -> ScriptedHuman:
         """See `DeviceConfig.build`."""
+        if contract.image_shapes and self.expert.policy is None:
+            onlooker, dials = Onlooker(contract), (self.expert.noise, self.expert.bias, self.expert.hesitation)
+            return ScriptedHuman(onlooker if not any(dials) else onlooker.worse(*dials), self.takeover_steps)
         return ScriptedHuman(make_expert(self.expert, ContractExpert(contract)), self.takeover_steps)

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +21,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inril_core.blobs import Blob, BlobCorrupt, BlobLost, BlobRefused, BlobServer, pull, pull_blob, server
+from inril_core.blobs import (
+    Blob,
+    BlobCorrupt,
+    BlobLost,
+    BlobRefused,
+    BlobServer,
+    ClockOffset,
+    ClocksDiffer,
+    pull,
+    pull_blob,
+    server,
+)
 from inril_core.blobs.protocol import PROTOCOL, read_frame, signature
 from inril_core.errors import ConfigError
 from inril_core.wire import Decoder, encode
@@ -347,6 +361,8 @@ def honest(question: dict) -> dict:
         "path": "/nowhere",
         "device": 1,
         "inode": 1,
+        "came_ns": time.time_ns(),
+        "said_ns": time.time_ns(),
     }
 
 
@@ -465,7 +481,7 @@ def test_nobody_there_is_named_with_the_fix(tmp_path: Path, monkeypatch) -> None
     monkeypatch.setattr(pull, "RETRY_MIN_S", 0.001)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(BlobLost, match="blob_host"):
+    with pytest.raises(BlobLost, match="INRIL_HOST"):
         pull_blob(BLOB, address, KEY, tmp_path / "pulled")
 
 
@@ -503,3 +519,52 @@ def test_a_server_without_a_free_place_is_asked_again(served: BlobServer, tmp_pa
 def test_an_address_that_cannot_be_announced_is_a_users_error(host: str) -> None:
     with pytest.raises(ConfigError, match="blob_host"):
         BlobServer(KEY, host)
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, -0.3, 0.3, 86400.0])
+def test_a_host_with_another_time_is_refused_with_the_fix(tmp_path: Path, ahead_s: float, monkeypatch) -> None:
+    monkeypatch.setattr(pull, "RETRY_MIN_S", 0.001)
+    heard: list[ClockOffset] = []
+    other = BlobServer(KEY, wall_ns=lambda: 10**18 + round(ahead_s * 1e9))
+    (tmp_path / "served").write_bytes(CONTENT)
+    other.put(BLOB.digest, tmp_path / "served")
+    with pytest.raises(ClocksDiffer, match="chrony.*nothing is pulled"):
+        pull_blob(BLOB, other.address, KEY, tmp_path / "pulled", wall_ns=lambda: 10**18, on_clock=heard.append)
+    assert heard[0].offset_s == pytest.approx(ahead_s) and heard[0].error_s == 0.0
+    assert not list(tmp_path.glob("pulled*"))
+    pull_blob(BLOB, other.address, KEY, tmp_path / "pulled", wall_ns=lambda: 10**18 + round((ahead_s - 0.09) * 1e9))
+    other.close()
+
+
+@given(
+    offset_ns=st.integers(-(10**12), 10**12),
+    there_ns=st.integers(0, 10**9),
+    back_ns=st.integers(0, 10**9),
+    thought_ns=st.integers(0, 10**9),
+)
+def test_clocks_are_compared_to_within_the_error_that_is_said(
+    offset_ns: int, there_ns: int, back_ns: int, thought_ns: int
+) -> None:
+    """RFC 5905: whatever the two ways took, the error is at most half of both."""
+    asked_ns = 10**18
+    came_ns = asked_ns + there_ns + offset_ns
+    heard_ns = asked_ns + there_ns + thought_ns + back_ns
+    found = ClockOffset.of(asked_ns, came_ns, came_ns + thought_ns, heard_ns)
+    assert abs(found.offset_s - offset_ns * 1e-9) <= found.error_s + 1e-9
+    assert found.least_s <= abs(offset_ns) * 1e-9 + 1e-9
+
+
+def test_a_slow_link_is_not_taken_for_another_time(served: BlobServer, tmp_path: Path) -> None:
+    """Two seconds under way: the clocks may differ by 1 s, and may as well agree."""
+    times_ns = iter([10**18, 10**18 + 2 * 10**9] * 4)
+    served._server.wall_ns = lambda: 10**18 + 10**9 + 500_000_000
+    pull_blob(BLOB, served.address, KEY, tmp_path / "pulled", wall_ns=lambda: next(times_ns))
+
+
+@pytest.mark.parametrize("times", [{"came_ns": None}, {"said_ns": -1}, {"came_ns": 1.5}, {"said_ns": True}])
+def test_times_that_are_none_are_refused(tmp_path: Path, times: dict) -> None:
+    def answer(connection: socket.socket, question: dict, nonces: tuple[str, str]) -> None:
+        say(connection, honest(question) | times, nonces)
+
+    with hostile(answer) as address, pytest.raises(BlobRefused, match="times"):
+        pull_blob(BLOB, address, KEY, tmp_path / "pulled")

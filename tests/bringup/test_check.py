@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inril_bringup.check import check
+import yaml
+from inril_bringup.check import _check_demos, check
 from inril_bringup.graph import load_graph
 
 from inril_core.data.episode import check_episode_id
+from inril_core.data.index import EpisodeIndex
 from inril_core.errors import ConfigError
 from inril_core.run import RunPaths, open_run
 from inril_core.session.ledger import EpisodeResult, Ledger
 from inril_core.weights import Offer, load_or_create_key, write_pack
 from inril_core.weights.store import WeightStore
+from tests.data.recorded_run import record_demos
+from tests.data.synthetic import CONTRACT
 
 MANIFEST = {
     "run_id": "run",
@@ -148,3 +152,29 @@ def test_a_person_s_device_that_does_not_fit_is_named_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigError, match=named):
         checked("collect_demos", run_dir=tmp_path, plan="demo:1:episodes", **arguments)
+
+
+def test_a_device_without_a_person_is_for_simulated_cells_by_any_name(tmp_path: Path) -> None:
+    """Pins: the scripted expert on a real arm, named by module and class."""
+    arm = {"package": "inril_bringup", "executable": "probe", "lifecycle": False, "required": True}
+    nodes = ["robot", "teleop_node", "lifecycle_manager"]
+    graph = tmp_path / "mine.yaml"
+    graph.write_text(yaml.dump({"description": "mine", "nodes": nodes, "define": {"nodes": {"robot": arm}}}))
+    for device, told in (
+        ("inril_core.teleop.scripted:Config", "acts without a person.*inril devices"),
+        ("''", "device"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            check(load_graph(graph).resolve({"run_dir": str(tmp_path / "run"), "device": device}))
+
+
+def test_demonstrations_that_are_damaged_or_dropped_are_not_all_of_them(tmp_path: Path) -> None:
+    first, second, _ = record_demos(tmp_path, 3)
+    folder = RunPaths(tmp_path).episodes
+    (folder / f"{first}.mcap").write_bytes(b"torn")
+    EpisodeIndex(folder).drop(second, "ada", 1)
+    _check_demos(tmp_path, CONTRACT)
+    for path in folder.glob("*.mcap"):
+        path.write_bytes(b"torn")
+    with pytest.raises(ConfigError, match="no demonstrations in.*torn|no demonstrations in.*mcap"):
+        _check_demos(tmp_path, CONTRACT)

@@ -64,3 +64,14 @@ def test_the_exit_code_of_a_process(words: list[str], code: int) -> None:
             if words == ["wait"]:
                 process.send_signal(signal.SIGINT)
             assert process.wait(timeout=60.0) == code
+
+
+def test_a_misspelt_parameter_is_refused_by_name() -> None:
+    """Pins: the arbiter that ran without the monitor's permit since `expects_monitr` was taken in silence."""
+    with own_domain() as domain:
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+        node = NODE.replace("sys.argv[1]", "'wait'")
+        command = [sys.executable, "-c", node, "--ros-args", "-p", "realtim:=true"]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60.0, text=True)
+        assert done.returncode == os.EX_CONFIG
+        assert "worker has no parameter 'realtim'; did you mean realtime?" in done.stderr

@@ -56,7 +56,7 @@ def test_in_lockstep_it_arms_closes_ticks_names_faults_and_ends_cleanly(bench):
     executed = bench.hear(ExecutedAction, "/executed_action", TICK)
     targets = bench.hear(Target, "/target", TICK)
     statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
-    process = bench.start("inril_control.arbiter_node", lockstep_deadline_s=3.0)
+    process = bench.start("inril_control.arbiter_node", real_time_factor=0.0, lockstep_deadline_s=3.0)
     observe = bench.speak(Observation, "/observation", TICK)
     act = bench.speak(PolicyAction, "/policy_action", TICK)
 
@@ -137,7 +137,7 @@ def test_no_input_ends_it_and_each_is_named(bench):
     executed = bench.hear(ExecutedAction, "/executed_action", TICK)
     targets = bench.hear(Target, "/target", TICK)
     statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
-    process = bench.start("inril_control.arbiter_node", lockstep_deadline_s=30.0)
+    process = bench.start("inril_control.arbiter_node", real_time_factor=0.0, lockstep_deadline_s=30.0)
     observe = bench.speak(Observation, "/observation", TICK)
     act = bench.speak(PolicyAction, "/policy_action", TICK)
     k = 0
@@ -192,7 +192,7 @@ def test_no_input_ends_it_and_each_is_named(bench):
 
 def test_a_second_publisher_is_a_fault_until_it_has_gone(bench):
     statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
-    bench.start("inril_control.arbiter_node")
+    bench.start("inril_control.arbiter_node", real_time_factor=0.0)
     observe = bench.speak(Observation, "/observation", TICK)
     observe(observation(0))
     assert arm(bench).success
@@ -209,13 +209,13 @@ def test_a_second_publisher_is_a_fault_until_it_has_gone(bench):
 
 def test_a_killed_predecessor_is_no_second_publisher_and_a_live_namesake_is_one(bench):
     statuses = bench.hear(ArbiterStatus, "/arbiter_status", LATCHED)
-    first = bench.start("inril_control.arbiter_node")
+    first = bench.start("inril_control.arbiter_node", real_time_factor=0.0)
     observe = bench.speak(Observation, "/observation", TICK)
     observe(observation(0))
     assert arm(bench).success
     bench.end(first, signal.SIGKILL)
     statuses.clear()
-    bench.start("inril_control.arbiter_node")
+    bench.start("inril_control.arbiter_node", real_time_factor=0.0)
     bench.until(lambda: statuses, "the second arbiter")
     second = statuses[-1].boot_id
     listed = []

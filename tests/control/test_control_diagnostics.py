@@ -8,7 +8,7 @@ from inril_msgs.srv import Arm
 
 def test_armed_state_and_faults_are_in_diagnostics_and_a_deaf_tick_is_a_fault(bench):
     diagnostics = bench.hear(DiagnosticArray, "/diagnostics", EVENT)
-    bench.start("inril_control.arbiter_node")
+    bench.start("inril_control.arbiter_node", real_time_factor=0.0)
 
     def line(name: str) -> DiagnosticStatus:
         wanted = f"arbiter_node: {name}"

@@ -48,7 +48,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Three demonstrations recorded over DDS, and a policy cloned from them."""
     root = tmp_path_factory.mktemp("start")
     with GraphRun("collect_demos", root / "demos", plan="demo:3:episodes", arm_at_start=True) as graph:
-        assert graph.finished(timeout_s=150) == 0
+        assert graph.finished(timeout_s=600) == 0
     subprocess.run(
         [
             *(sys.executable, "-m", "inril_bringup.cli", "pretrain", "--demos", root / "demos"),

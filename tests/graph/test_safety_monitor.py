@@ -41,6 +41,7 @@ class BrokenArbiter:
         self.furthest_m = max(self.furthest_m, float(pose[2]))
         if self.step_m is not None:
             message = Target(boot_id="broken", valid_until=ns_to_stamp(2 * 10**18), gripper_width_m=float("nan"))
+            message.header.frame_id = "base"
             message.pose = array_to_pose(pose + np.array([0, 0, self.step_m, 0, 0, 0, 0]))
             self._targets.publish(message)
 

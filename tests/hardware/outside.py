@@ -15,13 +15,14 @@ class Perfect(Arm):
     def __init__(self, height_m: float) -> None:
         self._pose = np.array([0.5, 0.0, height_m, 1.0, 0.0, 0.0, 0.0])
         self.broken = False
+        self.error: Exception = ArmLost("its emergency stop is pressed; release it")
         self.width_m = 0.04
         self.held = 0
 
     def measure(self) -> ArmState:
         """See `Arm`."""
         if self.broken:
-            raise ArmLost("its emergency stop is pressed; release it")
+            raise self.error
         return ArmState(self._pose.copy(), np.zeros(6), np.zeros(7), np.zeros(7), np.zeros(7), self.width_m)
 
     def follow(self, tool_pose: np.ndarray, gripper_width_m: float | None) -> None:

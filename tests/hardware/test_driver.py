@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from inril_core.errors import ConfigError
+from inril_core.hardware.arms.base import ArmState
 from inril_core.hardware.arms.simulated import SimulatedArm
 from inril_core.hardware.driver import ArmDriver, ResetRefused, TargetCommand
 from inril_core.tasks.families.cell import CellEnv
+from tests.hardware.outside import Perfect
 
 TIMEOUT_NS = 300_000_000
 FOREVER_NS = 10**18
@@ -197,3 +199,31 @@ def test_a_monitor_that_was_restarted_stops_the_arm_once(env: CellEnv) -> None:
     assert driver.needs_rearm and not driver.offer(target(driver, k=1), 0, 1)
     driver.on_permit("n", (), 2)
     assert driver.arm(True, "ann", 2)[0] and driver.offer(target(driver, k=2), 0, 3)
+
+
+class Stopping(Perfect):
+    """An arm that stops itself."""
+
+    fault = ""
+
+    def measure(self) -> ArmState:
+        """See `Arm`."""
+        return replace(super().measure(), fault=self.fault, mode="reflex" if self.fault else "move")
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_an_arm_that_stops_itself_is_followed_again_only_when_a_person_arms(paused: bool) -> None:
+    arm = Stopping(0.2)
+    driver = ArmDriver(arm, False, TIMEOUT_NS)
+    driver.reset(0, "a", "train")
+    pose = [0.5, 0.0, 0.21, 1.0, 0.0, 0.0, 0.0]
+    if not paused:
+        assert driver.offer(TargetCommand("boot", 0, "a", pose, 0.0, False, FOREVER_NS), 0, 0)
+    arm.fault = "the arm itself does not move: reflex"
+    assert driver.run_period(1).fault and driver.needs_rearm
+    assert driver.arm(True, "ann", 2) == (False, "not armed: the arm itself does not move: reflex")
+    arm.fault = ""
+    driver.run_period(3)
+    assert driver.needs_rearm, "the stop was released; nobody has looked at the arm"
+    assert not driver.offer(TargetCommand("boot", 1, "a", pose, 0.0, False, FOREVER_NS), 0, 4)
+    assert driver.arm(True, "ann", 5)[0] and driver.run_period(6).mode == "move"

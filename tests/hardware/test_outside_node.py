@@ -15,6 +15,7 @@ from inril_msgs.msg import Observation, RobotState, Target
 from inril_msgs.srv import Arm, ResetCell
 from sensor_msgs.msg import Image
 
+from inril_core.hardware.arms.base import ArmLost
 from tests.hardware.outside import Counting, Perfect
 from tests.sim.nodes import Bench, bench
 
@@ -32,6 +33,7 @@ def cell() -> Iterator[Bench]:
         cameras=f"{{front: {{source: {HERE}:CountingConfig}}}}",
         real_time_factor=1.0,
         simulated_cell=False,
+        state_rate_hz=10.0,
     ) as made:
         yield made
 
@@ -68,7 +70,13 @@ def test_it_publishes_follows_and_shows_what_is_not_simulated(cell: Bench) -> No
     shown = [image_to_array(image)[0, 0, 0] for image in cell.until(lambda: len(images) > 2 and list(images), "images")]
     assert shown == sorted(set(shown)), "each image once"
     goal = Target(boot_id="b", k=0, episode_id="e", valid_until=ns_to_stamp(FAR_NS))
-    goal.pose = array_to_pose(pose_to_array(robots[-1].tool_pose) + [0, 0, 0.01, 0, 0, 0, 0])
+    before = robots[-1].tool_pose
+    goal.pose = array_to_pose(pose_to_array(before) + [0, 0, 0.01, 0, 0, 0, 0])
+    goal.header.frame_id = "camera_front"
+    targets.publish(goal)
+    cell.until(lambda: cell.node._target_link.refused_total, "refusal of a Target in another frame")
+    assert robots[-1].tool_pose == before
+    goal.header.frame_id = "base"
 
     def followed() -> bool:
         goal.k += 1
@@ -78,8 +86,12 @@ def test_it_publishes_follows_and_shows_what_is_not_simulated(cell: Bench) -> No
     cell.until(followed, "the arm at its Target")
 
 
+@pytest.mark.parametrize("error", [ArmLost(LOST), ConnectionResetError(LOST)])
 @pytest.mark.parametrize("found_by", ["period", "reset", "arm"])
-def test_an_arm_that_is_lost_is_silent_found_again_and_armed_by_a_person(cell: Bench, found_by: str) -> None:
+def test_an_arm_that_is_lost_is_silent_found_again_and_armed_by_a_person(
+    cell: Bench, found_by: str, error: Exception
+) -> None:
+    arm_of(cell).error = error
     robots = cell.hear(RobotState, "/robot_state")
     cell.until(lambda: robots, "a state")
     arm_of(cell).broken = True

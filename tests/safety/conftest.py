@@ -25,7 +25,9 @@ POSE = (0.5, 0.0, 0.2, 1.0, 0.0, 0.0, 0.0)
 class Bench:
     """An arbiter and everything around it. The ROS clock and the monotonic one advance together."""
 
-    def __init__(self, lockstep: bool = True, arm: bool = True, contract=CONTRACT, **config) -> None:
+    def __init__(
+        self, lockstep: bool = True, arm: bool = True, contract=CONTRACT, joint_model=None, pose=POSE, **config
+    ) -> None:
         self.now_ns, self.mono_ns = 1_700_000_000_000_000_000, 5_000_000_000
         timeout_ns = 5_000_000_000 if lockstep else 3 * PERIOD_NS
         settings = {
@@ -35,13 +37,13 @@ class Bench:
             "observation_timeout_ns": timeout_ns,
         }
         self.config = ArbiterConfig(lockstep=lockstep, period_ns=PERIOD_NS, **settings, **config)
-        self.arbiter = Arbiter(contract, self.config)
+        self.arbiter = Arbiter(contract, self.config, joint_model)
         self.said: list[Closed] = []
         self.k = -1
         self.lockstep = lockstep
         self._robot_ns = 0
         self.boot_id = "boot"
-        self.pose = POSE
+        self.pose = pose
         if not lockstep:
             self.robot()
         if arm:
@@ -86,9 +88,9 @@ class Bench:
         answer = HumanAnswer(self.k if k is None else k, sync, grab, released, action, frame)
         return self._note(self.arbiter.on_teleop_action(answer, self.now_ns, self.mono_ns))
 
-    def robot(self, boot_id: str = "arm", needs_rearm: bool = False, frame: str = "base") -> None:
+    def robot(self, boot_id: str = "arm", needs_rearm: bool = False, frame: str = "base", fault: str = "") -> None:
         self._robot_ns = self.now_ns
-        sample = RobotSample(boot_id, self.now_ns, self.pose, needs_rearm, frame)
+        sample = RobotSample(boot_id, self.now_ns, self.pose, needs_rearm, frame, fault)
         self.arbiter.on_robot_state(sample, self.mono_ns)
 
     def timer(self) -> Closed | None:

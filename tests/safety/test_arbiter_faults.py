@@ -83,6 +83,19 @@ def test_an_arm_that_needs_rearming_or_has_restarted_stops_all_targets(bench):
     assert b.faults() == ["robot_restarted"]
 
 
+def test_an_arm_that_stops_itself_is_told_apart_from_its_watchdog(bench):
+    """Pins: a reflex, a pressed stop or guiding by hand that looks like a missing Target."""
+    b = bench(lockstep=False)
+    b.robot(needs_rearm=True, fault="the arm itself does not move: reflex")
+    assert b.timer() is None
+    assert b.faults() == ["robot_fault", "robot_needs_rearm"]
+    success, message = b.arm()
+    assert not success and "robot_fault" in message and "reflex" in message
+    b.robot()
+    assert b.faults() == ["robot_fault", "robot_needs_rearm"], "it stays until a person arms"
+    assert b.arm()[0]
+
+
 @pytest.mark.parametrize("bad", [NAN, math.inf])
 def test_a_non_finite_policy_action_holds_and_leaves_the_human_free(bench, bad):
     b = bench()

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from guarded import MOTION, SPACE, limited
 from scipy.spatial.transform import Rotation
 
 from inril_core.contract import load_contract
@@ -82,3 +83,33 @@ def test_a_limiter_that_is_wrong_moves_nothing(bench, monkeypatch):
     assert b.arm()[0]
     b.observe()
     assert b.policy((0.0,) * 6).target.pose == b.pose
+
+
+WALLS = TargetLimits.of(limited(space={**SPACE, "tool_radius_m": 0.02, "floor_m": 0.1}, motion=MOTION))
+BEFORE_POST = (0.45, 0.0, 0.15, *DOWN)
+
+
+@pytest.mark.parametrize(
+    ("before", "previous", "pose", "why"),
+    [
+        (None, (0.5, -0.2, 0.121, *DOWN), (0.5, -0.2, 0.119, *DOWN), "behind floor"),
+        (None, (0.37, 0.0, 0.5, *DOWN), (0.367, 0.0, 0.5, *DOWN), "behind keep_in:cell"),
+        (None, (0.491, 0.0, 0.15, *DOWN), (0.51, 0.0, 0.15, *DOWN), "keep_out:post"),
+        (None, BEFORE_POST, (0.4621, 0.0, 0.15, *DOWN), "largest speed"),
+        (None, BEFORE_POST, (*BEFORE_POST[:3], *turned([0, 0, 0.081])), "largest turn rate"),
+        (None, BEFORE_POST, (0.4531, 0.0, 0.15, *DOWN), "largest acceleration"),
+        ((0.44, 0.0, 0.15, *DOWN), BEFORE_POST, (0.4569, 0.0, 0.15, *DOWN), "largest acceleration"),
+        (None, BEFORE_POST, (*BEFORE_POST[:3], *turned([0, 0, 0.031])), "turn changes"),
+    ],
+)
+def test_each_rule_of_space_and_motion_is_named(before, previous, pose, why):
+    assert why in violation(WALLS, previous, pose, 0.0, before)
+    assert violation(WALLS, previous, previous, 0.0, before) is None, "standing still is always allowed"
+
+
+def test_a_step_across_a_thin_box_is_seen():
+    """Pins: both ends outside, the box between them."""
+    thin = {"name": "sheet", "center_m": [0.5, 0.0, 0.2], "size_m": [0.002, 0.2, 0.2]}
+    limits = TargetLimits.of(limited(space={"tool_radius_m": 0.0, "keep_out": [thin]}))
+    assert "keep_out:sheet" in violation(limits, (0.495, 0.0, 0.2, *DOWN), (0.505, 0.0, 0.2, *DOWN), 0.0)
+    assert violation(limits, (0.495, 0.0, 0.2, *DOWN), (0.4989, 0.01, 0.2, *DOWN), 0.0) is None

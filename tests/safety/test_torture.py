@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from inril_core.safety import command, mover, torture
+from inril_core.safety import command, guard, mover, torture
 from inril_core.safety.arbiter import Arbiter
+from inril_core.safety.guard import MotionGuard
 from inril_core.safety.human import Human
 from inril_core.safety.limits import ActionLimiter
 from inril_core.safety.measured import MeasuredPose
@@ -29,6 +30,14 @@ def test_no_input_breaks_a_rule_and_everything_that_counts_happened():
         "limit position_box",
         "limit tilt",
         "limit windup",
+        "limit floor",
+        "limit keep_in:cell",
+        "limit keep_out:post",
+        "limit speed for policy",
+        "limit speed for human",
+        "limit acceleration for policy",
+        "limit acceleration for human",
+        "limit turn_acceleration",
         "runs with fault unreachable_state",
         "runs with fault malformed_state",
         "runs with fault non_finite_action",
@@ -63,6 +72,21 @@ def without_a_step_limit(monkeypatch):
 def without_a_turn_limit(monkeypatch):
     no_check(monkeypatch)
     monkeypatch.setattr(ActionLimiter, "_within_turn", lambda self, quat, old_quat, hits: quat)
+
+
+def without_a_guard(monkeypatch):
+    no_check(monkeypatch)
+    monkeypatch.setattr(MotionGuard, "allows", lambda *_: True)
+
+
+def without_acceleration(monkeypatch):
+    no_check(monkeypatch)
+    monkeypatch.setattr(MotionGuard, "_accelerations", lambda *_: ())
+
+
+def without_keep_out_boxes(monkeypatch):
+    no_check(monkeypatch)
+    monkeypatch.setattr(guard, "wall_of", lambda box, point: ((1.0, 0.0, 0.0), 1.0))
 
 
 def leash_that_pulls(monkeypatch):
@@ -148,6 +172,9 @@ def ticks_stay_open(monkeypatch):
         without_a_tilt,
         without_a_step_limit,
         without_a_turn_limit,
+        without_a_guard,
+        without_acceleration,
+        without_keep_out_boxes,
         leash_that_pulls,
         commanding_begins_in_each_tick,
         jumps_are_believed,

@@ -23,6 +23,7 @@ FAR_NS = 2 * 10**18
 def target(robot: RobotState, episode_id: str, k: int = 0, dz_m: float = 0.005) -> Target:
     """A target a little above the measured pose."""
     message = Target(boot_id="observer", k=k, episode_id=episode_id, valid_until=ns_to_stamp(FAR_NS))
+    message.header.frame_id = "base"
     message.pose = array_to_pose(pose_to_array(robot.tool_pose) + np.array([0, 0, dz_m, 0, 0, 0, 0]))
     return message
 
@@ -176,3 +177,26 @@ def test_who_joins_late_hears_the_arm_before_the_first_reset() -> None:
         cell.until(lambda: truths[-1].reset_id == "b", "state after the reset")
         heard = [truth.reset_id for truth in truths if truth.reset_id]
         assert heard == ["a", "b"], "from the first reset on, a state means that a period has passed"
+
+
+def test_tracked_parts_are_late_by_their_stamps_and_the_cell_says_which_belong_to_a_state() -> None:
+    with bench(SimCell, lockstep_timeout_s=30.0, part_noise="{position_m: 0.001, delay_s: 0.05, dropout: 0.4}") as cell:
+        truths, robots = cell.hear(CellTruth, "/cell_truth"), cell.hear(RobotState, "/robot_state")
+        parts = cell.hear(PartPoses, "/part_poses")
+        targets = cell.client.create_publisher(Target, "/target", 10)
+        cell.until(lambda: targets.get_subscription_count() == 1, "subscription")
+        assert lay_out(cell, "a").success
+        cell.until(lambda: robots and truths[-1].reset_id == "a" and parts, "state after the reset")
+        for step in range(1, 21):
+            targets.publish(target(robots[-1], "a", k=step))
+            cell.until(lambda step=step: truths[-1].step == step and len(robots) == len(truths), f"step {step}")
+        laid_out = [truth for truth in truths if truth.reset_id == "a"]
+        named = [stamp_to_ns(truth.part_poses_stamp) for truth in laid_out]
+        cell.until(lambda: stamp_to_ns(parts[-1].header.stamp) == named[-1], "the newest parts")
+        heard = [stamp_to_ns(p.header.stamp) for p in parts]
+        assert set(named) <= set(heard) and 5 < len(set(named)) < len(laid_out)
+        for truth, stamp_ns in zip(laid_out, named, strict=True):
+            late_ns = stamp_to_ns(truth.header.stamp) - stamp_ns
+            assert late_ns >= 50_000_000 and late_ns % 100_000_000 == 50_000_000
+        holes = np.array([pose_to_array(p.poses[1]) for p in parts])
+        assert 0.0002 < holes[:, :3].std(axis=0).max() < 0.003

@@ -145,7 +145,13 @@ ARM = Arm.Request(arm=True, operator_name="test")
 def running(recorder: bool = False, **parameters: Any) -> Iterator[Cell]:
     """The two nodes, active, and, if wanted, a recorder_node."""
     with own_domain() as domain:
-        given = {"real_time_factor": 1.0, "expects_policy": False, **parameters}
+        given = {
+            "real_time_factor": 1.0,
+            "expects_policy": False,
+            "device": "scripted",
+            "simulated_cell": True,
+            **parameters,
+        }
         rclpy.init(domain_id=domain, args=ros_arguments(given))
         nodes: list[Any] = [TeleopNode(), ArbiterNode(), *([RecorderNode()] if recorder else [])]
         cell = Cell(nodes)

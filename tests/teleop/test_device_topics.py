@@ -50,14 +50,20 @@ def made(task: str, **settings: Any) -> tuple[Node, Any, DeviceTopics]:
     return node, device, DeviceTopics(node, device, contract)
 
 
+def target(**values: Any) -> Target:
+    message = Target(**values)
+    message.header.frame_id = "base"
+    return message
+
+
 def test_a_takeover_keeps_the_gripper_as_the_policy_holds_it() -> None:
     """Pins: a person who grabs, and the part that the policy held falls."""
     node, device, topics = made("one_leg_low")
     open_m = load_contract("one_leg_low").action.gripper_open_m  # type: ignore[union-attr]
     for width_m, number in ((open_m, -1.0), (0.0, 1.0), (0.5 * open_m, 0.0)):
-        node.heard["target"](Target(pose=array_to_pose(POSE), gripper_width_m=width_m))
+        node.heard["target"](target(pose=array_to_pose(POSE), gripper_width_m=width_m))
         assert device.inbox.gripper == pytest.approx(number)
-    node.heard["target"](Target(pose=array_to_pose(POSE), gripper_width_m=0.0))
+    node.heard["target"](target(pose=array_to_pose(POSE), gripper_width_m=0.0))
     node.heard["joy"](Joy(axes=[0.0] * 6, buttons=[0] * 11))
     topics.update(node.now_ns)
     device.open()
@@ -77,8 +83,10 @@ def test_poses_that_are_old_or_in_another_frame_are_not_known() -> None:
     node.heard["robot_state"](state)
     assert device.inbox.tool_pose is None, "no frame"
     state.header.frame_id = "base"
-    node.heard["robot_state"](state)
     node.heard["target"](Target(pose=array_to_pose(POSE)))
+    assert device.inbox.commanded_pose is None, "no frame"
+    node.heard["robot_state"](state)
+    node.heard["target"](target(pose=array_to_pose(POSE)))
     topics.update(node.now_ns)
     assert device.inbox.tool_pose == pytest.approx(tuple(POSE)) == device.inbox.commanded_pose
     topics.update(node.now_ns + 10 * S)

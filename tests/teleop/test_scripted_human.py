@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inril_core.contract import Contract
+from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError
 from inril_core.experts.scripted.insert_leg import InsertLegExpert
-from inril_core.teleop import TickView, device_config
+from inril_core.sim.cell import Cell
+from inril_core.teleop import Scene, TickView, device_config
 from inril_core.teleop.scripted import ScriptedHuman
 
 
@@ -64,3 +65,21 @@ def test_settings_make_it(contract: Contract) -> None:
 def test_a_range_that_is_none_is_refused(steps: str) -> None:
     with pytest.raises(ConfigError, match="takeover_steps"):
         device_config("scripted", f"{{takeover_steps: {steps}}}")
+
+
+def test_looks_at_the_cell_where_the_policy_sees_pictures(contract: Contract) -> None:
+    """The same motions as where the poses are the observation, and a clear error without a sight of the cell."""
+    state = Cell(contract).reset(3, "demo")
+    scene = Scene(state.tool_twist, state.gripper_width_m, state.parts)
+    pixels, known = load_contract("insert_leg_pixels"), device_config("scripted").build(contract)
+    human = device_config("scripted").build(pixels)
+    assert human.looks_at_scene and not known.looks_at_scene
+    features = contract.task_definition.features(state.tool_pose, *vars(scene).values())
+    seen = np.concatenate([np.ravel(features[field.name]) for field in contract.observation]).astype(np.float32)
+    tick = TickView("e", 0, "demo", 7, np.zeros(pixels.state_size, np.float32), state.tool_pose, scene)
+    wanted = known.read(TickView("e", 0, "demo", 7, seen, state.tool_pose)).action
+    assert np.array_equal(human.read(tick).action, wanted) and np.abs(wanted).max() > 0.1
+    with pytest.raises(ValueError, match="was not shown"):
+        human.read(view("e", 1, "demo", 7, tick.state))
+    worse = device_config("scripted", "{expert: {noise: 0.3}}").build(pixels)
+    assert not np.array_equal(worse.read(tick).action, wanted)

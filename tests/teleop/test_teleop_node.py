@@ -27,7 +27,12 @@ def test_answers_running_ticks_only() -> None:
             setattr(message, name, value)
         return message
 
-    with bench(TeleopNode, device_settings="{expert: {noise: 0.3}, takeover_steps: [3, 4]}") as teleop:
+    with bench(
+        TeleopNode,
+        device="scripted",
+        simulated_cell=True,
+        device_settings="{expert: {noise: 0.3}, takeover_steps: [3, 4]}",
+    ) as teleop:
         answers = teleop.hear(TeleopAction, "/teleop_action")
         observations = teleop.client.create_publisher(Observation, "/observation", 10)
         teleop.until(lambda: observations.get_subscription_count() == 1, "subscription")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from inril_core.contract.definitions.physics import Physics
 from inril_core.errors import ConfigError
 from inril_core.plugins import Kind
 from inril_core.settings import Settings
@@ -23,6 +26,36 @@ Progress = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 memory, and raise KeyError for a field that is missing."""
 
 KIND = Kind("definitions", "inril_core.contract.definitions", "DEFINITION")
+
+
+class PartNoise(Settings):
+    """How a tracker differs from the truth. The default is a perfect one."""
+
+    position_m: float = Field(0.0, ge=0.0, le=0.1)
+    """Standard deviation of each coordinate, independent between parts and measurements."""
+    rotation_rad: float = Field(0.0, ge=0.0, le=0.5)
+    """Standard deviation of each component of a rotation vector, in the part's frame."""
+    delay_s: float = Field(0.0, ge=0.0, le=1.0)
+    """From the exposure of the image to the pose. Stamps are the time of exposure."""
+    dropout: float = Field(0.0, ge=0.0, le=0.95)
+    """Probability that a control period has no measurement, of any part."""
+
+
+class CellSettings(Settings):
+    """What every simulated cell may be told in the contract's section ``sim``; a task's own settings extend it."""
+
+    part_noise: PartNoise | None = None
+    """How a tracker sees the parts; None: a perfect one."""
+    physics: Physics | None = None
+    """Of the arm, drawn per episode; None: as its model has it."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialise(self)
+        for name in CellSettings.model_fields:  # digests of contracts that do not name it stay
+            if getattr(self, name) is None:
+                values.pop(name, None)
+        return values
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from inril_core.contract.definitions.base import TaskDefinition
-from inril_core.contract.definitions.physics import PhysicalSim
+from inril_core.contract.definitions.base import CellSettings, TaskDefinition
 from inril_core.contract.square_table import HOLE_RADIUS_M, LEG_TIP_M
 from inril_core.settings import Settings
 from inril_core.transforms import (
@@ -50,7 +49,7 @@ class StartRange(Settings):
     """Largest turn of the leg about its axis, either way."""
 
 
-class Sim(PhysicalSim):
+class Sim(CellSettings):
     """The simulated cell."""
 
     clearance_m: Annotated[float, Field(gt=0.0, le=0.01)]

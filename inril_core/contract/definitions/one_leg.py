@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from inril_core.contract.definitions.base import TaskDefinition
+from inril_core.contract.definitions.base import CellSettings, TaskDefinition
 from inril_core.contract.definitions.insert_leg import insert_leg_features
-from inril_core.contract.definitions.physics import PhysicalSim
 from inril_core.settings import Settings
 from inril_core.transforms import quat_conjugate, quat_multiply, quat_normalise, quat_rotate, rotation6_from_quat
 
@@ -42,7 +41,7 @@ class PartsStart(Settings):
     """Largest offset of the tool along base x, y and z."""
 
 
-class Sim(PhysicalSim):
+class Sim(CellSettings):
     """The simulated cell."""
 
     clearance_m: Annotated[float, Field(gt=0.0, le=0.01)]

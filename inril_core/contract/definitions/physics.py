@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, Field
 
 from inril_core.settings import Settings
 
@@ -55,18 +55,3 @@ class Physics(Settings):
         """
         bounds: dict[str, Any] = {name: (value, value) for name, value in values.items()}
         return cls(**bounds)
-
-
-class PhysicalSim(Settings):
-    """Base of the ``sim`` sections of tasks in the simulated cell."""
-
-    physics: Physics | None = None
-    """Drawn per episode; None: the arm as its model has it."""
-
-    @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Physics that is not there is not mentioned: digests of such contracts stay what they were."""
-        values: dict[str, Any] = handler(self)
-        if self.physics is None:
-            values.pop("physics", None)
-        return values

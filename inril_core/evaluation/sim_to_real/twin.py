@@ -7,7 +7,8 @@ from pathlib import Path
 import yaml
 
 from inril_core.contract import Contract
-from inril_core.contract.definitions.physics import PhysicalSim, Physics
+from inril_core.contract.definitions.base import CellSettings
+from inril_core.contract.definitions.physics import Physics
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
 
@@ -18,7 +19,7 @@ def with_physics(contract: Contract, physics: Physics) -> Contract:
     Raises:
         ConfigError: it has no simulated cell whose physics can be set.
     """
-    if not isinstance(contract.sim, PhysicalSim):
+    if not isinstance(contract.sim, CellSettings):
         raise ConfigError(f"contract {contract.task}: its sim section has no physics; give one of a simulated cell")
     values = contract.model_dump(mode="json")
     values["sim"]["physics"] = physics.model_dump(mode="json")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +41,14 @@ class ArmState:
     """float64[7], measured."""
     gripper_width_m: float
     """Between the fingers."""
+    external_wrench: np.ndarray | None = field(default=None, kw_only=True)
+    """float64[6], N and Nm, on the tool, as the arm estimates it; None: it does not."""
+    mode: str = field(default="", kw_only=True)
+    """Of its controller, in the vendor's words, e.g. ``move``, ``reflex``, ``user_stopped``; empty: it does not say."""
+    fault: str = field(default="", kw_only=True)
+    """Why the arm itself does not move, with the fix; empty: it would. `ArmDriver` then stops until a person arms."""
+    stamp_ns: int | None = field(default=None, kw_only=True)
+    """Time of measurement on the ROS clock; None: now."""
 
 
 class Arm(ABC):
@@ -53,11 +61,20 @@ class Arm(ABC):
     """Nobody can be hurt, and it can run in lockstep."""
 
     def open(self) -> None:  # noqa: B027 a simulated arm has nothing to connect to
-        """Connect. MUST NOT move the arm. Called again after `close` where the arm was lost.
+        """Connect. MUST NOT move the arm. May be called again after `close`.
 
         Raises:
             ArmLost: the message says what is missing.
         """
+
+    def reopen(self) -> None:
+        """Connect again to an arm that was lost; tried once a second until it succeeds. MUST NOT move the arm.
+
+        Raises:
+            ArmLost: it is still lost.
+        """
+        self.close()
+        self.open()
 
     @abstractmethod
     def measure(self) -> ArmState:

@@ -9,10 +9,14 @@ import numpy as np
 from inril_core.contract import Contract, load_contract
 from inril_core.control.observation import StateVector, observation_vector, prepare_image
 from inril_core.experts.base import Expert
-from inril_core.experts.scripted.base import ScriptedExpert, scripted_expert
+from inril_core.experts.scripted.base import scripted_expert
+from inril_core.experts.scripted.onlooker import Onlooker
 from inril_core.outcome import CellReport, judge
+from inril_core.safety.joint_model import JointModel, JointSample
 from inril_core.safety.limits import ActionLimiter
 from inril_core.sim.cell import Cell, CellState
+from inril_core.sim.part_noise import Parts, PartTracker, noise_of
+from inril_core.sim.urdf import panda_urdf
 from inril_core.tasks.base import TaskStep
 
 
@@ -29,8 +33,12 @@ class CellEnv:
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.cell = Cell(contract)
-        self._limiter = ActionLimiter(contract)
+        joints = contract.limits.joints
+        # the simulated arm is the packaged one, whatever URDF the contract names for the real one
+        self._limiter = ActionLimiter(contract, None if joints is None else JointModel(contract, panda_urdf()))
         self._observe = StateVector(contract)
+        self._tracker = PartTracker(noise_of(contract))
+        self._tracked: Parts = {}
         self._ended = True
 
     @property
@@ -48,7 +56,7 @@ class CellEnv:
 
         It knows the parts' poses also where a policy has only pictures.
         """
-        return _Onlooker(self) if self.contract.image_shapes else scripted_expert(self.contract)
+        return _LooksAtCell(self) if self.contract.image_shapes else scripted_expert(self.contract)
 
     @property
     def state(self) -> CellState:
@@ -60,7 +68,9 @@ class CellEnv:
         state = self.cell.reset(seed, purpose)
         self._limiter.begin()
         self._limiter.reference(state.tool_pose)
+        self._saw(state)
         self._ended = False
+        self._tracker.reset(seed)
         return self._vector(state)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
@@ -74,6 +84,7 @@ class CellEnv:
         limited = self._limiter.apply(np.asarray(action, np.float64), self.cell.state.tool_pose)
         pose = np.array(limited.target_pose)
         state = self.cell.step(pose[:3], pose[3:], self._limiter.gripper_width_m)
+        self._saw(state)
         report = CellReport(state.success, state.failed, state.reason)
         outcome = judge(state.step, self.contract.episode_length_steps, report)
         self._ended = outcome.ended
@@ -84,12 +95,19 @@ class CellEnv:
             executed, limited.limits, outcome.success, outcome.terminated, outcome.truncated, reason, reward
         )
 
+    def _saw(self, state: CellState) -> None:
+        if self.contract.limits.joints is not None:
+            self._limiter.saw_joints(JointSample(state.joint_position_rad.tolist(), state.tool_pose.tolist(), 0))
+
     def close(self) -> None:
         """Give back the renderer, if there is one."""
         self.cell.close()
 
     def _vector(self, state: CellState) -> np.ndarray:
-        vector = self._observe(*_measured(state))
+        measured = self._tracker.measure(state.step * self.contract.period_ns, state.parts)
+        if measured is not None:
+            self._tracked = measured[1]
+        vector = self._observe(state.tool_pose, state.tool_twist, state.gripper_width_m, self._tracked)
         images = {}
         for field in self.contract.images:
             if field.required:
@@ -99,34 +117,20 @@ class CellEnv:
         return observation_vector(self.contract.image_shapes, vector, images)
 
 
-class _Onlooker:
+class _LooksAtCell:
     """The scripted expert in a cell whose policy sees pictures: it looks at the parts' poses instead."""
 
     def __init__(self, env: CellEnv) -> None:
         self._env = env
-        self._expert: ScriptedExpert | None = None
+        self._onlooker = Onlooker(env.contract)
 
     def reset(self, seed: int) -> None:
         """See `Expert.reset`."""
-        if self._expert is None:
-            self._expert, self._observe = self._looking()
-        self._expert.reset(seed)
+        self._onlooker.reset(seed)
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """See `Expert.act`."""
-        if self._expert is None:
-            raise ValueError("the expert was asked before the first reset")
-        return self._expert.act(self._observe(*_measured(self._env.state)))
-
-    def _looking(self) -> tuple[ScriptedExpert, StateVector]:
-        """The expert, and what builds for it all fields that the task's features give."""
-        contract = self._env.contract
-        values = contract.task_definition.features(*_measured(self._env.state))
-        fields = [
-            {"name": name, "shape": (int(np.size(value)),), "unit": "", "frame": ""} for name, value in values.items()
-        ]
-        seen = Contract.model_validate({**contract.model_dump(), "observation": fields, "images": ()})
-        return scripted_expert(seen), StateVector(seen)
+        return self._onlooker.act(*_measured(self._env.state))
 
 
 def _measured(state: CellState) -> tuple[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]]:

@@ -14,11 +14,13 @@ setup(
     zip_safe=True,
     maintainer="inril developers",
     maintainer_email="maintainers@inril.dev",
-    description="What stands between the graph and an arm: the simulated cell.",
+    description="What stands between the graph and an arm: the simulated cell, and arms behind ros2_control.",
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
             "sim_cell = inril_hardware.sim_cell:main",
-        ]
+            "simulated_controllers = inril_hardware.simulated_controllers:main",
+        ],
+        "inril.arms": ["ros2_control = inril_hardware.arms.controllers:Config"],
     },
 )

@@ -34,7 +34,9 @@ def check(graph: ResolvedGraph) -> None:
     given = graph.arguments
     contract = load_contract(str(given["contract"])) if given.get("contract") is not None else None
     if "teleop_node" in graph.nodes:
-        device = device_config(str(given.get("device", "scripted")), str(given.get("device_settings") or ""))
+        name = str(given.get("device", ""))
+        device = device_config(name, str(given.get("device_settings") or ""))
+        device.refuse_arm(name, any(node.simulated for node in graph.nodes.values()))
         if contract is not None:
             device.build(contract)  # reads its mapping file, compares its speeds with the contract
         if given.get("takeover") is not None and given.get("hand_back") is not None:
@@ -139,19 +141,26 @@ def _check_input(graph: ResolvedGraph, name: str, look: Callable[[Path], None]) 
 
 
 def _check_demos(path: Path, contract: Contract | None) -> None:
-    """The list of demonstrations and the first of them: to read all takes the learner long enough."""
-    from inril_core.data import EpisodeStore, read_episode
+    """The list of demonstrations and the first that can be read: to read all takes the learner long enough."""
+    from inril_core.data import EpisodeStore, EpisodeUnreadable, read_episode
     from inril_core.data.index import EpisodeIndex
 
     if not path.is_dir():
         raise ConfigError("is a file; give the run folder that the demonstrations were recorded in")
     folder = RunPaths(path).episodes
-    first = next((entry for entry in EpisodeIndex(folder).entries if entry.purpose == "demo" and entry.steps), None)
-    if first is None:
-        raise ConfigError(f"no demonstrations in {folder}; record some with `inril demos`")
-    demo = read_episode(EpisodeStore(folder).path(first.episode_id), images=False)
-    if contract is not None and demo.interface_digest != contract.interface_digest:
-        raise ConfigError(f"recorded under another interface than contract {contract.task}; give their contract")
+    index, store, unreadable = EpisodeIndex(folder), EpisodeStore(folder), ""
+    for entry in index.entries:
+        if entry.purpose != "demo" or not entry.steps or index.dropped(entry.episode_id):
+            continue
+        try:
+            demo = read_episode(store.path(entry.episode_id), images=False)
+        except EpisodeUnreadable as error:
+            unreadable = f"; {error}"
+            continue
+        if contract is not None and demo.interface_digest != contract.interface_digest:
+            raise ConfigError(f"recorded under another interface than contract {contract.task}; give their contract")
+        return
+    raise ConfigError(f"no demonstrations in {folder}; record some with `inril demos`{unreadable}")
 
 
 def _check_weights(path: Path, contract: Contract | None) -> None:

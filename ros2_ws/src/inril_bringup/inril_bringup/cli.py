@@ -138,6 +138,7 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
         "run everything on the simulated arm: demonstrate, pre-train, fine-tune, report",
         "",
         "--run-dir runs/mine --seed 1",
+        "--obs pixels --demos 20 --eval-episodes 20 --real-time-seconds 0",
     )
     _add_demo(whole)
 
@@ -204,6 +205,18 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         help="folder of the run (default: a new one below runs/); an interrupted run goes on where it stopped",
     )
     parser.add_argument("--preset", default=DEFAULT_PRESET, help="fine-tuning preset (default: %(default)s)")
+    parser.add_argument(
+        "--obs",
+        choices=("state", "pixels"),
+        default="state",
+        help="what the policy is given: poses of the parts, or two rendered pictures (slow; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--part-noise",
+        default="",
+        metavar="YAML",
+        help="see the parts as a tracker does, e.g. '{position_m: 0.001, rotation_rad: 0.017, delay_s: 0.05}'",
+    )
     parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(

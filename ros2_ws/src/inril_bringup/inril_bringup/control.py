@@ -18,6 +18,7 @@ from inril_common.control_client import ask_arbiter
 
 from inril_bringup.place import Place, PlaceError, holder, place_of
 from inril_core.errors import InrilError
+from inril_core.people import sayable
 
 DOWN_TIMEOUT_S = 60.0
 """Longer than a supervisor takes from its first signal to its last."""
@@ -113,6 +114,6 @@ def down(namespace: str, run_dir: Path | None) -> str:
 def person_name() -> str:
     """Who sits at this shell."""
     try:
-        return getpass.getuser()
+        return sayable(getpass.getuser())
     except (KeyError, OSError):
         return f"user {os.getuid()}"

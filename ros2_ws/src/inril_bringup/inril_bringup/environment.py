@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from inril_bringup.network import hosts_profile, is_hosts_profile
+
 RANGE, TRANSPORTS = "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_BUILTIN_TRANSPORTS"
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 UDP_LOOPBACK = str(Path(__file__).resolve().parent / "udp_loopback.xml")
@@ -36,7 +38,7 @@ _BOOTSTRAP = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 
 
 def dds_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """How a graph talks where ``given`` says nothing else: over UDP, on this machine alone.
+    """How a graph talks where ``given`` says nothing else: over UDP, on this machine and with the hosts that it names.
 
     Not over Fast DDS's shared memory, which does not outlive kill -9: others clear a dead node's port away after its
     successor has opened it, which then hears nothing, for ever (Fast DDS issues 5053 and 5469). The range LOCALHOST
@@ -46,7 +48,14 @@ def dds_environment(given: Mapping[str, str]) -> dict[str, str]:
     chosen = {RANGE: reach, TRANSPORTS: transports}
     if (reach, transports) != ("LOCALHOST", "UDPv4") or any(given.get(name) for name in PROFILES):
         return chosen
-    return {**chosen, RANGE: "SYSTEM_DEFAULT", PROFILES[0]: UDP_LOOPBACK}
+    return {**chosen, RANGE: "SYSTEM_DEFAULT", PROFILES[0]: str(hosts_profile(given) or UDP_LOOPBACK)}
+
+
+def is_over_udp(environment: Mapping[str, str]) -> bool:
+    """Whether what talks with this environment leaves shared memory alone."""
+    profile = environment.get(PROFILES[0], "")
+    plain = (environment.get(RANGE), environment.get(TRANSPORTS)) == ("SUBNET", "UDPv4")
+    return profile == UDP_LOOPBACK or (bool(profile) and is_hosts_profile(profile)) or plain
 
 
 def is_local(environment: Mapping[str, str]) -> bool:

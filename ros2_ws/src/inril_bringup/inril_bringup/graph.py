@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from inril_bringup.network import LOOPBACK
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
 from inril_core.yaml_text import read_yaml
@@ -38,7 +39,9 @@ GRAPH_ID = "graph_id"
 """`${graph_id}`: run id and launch; every node of inril's own gets it as a parameter of that name."""
 CONTROL_SOCKET = "control_socket"
 """`${control_socket}`: where the arbiter listens for the people at this machine."""
-_GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET)
+THIS_HOST = "this_host"
+"""`${this_host}`: address that other hosts reach this one at (`network.py`)."""
+_GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET, THIS_HOST)
 _NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, *_GIVEN_AT_START}
 ALWAYS = ("run_dir", "run_id", "namespace", "calibration", "without_calibration")
 """Arguments of every graph, whether or not a node refers to them."""
@@ -318,9 +321,13 @@ class ResolvedGraph(_Frozen):
         """It commands no arm (no lifecycle nodes, no manager) and may run beside a graph that does."""
         return not any(node.lifecycle or node.manages for node in self.nodes.values())
 
-    def started_as(self, graph_id: str, control_socket: str) -> ResolvedGraph:
+    def started_as(self, graph_id: str, control_socket: str, this_host: str = LOOPBACK) -> ResolvedGraph:
         """The graph of one launch: every node learns whose it is."""
-        given: dict[str, ParameterValue | None] = {GRAPH_ID: graph_id, CONTROL_SOCKET: control_socket}
+        given: dict[str, ParameterValue | None] = {
+            GRAPH_ID: graph_id,
+            CONTROL_SOCKET: control_socket,
+            THIS_HOST: this_host,
+        }
         nodes = {}
         for name, node in self.nodes.items():
             own = {GRAPH_ID: graph_id} if node.command is None else {}
@@ -382,6 +389,18 @@ def packaged_graphs() -> list[str]:
 def catalogue_nodes() -> list[str]:
     """Names of all nodes that packaged graphs are made of."""
     return sorted(_read(_folder() / "nodes.yaml", Catalogue).nodes)
+
+
+def joining_nodes() -> set[str]:
+    """Names of the nodes of packaged graphs that join one which runs already, maybe on another host."""
+    graphs = (_read(_folder() / f"{name}.yaml", _GraphFile) for name in packaged_graphs())
+    known = _read(_folder() / "nodes.yaml", Catalogue).nodes
+    return {
+        name
+        for graph in graphs
+        if not any(known[node].lifecycle or known[node].manages for node in graph.nodes)
+        for name in graph.nodes
+    }
 
 
 def _folder() -> Path:

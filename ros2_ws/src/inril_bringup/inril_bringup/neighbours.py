@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inril_bringup.environment import UDP_LOOPBACK, child_environment
-from inril_bringup.graph import ResolvedGraph, catalogue_nodes
+from inril_bringup.graph import ResolvedGraph, catalogue_nodes, joining_nodes
+from inril_bringup.network import peers
 from inril_bringup.place import Place, taken
 from inril_core.errors import ConfigError
 
@@ -64,13 +65,15 @@ def listen(namespace: str = "") -> Neighbours:
 def refuse_neighbours(graph: ResolvedGraph, place: Place) -> None:
     """Refuse to start a graph where a node of another one is heard: they would serve each other's requests.
 
-    A graph that joins only minds nodes of its own names.
+    A graph that joins only minds nodes of its own names. Nodes that have joined already and are not part of this graph
+    may be there: a robot that is started again finds its learner.
 
     Raises:
         ConfigError: somebody is there; says whose graph and the cures. Or DDS does not work; see `listen`.
     """
     found = listen(place.namespace)
-    names = set(graph.nodes) if graph.joins else {*graph.nodes, *catalogue_nodes()}
+    others = set() if graph.joins else {*catalogue_nodes()} - joining_nodes()
+    names = {*graph.nodes, *others}
     prefix = f"/{place.namespace}/" if place.namespace else "/"
     there = sorted({name for name in names if f"{prefix}{name}" in found.others})
     if there:
@@ -97,6 +100,8 @@ def _why_deaf(environment: os._Environ[str]) -> str:
     for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "CYCLONEDDS_URI"):
         if environment.get(name, UDP_LOOPBACK) != UDP_LOOPBACK:
             return f"{name} = {environment[name]} may switch off what is needed; unset it and try again"
+    if peers(environment):
+        return f"ROS_STATIC_PEERS = {environment['ROS_STATIC_PEERS']}: a firewall may drop UDP 7400-7900; allow it"
     try:
         up = int(Path("/sys/class/net/lo/flags").read_text(), 16) & _IFF_UP
     except (OSError, ValueError):

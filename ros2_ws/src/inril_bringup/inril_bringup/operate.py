@@ -218,7 +218,7 @@ def arm_both(person: Operator, name: str) -> str:
         try:
             return person.call(Arm, "arbiter/arm", request).message or "armed"
         except Refused as error:
-            if Fault.ROBOT_NEEDS_REARM not in str(error):
+            if not any(fault in str(error) for fault in (Fault.ROBOT_NEEDS_REARM, Fault.ROBOT_FAULT)):
                 raise
             refused = error
         person.pause(ARM_PAUSE_S)

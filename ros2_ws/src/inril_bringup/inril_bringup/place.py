@@ -78,7 +78,12 @@ def _folder() -> Path:
     return Path(f"/tmp/inril-{os.geteuid()}")
 
 
-def _made_folder() -> Path:
+def made_folder() -> Path:
+    """The folder of the places, made if it is not there.
+
+    Raises:
+        PlaceError: it cannot be used.
+    """
     folder = _folder()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -100,7 +105,7 @@ def hold_place(place: Place, facts: Mapping[str, Any]) -> IO[str]:
         PlaceTaken: another graph runs here; the message says whose, and what to do.
         PlaceError: the folder of the places cannot be used.
     """
-    _made_folder()
+    made_folder()
     try:
         file = place.file.open("a+")
     except OSError as error:

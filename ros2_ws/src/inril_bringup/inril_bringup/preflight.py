@@ -22,8 +22,9 @@ from typing import Any, Literal
 from inril_common.realtime import LIMITS, permitted
 
 import inril_core
-from inril_bringup.environment import PROFILES, RANGE, TRANSPORTS, UDP_LOOPBACK, dds_environment, is_local
+from inril_bringup.environment import PROFILES, RANGE, TRANSPORTS, dds_environment, is_local, is_over_udp
 from inril_bringup.neighbours import listen
+from inril_bringup.network import network_fault, peers, this_host
 from inril_bringup.place import PlaceError, place_of
 from inril_core.errors import ConfigError
 from inril_core.run import default_key_path
@@ -124,10 +125,18 @@ def dds(namespace: str = "") -> list[Check]:
 
 def discovery_range() -> Check:
     """Who can hear this graph."""
+    fault, _, cure = network_fault(os.environ).partition("; ")
+    if fault:
+        return Check("discovery", "FAIL", fault, cure)
     talks = {**os.environ, **dds_environment(os.environ)}
     found = talks[RANGE]
     if is_local(talks):
         return Check("discovery", "OK", "this machine alone")
+    if peers(os.environ) and is_over_udp(talks) and found == "SYSTEM_DEFAULT":
+        known = f"this machine and {', '.join(peers(os.environ))}, on the interface of {this_host(os.environ)}"
+        return Check(
+            "discovery", "WARN", known, "nobody is authenticated: keep others out by a firewall, docs/security.md"
+        )
     return Check(
         "discovery",
         "WARN",
@@ -204,7 +213,7 @@ def transport() -> Check:
     """What Fast DDS sends over."""
     talks = {**os.environ, **dds_environment(os.environ)}
     found = ", ".join(f"{name}={talks[name]}" for name in (RANGE, TRANSPORTS, *PROFILES) if talks.get(name))
-    if talks.get(PROFILES[0]) == UDP_LOOPBACK or (talks[RANGE], talks[TRANSPORTS]) == ("SUBNET", "UDPv4"):
+    if is_over_udp(talks):
         return Check("transport", "OK", "UDP")
     return Check(
         "transport",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from inril_bringup.check import check
 from inril_bringup.graph import ResolvedGraph
 from inril_bringup.neighbours import refuse_neighbours
+from inril_bringup.network import network_fault, this_host
 from inril_bringup.place import Place, PlaceError, holder, place_of, taken
 from inril_core.errors import ConfigError
 from inril_core.run import open_run
@@ -42,6 +43,8 @@ def prepare(graph: ResolvedGraph) -> Start:
         place = place_of(os.environ, graph.namespace)
     except PlaceError as error:
         raise ConfigError(str(error)) from error
+    if fault := network_fault(os.environ):
+        raise ConfigError(fault)
     check(graph)
     other = None if graph.joins else holder(place)
     if other is not None:
@@ -50,5 +53,5 @@ def prepare(graph: ResolvedGraph) -> Start:
     run_id = graph.arguments.get("run_id")
     run = open_run(graph.run_dir, None if run_id is None else str(run_id))
     graph_id = f"{run.run_id}.{uuid.uuid4().hex[:8]}"
-    started = graph.started_as(graph_id, str(place.socket))
+    started = graph.started_as(graph_id, str(place.socket), this_host(os.environ))
     return Start(started, graph_id, None if graph.joins else place)

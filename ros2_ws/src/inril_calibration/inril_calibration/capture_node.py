@@ -51,8 +51,8 @@ class CaptureNode(InrilPlainNode):
             self._capture.resume(self._out)
         self._frame, self._said = contract.base_frame, ""
         self._status = self.create_publisher(String, "calibration/capture", LATCHED)
-        self.create_subscription(RobotState, "robot_state", self.guarded(self._on_state), TICK)
-        self.create_subscription(Image, f"camera/{camera}/image", self.guarded(self._on_image), TICK)
+        self.create_subscription(RobotState, "robot_state", self._on_state, TICK)
+        self.create_subscription(Image, f"camera/{camera}/image", self._on_image, TICK)
         self._say(self._capture.missing())
 
     def _on_state(self, state: RobotState) -> None:

@@ -57,7 +57,7 @@ class PartsNode(InrilPlainNode):
         self._last: list[PartPose] = []
         self._publisher = self.create_publisher(PartPoses, "part_poses", TICK)
         self.diagnose("parts", self._health)
-        self.create_subscription(Image, f"camera/{camera}/image", self.guarded(self._on_image), TICK)
+        self.create_subscription(Image, f"camera/{camera}/image", self._on_image, TICK)
 
     def _on_image(self, image: Image) -> None:
         stamp_s = 1e-9 * stamp_to_ns(image.header.stamp)

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from rclpy.node import Node
+from inril_common.node import InrilNode
 
 MAX_REQUEST_BYTES = 4096
 READ_TIMEOUT_S = 2.0
@@ -32,7 +32,7 @@ class ControlSocket:
     Only the same user (SO_PEERCRED) and root are listened to.
     """
 
-    def __init__(self, node: Node, path: Path, handle: Callable[[Request, Reply], None]) -> None:
+    def __init__(self, node: InrilNode, path: Path, handle: Callable[[Request, Reply], None]) -> None:
         """Listen at once.
 
         Args:
@@ -65,8 +65,15 @@ class ControlSocket:
 
     def _serve(self) -> None:
         while not self._requests.empty():
-            request, answer = self._requests.get()
-            self._handle(request, lambda success, message, answer=answer: answer.set_result((success, message)))
+            self._node.guarded(self._answer)(*self._requests.get())
+
+    def _answer(self, request: Request, answer: Future[tuple[bool, str]]) -> None:
+        try:
+            self._handle(request, lambda success, message: answer.set_result((success, message)))
+        except Exception as error:
+            if not answer.done():
+                answer.set_result((False, f"{type(error).__name__}: {error}; the node's log has the traceback"))
+            raise
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

@@ -118,12 +118,13 @@ class Diagnostics:
         link.refused(reason)
         self.complain(f"link {link.name}", f"{link.name}: message left out: {reason}")
 
-    def guarded(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(self, callback: Callable[..., Any], on_caught: Callable[[str], None]) -> Callable[..., Any]:
         """`callback` at the boundary of the node: what it raises is logged and counted, and ends nothing.
 
         A service's request is answered with success = False and the reason where its reply has these fields.
+        on_caught: called with the callback's name while its exception is handled.
         """
-        name = callback.__qualname__.replace("<locals>.", "")
+        name = getattr(callback, "__qualname__", type(callback).__name__).replace("<locals>.", "")
         self._begin()
 
         def boundary(*arguments: Any) -> Any:
@@ -133,6 +134,7 @@ class Diagnostics:
                 raise
             except Exception as error:
                 self._catch(name, error)
+                on_caught(name)
             return self._apology(name, arguments)
 
         return boundary
@@ -154,12 +156,19 @@ class Diagnostics:
         """All lines as they are now."""
         now_ns = self._node.mono_ns()
         lines = {link.name: link_health(link.report(now_ns)) for link in self._links.values()}
-        lines |= {name: health() for name, health in self._lines.items()}
+        lines |= {name: self._health(name, health) for name, health in self._lines.items()}
         if self._caught:
             lines["callbacks"] = self._callbacks()
         if self._unfit:
             lines["quality of service"] = self._quality()
         return [self._status(name, health) for name, health in lines.items()]
+
+    def _health(self, name: str, health: Callable[[], Health]) -> Health:
+        try:
+            return health()
+        except Exception as error:
+            self._catch(f"health of {name}", error)
+            return Health(ERROR, f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         """End the publication and forget the lines."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 import traceback
 import uuid
@@ -15,6 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
@@ -55,6 +57,9 @@ class _Shared:
 
     graph_id: str
     """Of the graph that started this node; empty for a node that was started on its own."""
+
+    owns_arguments = False
+    """Whether the parameters on the command line are for this node alone, not for others in its process too."""
 
     def _init_shared(self) -> None:
         self.boot_id = uuid.uuid4().hex
@@ -101,6 +106,19 @@ class _Shared:
             raise ConfigError(f"{node.get_name()}: parameter {name} = {value!r}; give one of {list(choices)}")
         return value  # type: ignore[no-any-return]
 
+    def refuse_unknown_parameters(self) -> None:
+        """Called after `setup`: a misspelt parameter would leave its default in force, in silence.
+
+        Raises:
+            ConfigError: somebody gives a parameter that this node does not have.
+        """
+        node: Any = self
+        for name in node._parameter_overrides if self.owns_arguments else ():
+            if not node.has_parameter(name) and not name.startswith("qos_overrides."):
+                near = difflib.get_close_matches(name, node._parameters, 1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"{node.get_name()} has no parameter {name!r}{meant}")
+
     def contract_param(self) -> Contract:
         """Declare `contract` and load it."""
         return load_contract(self.param("contract", "insert_leg", "packaged task name or path of a contract YAML"))
@@ -119,9 +137,15 @@ class _Shared:
     def guarded(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         """`callback`, of which nothing that it raises ends the node: it is logged, counted and in /diagnostics.
 
-        For everything that is called with what others sent: subscriptions, services, and timers that work on it.
+        Subscriptions and services have it already; for timers and whatever else works on what others sent.
         """
-        return self.diagnostics.guarded(callback)
+        return self.diagnostics.guarded(callback, self.on_caught)
+
+    def on_caught(self, where: str) -> None:
+        """Called while an exception that a guarded callback raised is handled, with the callback's name.
+
+        A node for which more follows from it overrides this.
+        """
 
     def on_incompatible_qos(self, topic: str, text: str) -> None:
         """Called when an endpoint of `topic` elsewhere cannot be connected to this node's; `text` says why.
@@ -137,16 +161,24 @@ class _Shared:
         return base.create_publisher(kind, topic, qos, **options)  # type: ignore[no-any-return]
 
     def create_subscription(self, kind: Any, topic: str, callback: Any, qos: Any, **options: Any) -> Subscription:
-        """As rclpy's, but a message comes as a named tuple (`decoding`), and a publisher that offers less than is
-        requested is an error.
+        """As rclpy's, but a message comes as a named tuple (`decoding`), a callback that raises ends nothing, and a
+        publisher that offers less than is requested is an error.
         """
         if hasattr(self, "diagnostics"):  # rclpy itself subscribes before
             if isinstance(qos, QoSProfile):
                 options.setdefault("event_callbacks", self.diagnostics.subscription_events(topic, qos))
+            callback = self.guarded(callback)
             if not options.get("raw"):
                 options["raw"], callback = True, self._decoding(kind, topic, callback)
         base: Any = super()
         return base.create_subscription(kind, topic, callback, qos, **options)  # type: ignore[no-any-return]
+
+    def create_service(self, kind: Any, name: str, callback: Any, **options: Any) -> Service:
+        """As rclpy's; a callback that raises answers that it failed."""
+        base: Any = super()
+        if hasattr(self, "diagnostics"):  # rclpy itself serves before
+            callback = self.guarded(callback)
+        return base.create_service(kind, name, callback, **options)  # type: ignore[no-any-return]
 
     def _decoding(self, kind: Any, topic: str, callback: Callable[[Any], Any]) -> Callable[[bytes], None]:
         decode = decoder(kind)
@@ -253,6 +285,7 @@ class InrilNode(_Shared, LifecycleNode):
             "expected_subscribers", "", "TOPIC:COUNT with commas; activation waits for them, for 5 s at most"
         )
         self.setup()
+        self.refuse_unknown_parameters()
 
     def _unheard(self) -> str:
         """Topics whose expected subscribers DDS has not matched yet: what is said now would be lost to them."""

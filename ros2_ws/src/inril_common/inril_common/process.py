@@ -46,8 +46,10 @@ def run_node(node_class: type[InrilNode] | type[InrilPlainNode]) -> None:
     code = 0
     try:
         node = node_class()  # type: ignore[call-arg]
+        node.owns_arguments = True
         if isinstance(node, InrilPlainNode):
             node.setup()
+            node.refuse_unknown_parameters()
         executor = chosen_executor(node.gather_s)
         executor.add_node(node)
         _wake_on_signals(executor)

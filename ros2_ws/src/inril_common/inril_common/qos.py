@@ -34,6 +34,12 @@ CLOCK = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 SENSOR = _keep_last(10, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 """Subscriptions to drivers in real time: matches reliable and best-effort publishers; the newest message counts."""
 
+NEWEST = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+"""Set-points to a controller: only the newest counts."""
+
+NEWEST_SENSOR = _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+"""Subscriptions to controllers that publish 1000 times a second, best effort: a reliable one would hear nothing."""
+
 SENSOR_RECORD = _keep_last(1000, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 """The recorder's subscriptions to drivers in real time."""
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import array
 import dataclasses
-import functools
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
@@ -38,8 +37,11 @@ from inril_msgs.srv import Arm
 
 from inril_control.arm_desk import ArmDesk
 from inril_control.second_publisher import SecondPublishers
+from inril_core.hardware.description import robot_description
+from inril_core.people import sayable
 from inril_core.safety.arbiter import Arbiter
 from inril_core.safety.faults import Blocks, Fault
+from inril_core.safety.joint_model import JointModel
 from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.safety.ticks import ArbiterConfig, Closed, HumanAnswer, PolicyAnswer, RobotSample, Tick
 from inril_core.session.states import State
@@ -51,22 +53,6 @@ STATUS_PERIOD_NS = 400_000_000
 PUBLISHERS_PERIOD_S = 1.0
 LATEST_STAMP_NS = (2**31 - 1) * 1_000_000_000
 """A stamp holds seconds in an int32; what is later is cut to this."""
-
-Callback = TypeVar("Callback", bound=Callable[..., Any])
-
-
-def boundary(callback: Callback) -> Callback:
-    """No input ends the arbiter: whatever a callback raises is a latched fault and a hold."""
-
-    @functools.wraps(callback)
-    def guarded(node: ArbiterNode, *arguments: Any) -> Any:
-        try:
-            return callback(node, *arguments)
-        except Exception:
-            node.on_internal_error(callback.__name__)
-            return None
-
-    return guarded  # type: ignore[return-value]
 
 
 class ArbiterNode(InrilNode):
@@ -83,7 +69,10 @@ class ArbiterNode(InrilNode):
         """Subscribe to everyone who has a say, and offer arbiter/arm."""
         self.contract = self.contract_param()
         self._config = self._read_config()
-        self._arbiter = Arbiter(self.contract, self._config)
+        joints = self.contract.limits.joints
+        model = None if joints is None else JointModel(self.contract, robot_description(joints.urdf))
+        self._arbiter = Arbiter(self.contract, self._config, model)
+        self._reads_joints, self._reads_wrench = joints is not None, self.contract.limits.wrench is not None
         self._shown: tuple[object, ...] = ()
         self._logged: set[str] = set()
         self._next_status_ns = 0
@@ -102,7 +91,7 @@ class ArbiterNode(InrilNode):
             actions = self.create_subscription(PolicyAction, "policy_action", self._on_policy_action, TICK)
             heard[actions] = "policy_node"
             self.create_subscription(PolicyStatus, "policy_status", self._on_policy_status, LATCHED)
-        if not self._config.lockstep:
+        if not self._config.lockstep or self._reads_joints or self._reads_wrench:
             self.create_subscription(RobotState, "robot_state", self._on_robot_state, SENSOR)
         if self._config.expects_device:
             self.create_subscription(TeleopStatus, "teleop_status", self._on_teleop_status, LATCHED)
@@ -120,12 +109,12 @@ class ArbiterNode(InrilNode):
         self.create_subscription(ArbiterStatus, "arbiter_status", self._on_arbiter_status, LATCHED)
         self.create_service(Arm, "arbiter/arm", self._on_arm)
         self._desk = ArmDesk(self, self._set_armed, self._describe)
-        self._timer = self.deadline_timer(self._on_timer, FIRST_CHECK_S)
-        self.steady_timer(PUBLISHERS_PERIOD_S, self._on_publishers_timer)
+        self._timer = self.deadline_timer(self.guarded(self._on_timer), FIRST_CHECK_S)
+        self.steady_timer(PUBLISHERS_PERIOD_S, self.guarded(self._on_publishers_timer))
 
     def _read_config(self) -> ArbiterConfig:
         contract, staleness = self.contract, self.contract.staleness
-        factor = self.param("real_time_factor", 0.0, "0: lockstep; N: N times real time", 0.0, 100.0)
+        factor = self.param("real_time_factor", 1.0, "0: lockstep; N: N times real time", 0.0, 100.0)
         deadline_s = self.param("lockstep_deadline_s", 3.0, "s until a tick closes in any case", 0.01, 60.0)
         timeout_s = self.param(
             "lockstep_observation_timeout_s", 10.0, "s without an Observation within an episode", 0.1, 60.0
@@ -178,7 +167,6 @@ class ArbiterNode(InrilNode):
             self._desk.close()
             del self._desk
 
-    @boundary
     def _on_observation(self, message: Observation) -> None:
         mono_ns = self.mono_ns()
         self._observations.saw(mono_ns, message.k)
@@ -202,14 +190,12 @@ class ArbiterNode(InrilNode):
         if tick.last:
             between_episodes()
 
-    @boundary
     def _on_policy_action(self, message: PolicyAction) -> None:
         if self.active:
             answer = PolicyAnswer(message.boot_id, message.k, message.run_id, message.n, message.action)
             ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
             self._say(self._arbiter.on_policy_action(answer, ros_ns, mono_ns), ros_ns, mono_ns)
 
-    @boundary
     def _on_teleop_action(self, message: TeleopAction) -> None:
         if self.active:
             answer = HumanAnswer(
@@ -218,7 +204,6 @@ class ArbiterNode(InrilNode):
             ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
             self._say(self._arbiter.on_teleop_action(answer, ros_ns, mono_ns), ros_ns, mono_ns)
 
-    @boundary
     def _on_robot_state(self, message: RobotState) -> None:
         sample = RobotSample(
             message.boot_id,
@@ -226,21 +211,21 @@ class ArbiterNode(InrilNode):
             _pose(message.tool_pose),
             message.needs_rearm,
             message.header.frame_id,
+            message.fault,
+            joint_position_rad=message.joint_position_rad if self._reads_joints else (),
+            external_wrench=message.external_wrench if self._reads_wrench else (),
         )
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         self._arbiter.on_robot_state(sample, mono_ns)
         if self.active:
             self._say(self._arbiter.on_timer(ros_ns, mono_ns), ros_ns, mono_ns)
 
-    @boundary
     def _on_teleop_status(self, message: TeleopStatus) -> None:
         self._arbiter.on_teleop_status(message.trouble, self.mono_ns())
 
-    @boundary
     def _on_policy_status(self, message: PolicyStatus) -> None:
         self._arbiter.on_policy_alive(self.mono_ns())
 
-    @boundary
     def _on_safety_permit(self, message: SafetyPermit) -> None:
         denial = "" if message.permitted else "; ".join(message.reasons) or "no permit"
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
@@ -248,23 +233,19 @@ class ArbiterNode(InrilNode):
         if self.active:
             self._say(self._arbiter.on_timer(ros_ns, mono_ns), ros_ns, mono_ns)
 
-    @boundary
     def _on_recorder_status(self, message: RecorderStatus) -> None:
         self._arbiter.on_recorder_alive(message.boot_id, self.mono_ns())
         self._show_changes()
 
-    @boundary
     def _on_session_status(self, message: SessionStatus) -> None:
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         self._arbiter.on_session_alive(mono_ns, resetting=message.state == State.RESETTING)
         self._timer.at(self._next_look_ns(ros_ns, mono_ns))
 
-    @boundary
     def _on_arbiter_status(self, message: ArbiterStatus) -> None:
         if message.boot_id != self.boot_id:
             self._second_publishers.heard_namesake(self.mono_ns())
 
-    @boundary
     def _on_timer(self) -> int:
         ros_ns, mono_ns = self.ros_ns(), self.mono_ns()
         if self.active:
@@ -276,7 +257,6 @@ class ArbiterNode(InrilNode):
     def _next_look_ns(self, ros_ns: int, mono_ns: int) -> int:
         return min(self._arbiter.next_check_ns(ros_ns, mono_ns), self._next_status_ns)
 
-    @boundary
     def _on_publishers_timer(self) -> None:
         self._look_for_publishers()
         self._show_changes()
@@ -291,15 +271,11 @@ class ArbiterNode(InrilNode):
     def _on_arm(self, request: Arm.Request, response: Arm.Response) -> Arm.Response:
         response.message = self.meant_for_another(request.graph_id, stop=not request.arm)
         if not response.message:
-            response.success, response.message = self._set_armed(request.arm, request.operator_name)
+            response.success, response.message = self._set_armed(request.arm, sayable(request.operator_name))
         return response
 
     def _set_armed(self, armed: bool, operator_name: str) -> tuple[bool, str]:
-        try:
-            success, message = self._arm_or_disarm(armed, operator_name)
-        except Exception:
-            self.on_internal_error("arm")
-            success, message = False, "internal_error: see the arbiter's log"
+        success, message = self._arm_or_disarm(armed, operator_name)
         self.get_logger().info(f"{operator_name!r}: {message}")
         self._publish_status()
         self._timer.at(self._next_look_ns(self.ros_ns(), self.mono_ns()))
@@ -318,12 +294,10 @@ class ArbiterNode(InrilNode):
         self._look_for_publishers()
         return self._arbiter.arm(operator_name, self.ros_ns(), self.mono_ns())
 
-    def on_internal_error(self, where: str) -> None:
-        """Hold, say why, and keep the traceback in the log. Called while an exception is handled."""
-        trace = traceback.format_exc()
-        cause = trace.strip().rpartition("\n")[2]
+    def on_caught(self, where: str) -> None:
+        """No input ends the arbiter: whatever a callback raises is a latched fault and a hold."""
+        cause = traceback.format_exc().strip().rpartition("\n")[2]
         self._arbiter.on_internal_error(f"{where}: {cause}; the log has the traceback: report it, then arm")
-        self.get_logger().error(f"internal error in {where}:\n{trace}", throttle_duration_sec=1.0)
 
     def _say(self, closed_ticks: list[Closed], ros_ns: int, mono_ns: int) -> None:
         """Publish what the arbiter says, first the record, then the command; what was heard moves the next check."""
@@ -396,6 +370,7 @@ def _executed_message(closed: Closed) -> ExecutedAction:
         proposed=_floats(closed.proposed),
         executed=_floats(closed.executed),
         limits=closed.limits,
+        limit_margins=_floats(closed.margins),
         handover=closed.handover,
         disagreement=closed.disagreement,
     )

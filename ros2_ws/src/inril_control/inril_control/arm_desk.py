@@ -13,6 +13,7 @@ from inril_common.node import InrilNode
 from inril_msgs.srv import Arm
 
 from inril_core.errors import ConfigError
+from inril_core.people import sayable
 from inril_core.safety.faults import Fault
 
 POLL_S = 0.02
@@ -22,7 +23,7 @@ ROBOT_TIMEOUT_S = 5.0
 REARM_TIMEOUT_S = 5.0
 """Far longer than an arm takes to publish a state without needs_rearm after it was armed."""
 
-PASSING_FAULTS = (Fault.ROBOT_NEEDS_REARM, Fault.TELEOP_LOST)
+PASSING_FAULTS = (Fault.ROBOT_NEEDS_REARM, Fault.ROBOT_FAULT, Fault.TELEOP_LOST)
 """The arm, or the person's device, may say within that time that it is ready."""
 
 SetArmed = Callable[[bool, str], tuple[bool, str]]
@@ -52,7 +53,7 @@ class ArmDesk:
         self._asks_robot = False
         self._next_try_ns = 0
         path = node.param("control_socket", "", "Unix socket of `inril arm` and `inril disarm`; empty: none")
-        self._timer = node.steady_timer(POLL_S, self._poll)
+        self._timer = node.steady_timer(POLL_S, node.guarded(self._poll))
         try:
             self._socket = ControlSocket(node, Path(path), self._on_request) if path else None
         except OSError as error:
@@ -67,8 +68,8 @@ class ArmDesk:
 
     def _on_request(self, request: Request, reply: Reply) -> None:
         self._timer.reset()
-        name = str(request.get("operator_name", ""))
-        other = self._node.meant_for_another(str(request.get("graph_id", "")))
+        name = sayable(request.get("operator_name", ""))
+        other = self._node.meant_for_another(sayable(request.get("graph_id", "")))
         asked = request.get("ask")
         if other:
             reply(False, other)

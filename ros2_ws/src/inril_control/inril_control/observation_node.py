@@ -41,8 +41,8 @@ MAX_AHEAD_S = 0.1
 class ObservationNode(InrilNode):
     """Publishes observation, and episode_outcome when an episode closes.
 
-    In lockstep the inputs are joined for equal stamps and each state is one tick. At a real time
-    factor the node's own steady timer ticks with the newest inputs, whose ages it reports.
+    In lockstep the inputs are joined for equal stamps (part_poses: that which the cell names) and each state is one
+    tick. At a real time factor the node's own steady timer ticks with the newest inputs, whose ages it reports.
 
     A measurement that cannot be (not finite, another frame, an image of unknown encoding) is left out, by name: its
     link grows stale as if nothing had come.
@@ -78,16 +78,16 @@ class ObservationNode(InrilNode):
         links, quality = self.contract.staleness, sensor_qos(self._lockstep)
         self._robot_link = self.link("robot_state", links.robot_state_s, self._idle)
         self._parts_link = self.link("part_poses", links.part_poses_s, self._idle)
-        self.create_subscription(RobotState, "robot_state", self.guarded(self._on_robot), quality)
-        parts = self.create_subscription(PartPoses, "part_poses", self.guarded(self._on_parts), quality)
+        self.create_subscription(RobotState, "robot_state", self._on_robot, quality)
+        parts = self.create_subscription(PartPoses, "part_poses", self._on_parts, quality)
         if self._simulated:  # its cell publishes all at once, and robot_state last
             read_along(parts)
-            read_along(self.create_subscription(CellTruth, "cell_truth", self.guarded(self._on_truth), TICK))
+            read_along(self.create_subscription(CellTruth, "cell_truth", self._on_truth, TICK))
         self._camera_links: dict[str, LinkMonitor] = {}
         for camera in sorted({image.camera for image in self.contract.images}):
             self._watch_camera(camera)
-        self.create_service(BeginEpisode, "observation/begin_episode", self.guarded(self._begin))
-        self.create_service(EndEpisode, "observation/end_episode", self.guarded(self._end_episode))
+        self.create_service(BeginEpisode, "observation/begin_episode", self._begin)
+        self.create_service(EndEpisode, "observation/end_episode", self._end_episode)
         if not self._lockstep:
             period_s = 1.0 / self.contract.control_rate_hz / self._factor
             self._timer = self.steady_timer(period_s, self.guarded(self._tick_by_time))
@@ -122,7 +122,7 @@ class ObservationNode(InrilNode):
 
         link = self._camera_links[camera] = self.link(f"camera_{camera}", self.contract.staleness.camera_s, idle)
         topic = f"camera/{camera}/image"
-        self.create_subscription(Image, topic, self.guarded(on_image), sensor_qos(self._lockstep))
+        self.create_subscription(Image, topic, on_image, sensor_qos(self._lockstep))
 
     def _on_robot(self, state: RobotState) -> None:
         try:
@@ -227,10 +227,13 @@ class ObservationNode(InrilNode):
         now_ns = stamps_ns.get(ROBOT_STATE)
         if not self._lockstep or not self.active or spec is None or now_ns is None or now_ns == self._ticked_ns:
             return
-        if stamps_ns.get(PART_POSES) != now_ns:
-            return
-        truth = self._truth
-        if self._simulated and (truth is None or stamps_ns[CELL_TRUTH] != now_ns or truth.reset_id != spec.episode_id):
+        parts_ns, truth = now_ns, self._truth
+        if self._simulated:
+            if truth is None or stamps_ns[CELL_TRUTH] != now_ns or truth.reset_id != spec.episode_id:
+                return
+            if self._vector.looks_at_parts:  # a tracker's are of some time ago
+                parts_ns = stamp_to_ns(truth.part_poses_stamp)
+        if stamps_ns.get(PART_POSES) != parts_ns:
             return
         for image in self.contract.images:
             if image.due(spec.purpose) and stamps_ns.get(image.camera) != now_ns:

@@ -63,14 +63,12 @@ class PolicyNode(InrilNode):
         self._observations = self.link(
             "observation", self.contract.staleness.policy_action_s, lambda: not self._in_episode
         )
-        self.create_subscription(Observation, "observation", self.guarded(self._on_observation), TICK)
-        self._executions = self.create_subscription(
-            ExecutedAction, "executed_action", self.guarded(self._on_executed), TICK
-        )
+        self.create_subscription(Observation, "observation", self._on_observation, TICK)
+        self._executions = self.create_subscription(ExecutedAction, "executed_action", self._on_executed, TICK)
         self._executions_wake = True
         self._await_executions()
-        self.create_subscription(PolicyWeights, "policy_weights", self.guarded(self._on_weights), LATCHED)
-        self.create_service(RollBack, "policy/roll_back", self.guarded(self._on_roll_back))
+        self.create_subscription(PolicyWeights, "policy_weights", self._on_weights, LATCHED)
+        self.create_service(RollBack, "policy/roll_back", self._on_roll_back)
         self.steady_timer(TIMER_S, self.guarded(self._on_timer))
 
     def _open_weights(self) -> ActingPolicy:

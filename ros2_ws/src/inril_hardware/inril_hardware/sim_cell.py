@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from inril_common.convert import (
     array_to_image,
@@ -22,13 +23,16 @@ from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 
+from inril_core.control.measurement import BadMeasurement, check_frame
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms import base as arms
 from inril_core.hardware.arms.base import ArmLost, ArmState
 from inril_core.hardware.cameras import base as cameras
 from inril_core.hardware.driver import ArmDriver, TargetCommand
 from inril_core.plugins import check_made
+from inril_core.settings import read_settings
 from inril_core.sim.cell import CellState
+from inril_core.sim.part_noise import PartNoise, PartTracker, noise_of
 from inril_core.vocabulary import Purpose
 
 REOPEN_NS = 1_000_000_000
@@ -37,6 +41,7 @@ SIMULATED_START_NS = 1_000_000_000
 CLOCK_PIECES = 10  # /clock messages per control period
 IDLE_PERIOD_S = 0.2
 """Between states in lockstep before the first reset: who joins late must hear one."""
+NOT_MEASURED = np.full(6, np.nan)
 
 
 @dataclass
@@ -60,6 +65,8 @@ class SimCell(InrilNode):
     Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`). One that is not
     simulated needs `simulated_cell` false, as `robot_node` of a graph has it; it runs in real time, and somebody else
     publishes /part_poses where the task looks at parts.
+
+    `part_noise` makes part_poses those of a tracker: stamps are the times of measurement, and a period may have none.
     """
 
     def __init__(self) -> None:
@@ -76,6 +83,18 @@ class SimCell(InrilNode):
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
+        self._states_per_period, self._state_number = 1, 0
+        state_rate_hz = self.param(
+            "state_rate_hz", 100.0, "states a second of an arm that is not simulated", 1.0, 500.0
+        )
+        if not self._driver.hardware.simulated:
+            self._states_per_period = max(1, round(state_rate_hz / self.contract.control_rate_hz))
+        noise = self.param(
+            "part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says"
+        )
+        given = read_settings(PartNoise, noise, "part_noise") if noise else noise_of(self.contract)
+        self._tracker = PartTracker(given)
+        self._parts_stamp = Time()
         self._arm_reopen_ns: int | None = None
         self._seq, self._published_mono_ns = 0, 0
         self._stamp_ns = SIMULATED_START_NS - self.contract.period_ns
@@ -121,7 +140,7 @@ class SimCell(InrilNode):
             self._timers_of_cell.append(self.steady_timer(IDLE_PERIOD_S, self._on_idle_timer))
             return
         period_s = 1.0 / self.contract.control_rate_hz / self._factor
-        self._timers_of_cell.append(self.steady_timer(period_s, self._on_period))
+        self._timers_of_cell.append(self.steady_timer(period_s / self._states_per_period, self._on_period))
         if self._factor != 1.0:
             self._timers_of_cell.append(self.steady_timer(period_s / CLOCK_PIECES, self._publish_clock))
 
@@ -170,6 +189,11 @@ class SimCell(InrilNode):
         self._target_link.saw(mono_ns)
         if not self.active:
             return
+        try:
+            check_frame(message.header.frame_id, self.contract.base_frame)
+        except BadMeasurement as error:
+            self.diagnostics.refuse(self._target_link, str(error))
+            return
         target = TargetCommand(
             message.boot_id,
             message.k,
@@ -201,17 +225,20 @@ class SimCell(InrilNode):
             self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
+        """A state of the arm; every so many of them end a control period."""
+        self._state_number = (self._state_number + 1) % self._states_per_period
+        whole_period = self._state_number == 0
         held = self._driver.needs_rearm
         try:
             self._find_arm()
-            state = self._driver.run_period(self.mono_ns())
-        except ArmLost as error:
+            state = self._driver.run_period(self.mono_ns()) if whole_period else self._driver.measure()
+        except Exception as error:  # code of somebody else: whatever it raises, the arm is not heard now
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
-            why = self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
+            why = state.fault or self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
             self.get_logger().error(f"{why}: the arm holds; look at it, then `inril arm`")
-        self._publish(state)
+        self._publish(state, images=whole_period)
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
         """A simulated cell is laid out within the call: it never answers `working`, and has nothing to cancel."""
@@ -233,6 +260,11 @@ class SimCell(InrilNode):
         except (InrilError, ValueError) as error:
             response.message = str(error)
             return response
+        except Exception as error:  # code of somebody else
+            self._lose_arm(error)
+            response.message = f"the arm is lost: {type(error).__name__}: {error}"
+            return response
+        self._tracker.reset(request.seed)
         self._publish(state)
         response.success, response.stamp = True, ns_to_stamp(self._stamp_ns)
         return response
@@ -246,7 +278,7 @@ class SimCell(InrilNode):
         if self.active and self._driver.needs_rearm != before:
             try:
                 self._publish_at_once()
-            except ArmLost as error:
+            except Exception as error:  # code of somebody else
                 self._lose_arm(error)
                 response.success = not request.arm
                 response.message = response.message or f"the arm is lost: {error}"
@@ -257,17 +289,28 @@ class SimCell(InrilNode):
         if self._lockstep:
             self._publish(self._driver.hold_period())
         else:
-            self._publish(self._driver.hardware.measure(), self._between_states_ns())
+            stamp_ns = self._between_states_ns()
+            if self._factor == 1.0:
+                self._stamp_ns = stamp_ns
+            self._publish(self._driver.measure(), stamp_ns)
 
     def _now_ns(self) -> int:
         return self.ros_ns() if self._factor == 1.0 else self._stamp_ns
 
-    def _publish(self, state: ArmState, stamp_ns: int | None = None) -> None:
-        """Publish one state, of a new period unless a stamp is given: later than any before, also over resets."""
+    def _publish(self, state: ArmState, stamp_ns: int | None = None, images: bool = True) -> None:
+        """Publish one state, of a new period unless a stamp is given: later than any before, also over resets.
+
+        A measurement that is no newer than the last one is not published again: what repeats must look silent.
+        """
         if stamp_ns is None:
-            self._stamp_ns = self.ros_ns() if self._factor == 1.0 else self._stamp_ns + self.contract.period_ns
+            measured_ns = self.ros_ns() if state.stamp_ns is None else state.stamp_ns
+            stamp_ns = measured_ns if self._factor == 1.0 else self._stamp_ns + self.contract.period_ns
+            if state.stamp_ns is not None and stamp_ns <= self._stamp_ns:
+                if images:
+                    self._publish_images(self._stamp_ns)
+                return
+            self._stamp_ns = stamp_ns
             self._published_mono_ns = self.mono_ns()
-            stamp_ns = self._stamp_ns
         if self._clock_publisher is not None:
             self._clock_publisher.publish(ClockMessage(clock=ns_to_stamp(stamp_ns)))
         stamp = ns_to_stamp(stamp_ns)
@@ -276,26 +319,38 @@ class SimCell(InrilNode):
         robot.joint_position_rad = state.joint_position_rad
         robot.joint_velocity_radps = state.joint_velocity_radps
         robot.joint_torque_nm = state.joint_torque_nm
+        if state.external_wrench is None:
+            robot.external_wrench = NOT_MEASURED
+        else:
+            robot.external_wrench = state.external_wrench
+        robot.mode, robot.fault = state.mode, state.fault
         robot.holding, robot.needs_rearm = self._driver.holding, self._driver.needs_rearm
         robot.simulated = self._driver.hardware.simulated
         self._seq += 1
         robot.header.stamp, robot.header.frame_id = stamp, self.contract.base_frame
-        cell = self._cell_messages(state, stamp) if isinstance(state, CellState) else ()
-        self._publish_images(stamp_ns)
+        cell = self._cell_messages(state, stamp_ns) if isinstance(state, CellState) else ()
+        if images:
+            self._publish_images(stamp_ns)
         for message, publisher in (
             *cell,
             (robot, self._robot),
         ):  # at once, the arm's state last: it wakes who joins them
             publisher.publish(message)
 
-    def _cell_messages(self, state: CellState, stamp: Time) -> tuple[tuple[Any, Any], ...]:
-        """What only a simulated cell knows."""
-        parts = PartPoses(names=list(state.parts), poses=[array_to_pose(pose) for pose in state.parts.values()])
+    def _cell_messages(self, state: CellState, stamp_ns: int) -> list[tuple[Any, Any]]:
+        """What only a simulated cell knows, and what a tracker says of its parts."""
+        messages: list[tuple[Any, Any]] = []
+        measured = self._tracker.measure(stamp_ns, state.parts)
+        if measured is not None:
+            self._parts_stamp = ns_to_stamp(measured[0])
+            parts = PartPoses(names=list(measured[1]), poses=[array_to_pose(pose) for pose in measured[1].values()])
+            parts.header.stamp, parts.header.frame_id = self._parts_stamp, self.contract.base_frame
+            messages.append((parts, self._parts))
         truth = CellTruth(reset_id=self._driver.reset_id, step=state.step, qpos=state.qpos.tolist())
         truth.success, truth.failed, truth.reason = state.success, state.failed, state.reason
-        for message in (truth, parts):
-            message.header.stamp, message.header.frame_id = stamp, self.contract.base_frame
-        return (truth, self._truth), (parts, self._parts)
+        truth.header.stamp, truth.header.frame_id = ns_to_stamp(stamp_ns), self.contract.base_frame
+        truth.part_poses_stamp = self._parts_stamp
+        return [(truth, self._truth), *messages]
 
     def _publish_images(self, state_stamp_ns: int) -> None:
         for camera in self._cameras:
@@ -325,16 +380,16 @@ class SimCell(InrilNode):
         if self._arm_reopen_ns is not None:
             if self.mono_ns() < self._arm_reopen_ns:
                 raise ArmLost("it is tried again in a moment")
-            self._driver.hardware.close()
-            self._driver.hardware.open()
+            self._driver.hardware.reopen()
             self._arm_reopen_ns = None
 
-    def _lose_arm(self, error: ArmLost) -> None:
+    def _lose_arm(self, error: Exception) -> None:
         """Silence is what the arbiter's watchdog hears; a person arms the arm again once it is back."""
         self._driver.needs_rearm = True
         if self._arm_reopen_ns is None or self.mono_ns() >= self._arm_reopen_ns:
             self._arm_reopen_ns = self.mono_ns() + REOPEN_NS
-            self.get_logger().error(f"the arm is lost: {error}")
+            cause = str(error) if isinstance(error, ArmLost) else f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"the arm is lost: {cause}")
 
     def _is_due(self, camera: str) -> bool:
         purpose = self._driver.purpose

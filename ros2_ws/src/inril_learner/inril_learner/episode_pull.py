@@ -13,7 +13,7 @@ from inril_common.calls import Calls
 from inril_msgs.msg import EpisodeReady
 from inril_msgs.srv import ListEpisodes
 
-from inril_core.blobs import Blob, pull_blob
+from inril_core.blobs import Blob, ClockOffset, pull_blob
 from inril_core.errors import InrilError
 
 LIST_SERVICE = "store/list_episodes"
@@ -55,6 +55,8 @@ class EpisodePull:
         self._look = True
         self._not_before_ns = 0
         self._stop = threading.Event()
+        self.clock: ClockOffset | None = None
+        """Newest comparison of the store's clock with this host's."""
         self._worker = ThreadPoolExecutor(1, "episode-pull")
         self._coming: Future[Path] | None = None
 
@@ -88,8 +90,11 @@ class EpisodePull:
         digest = bytes(ready.sha256)
         path = self._folder / f"{digest.hex()[:32]}.mcap"
         blob = Blob(digest, ready.size_bytes, hashlib.sha256)
-        pull_blob(blob, address, self._key, path, self._timeout_s, stop=self._stop)
+        pull_blob(blob, address, self._key, path, self._timeout_s, stop=self._stop, on_clock=self._compared)
         return path
+
+    def _compared(self, offset: ClockOffset) -> None:
+        self.clock = offset
 
     def _came(self, coming: Future[Path], now_ns: int) -> None:
         ready = self._queue[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from inril_common.calls import Calls
+from inril_common.diagnostics import ERROR, OK, Health
 from inril_common.node import InrilPlainNode
 from inril_common.process import run_node
 from inril_common.qos import LATCHED
@@ -19,6 +20,7 @@ from rclpy.clock import Clock, ClockType
 
 from inril_core import distributed
 from inril_core.blobs import BlobServer
+from inril_core.blobs.pull import MAX_CLOCK_OFFSET_S
 from inril_core.data import Episode, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError, InrilError
@@ -101,6 +103,7 @@ class LearnerNode(InrilPlainNode):
         self._pull = EpisodePull(
             self._calls, self._folder / "pulled", self._key, timeout_s, self._wanted, self._ingest, self._trouble
         )
+        self.diagnose("clocks", self._clock_health)
         self.create_subscription(EpisodeReady, "episode_ready", self._announced, LATCHED)
         self.create_subscription(PolicyStatus, "policy_status", self._heard, LATCHED)
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -211,6 +214,15 @@ class LearnerNode(InrilPlainNode):
 
     def _trouble(self, reason: str) -> None:
         self.get_logger().warning(f"{reason}; trying again", throttle_duration_sec=5.0)
+
+    def _clock_health(self) -> Health:
+        clock = self._pull.clock
+        if clock is None:
+            return Health(OK, "nothing was pulled yet", {})
+        values = {"robot ahead by, s": f"{clock.offset_s:.4f}", "to within, s": f"{clock.error_s:.4f}"}
+        if clock.least_s > MAX_CLOCK_OFFSET_S:
+            return Health(ERROR, "the robot's host has another time; synchronise both hosts by NTP (chrony)", values)
+        return Health(OK, "ok", values)
 
     def _tick(self) -> None:
         now_ns = self.mono_ns()

@@ -97,7 +97,7 @@ class ConsoleNode(InrilPlainNode):
             ("reset", ResetStatus, EVENT),
         ):
             self._hear(name, kind, f"{name}_status", qos)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self.guarded(self._on_diagnostics), EVENT)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, EVENT)
         self._find_services()
         self.steady_timer(SHOW_PERIOD_S, self.guarded(self._show))
 
@@ -122,7 +122,7 @@ class ConsoleNode(InrilPlainNode):
         def keep(message: Any) -> None:
             self._heard.keep(name, message, self.mono_ns())
 
-        return self.create_subscription(kind, topic, self.guarded(keep), qos)
+        return self.create_subscription(kind, topic, keep, qos)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         own = self.get_namespace().strip("/")
@@ -164,8 +164,7 @@ class ConsoleNode(InrilPlainNode):
         said = self._heard.newest("session")
         active = said is not None and said.state not in WAITING
         if self._counting is None and (active or watched):
-            on_executed = self.guarded(self._on_executed)
-            self._counting = self.create_subscription(ExecutedAction, "executed_action", on_executed, TICK)
+            self._counting = self.create_subscription(ExecutedAction, "executed_action", self._on_executed, TICK)
         if watched and not self._watching:
             self._watching = [
                 self._hear("robot", RobotState, "robot_state", SENSOR),
@@ -183,7 +182,7 @@ class ConsoleNode(InrilPlainNode):
             assert self._console is not None
             self._console.put_image(camera, lambda: image_to_array(image))
 
-        return self.create_subscription(Image, f"camera/{camera}/image", self.guarded(on_image), SENSOR)
+        return self.create_subscription(Image, f"camera/{camera}/image", on_image, SENSOR)
 
     def _on_executed(self, message: ExecutedAction) -> None:
         takeover = message.handover == ExecutedAction.HANDOVER_TAKEOVER

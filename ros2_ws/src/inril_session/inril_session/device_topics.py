@@ -63,10 +63,10 @@ class DeviceTopics:
         self._robot_mono_ns = self._target_mono_ns = 0
         for topic in device.topics:
             kind = message_class(topic.message)
-            node.create_subscription(kind, topic.name, node.guarded(self._hear(topic)), SENSOR)
+            node.create_subscription(kind, topic.name, self._hear(topic), SENSOR)
         if device.needs_robot or (self._open_m is not None and not device.synchronous):
-            node.create_subscription(RobotState, "robot_state", node.guarded(self._on_robot), SENSOR)
-            node.create_subscription(Target, "target", node.guarded(self._on_target), TICK)
+            node.create_subscription(RobotState, "robot_state", self._on_robot, SENSOR)
+            node.create_subscription(Target, "target", self._on_target, TICK)
 
     def update(self, mono_ns: int) -> None:
         """Call it before the device is: what is too old by then is not known."""
@@ -90,7 +90,10 @@ class DeviceTopics:
             self._inbox.tool_pose, self._robot_mono_ns = tuple(pose.tolist()), self._node.mono_ns()
 
     def _on_target(self, message: Target) -> None:
-        self._inbox.commanded_pose = tuple(pose_to_array(message.pose).tolist())
+        pose = pose_to_array(message.pose)
+        if message.header.frame_id != self._frame or not np.isfinite(pose).all():
+            return
+        self._inbox.commanded_pose = tuple(pose.tolist())
         self._target_mono_ns = self._node.mono_ns()
         width_m = message.gripper_width_m
         if self._open_m is not None and math.isfinite(width_m):

@@ -88,7 +88,7 @@ class RecorderNode(InrilNode):
         for topic, type_name in TOPICS.items():
             kind = getattr(messages, type_name.rsplit("/", 1)[1])
             quality = sensor_qos(lockstep, record=True) if topic in SENSOR_TOPICS else RECORD
-            hear = self.guarded(self._hear(topic))
+            hear = self._hear(topic)
             self._heard.append(self.create_subscription(kind, topic.lstrip("/"), hear, quality, raw=True))
         self._look_at_disk()
         self._polling = self.deadline_timer(self.guarded(self._poll), POLL_PERIOD_S)

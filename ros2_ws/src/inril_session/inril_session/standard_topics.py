@@ -48,8 +48,8 @@ class StandardTopics(InrilPlainNode):
         self._description = self.create_publisher(String, "robot_description", LATCHED)
         self._description.publish(String(data=urdf))
         self._publish_static()
-        self.create_subscription(RobotState, "robot_state", self.guarded(self._on_robot), SENSOR)
-        self.create_subscription(Target, "target", self.guarded(self._on_target), SENSOR)
+        self.create_subscription(RobotState, "robot_state", self._on_robot, SENSOR)
+        self.create_subscription(Target, "target", self._on_target, SENSOR)
         for camera in sorted({image.camera for image in self.contract.images}):
             self._translate_camera(camera)
 
@@ -95,7 +95,7 @@ class StandardTopics(InrilPlainNode):
                 message.data = byte_array(out.getvalue())
                 compressed.publish(message)
 
-        self.create_subscription(Image, f"camera/{camera}/image", self.guarded(on_image), SENSOR)
+        self.create_subscription(Image, f"camera/{camera}/image", on_image, SENSOR)
 
 
 def _fixed(joint: Any) -> bool:

@@ -43,7 +43,7 @@ class StoreNode(InrilPlainNode):
         self._told_problems = 0
         self._publisher = self.create_publisher(EpisodeReady, "episode_ready", LATCHED)
         self._poll()
-        self.create_service(ListEpisodes, "store/list_episodes", self.guarded(self._list))
+        self.create_service(ListEpisodes, "store/list_episodes", self._list)
         self._on_disk = 0
         self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
         self.steady_timer(1.0 / rate_hz, self._poll)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from inril_common.calls import Calls
@@ -19,6 +20,7 @@ from inril_core.teleop import Device, HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import TURN_END, DeviceKeeper
 from inril_core.vocabulary import Phase, Purpose
 from inril_session.device_topics import DeviceTopics
+from inril_session.scene import SceneTopics
 
 STATUS_PERIOD_NS = 500_000_000
 COMMAND_TIMEOUT_S = 5.0
@@ -45,16 +47,20 @@ class TeleopNode(InrilNode):
     def setup(self) -> None:
         """Make the device; it is opened once the node is active."""
         self.contract = self.contract_param()
-        name = self.param("device", "scripted", "input device: its name, or MODULE:CLASS of one of your own")
+        name = self.param("device", "", "input device: its name, or MODULE:CLASS of one of your own")
         settings = self.param("device_settings", "", "settings of the device, a YAML mapping")
         operator = self.param("operator_name", "", "who is at the device; empty: the device itself")
         config = device_config(name, settings)
+        simulated = self.param("simulated_cell", False, "the graph simulates the cell")
+        config.refuse_arm(name, simulated)
         made = config.build(self.contract)
         check_made(made, Device, f"device = {name!r}")
         self._keeper = DeviceKeeper(made, self.contract.action_size)
         self._device = self._keeper.device
         self._operator = operator or self._device.name
         self._topics = DeviceTopics(self, self._device, self.contract)
+        self._scene = SceneTopics(self, self._answer) if self._device.looks_at_scene else None
+        self._unanswered: Observation | None = None
         self._calls = Calls(self)
         self._status = self.create_publisher(TeleopStatus, "teleop_status", LATCHED)
         self._shown_status = ""
@@ -87,7 +93,7 @@ class TeleopNode(InrilNode):
         mono_ns = self.mono_ns()
         self._observations.saw(mono_ns, message.k)
         if message.last or message.phase != Phase.RUN:
-            self._newest = None
+            self._newest = self._unanswered = None
             between_episodes()
             return
         try:
@@ -103,8 +109,23 @@ class TeleopNode(InrilNode):
             pose_to_array(message.tool_pose),
         )
         self._newest = mono_ns, view
-        if not self.active or not self._device.synchronous:
+        if self.active and self._device.synchronous:
+            self._unanswered = message
+            self._answer()
+
+    def _answer(self) -> None:
+        """A synchronous device answers the newest tick, once what it looks at has come."""
+        message = self._unanswered
+        if message is None or self._newest is None:
             return
+        view = self._newest[1]
+        if self._scene is not None:
+            scene = self._scene.of(message)
+            if scene is None:
+                return
+            view = replace(view, scene=scene)
+        self._unanswered = None
+        mono_ns = self.mono_ns()
         self._topics.update(mono_ns)
         said = self._keeper.read(view, mono_ns)
         self._show_status(mono_ns)
