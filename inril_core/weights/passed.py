@@ -57,5 +57,5 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(state.items()):
         values = tensor.detach().cpu().contiguous()
         whole.update(f"{name} {values.dtype} {tuple(values.shape)} ".encode())
-        whole.update(values.reshape(-1).view(torch.uint8).numpy())
+        whole.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
