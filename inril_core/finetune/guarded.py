@@ -67,10 +67,13 @@ class GuardedLearner:
 
     @property
     def due(self) -> bool:
-        """The acting version is to be checked: so many episodes after the check before, and once at the end."""
+        """The acting version is to be checked: so many episodes after the check before, and once at the end. Not a
+        version that was checked already."""
         learner = self._learner
         at_end = learner.done and not self._ended
-        return not self.pinned and not self.checking and (learner.ingested_episodes >= self._next_episodes or at_end)
+        if self.pinned or self.checking or (self.checks and self.checks[-1].n == learner.version):
+            return False
+        return learner.ingested_episodes >= self._next_episodes or at_end
 
     def begin(self) -> None:
         """Check the learner's policy as it is, which MUST be the newest one published."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from inril_core.contract import Contract
+from inril_core.contract import Contract, Interface
 from inril_core.control.measurement import BadMeasurement
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
@@ -73,7 +73,7 @@ class Watched:
     qpos: list[np.ndarray] = field(default_factory=list)
 
     @property
-    def interface(self) -> object:
+    def interface(self) -> Interface:
         """As the task's; the others too."""
         return self.task.interface
 
@@ -167,7 +167,7 @@ def _run(folder: SessionFolder, number: int, trial: Trial, subjects: Subjects, t
     stopped = ""
     episode: Episode | None = None
     try:
-        episode = run_episode(watched, act, trial.seed, trial.purpose, plan.explore)  # type: ignore[arg-type]
+        episode = run_episode(watched, act, trial.seed, trial.purpose, plan.explore)
     except (ValueError, BadMeasurement) as error:  # an answer that no arm would be given
         stopped = f"safety stop: {error}"[:200]
     trace = watched.trace()

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from inril_core.errors import ConfigError
-from inril_core.evaluation.plots import FIRST, INK, SECOND, SOFT, STYLE
+from inril_core.evaluation.plots import STYLE
 from inril_core.evaluation.session.folder import SessionFolder
 from inril_core.evaluation.session.outcomes import read_outcomes
 from inril_core.evaluation.statistics.proportions import Interval, clopper_pearson
@@ -44,7 +44,8 @@ class PolicyAgreement:
     """Starts on which only the real one succeeded."""
     only_simulated_n: int
     powered: Powered | None
-    """Real rate from all trials; None where no further simulated ones were given, or too few."""
+    """Real rate from all trials; None where no further simulated ones were given, or too few, or where all outcomes are
+    the same: its interval would have no width."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def _policy(
     if min(len(pairs), len(others)) >= LEAST_PAIRED_N:
         first, second = zip(*pairs, strict=True)
         powered = prediction_powered([float(w) for w in first], [float(w) for w in second], [float(w) for w in others])
+        powered = powered if powered.interval.low < powered.interval.high else None
     return PolicyAgreement(
         name,
         len(starts),
@@ -201,13 +203,18 @@ def _calibration_plot(compared: Comparison) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 4.4), layout="constrained")
         axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color=SOFT, lw=1.0)
-        for p in compared.policies:
-            axes.plot(p.simulated_interval, [p.real] * 2, color=FIRST, alpha=0.35, lw=4, solid_capstyle="butt")
-            axes.plot([p.simulated] * 2, p.real_interval, color=SECOND, alpha=0.35, lw=4, solid_capstyle="butt")
-            axes.plot([p.simulated], [p.real], "o", color=INK, ms=5)
+        axes.grid(color="#dde1e6", lw=0.6)
+        axes.plot([0, 1], [0, 1], color="#8a929c", lw=1.0)
+        for number, p in enumerate(compared.policies):
+            axes.plot(p.simulated_interval, [p.real] * 2, color="#2a66b0", alpha=0.35, lw=4, solid_capstyle="butt")
+            axes.plot([p.simulated] * 2, p.real_interval, color="#c8652f", alpha=0.35, lw=4, solid_capstyle="butt")
+            axes.plot([p.simulated], [p.real], "o", color="#1d232b", ms=5)
             axes.annotate(
-                p.name.partition(" (")[0], (p.simulated, p.real), (6, -11), textcoords="offset points", fontsize=8
+                p.name.partition(" (")[0],
+                (p.simulated, p.real),
+                (6, -11 + 16 * (number % 2)),
+                textcoords="offset points",
+                fontsize=8,
             )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_xlabel("success rate in simulation")
