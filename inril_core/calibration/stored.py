@@ -164,6 +164,38 @@ def read_stored(path: Path) -> Stored:
     return found
 
 
+def intrinsics_for(folder: Path, camera: str, serial: str, width_px: int, height_px: int) -> StoredIntrinsics | None:
+    """The stored camera matrix that fits a camera which is running; None: there is no file `intrinsics_CAMERA.yaml`.
+
+    Args:
+        serial: of the device; empty: it has none, and is not compared.
+        width_px, height_px: of its images.
+
+    Raises:
+        ConfigError: the file cannot be read, or is of another device or another size of images.
+    """
+    path = folder / f"intrinsics_{camera}.yaml"
+    if not path.exists():
+        return None
+    stored, _ = read_intrinsics(path)
+    found = stored.intrinsics
+    assert found is not None
+    of = stored.camera.serial if stored.camera is not None else ""
+    if serial and of != serial:
+        raise CalibrationRefused(
+            "wrong_camera",
+            f"{path}: of the camera with serial number {of or 'unknown'}, and {camera} has {serial}; calibrate this "
+            "camera, or plug in the other one",
+        )
+    if (found.width_px, found.height_px) != (width_px, height_px):
+        raise CalibrationRefused(
+            "wrong_size",
+            f"{path}: for images of {found.width_px}x{found.height_px}, and {camera} gives {width_px}x{height_px}; set "
+            "that resolution, or calibrate with this one",
+        )
+    return found
+
+
 def read_intrinsics(path: Path) -> tuple[Stored, Camera]:
     """A stored camera matrix.
 

@@ -53,11 +53,16 @@ class ConsoleFacts:
             contract.action.rotation_scale_rad,
             tuple(contract.limits.position_min_m),
             tuple(contract.limits.position_max_m),
-            self.cameras,
+            tuple(m.CameraLine(camera, self._recorded_in(camera)) for camera in self.cameras),
+            tuple(m.Quantity(field.name, field.size, field.unit) for field in contract.observation),
             self.device == "browser",
             self.device,
             self.drive_timeout_s,
         )
+
+    def _recorded_in(self, camera: str) -> tuple[str, ...]:
+        images = [image for image in self.contract.images if image.camera == camera]
+        return tuple(purpose for purpose in ("demo", "train", "eval") if any(image.due(purpose) for image in images))
 
 
 class Console:

@@ -51,6 +51,25 @@ class ToPage:
 
 
 @dataclass(frozen=True)
+class CameraLine:
+    """A camera of the contract."""
+
+    name: str
+    purposes: tuple[str, ...]
+    """Of the episodes in which its pictures are recorded; a simulated camera is drawn in these alone."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A field of the observation."""
+
+    name: str
+    size: int
+    """Numbers that it has in `Observed.values`."""
+    unit: str
+
+
+@dataclass(frozen=True)
 class Welcome(ToPage):
     """The first message: what does not change while the graph runs."""
 
@@ -69,7 +88,9 @@ class Welcome(ToPage):
     rotation_scale_rad: float
     position_min_m: tuple[float, ...]
     position_max_m: tuple[float, ...]
-    cameras: tuple[str, ...]
+    cameras: tuple[CameraLine, ...]
+    observation: tuple[Quantity, ...]
+    """In the order of `Observed.values`."""
     drives: bool
     """The graph's input device is this page (device:=browser)."""
     device: str
@@ -201,6 +222,21 @@ class Pose(ToPage):
     age_s: float
     """Of the measurement, since it was heard."""
     commanded_age_s: float
+
+
+@dataclass(frozen=True)
+class Observed(ToPage):
+    """What the policy is given in the newest tick of a running episode, without images."""
+
+    newest_wins: ClassVar[bool] = True
+    episode_id: str
+    """Empty: none came yet."""
+    purpose: str
+    """demo, train or eval."""
+    step: int
+    """Number of actions executed in this episode before."""
+    values: tuple[float, ...]
+    """The contract's observation fields, flattened in order; null: not finite."""
 
 
 @dataclass(frozen=True)

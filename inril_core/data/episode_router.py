@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from inril_core.data.episode import InvalidEpisode, check_episode_id
@@ -41,6 +42,9 @@ from inril_core.vocabulary import PURPOSES, Label, Purpose
 WAITING_MESSAGES = 2000
 REMEMBERED_TICKS = 4096
 REMEMBERED_EPISODES = 4096
+STREAMS_END_BYTES = 1 << 30
+"""Length of a raw file from which on streams are left out: finishing it takes several times as much memory, and
+readers refuse what is larger than `MAX_EPISODE_BYTES`."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ class _Refusal:
 class EpisodeRouter:
     """Routes messages to the episodes that are open, and opens and closes them.
 
-    folder: of the raw files. schemas: by type name. describe: from an EpisodeEvent BEGIN and its purpose to
+    folder: of the raw files. schemas: by type name. streams: topics and types of which each message is written to the
+    running episode (`full_rate_topics`). describe: from an EpisodeEvent BEGIN and its purpose to
     the file's metadata. needed_bytes: from purpose and max_steps to the disk an episode needs. known: whether
     an episode_id was recorded before.
     """
@@ -142,6 +147,7 @@ class EpisodeRouter:
         needed_bytes: Callable[[str, int], int] = lambda purpose, max_steps: 0,
         known: Callable[[str], bool] = lambda episode_id: False,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+        streams: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.settings = settings
         self.episode_id = ""
@@ -158,7 +164,12 @@ class EpisodeRouter:
             free_bytes,
         )
         self._readers = {topic: FieldReader(schemas[TOPICS[topic]], names) for topic, names in READ_FIELDS.items()}
-        self._tracks = {topic: SensorTrack() for topic in SENSOR_TOPICS}
+        self._streams = dict(streams)
+        self._streamed: dict[str, Sample] = {}
+        """Of each stream the newest message before an episode begins: what holds at its first observation."""
+        self.streams_cut = 0
+        """Messages of streams that were left out, because their episode is too long for one file."""
+        self._tracks = {topic: SensorTrack() for topic in SENSOR_TOPICS if topic not in streams}
         self._open: dict[str, _Open] = {}
         self._over: dict[str, None] = {}  # closed, refused or not to be recorded
         self._owners: dict[Any, str] = {}  # (boot_id, k), and k for devices that know no boot, to episode_id
@@ -190,6 +201,9 @@ class EpisodeRouter:
         """
         try:
             sent_ns = header_stamp_ns(data)
+            if topic in self._streams:
+                self._write_stream(topic, Sample(sent_ns, log_time_ns, data), now_ns)
+                return
             if topic in self._tracks:
                 self._tracks[topic].hear(Sample(sent_ns, log_time_ns, data))
                 self._write_samples(topic, self._tracks[topic].take(), now_ns)
@@ -265,6 +279,9 @@ class EpisodeRouter:
         self._refusal, self.episode_id, self.last_step_on_disk = None, episode_id, -1
         self._write(episode_id, begin, now_ns)
         self._release(episode_id, now_ns)
+        for topic, sample in self._streamed.items():
+            self._write_samples(topic, [(episode_id, sample)], now_ns)
+        self._streamed.clear()
 
     def _open_file(self, event: Any, episode_id: str, purpose: str, now_ns: int) -> None:
         if episode_id in self._over or self._known(episode_id):
@@ -273,7 +290,8 @@ class EpisodeRouter:
         if refusal:
             raise RecordingFailed(refusal)
         path = self._folder / f"{episode_id}{SUFFIX}"
-        writer = EpisodeWriter(path, episode_id, self._describe(event, purpose), self._schemas)
+        described = self._describe(event, purpose)
+        writer = EpisodeWriter(path, episode_id, described, self._schemas, streams=self._streams)
         self._open[episode_id] = _Open(writer, now_ns)
 
     def _route(self, waiting: _Waiting, now_ns: int) -> None:
@@ -333,6 +351,15 @@ class EpisodeRouter:
             except RecordingFailed as error:
                 self._refuse(episode_id, str(error), now_ns)
                 self._close(episode_id)
+
+    def _write_stream(self, topic: str, sample: Sample, now_ns: int) -> None:
+        running = next((i for i in reversed(self._open) if not self._open[i].ended), "")
+        if not running:
+            self._streamed[topic] = sample
+        elif self._open[running].writer.size_bytes > STREAMS_END_BYTES:
+            self.streams_cut += 1  # its steps are still recorded
+        else:
+            self._write_samples(topic, [(running, sample)], now_ns)
 
     def _observe(self, episode_id: str, episode: _Open, waiting: _Waiting, now_ns: int) -> None:
         message = waiting.message

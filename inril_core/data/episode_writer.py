@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Protocol, cast
 
 from mcap.writer import IndexType, Writer
@@ -22,6 +23,12 @@ from inril_core.errors import InrilError
 
 IDENTITY = "inril.episode"
 """Name of the MCAP metadata record that says what episode this is."""
+
+CAMERA_BPS = 3_000_000
+"""Bytes per second that are allowed for a camera at full rate: twice what 640x480 at 30 Hz was measured to need
+(docs/results/recording.md)."""
+STATE_BPS = 600_000
+"""The same for the arm's states, at 1 kHz."""
 
 
 class RecordingFailed(InrilError):
@@ -84,7 +91,7 @@ class EpisodeWriter:
     """One running episode, one file.
 
     path: must not exist. metadata: what is known when the episode begins (see `episode_metadata`).
-    schemas: by type name (see `recorded_schemas`).
+    schemas: by type name (see `recorded_schemas`). streams: topics and types of what comes at a rate of its own.
     last_step_on_disk: all steps up to it can be read back whole: observation, executed action, and the
     observation after it; -1: none. An episode of T steps reaches T - 1 with its closing observation.
 
@@ -99,6 +106,7 @@ class EpisodeWriter:
         metadata: Mapping[str, str],
         schemas: Mapping[str, MessageSchema],
         open_file: Callable[[Path], RecordFile] = AppendFile,
+        streams: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.path = path
         self.episode_id = check_episode_id(episode_id)
@@ -115,7 +123,7 @@ class EpisodeWriter:
         self._good_length = 0
         self._channels: dict[str, int] = {}
         try:
-            self._write_head({**metadata, "episode_id": episode_id}, schemas)
+            self._write_head({**metadata, "episode_id": episode_id}, schemas, streams)
         except OSError as error:
             path.unlink(missing_ok=True)  # nothing of the episode is in it
             self._fail(error)
@@ -150,11 +158,16 @@ class EpisodeWriter:
         self._channels.clear()
         self._file.close()
 
-    def _write_head(self, metadata: Mapping[str, str], schemas: Mapping[str, MessageSchema]) -> None:
+    def _write_head(
+        self, metadata: Mapping[str, str], schemas: Mapping[str, MessageSchema], streams: Mapping[str, str]
+    ) -> None:
         self._writer.start(profile="ros2", library="inril")
-        for topic, type_name in TOPICS.items():
-            schema = self._writer.register_schema(type_name, "ros2msg", schemas[type_name].text.encode())
-            self._channels[topic] = self._writer.register_channel(topic, "cdr", schema)
+        known: dict[str, int] = {}
+        for topic, type_name in {**TOPICS, **streams}.items():
+            if type_name not in known:
+                text = schemas[type_name].text.encode()
+                known[type_name] = self._writer.register_schema(type_name, "ros2msg", text)
+            self._channels[topic] = self._writer.register_channel(topic, "cdr", known[type_name])
         image_schema = schemas[IMAGE_TYPE]
         self._writer.register_schema(IMAGE_TYPE, "ros2msg", image_schema.text.encode())
         self._writer.add_metadata(IDENTITY, dict(metadata))
@@ -205,8 +218,10 @@ def episode_metadata(
     }
 
 
-def estimate_episode_bytes(contract: Contract, purpose: str, max_steps: int) -> int:
+def estimate_episode_bytes(contract: Contract, purpose: str, max_steps: int, full_rate: bool = False) -> int:
     """Disk an episode needs at most: the raw file and the finished one, which exist together for a while.
+
+    full_rate: each image of each camera is recorded too.
 
     A step has one message of each topic, whatever the rate of arm and tracker (`sensor_track`); some thirty parts
     are allowed for.
@@ -214,4 +229,7 @@ def estimate_episode_bytes(contract: Contract, purpose: str, max_steps: int) -> 
     message_bytes = 6144 + 8 * (contract.state_size + 4 * contract.action.size)
     image_bytes = sum(3 * i.width_px * i.height_px + 256 for i in contract.images if i.due(purpose))
     raw_bytes = 64 * 1024 + (max_steps + 1) * (message_bytes + image_bytes)
+    if full_rate:
+        cameras = len({image.camera for image in contract.images})
+        raw_bytes += round((max_steps + 1) / contract.control_rate_hz * (cameras * CAMERA_BPS + STATE_BPS))
     return 2 * raw_bytes + (max_steps + 1) * image_bytes

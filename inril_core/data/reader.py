@@ -18,6 +18,7 @@ from inril_core.data.episode_writer import IDENTITY
 from inril_core.data.measured import Measured, measured_at
 from inril_core.data.schemas import (
     CELL_TRUTH,
+    COMPRESSED_TYPE,
     EPISODE_EVENT,
     EVENT_END,
     EVENT_LABEL,
@@ -209,7 +210,7 @@ def decode_topics(recording: Recording, topics: Iterable[str]) -> Iterable[tuple
 def _decoder(recording: Recording, channel_id: int) -> Decoder:
     channel = recording.channels[channel_id]
     schema = recording.schemas.get(channel.schema_id)
-    wanted = TOPICS[channel.topic]
+    wanted = TOPICS.get(channel.topic, COMPRESSED_TYPE)
     if schema is None or schema.name != wanted or channel.message_encoding != "cdr":
         found = None if schema is None else schema.name
         raise EpisodeUnreadable(

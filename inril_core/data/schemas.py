@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,8 +57,20 @@ READ_FIELDS = {
 """What the recorder reads of each message, besides its stamp; all of it is written as it came."""
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 IMAGE_TOPIC = "/observation/image/"
 """A finished recording also carries each Observation image on this prefix + name."""
+
+
+def camera_topic(camera: str) -> str:
+    """Where a camera's images are in a recording at full rate, as JPEG."""
+    return f"/camera/{camera}/image/compressed"
+
+
+def full_rate_topics(cameras: Iterable[str]) -> dict[str, str]:
+    """Topics and types of what a recording at full rate holds besides: each message, whatever its rate."""
+    return {ROBOT_STATE: TOPICS[ROBOT_STATE], **{camera_topic(name): COMPRESSED_TYPE for name in sorted(cameras)}}
+
 
 EVENT_BEGIN, EVENT_END, EVENT_LABEL, EVENT_DISCARD = range(4)
 
@@ -116,8 +128,9 @@ def message_schema(type_name: str, share: Callable[[str], Path] = installed_shar
 
 
 def recorded_schemas(share: Callable[[str], Path] = installed_share) -> dict[str, MessageSchema]:
-    """The schemas of everything recorded, and of `sensor_msgs/msg/Image`, by type name."""
-    return {type_name: message_schema(type_name, share) for type_name in (*TOPICS.values(), IMAGE_TYPE)}
+    """The schemas of everything recorded, and of images, by type name."""
+    names = (*TOPICS.values(), IMAGE_TYPE, COMPRESSED_TYPE)
+    return {type_name: message_schema(type_name, share) for type_name in names}
 
 
 def decoder_for(schema: MessageSchema) -> Decoder:

@@ -99,6 +99,8 @@ class Device(ABC):
     """It answers every tick; otherwise it is polled."""
     topics: Sequence[Topic] = ()
     """What `inbox` is to hold."""
+    longest_wait_s: float = 8.0
+    """Before it is opened again after many failures in a row."""
     operator: str = ""
     """Who sits at it, where the device itself knows: set by `read`."""
     needs_robot: bool = False

@@ -26,6 +26,7 @@ class Browser(Device):
     """Says what the page says, turned into the base frame."""
 
     name: ClassVar[str] = "browser"
+    longest_wait_s = 0.5  # opening it costs nothing, and a person who has just come back must not wait
 
     def __init__(self, config: Config, contract: Contract) -> None:
         self._config = config

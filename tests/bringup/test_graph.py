@@ -154,7 +154,7 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_file_names_file_field_and_mend(tmp_path: Path, content: dict[str, Any], words: str) -> None:
+def test_a_wrong_file_names_file_field_and_fix(tmp_path: Path, content: dict[str, Any], words: str) -> None:
     """Pins a typo in a graph file that is taken in silence, or told without saying where."""
     path = write(tmp_path, **content)
     with pytest.raises(ConfigError) as error:
@@ -235,3 +235,16 @@ def test_a_node_that_nobody_asked_for_is_not_in_the_graph(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="no lifecycle|without lifecycle"):
         manager = ["robot", "lifecycle_manager"]
         load_graph(write(tmp_path, nodes=manager, **defining(when="console", lifecycle=True)))
+
+
+def test_cameras_that_are_no_part_of_the_cell_are_read_by_camera_node(tmp_path: Path) -> None:
+    """Pins a camera that is chosen and that nobody reads."""
+    graph = load_graph("collect_demos")
+    other = "{front: {source: uvc, device: 2}}"
+    assert "camera_node" not in graph.resolve({"run_dir": "r"}).nodes
+    assert "camera_node" not in graph.resolve({"run_dir": "r", "cameras": "{front: {source: rendered}}"}).nodes
+    node = graph.resolve({"run_dir": "r", "cameras": other}).nodes["camera_node"]
+    assert node.parameters["cameras"] == other and node.required
+    path = write(tmp_path, nodes=["robot_node", "lifecycle_manager"], defaults={"arm": "simulated"})
+    with pytest.raises(ConfigError, match="nobody reads them; add camera_node"):
+        load_graph(path).resolve({"run_dir": "r", "cameras": other})

@@ -76,11 +76,11 @@ class OneProcess:
             self._nodes.append(node)
             assert node.trigger_configure().name == "SUCCESS", kind.__name__
             assert node.trigger_activate().name == "SUCCESS", kind.__name__
-        self._session, console = SessionNode(), ConsoleNode()
-        self._nodes += [self._session, console]
-        for node in (self._session, console):
+        self._session, self._console = SessionNode(), ConsoleNode()
+        self._nodes += [self._session, self._console]
+        for node in (self._session, self._console):
             node.setup()
-        self.port = console._console.port
+        self.port = self._console._console.port
         observer = rclpy.create_node("test_observer")
         self._nodes.append(observer)
         for name, kind, qos in (

@@ -1,6 +1,6 @@
 """Pins: a page that drives no arm, or one that drives on when nobody is there. Real nodes, driven by Chromium.
 
-One run, in the order of a person's day; the pictures of docs/console.md are taken in it (INRIL_PICTURES=docs/assets).
+One run, in the order of a person's day; `INRIL_PICTURES=docs/assets` keeps the pictures of docs/console.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from playwright.sync_api import Page, expect
 
 from inril_core.console.access import load_or_create_token
 from inril_core.contract import load_contract
@@ -23,14 +22,23 @@ from inril_core.policies import save_policy
 from inril_core.policies.gaussian import Config
 from inril_core.vocabulary import Source
 from tests.console.cell import OneProcess
+from tests.console.chromium import operators_page, save_picture
+from tests.console.test_page_look import all_on_screen
 from tests.graph.harness import patient_contract
 
+BUSY = 4.0
+LOAD = os.getloadavg()[0] / (os.cpu_count() or 1)
 pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not os.environ.get("INRIL_BROWSER"), reason="INRIL_BROWSER=1 runs it: it needs an idle machine"),
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(
+        LOAD > BUSY,
+        reason=f"{LOAD:.0f} processes wait for each processor: a page that is not answered within 5 s is a lost device",
+    ),
 ]
-PATIENT_MS = 90_000
-SIZES = {"desk": {"width": 1440, "height": 900}, "tablet": {"width": 1024, "height": 768}}
+PATIENT_MS = 300_000
+STALL_S = 60.0
+"""The machine may stand still for so long; what a page may is bounded by the device (5 s)."""
+Page = Any
 
 
 def contract_with_pictures(folder: Path) -> Path:
@@ -38,6 +46,8 @@ def contract_with_pictures(folder: Path) -> Path:
     contract = yaml.safe_load(patient_contract(folder).read_text())
     contract["images"][0] |= {"recorded_in": ["demo", "train", "eval"], "width_px": 320, "height_px": 240}
     contract["episode_length_steps"] = 5000
+    slow = ("robot_state_s", "part_poses_s", "policy_action_s", "target_s", "monitor_s", "session_s")
+    contract["staleness"] |= dict.fromkeys(slow, STALL_S)
     path = folder / "pictures.yaml"
     path.write_text(yaml.safe_dump(contract))
     return path
@@ -65,16 +75,10 @@ class Desk:
 
     @contextmanager
     def page(self, name: str, size: str = "desk") -> Iterator[Page]:
-        context = self._browser.new_context(viewport=SIZES[size], has_touch=size == "tablet")
-        context.add_init_script(f"localStorage.setItem('inril name', '{name}')")
-        page = context.new_page()
-        page.set_default_timeout(PATIENT_MS)
-        page.goto(self._address)
-        self.shows(page, "#lamp-connection", "Connected")
-        try:
+        with operators_page(self._browser, name, size, PATIENT_MS) as page:
+            page.goto(self._address)
+            self.shows(page, "#lamp-connection", "Connected")
             yield page
-        finally:
-            context.close()
 
     def shows(self, page: Page, where: str, text: str) -> None:
         """Wait until the page says it; the graph's messages are heard meanwhile."""
@@ -90,40 +94,66 @@ class Desk:
         page.click("#take")
         if page.is_visible("#ask"):
             page.click("#ask-yes")
-        expect(page.locator("body.holds")).to_have_count(1, timeout=PATIENT_MS)
+        self.until(lambda: page.locator("body.holds").count(), "a page that has control")
+
+    def says_no(self, page: Page, button: str, why: str) -> None:
+        """A button that does not work tells whoever presses it why."""
+        assert page.get_attribute(button, "aria-disabled") == "true"
+        page.click(button, force=True)
+        self.shows(page, "#notices", why)
+
+    def works(self, page: Page, button: str) -> bool:
+        return page.get_attribute(button, "aria-disabled") == "false"
+
+    def armed(self, page: Page) -> bool:
+        """It is armed without a fault; else it is asked for. A machine that stalls is a page that is lost."""
+        said = self.graph.status("arbiter")
+        if said and said.armed and not said.faults:
+            return True
+        if self.works(page, "#arm"):
+            page.click("#arm", force=True)  # it may stop working while it is pressed
+        return False
 
     def arm(self, page: Page) -> None:
-        """Ask until it is armed: the device has been heard for a moment only."""
+        self.until(lambda: self.armed(page), "an armed arbiter")
 
-        def armed() -> bool:
-            if page.is_enabled("#arm") and page.text_content("#arm") == "Arm":
-                page.click("#arm")
-            return bool(self.graph.status("arbiter") and self.graph.status("arbiter").armed)
-
-        self.until(armed, "an armed arbiter")
+    def drives(self, page: Page) -> bool:
+        """The page drives; else it is asked to."""
+        if not self.armed(page):
+            return False
+        taken = self.graph.status("arbiter").in_control == Source.HUMAN
+        if taken and page.locator("body.driving").count():
+            return True
+        if self.works(page, "#drive"):
+            page.keyboard.press("g")
+        return False
 
     def drive(self, page: Page) -> None:
-        def drives() -> bool:
-            if page.is_enabled("#drive"):
-                page.keyboard.press("g")
-            taken = self.graph.status("arbiter").in_control == Source.HUMAN
-            return bool(taken and page.locator("body.driving").count())
-
-        self.until(drives, "a page that drives")
+        self.until(lambda: self.drives(page), "a page that drives")
 
     def x_m(self) -> float:
         return float(self.graph.status("robot").tool_pose.position.x)
 
     def push(self, page: Page, key: str, sign: float) -> None:
         """Hold a key until the arm has moved by 15 mm."""
-        start_m = self.x_m()
-        page.keyboard.down(key)
-        self.until(lambda: sign * (self.x_m() - start_m) > 0.015, f"motion by {key}")
+        start_m = None
+
+        def moved() -> bool:
+            nonlocal start_m
+            if not self.drives(page):
+                start_m = None
+            elif start_m is None:
+                start_m = self.x_m()
+                page.keyboard.up(key)
+                page.keyboard.down(key)
+            return start_m is not None and sign * (self.x_m() - start_m) > 0.015
+
+        self.until(moved, f"motion by {key}")
         page.keyboard.up(key)
 
     def picture(self, page: Page, name: str) -> None:
         if self._pictures:
-            page.screenshot(path=str(Path(self._pictures) / f"{name}.png"))
+            save_picture(page, Path(self._pictures) / f"{name}.png")
 
 
 @pytest.fixture
@@ -139,9 +169,11 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
     graph = desk.graph
     with desk.page("Ada") as ada, desk.page("Bob", "tablet") as bob:
         desk.shows(ada, "#lamp-armed", "Not armed")
-        assert ada.is_disabled("#arm"), "a page without control arms"
+        desk.says_no(ada, "#arm", "take control first")
+        assert not graph.status("arbiter").armed, "a page without control arms"
         desk.take_control(ada)
         desk.shows(bob, "#holder", "Ada has control")
+        desk.says_no(bob, "[data-word=success]", "Ada has control; take control first")
         desk.arm(ada)
         desk.shows(ada, "#lamp-session", "Episode runs (train)")
         desk.shows(ada, "#lamp-control", "Policy drives")
@@ -153,6 +185,7 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.shows(ada, "#lamp-control", "Person drives")
         desk.shows(ada, "#drive-text", "You drive")
         ada.keyboard.down("s")
+        all_on_screen(ada, "#cameras img", "#drive", "[data-word=success]", "[data-word=ready]", "#stop")
         desk.picture(ada, "console_drive")
         ada.keyboard.up("s")
 
@@ -166,8 +199,14 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         assert graph.status("arbiter").in_control == Source.HUMAN
         ada.keyboard.up("s")
 
-        ada.keyboard.press("1")
-        desk.until(lambda: any(r.success and r.source == "Ada" for r in graph.results()), "a success by Ada")
+        def labelled() -> bool:
+            if any(r.success and r.source == "Ada" for r in graph.results()):
+                return True
+            if desk.drives(ada) and desk.works(ada, "[data-word=success]"):
+                ada.keyboard.press("1")
+            return False
+
+        desk.until(labelled, "a success by Ada")
         assert graph.results()[-1].valid
 
         # the person keeps the arm over the next episode's beginning, and hands it back
@@ -179,12 +218,11 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         # the other operator relieves the first, who is told
         desk.take_control(bob)
         desk.shows(ada, "#notices", "Bob has taken control from you")
-        assert ada.is_disabled("#drive")
+        desk.says_no(ada, "#drive", "Bob has control")
         desk.drive(bob)
-        pad = bob.locator("#pad-xy").bounding_box() if bob.is_visible("#pad-xy") else None
+        all_on_screen(bob, "#pad-xy", "#pad-zr", "#pad-tilt", "[data-word=success]", "[data-word=ready]", "#stop")
         desk.picture(bob, "console_tablet")
         desk.push(bob, "s", -1.0)
-        assert pad is None or pad["width"] > 100
 
         # Bob's page is gone while it drives: the arm holds, and the policy does not take it
         before = len(graph.sources)

@@ -67,6 +67,8 @@ class Counting(CameraSource):
 class CountingConfig(CameraConfig):
     """Settings of `Counting`."""
 
-    def build(self, camera: str, width_px: int, height_px: int, arm: Arm) -> Counting:
+    of_the_cell = True
+
+    def build(self, camera: str, width_px: int, height_px: int, arm: Arm | None) -> Counting:
         """See `CameraConfig`."""
         return Counting(width_px, height_px)

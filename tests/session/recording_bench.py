@@ -29,7 +29,7 @@ from tests.data.synthetic import CONTRACT, Synthetic
 from tests.domains import own_domain, spawn
 from tests.graph.lifecycle import bring_up
 
-START_S = 60.0
+START_S = 150.0
 ANSWER_S = 2.0
 """Before a question is put again."""
 
@@ -37,8 +37,9 @@ ANSWER_S = 2.0
 class RecordingBench:
     """`start` and `kill` nodes, `publish` as the graph would, and `until` something was heard."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, contract: str = CONTRACT.text) -> None:
         self.paths = RunPaths(run_dir)
+        self._contract = contract
         self.statuses: list[RecorderStatus] = []
         self.ready: list[EpisodeReady] = []
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -84,7 +85,7 @@ class RecordingBench:
         if name == "recorder_node":
             contract = self.paths.root / "contract.yaml"
             contract.parent.mkdir(parents=True, exist_ok=True)
-            contract.write_text(CONTRACT.text)
+            contract.write_text(self._contract)
             parameters["contract"] = contract
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]

@@ -98,3 +98,16 @@ def test_the_gripper_of_a_task_that_has_one() -> None:
     assert device.read(None).action[6] == -1.0
     say(device, MS, seq=2)
     assert math.isnan(device.read(None).action[6])  # keeps its width
+
+
+def test_a_page_that_comes_back_after_a_long_time_drives_at_once() -> None:
+    device = made()
+    keeper = DeviceKeeper(device, 6, start=lambda work: work())
+    now = 0
+    for _ in range(20):  # failures in a row: nobody is there
+        now += 10_000 * MS
+        device.inbox.mono_ns = now
+        assert keeper.read(None, now) is None
+    back = now + 501 * MS
+    say(device, back, motion=[0.0] * 6, grab=False)
+    assert keeper.read(None, back) is not None

@@ -13,8 +13,8 @@ pytest.importorskip("pygame._sdl2.controller", reason="needs pygame-ce: pip inst
 
 from inril_core.contract import Contract
 from inril_core.teleop import DeviceLost, device_config
-from inril_core.teleop.base import Inbox
-from inril_core.teleop.common.keeper import LONGEST_WAIT_S, DeviceKeeper
+from inril_core.teleop.base import Device, Inbox
+from inril_core.teleop.common.keeper import DeviceKeeper
 from inril_core.teleop.gamepad import AXES, BUTTONS, Config, Gamepad, _sdl
 
 TYPE_GAMECONTROLLER = 1
@@ -107,7 +107,7 @@ def test_unplugged_it_holds_and_plugged_in_again_it_waits_for_a_new_grab(contrac
     held = keeper.read(None, 2)
     assert held is not None and held.grab and not held.action.any(), "the arm stops at once"
     assert "unplugged" in keeper.trouble
-    again_ns = round(1e9 * LONGEST_WAIT_S)
+    again_ns = round(1e9 * Device.longest_wait_s)
     assert keeper.read(None, again_ns) is None and "gamepad 0 is not there (found: none)" in keeper.trouble
     pad.plug_in()
     pad.move("lefty", -1.0)

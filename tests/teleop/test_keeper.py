@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from inril_core.teleop import Device, DeviceLost, HumanInput, TickView
 from inril_core.teleop.common.keeper import (
     FIRST_WAIT_S,
-    LONGEST_WAIT_S,
     OPENING_NS,
     STABLE_NS,
     DeviceKeeper,
@@ -24,7 +23,7 @@ SIZE = 6
 PUSH = HumanInput(np.full(SIZE, 0.5), True, False)
 REST = HumanInput(np.zeros(SIZE), False, False)
 MS = 1_000_000
-FIRST_WAIT_NS, LONGEST_WAIT_NS = round(FIRST_WAIT_S * 1e9), round(LONGEST_WAIT_S * 1e9)
+FIRST_WAIT_NS, LONGEST_WAIT_NS = round(FIRST_WAIT_S * 1e9), round(Device.longest_wait_s * 1e9)
 
 
 class Told(Device):

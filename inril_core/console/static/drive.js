@@ -9,6 +9,9 @@ const KEYS = {
   ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 1], ArrowRight: [1, -1],
 };
 const DEAD_ZONE = 0.15;
+const FINER = 0.25;
+/** Held on a standard gamepad: the left stick tilts and rolls; everything is finer. */
+const TILT_BUTTON = 6, FINER_BUTTON = 7;
 const PAD_BUTTONS = { 0: "drive", 1: "handBack", 4: "close", 5: "open", 8: "stop" };
 
 export class Inputs {
@@ -16,25 +19,30 @@ export class Inputs {
   constructor(actions) {
     this.actions = actions;
     this.held = new Set();
-    this.pads = { xy: [0, 0], zr: [0, 0] };
+    this.finer = false;
+    this.pads = { xy: [0, 0], zr: [0, 0], tilt: [0, 0] };
     this.gripper = null;
     this.pressedBefore = new Set();
     addEventListener("keydown", (event) => this.onKey(event));
-    addEventListener("keyup", (event) => this.held.delete(event.code));
+    addEventListener("keyup", (event) => {
+      this.finer = event.shiftKey;
+      this.held.delete(event.code);
+    });
     for (const name of ["blur", "pagehide"]) addEventListener(name, () => this.letGo());
     document.addEventListener("visibilitychange", () => this.letGo());
-    this.touch("pad-xy", this.pads.xy);
-    this.touch("pad-zr", this.pads.zr);
+    for (const [name, values] of Object.entries(this.pads)) this.touch(`pad-${name}`, values);
   }
 
   /** Nothing is held any more. */
   letGo() {
     this.held.clear();
+    this.finer = false;
     for (const pad of Object.values(this.pads)) pad.fill(0);
     for (const knob of document.querySelectorAll(".pad b")) knob.style.transform = "";
   }
 
   onKey(event) {
+    this.finer = event.shiftKey;
     const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) || document.querySelector("dialog[open]");
     if (event.code === "Space" && !typing) {
       event.preventDefault();
@@ -91,13 +99,17 @@ export class Inputs {
   gamepad() {
     const motion = [0, 0, 0, 0, 0, 0];
     const pad = (navigator.getGamepads?.() ?? []).find((one) => one && one.connected && one.mapping === "standard");
-    document.getElementById("gamepad").textContent = pad ? `gamepad: ${pad.id.slice(0, 30)}` : "no gamepad";
+    document.getElementById("gamepad").textContent = pad ? `gamepad: ${pad.id.slice(0, 30)}` : "";
     if (!pad) {
       this.pressedBefore.clear();
       return motion;
     }
     const axis = (index) => (Math.abs(pad.axes[index]) < DEAD_ZONE ? 0 : pad.axes[index]);
-    [motion[0], motion[1], motion[2], motion[5]] = [-axis(1), -axis(0), -axis(3), -axis(2)];
+    const forward = -axis(1), right = axis(0);
+    if (pad.buttons[TILT_BUTTON]?.pressed) [motion[4], motion[3]] = [forward, right];
+    else [motion[0], motion[1]] = [forward, -right];
+    [motion[2], motion[5]] = [-axis(3), -axis(2)];
+    if (pad.buttons[FINER_BUTTON]?.pressed) motion.forEach((value, i) => { motion[i] = FINER * value; });
     const pressed = new Set(Object.keys(PAD_BUTTONS).filter((index) => pad.buttons[index]?.pressed));
     for (const index of pressed) {
       if (this.pressedBefore.has(index)) continue;
@@ -113,11 +125,13 @@ export class Inputs {
   motion(speed) {
     if (document.hidden) return [0, 0, 0, 0, 0, 0];
     const motion = this.gamepad();
-    for (const code of this.held) motion[KEYS[code][0]] += KEYS[code][1];
+    for (const code of this.held) motion[KEYS[code][0]] += (this.finer ? FINER : 1) * KEYS[code][1];
     motion[0] += this.pads.xy[0];
     motion[1] += this.pads.xy[1];
     motion[2] += this.pads.zr[0];
     motion[5] += this.pads.zr[1];
+    motion[4] += this.pads.tilt[0];
+    motion[3] -= this.pads.tilt[1];
     return motion.map((value) => speed * Math.max(-1, Math.min(1, value)));
   }
 }

@@ -9,6 +9,7 @@ const now = { welcome: null, control: null, safety: null, session: null, policy:
 const WORDS = ["success", "failure", "discard", "redo", "pause", "resume", "ready"];
 const RELEASE_MS = { least: 500, most: 5000 };
 const FOLLOWS_MS = 5000; // the arm follows within a tick; longer, something is in the way
+const NO_CONNECTION = "Connection lost. If you were driving, the arm holds. Connecting again…";
 const ARMING_MS = 16000; // the arbiter waits for the arm's watchdog
 const NEEDS_A_SECOND_LOOK = { discard: "Discard this episode? It does not count and is done again.",
   redo: "Do the episode again? The running one, or else the last one, does not count then." };
@@ -17,6 +18,7 @@ let link, plots, view, inputs;
 let token = "";
 let driving = false; // the person has taken the arm with this page
 let releasedAt = -1e9; // hand back with each drive message for a while, so that a lost one does not matter
+let stopTrouble = ""; // of the newest stop, until one is done or the connection is back
 let armAskedAt = -1e9;
 let grabbedAt = 0;
 let seq = 0;
@@ -34,7 +36,23 @@ function lamp(id, mark, words) {
   text(element.querySelector("span"), words);
 }
 
+/** why: what keeps the button from working, said to whoever presses it; empty: it works. */
+function off(button, why) {
+  button.setAttribute("aria-disabled", String(why !== ""));
+  button.dataset.why = why;
+  button.title = why && `Not now: ${why}`;
+}
+
+/** Whether a button works; whoever pressed it, or its key, is told what is in the way. */
+function works(button) {
+  const why = button.dataset.why ?? "";
+  if (why) notice("warning", `${button.firstChild.textContent.trim()}: not now, ${why}.`);
+  return why === "";
+}
+
 function notice(level, words) {
+  const kind = (said) => said.replace(/[0-9.]+/g, "#"); // the same with another number is no second notice
+  for (const item of [...$("notices").children]) if (kind(item.textContent.slice(2)) === kind(words)) item.remove();
   const item = document.createElement("li");
   item.dataset.level = level;
   item.textContent = `${{ info: "✓", warning: "!", error: "✗" }[level]} ${words}`;
@@ -71,7 +89,7 @@ const show = {
     text($("run"), `run ${message.run_id}, you are ${message.name}`);
     document.body.classList.toggle("has-gripper", message.has_gripper);
     view?.setLimits(message.position_min_m, message.position_max_m);
-    for (const camera of message.cameras) cameraBox(camera);
+    for (const camera of message.cameras) cameraBox(camera.name).purposes = camera.purposes;
     refresh();
   },
   control(message) {
@@ -88,6 +106,7 @@ const show = {
   session_state(message) { now.session = message; refresh(); },
   policy_state(message) { now.policy = message; showPolicy(message); refresh(); },
   pose(message) { now.pose = message; showPose(message); },
+  observed: showObserved,
   links: showLinks,
   episodes(message) { plots.showEpisodes(message.points); showLabels(message.points); },
   disagreement(message) { plots.showDisagreement(message); },
@@ -114,8 +133,8 @@ function showLamps() {
   if (safety) {
     const trouble = safety.faults.length > 0 || safety.needs_rearm;
     if (!safety.heard) lamp("lamp-armed", "bad", "Arbiter not heard");
-    else if (safety.armed) lamp("lamp-armed", trouble ? "bad" : "good", trouble ? "Armed, fault" : "Armed");
-    else lamp("lamp-armed", safety.faults.length ? "bad" : "idle", safety.faults.length ? "Not armed, fault" : "Not armed");
+    else if (safety.armed) lamp("lamp-armed", trouble ? "bad" : "good", trouble ? "Fault: arm holds" : "Armed");
+    else lamp("lamp-armed", safety.faults.length ? "bad" : "idle", safety.faults.length ? "Fault, not armed" : "Not armed");
     const who = { policy: ["busy", "Policy drives"], human: ["good", "Person drives"], hold: ["idle", "Arm holds"], reset: ["busy", "Reset moves the arm"] };
     lamp("lamp-control", ...(safety.heard ? who[safety.in_control] ?? ["bad", safety.in_control] : ["bad", "Not known"]));
   }
@@ -139,12 +158,22 @@ function showControl() {
   const safety = now.safety;
   const fine = safety?.heard && safety.armed && safety.faults.length === 0 && !safety.needs_rearm;
   text($("arm"), fine ? "Armed" : "Arm");
-  $("take").disabled = false;
+  for (const id of ["take", "give-up"]) off($(id), "");
   $("take").hidden = iHold();
   $("give-up").hidden = !iHold();
   document.body.classList.toggle("holds", iHold());
-  for (const button of document.querySelectorAll("#words button, #arm, #roll-back, #unpin, #versions, #episodes select"))
-    button.disabled = !iHold() || (button.id === "arm" && (fine || performance.now() - armAskedAt < ARMING_MS));
+  const watching = whyWatching();
+  const arming = performance.now() - armAskedAt < ARMING_MS ? "the arbiter has been asked and waits for the arm" : "";
+  off($("arm"), watching || (fine ? "it is armed" : arming));
+  off($("roll-back"), watching || ($("versions").value ? "" : "no other version is kept"));
+  off($("unpin"), watching);
+  for (const choice of document.querySelectorAll("#versions, #episodes select")) choice.disabled = watching !== "";
+}
+
+/** Why this page may only watch; empty: it has control. */
+function whyWatching() {
+  if (iHold()) return "";
+  return now.control?.holder_id ? `${now.control.holder} has control; take control first` : "take control first";
 }
 
 function showDriving() {
@@ -156,12 +185,15 @@ function showDriving() {
   else if (page && driving && personDrives()) words = "You drive. Hold keys or drag a pad; let go and the arm holds.";
   else if (page && driving) words = "You take the arm…";
   else if (page && safety.device_trouble) words = `The page cannot drive yet: ${safety.device_trouble}.`;
+  else if (page && safety.faults.length) words = "A fault holds the arm. Look at it, arm it, then drive.";
   else if (page && !safety.armed) words = "The arm is not armed. Look at it, arm it, then drive.";
   else if (page && personDrives()) words = "A person has the arm and it holds. Drive on, or hand it back.";
   else if (page) words = "Press Drive to take the arm. It holds wherever you do not move it.";
   text($("drive-text"), words);
-  $("drive").disabled = !page || !iHold() || driving;
-  $("hand-back").disabled = !page || !iHold() || !(driving || personDrives());
+  const device = page ? "" : `the graph's input device is ${welcome.device || "none"}, not this page`;
+  off($("drive"), device || whyWatching() || (driving ? "you drive already" : ""));
+  off($("hand-back"), device || whyWatching() || (driving || personDrives() ? "" : "no person has the arm"));
+  for (const button of document.querySelectorAll(".gripper")) off(button, device || whyWatching() || (driving ? "" : "you do not drive"));
   document.body.classList.toggle("driving", driving);
 }
 
@@ -173,14 +205,15 @@ function showSession() {
   let words = session.heard ? counts : "session_node is not heard. STOP still works.";
   if (session.heard && session.waiting_for) words += ` Waits for: ${session.waiting_for}.`;
   if (session.reset_text) words += ` Reset: ${session.reset_text}.`;
-  if (session.heard) words += session.recorder ? ` Recorder: ${session.recorder}${session.recorder_reason ? ` (${session.recorder_reason})` : ""}.` : "";
+  if (session.heard) words += !["", "idle", "recording"].includes(session.recorder) ? ` Recorder: ${session.recorder}${session.recorder_reason ? ` (${session.recorder_reason})` : ""}.` : "";
   text($("session-text"), words);
-  const runs = session.heard && ["running", "ending", "recording"].includes(session.state);
+  const runs = ["running", "ending", "recording"].includes(session.state) ? "" : "no episode runs";
+  const paused = session.state === "paused";
   for (const button of document.querySelectorAll("#words button")) {
     const word = button.dataset.word;
-    const fits = { success: runs, failure: runs, discard: runs, redo: session.heard, pause: session.heard && session.state !== "paused",
-      resume: session.heard && session.state === "paused", ready: session.heard && session.state === "resetting" };
-    button.disabled = !iHold() || !fits[word];
+    const why = { success: runs, failure: runs, discard: runs, redo: "", pause: paused ? "the session is paused" : "",
+      resume: paused ? "" : "the session is not paused", ready: session.state === "resetting" ? "" : "no reset waits for you" };
+    off(button, whyWatching() || (session.heard ? why[word] : "session_node is not heard"));
   }
   const next = session.state === "running" && safety && !personDrives() && session.segment !== "demo";
   text($("arm-note"), safety && !safety.armed && next ? "After arming, the policy drives on at once." : "");
@@ -190,12 +223,16 @@ function showFaults(faults) {
   const list = faults.map((fault) => `${fault.name.replaceAll("_", " ")}: ${fault.detail}`);
   if (now.safety.needs_rearm) list.push("The arm's own watchdog holds it: look at the arm, then arm.");
   if (!now.safety.heard) list.push("The arbiter is not heard: nothing is commanded, and the arm's own watchdog holds it.");
-  const items = list.length ? list : [now.safety.armed ? "No fault." : "No fault. The arm is not armed: nothing moves until a person arms."];
+  const none = now.safety.armed ? "No fault." : "No fault. The arm is not armed: nothing moves until a person arms.";
+  showItems(list.length ? list : [none], list.length > 0);
+}
+
+function showItems(items, trouble) {
   const element = $("faults");
   if (element.dataset.words === JSON.stringify(items)) return;
   element.dataset.words = JSON.stringify(items);
   element.replaceChildren(...items.map((words) => Object.assign(document.createElement("li"), { textContent: words })));
-  element.classList.toggle("trouble", list.length > 0);
+  element.classList.toggle("trouble", trouble);
 }
 
 function showPolicy(policy) {
@@ -222,6 +259,19 @@ function showPose(pose) {
   const apart = pose.commanded.length ? Math.hypot(...[0, 1, 2].map((i) => pose.commanded[i] - pose.measured[i])) * 1000 : null;
   const age = pose.age_s > 1 ? `, ${Math.round(pose.age_s)} s old` : "";
   text($("pose-text"), `tool ${mm(pose.measured)} mm${age}${apart === null ? "" : `; command ${apart.toFixed(0)} mm away`}`);
+}
+
+function showObserved(message) {
+  if (!$("observed-details").open) return;
+  text($("observed-text"), `${message.purpose}, step ${message.step}`);
+  let at = 0;
+  const rows = now.welcome.observation.map(({ name, size, unit }) => {
+    const values = message.values.slice(at, at += size).map((value) => (value === null ? "not finite" : value.toFixed(4)));
+    const tr = document.createElement("tr");
+    for (const words of [name, values.join("  "), unit]) tr.append(Object.assign(document.createElement("td"), { textContent: words }));
+    return tr;
+  });
+  $("observed").replaceChildren(...rows);
 }
 
 function showLinks(message) {
@@ -268,7 +318,7 @@ function cameraBox(name) {
   image.alt = `camera ${name}`;
   figure.append(image, caption);
   $("cameras").append(figure);
-  const box = { figure, image, caption, taken: null, url: "" };
+  const box = { figure, image, caption, taken: null, url: "", purposes: [] };
   cameras.set(name, box);
   return box;
 }
@@ -288,7 +338,10 @@ function showFrame(head, blob) {
 function showAges() {
   for (const [name, box] of cameras) {
     const age = box.taken === null ? null : (performance.now() - box.taken) / 1000;
-    text(box.caption, age === null ? `${name}: no picture yet` : age < 1 ? `${name}: ${age.toFixed(1)} s old` : `${name}: OLD PICTURE, ${Math.round(age)} s`);
+    const segment = now.session?.segment;
+    const drawn = !now.safety?.simulated || !segment || box.purposes.includes(segment);
+    const why = drawn ? "" : ` (the contract's recorded_in of this camera lacks ${segment})`;
+    text(box.caption, age === null ? `▲ ${name}: no picture yet${why}` : age < 1 ? `${name}: ${age.toFixed(1)} s old` : `▲ ${name}: OLD PICTURE, ${Math.round(age)} s${why}`);
     box.figure.classList.toggle("old", age === null || age >= 1);
   }
 }
@@ -304,7 +357,7 @@ async function takeControl() {
 }
 
 function drive() {
-  if ($("drive").disabled) return;
+  if (!works($("drive"))) return;
   inputs.letGo();
   inputs.gripper = null;
   driving = true;
@@ -314,7 +367,7 @@ function drive() {
 }
 
 function handBack() {
-  if ($("hand-back").disabled) return;
+  if (!works($("hand-back"))) return;
   driving = false;
   releasedAt = performance.now();
   refresh();
@@ -332,13 +385,14 @@ async function stop() {
   $("stop").classList.add("pressed");
   setTimeout(() => $("stop").classList.remove("pressed"), 600);
   const answer = await link.stop();
+  stopTrouble = answer.success ? "" : `STOP FAILED: ${answer.message}. Press the arm's own emergency stop. `;
   if (answer.success && !link.isOpen) notice("warning", `STOP: ${answer.message}`);
-  if (!answer.success) banner(`STOP FAILED: ${answer.message}. Press the arm's own emergency stop.`);
+  banner(stopTrouble + (link.isOpen ? "" : NO_CONNECTION));
 }
 
 async function say(word) {
   const button = document.querySelector(`#words button[data-word="${word}"]`);
-  if (button.disabled) return;
+  if (!works(button)) return;
   const episode_id = ["success", "failure", "discard"].includes(word) ? now.session.episode_id : "";
   if (word in NEEDS_A_SECOND_LOOK && !(await ask(NEEDS_A_SECOND_LOOK[word]))) return;
   link.send({ kind: "session_word", word, episode_id });
@@ -355,7 +409,7 @@ function tick() {
   showAges();
   if (driving && !personDrives() && performance.now() - grabbedAt > FOLLOWS_MS) {
     stopDriving();
-    notice("error", now.safety?.armed ? "The arm does not follow you; see Safety and Links." : "The arm is not armed. Look, arm it, then press Drive.");
+    notice("error", now.safety?.armed ? "The arm does not follow you; see its faults, and Links." : "The arm is not armed. Look, arm it, then press Drive.");
     refresh();
   }
   if (!link?.isOpen || !iHold()) return;
@@ -374,10 +428,14 @@ function connection(name, words) {
     return;
   }
   now.control = null;
-  for (const button of document.querySelectorAll("main button")) button.disabled = true;
+  document.body.classList.remove("holds", "driving");
+  for (const id of ["holder", "drive-text", "session-text", "policy-text"]) text($(id), "Not known: there is no connection.");
+  showItems(["Not known: there is no connection."], true);
+  text($("arm"), "Arm");
+  for (const button of document.querySelectorAll("main button")) off(button, "there is no connection");
   lamp("lamp-connection", "bad", "No connection");
   for (const id of ["lamp-armed", "lamp-control", "lamp-session"]) lamp(id, "idle", "Not known");
-  banner(`Connection lost${words ? ` (${words})` : ""}. If you were driving, the arm holds. Connecting again…`);
+  banner(stopTrouble + NO_CONNECTION + (words ? ` (${words})` : ""));
 }
 
 function start(name) {
@@ -387,6 +445,7 @@ function start(name) {
     message(message) {
       if (message.kind === "welcome") {
         lamp("lamp-connection", "good", "Connected");
+        stopTrouble = "";
         banner("");
         seq = 0;
       }
@@ -423,18 +482,25 @@ function begin() {
   $("give-up").addEventListener("click", () => { handBackFirst(); });
   $("drive").addEventListener("click", drive);
   $("hand-back").addEventListener("click", handBack);
+  $("gripper-close").addEventListener("click", () => { inputs.gripper = 1; });
+  $("gripper-open").addEventListener("click", () => { inputs.gripper = -1; });
   $("arm").addEventListener("click", () => {
     armAskedAt = performance.now();
     link.send({ kind: "arm_again" });
     refresh();
   });
   $("roll-back").addEventListener("click", async () => {
-    if (!$("versions").value) return notice("error", "No other version is kept.");
     const version = JSON.parse($("versions").value);
     if (await ask(`Let version ${version.n} act from the next episode on, and keep newer ones out?`)) link.send({ kind: "roll_back_to", ...version });
   });
   $("unpin").addEventListener("click", () => link.send({ kind: "unpin" }));
   for (const button of document.querySelectorAll("#words button")) button.addEventListener("click", () => say(button.dataset.word));
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("main button");
+    if (!button || works(button)) return;
+    button.blur();
+    event.stopPropagation();
+  }, { capture: true });
   // a button that keeps the focus would swallow the keys that drive
   document.addEventListener("click", (event) => { if (event.target.closest("button")) event.target.closest("button").blur(); });
   new Worker("/static/ticker.js").onmessage = tick;

@@ -5,6 +5,7 @@ import { OrbitControls } from "/static/vendor/OrbitControls.js";
 import URDFLoader from "/static/vendor/URDFLoader.js";
 
 const GHOST = 0x1769c9;
+const POSE_MS = 200; // between two drawings of a moving arm: a tablet's battery and a busy machine's processor pay for each
 
 export class ArmView {
   /** Throws where the browser has no WebGL. */
@@ -14,9 +15,9 @@ export class ArmView {
     this.scene = new THREE.Scene();
     this.camera = new THREE.PerspectiveCamera(38, 1, 0.05, 20);
     this.camera.up.set(0, 0, 1);
-    this.camera.position.set(1.75, -1.35, 1.0);
+    this.camera.position.set(1.6, -1.15, 0.9);
     this.orbit = new OrbitControls(this.camera, canvas);
-    this.orbit.target.set(0.3, 0, 0.33);
+    this.orbit.target.set(0.32, 0, 0.38);
     this.orbit.addEventListener("change", () => this.draw());
     this.scene.add(new THREE.HemisphereLight(0xffffff, 0x777788, 2.2));
     const sun = new THREE.DirectionalLight(0xffffff, 1.8);
@@ -30,6 +31,8 @@ export class ArmView {
     this.scene.add(this.measured, this.commanded);
     this.measured.visible = this.commanded.visible = false;
     this.waiting = false;
+    this.posedAt = -Infinity;
+    this.later = 0;
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
@@ -73,7 +76,13 @@ export class ArmView {
       this.commanded.updateMatrix();
       this.ghost.matrix.multiplyMatrices(this.commanded.matrix, this.toolToHand);
     }
-    this.draw();
+    if (this.later) return;
+    const wait = Math.max(0, this.posedAt + POSE_MS - performance.now());
+    this.later = setTimeout(() => {
+      this.later = 0;
+      this.posedAt = performance.now();
+      this.draw();
+    }, wait);
   }
 
   draw() {

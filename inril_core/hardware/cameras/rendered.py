@@ -29,7 +29,9 @@ class RenderedCamera(CameraSource):
 class Config(CameraConfig):
     """Settings of a rendered camera; its place is in the scene."""
 
-    def build(self, camera: str, width_px: int, height_px: int, arm: Arm) -> RenderedCamera:
+    of_the_cell = True
+
+    def build(self, camera: str, width_px: int, height_px: int, arm: Arm | None) -> RenderedCamera:
         """See `CameraConfig.build`."""
         if not isinstance(arm, SimulatedArm):
             raise ConfigError(f"camera {camera}: source 'rendered' looks at the simulated cell; name another source")

@@ -12,8 +12,8 @@ import numpy as np
 from inril_core.backoff import wait_s
 from inril_core.teleop.base import Device, Event, HumanInput, TickView
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
-"""Between a failure and the next attempt to open: doubled with each failure in a row."""
+FIRST_WAIT_S = 0.5
+"""Between a failure and the next attempt to open: doubled with each failure in a row, up to `Device.longest_wait_s`."""
 STABLE_NS = 5_000_000_000
 """A device that has worked for so long begins with the first wait again."""
 OPENING_NS = 10_000_000_000
@@ -153,7 +153,7 @@ class DeviceKeeper:
 
     def _failed(self, what: str, mono_ns: int) -> HumanInput | None:
         had_control, self._had_control = self._had_control, False
-        again_s = wait_s(self._in_a_row, FIRST_WAIT_S, LONGEST_WAIT_S)
+        again_s = wait_s(self._in_a_row, FIRST_WAIT_S, self.device.longest_wait_s)
         self._in_a_row += 1
         self.failures += 1
         self._state, self._next_open_ns = _State.CLOSED, mono_ns + round(again_s * 1e9)

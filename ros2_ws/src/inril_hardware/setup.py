@@ -18,6 +18,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
+            "camera_node = inril_hardware.camera_node:main",
             "sim_cell = inril_hardware.sim_cell:main",
             "simulated_controllers = inril_hardware.simulated_controllers:main",
         ],

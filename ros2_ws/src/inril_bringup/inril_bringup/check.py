@@ -12,7 +12,7 @@ from inril_bringup.programs import node_program
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError
 from inril_core.hardware.arms.base import arm_config
-from inril_core.hardware.cameras.base import camera_configs
+from inril_core.hardware.cameras.base import camera_configs, least_sizes
 from inril_core.run import RunPaths, default_key_path
 from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.session.ledger import Ledger
@@ -83,8 +83,11 @@ def _check_hardware(graph: ResolvedGraph, contract: Contract | None) -> None:
         if (node.package, node.executable) == ("inril_hardware", "sim_cell"):
             settings = node.parameters
             arm_config(str(settings.get("arm", "simulated")), str(settings.get("arm_settings", "")))
-            if contract is not None:
-                camera_configs(contract, str(settings.get("cameras", "")))
+        if node.package == "inril_hardware" and contract is not None:
+            sizes = least_sizes(contract)
+            for name, config in camera_configs(contract, str(node.parameters.get("cameras", ""))).items():
+                if not config.of_the_cell:
+                    config.build(name, *sizes[name], None)  # says which package is missing
 
 
 def _check_calibrations(graph: ResolvedGraph, contract: Contract) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inril_bringup import data_command, devices_command, episode_commands, evaluate_command
+from inril_bringup import camera_command, data_command, devices_command, episode_commands, evaluate_command
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.calibration import command as calibrate_command
@@ -151,6 +151,8 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
 
     devices = _add(commands, "devices", devices_command.run, devices_command.SUMMARY, *devices_command.EXAMPLES)
     devices_command.add_arguments(devices)
+    camera = _add(commands, "camera", camera_command.run, camera_command.SUMMARY, *camera_command.EXAMPLES)
+    camera_command.add_arguments(camera)
     calibrate = _add(
         commands, "calibrate", calibrate_command.run, calibrate_command.SUMMARY, *calibrate_command.EXAMPLES
     )

@@ -24,6 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from inril_bringup.network import LOOPBACK
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
+from inril_core.hardware.cameras.base import CELL_SOURCE
+from inril_core.settings import read_mapping
 from inril_core.yaml_text import read_yaml
 
 Value = bool | int | float | str
@@ -35,6 +37,8 @@ SIMULATED_CELL = "simulated_cell"
 """`${simulated_cell}`: whether a node of the graph says `simulated: true`."""
 SIMULATED_TIME = "simulated_time"
 """`${simulated_time}`: stamps are those of the cell's /clock: it is simulated, and not at real time."""
+OTHER_CAMERAS = "other_cameras"
+"""`when: other_cameras`: some camera is no part of the simulated cell, so camera_node reads it."""
 GRAPH_ID = "graph_id"
 """`${graph_id}`: run id and launch; every node of inril's own gets it as a parameter of that name."""
 CONTROL_SOCKET = "control_socket"
@@ -42,7 +46,7 @@ CONTROL_SOCKET = "control_socket"
 THIS_HOST = "this_host"
 """`${this_host}`: address that other hosts reach this one at (`network.py`)."""
 _GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET, THIS_HOST)
-_NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, *_GIVEN_AT_START}
+_NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, OTHER_CAMERAS, *_GIVEN_AT_START}
 ALWAYS = ("run_dir", "run_id", "namespace", "calibration", "without_calibration")
 """Arguments of every graph, whether or not a node refers to them."""
 
@@ -166,7 +170,7 @@ class NodeSpec(_Frozen):
     parameters: dict[str, ParameterValue] = Field(default_factory=dict)
     remappings: dict[str, str] = Field(default_factory=dict)
     when: str | None = Field(default=None, pattern=_NAME)
-    """A bool argument: the node is part of the graph only where it is true. None: always."""
+    """A bool argument, or `other_cameras`: the node is part of the graph only where it is true. None: always."""
     needs: tuple[str, ...] = ()
     """Arguments without which it cannot start: required in every graph that has this node."""
 
@@ -272,6 +276,12 @@ class Graph(_Frozen):
             if argument.required and values[name] is None:
                 raise ConfigError(f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}")
         values[SIMULATED_TIME] = self.simulated and values.get("real_time_factor") != 1.0
+        values[OTHER_CAMERAS] = _has_other_cameras(values.get("cameras"))
+        if values[OTHER_CAMERAS] and not any(node.when == OTHER_CAMERAS for node in self.nodes.values()):
+            raise ConfigError(
+                f"graph {self.name}: cameras = {values['cameras']!r}: nobody reads them; add camera_node to the "
+                "nodes of the graph file"
+            )
         chosen = {name: node for name, node in self.nodes.items() if node.when is None or values[node.when] is True}
         nodes = {name: _fill_node(node, values) for name, node in chosen.items()}
         if not self.simulated:
@@ -349,6 +359,15 @@ def _fill(value: ParameterValue, values: Mapping[str, ParameterValue | None]) ->
     if whole:
         return values.get(whole.group(1), value)
     return _REFERENCE.sub(lambda match: str(values.get(match.group(1), match.group(0))), value)
+
+
+def _has_other_cameras(chosen: object) -> bool:
+    """Whether a value of `cameras` names another source than the cell's. What cannot be read is refused elsewhere."""
+    try:
+        sources = [dict(one).get("source", CELL_SOURCE) for one in read_mapping(chosen or "", "cameras").values()]
+    except (ConfigError, TypeError, ValueError):
+        return False
+    return any(source != CELL_SOURCE for source in sources)
 
 
 def _as_text(value: object) -> str:
@@ -503,7 +522,8 @@ def _check_roles(graph: Graph) -> None:
     if graph.managed_nodes and not managers:
         raise ConfigError(f"{graph.source}: nobody activates {graph.managed_nodes}; add lifecycle_manager to nodes")
     for name, node in graph.nodes.items():
-        if node.when is not None and (graph.arguments[node.when].type != "bool" or node.lifecycle):
+        truth = node.when == OTHER_CAMERAS or (node.when is not None and graph.arguments[node.when].type == "bool")
+        if node.when is not None and (not truth or node.lifecycle):
             raise ConfigError(
                 f"{graph.source}: nodes.{name}: when: {node.when}: must be a bool argument, of a node without lifecycle"
             )

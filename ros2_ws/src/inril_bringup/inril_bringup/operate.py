@@ -10,9 +10,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
+import numpy as np
 import rclpy
+from inril_common.convert import image_to_array
 from inril_common.executor import NodeExecutor
-from inril_common.qos import EVENT, LATCHED
+from inril_common.qos import EVENT, LATCHED, SENSOR
 from inril_msgs.msg import (
     ArbiterStatus,
     ExecutedAction,
@@ -25,9 +27,11 @@ from inril_msgs.srv import Arm, RollBack
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.node import Node
+from sensor_msgs.msg import Image
 
 from inril_bringup.control import Here, Refused, here, person_name
 from inril_bringup.environment import use_dds_of_the_graph
+from inril_core.control.measurement import BadMeasurement
 from inril_core.safety.faults import Fault
 
 SERVICE_TIMEOUT_S = 10.0
@@ -154,6 +158,27 @@ class Operator:
             self._node.create_subscription(message_type, f"{name}_status", take, profile)
         self._spin_until(lambda: len(heard) == len(STATUSES), time.monotonic() + timeout_s)
         return heard
+
+    def image(self, camera: str, timeout_s: float) -> np.ndarray:
+        """The next image of a camera: uint8[H, W, 3].
+
+        Raises:
+            Refused: none comes in time, or it is of an encoding that cannot be read.
+        """
+        heard: list[Image] = []
+        subscription = self._node.create_subscription(Image, f"camera/{camera}/image", heard.append, SENSOR)
+        try:
+            if not self._spin_until(lambda: bool(heard), time.monotonic() + timeout_s):
+                topic, publishers = subscription.topic_name, self._node.count_publishers(subscription.topic_name)
+                raise Refused(
+                    f"no image on {topic} within {timeout_s:g} s, it has {publishers} publishers {self.where()}; does "
+                    "the contract name this camera, and is it plugged in? (a simulated one is drawn in episodes only)"
+                )
+            return image_to_array(heard[-1])
+        except BadMeasurement as error:
+            raise Refused(f"camera {camera}: {error}") from error
+        finally:
+            self._node.destroy_subscription(subscription)
 
     def pause(self, seconds: float) -> None:
         """Let the graph go on for a while."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from inril_common.convert import (
-    array_to_image,
     array_to_pose,
     array_to_twist,
     ns_to_stamp,
@@ -21,7 +21,6 @@ from inril_common.qos import CLOCK, LATCHED, TICK
 from inril_msgs.msg import CellTruth, PartPoses, RobotState, SafetyPermit, Target
 from inril_msgs.srv import Arm, ResetCell
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import Image
 
 from inril_core.control.measurement import BadMeasurement, check_frame
 from inril_core.errors import ConfigError, InrilError
@@ -34,6 +33,7 @@ from inril_core.settings import read_settings
 from inril_core.sim.cell import CellState
 from inril_core.sim.part_noise import PartNoise, PartTracker, noise_of
 from inril_core.vocabulary import Purpose
+from inril_hardware.camera_topics import CameraTopics
 
 REOPEN_NS = 1_000_000_000
 """Between two attempts to reach an arm or a camera that was lost."""
@@ -46,23 +46,24 @@ NOT_MEASURED = np.full(6, np.nan)
 
 @dataclass
 class _Camera:
-    """A camera of the contract and what gives its images."""
+    """A camera of the cell and what draws its images."""
 
     name: str
     source: cameras.CameraSource
-    publisher: Any
+    topics: CameraTopics
     reopen_ns: int | None = None
     """When to try again to open it; None: it is open."""
 
 
 class SimCell(InrilNode):
-    """Publishes robot_state, part_poses, cell_truth and camera/<name>/image, one stamp per period.
+    """Publishes robot_state, part_poses, cell_truth and the images of its cameras, one stamp per period.
 
     In lockstep (`real_time_factor` 0) a Target moves the cell by one period; where none comes for
     `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a
     steady timer paces it and stamps are the ROS clock's; at any other factor, lockstep too, it publishes /clock.
 
-    Another arm, or other cameras, can be named instead of the simulated ones (`arm`, `cameras`). One that is not
+    Another arm can be named instead of the simulated one (`arm`); cameras that are not of the cell are camera_node's.
+    An arm that is not
     simulated needs `simulated_cell` false, as `robot_node` of a graph has it; it runs in real time, and somebody else
     publishes /part_poses where the task looks at parts.
 
@@ -168,17 +169,15 @@ class SimCell(InrilNode):
 
     def _make_cameras(self) -> None:
         """Make the sources and read each once: a machine without OpenGL says so now, not in mid-episode."""
-        sizes: dict[str, tuple[int, int]] = {}
-        for field in self.contract.images:
-            left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
-            known = sizes.get(field.camera, (0, 0))
-            sizes[field.camera] = max(known[0], left + width_px), max(known[1], top + height_px)
+        sizes = cameras.least_sizes(self.contract)
+        calibration = Path(self.param("calibration", "calibration", "folder of the stored calibrations"))
         chosen = self.param("cameras", "", "sources of cameras, a YAML mapping {CAMERA: {source: NAME, ...}}")
         for name, config in cameras.camera_configs(self.contract, chosen).items():
+            if not config.of_the_cell:
+                continue
             source = config.build(name, *sizes[name], self._driver.hardware)
             check_made(source, cameras.CameraSource, f"cameras.{name}")
-            publisher = self.create_publisher(Image, f"camera/{name}/image", TICK)
-            self._cameras.append(_Camera(name, source, publisher))
+            self._cameras.append(_Camera(name, source, CameraTopics(self, name, calibration)))
             if self._driver.hardware.simulated:
                 self._driver.hardware.reset(0, "train")
             source.open()
@@ -368,12 +367,10 @@ class SimCell(InrilNode):
                 if frame is None:
                     continue
                 stamp = ns_to_stamp(state_stamp_ns if frame.stamp_ns is None else frame.stamp_ns)
-                image = array_to_image(frame.pixels, stamp, frame_id=f"camera_{camera.name}")
+                camera.topics.publish(frame.pixels, stamp, camera.source.serial)
             except Exception as error:  # code of somebody else: whatever it raises, the arm's state goes on
                 camera.reopen_ns = mono_ns + REOPEN_NS
                 self.get_logger().error(f"camera {camera.name} is lost ({type(error).__name__}: {error}); tried again")
-                continue
-            camera.publisher.publish(image)
 
     def _find_arm(self) -> None:
         """Connect again to an arm that was lost."""

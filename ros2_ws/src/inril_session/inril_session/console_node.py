@@ -17,6 +17,7 @@ from inril_msgs.msg import (
     ArbiterStatus,
     ExecutedAction,
     LearnerStatus,
+    Observation,
     PageInput,
     PolicyStatus,
     RecorderStatus,
@@ -37,7 +38,7 @@ from inril_core.hardware.description import robot_description
 from inril_core.run import open_run
 from inril_core.session.ledger import read_ledger
 from inril_core.vocabulary import Label
-from inril_session.console_view import Heard, LinkTable, kept_versions, policy, pose, safety, session
+from inril_session.console_view import Heard, LinkTable, kept_versions, observed, policy, pose, safety, session
 
 SHOW_PERIOD_S = 0.1
 SLOW_PERIOD_NS = 1_000_000_000
@@ -70,6 +71,7 @@ class ConsoleNode(InrilPlainNode):
         self._ledger_mtime_ns = self._next_slow_ns = 0
         self._watching: list[Any] = []
         self._counting: Any = None
+        self._observing: Any = None
         self._versions: tuple[m.Version, ...] = ()
         facts = ConsoleFacts(
             self.contract,
@@ -176,6 +178,11 @@ class ConsoleNode(InrilPlainNode):
             for subscription in self._watching:
                 self.destroy_subscription(subscription)
             self._watching = []
+        if active and watched and self._observing is None:
+            self._observing = self.create_subscription(Observation, "observation", self._on_observation, SENSOR)
+        elif not watched and self._observing is not None:
+            self.destroy_subscription(self._observing)
+            self._observing = None
 
     def _watch(self, camera: str) -> Any:
         def on_image(image: Image) -> None:
@@ -183,6 +190,11 @@ class ConsoleNode(InrilPlainNode):
             self._console.put_image(camera, lambda: image_to_array(image))
 
         return self.create_subscription(Image, f"camera/{camera}/image", on_image, SENSOR)
+
+    def _on_observation(self, message: Observation) -> None:
+        said = observed(message)
+        if said is not None and self._console is not None:
+            self._console.tell(said)
 
     def _on_executed(self, message: ExecutedAction) -> None:
         takeover = message.handover == ExecutedAction.HANDOVER_TAKEOVER

@@ -6,13 +6,14 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from inril_common.convert import pose_to_array
 from inril_msgs.msg import RecorderStatus
 
 from inril_core.console import messages as m
 from inril_core.files import parse_line
-from inril_core.vocabulary import Source
+from inril_core.vocabulary import Phase, Purpose, Source
 from inril_core.weights.store import STATE_NAME, StoreState
 
 HEARD_NS = 3_000_000_000
@@ -137,6 +138,17 @@ def pose(heard: Heard, now_ns: int) -> m.Pose:
         round(heard.age_s("robot", now_ns), 2),
         round(heard.age_s("target", now_ns), 2),
     )
+
+
+def observed(message: Any) -> m.Observed | None:
+    """From an Observation; None: no episode runs in it."""
+    if message is None or message.last or message.phase != Phase.RUN:
+        return None
+    try:
+        purpose = Purpose.of(message.purpose).word
+    except ValueError:
+        return None
+    return m.Observed(message.episode_id, purpose, message.step, _rounded(np.asarray(message.state).tolist()))
 
 
 def _rounded(values: list[float]) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from inril_common.process import run_node
 from inril_common.qos import EVENT, RECORD, sensor_qos
 from inril_msgs import msg as messages
 from inril_msgs.msg import RecorderStatus
+from sensor_msgs.msg import CompressedImage
 
 from inril_core.contract import Contract
 from inril_core.data.episode_router import EpisodeRouter, LateDiscard, LateLabel, RouterSettings
@@ -25,7 +26,14 @@ from inril_core.data.episode_writer import episode_metadata, estimate_episode_by
 from inril_core.data.finalise import Recovery
 from inril_core.data.finisher import Finisher
 from inril_core.data.index import Annotation, Drop, EpisodeIndex
-from inril_core.data.schemas import OBSERVATION, SENSOR_TOPICS, TOPICS, recorded_schemas
+from inril_core.data.schemas import (
+    COMPRESSED_TYPE,
+    OBSERVATION,
+    SENSOR_TOPICS,
+    TOPICS,
+    full_rate_topics,
+    recorded_schemas,
+)
 from inril_core.errors import ConfigError
 from inril_core.run import open_run
 from inril_core.vocabulary import PURPOSES
@@ -62,6 +70,9 @@ class RecorderNode(InrilNode):
         self.contract = self.contract_param()
         run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         lockstep = self.param("real_time_factor", 0.0, "0: lockstep; N: N times real time", 0.0, 100.0) == 0.0
+        self._full_rate = self.param("full_rate", False, "record each image of each camera, and each state of the arm")
+        cameras = {image.camera for image in self.contract.images}
+        streams = full_rate_topics(cameras) if self._full_rate else {}
         settings = self._settings()
         for folder in (run.paths.raw, run.paths.episodes):
             folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +85,9 @@ class RecorderNode(InrilNode):
             recorded_schemas(),
             settings,
             describe=_describe(self.contract, run.run_id),
-            needed_bytes=lambda purpose, steps: estimate_episode_bytes(self.contract, purpose, steps),
+            needed_bytes=lambda purpose, steps: estimate_episode_bytes(self.contract, purpose, steps, self._full_rate),
             known=lambda episode_id: index.find(episode_id) is not None,
+            streams=streams,
         )
         self._index = index
         self._purposes = settings.purposes
@@ -85,8 +97,8 @@ class RecorderNode(InrilNode):
         self._publisher = self.create_publisher(RecorderStatus, "recorder_status", EVENT)
         self._link = self.link("observation", self.contract.staleness.session_s, self._idle)
         self.diagnose("recording", self._health)
-        for topic, type_name in TOPICS.items():
-            kind = getattr(messages, type_name.rsplit("/", 1)[1])
+        for topic, type_name in {**TOPICS, **streams}.items():
+            kind = CompressedImage if type_name == COMPRESSED_TYPE else getattr(messages, type_name.rsplit("/", 1)[1])
             quality = sensor_qos(lockstep, record=True) if topic in SENSOR_TOPICS else RECORD
             hear = self._hear(topic)
             self._heard.append(self.create_subscription(kind, topic.lstrip("/"), hear, quality, raw=True))
@@ -231,6 +243,7 @@ class RecorderNode(InrilNode):
             "episode_id": self._recorder.episode_id,
             "last_step_on_disk": self._recorder.last_step_on_disk,
             "unrecorded_messages": self._recorder.unrecorded,
+            "streamed_messages_left_out": self._recorder.streams_cut,
             "free_bytes": self._free_bytes,
             "waiting_to_be_finished": self._finisher.backlog,
         }

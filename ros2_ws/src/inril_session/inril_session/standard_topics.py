@@ -5,31 +5,25 @@ A process of its own, so that a tick costs nothing where it does not run. Every 
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, PoseStamped, TransformStamped
-from inril_common.convert import byte_array, image_to_array
 from inril_common.node import InrilPlainNode
 from inril_common.process import run_node
 from inril_common.qos import LATCHED, SENSOR, TICK
 from inril_msgs.msg import RobotState, Target
-from PIL import Image as Picture
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from inril_core.hardware.description import JointTree, robot_description
 
-JPEG_QUALITY = 85
-
 
 class StandardTopics(InrilPlainNode):
-    """Publishes joint_states, measured_pose, commanded_pose, tf, tf_static, robot_description, and of each camera
-    image/compressed and camera_info.
+    """Publishes joint_states, measured_pose, commanded_pose, tf, tf_static and robot_description.
 
-    Stamps and frames are those of the source. The raw images are on camera/<name>/image already.
+    Stamps and frames are those of the source. A camera's own node publishes its standard topics.
     """
 
     def __init__(self) -> None:
@@ -50,8 +44,6 @@ class StandardTopics(InrilPlainNode):
         self._publish_static()
         self.create_subscription(RobotState, "robot_state", self._on_robot, SENSOR)
         self.create_subscription(Target, "target", self._on_target, SENSOR)
-        for camera in sorted({image.camera for image in self.contract.images}):
-            self._translate_camera(camera)
 
     def _publish_static(self) -> None:
         stamp, base = self.get_clock().now().to_msg(), self.contract.base_frame
@@ -81,21 +73,6 @@ class StandardTopics(InrilPlainNode):
         self._commanded.publish(PoseStamped(header=target.header, pose=target.pose))
         commanded = _of_pose(target.header.stamp, self.contract.base_frame, "tool_commanded", target.pose)
         self._tf.publish(TFMessage(transforms=[commanded]))
-
-    def _translate_camera(self, camera: str) -> None:
-        compressed = self.create_publisher(CompressedImage, f"camera/{camera}/image/compressed", TICK)
-        info = self.create_publisher(CameraInfo, f"camera/{camera}/camera_info", TICK)
-
-        def on_image(image: Image) -> None:
-            info.publish(CameraInfo(header=image.header, height=image.height, width=image.width))
-            if compressed.get_subscription_count():
-                out = io.BytesIO()
-                Picture.fromarray(image_to_array(image)).save(out, "JPEG", quality=JPEG_QUALITY)
-                message = CompressedImage(header=image.header, format="rgb8; jpeg compressed bgr8")
-                message.data = byte_array(out.getvalue())
-                compressed.publish(message)
-
-        self.create_subscription(Image, f"camera/{camera}/image", on_image, SENSOR)
 
 
 def _fixed(joint: Any) -> bool:

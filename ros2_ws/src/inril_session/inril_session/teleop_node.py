@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,7 @@ COMMANDS = {
     "failure": SessionCommand.Request.FAILURE,
     "discard": SessionCommand.Request.DISCARD,
 }
+_DIGITS = re.compile(r"[0-9.]+")
 TEND_HZ = 10.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
 
@@ -218,10 +220,11 @@ class TeleopNode(InrilNode):
         trouble = self._trouble
         if trouble == self._shown_status and mono_ns < self._next_status_ns:
             return
-        if self._keeper.trouble != self._shown_trouble:
-            self._shown_trouble = self._keeper.trouble
-            if self._shown_trouble:
-                self.get_logger().error(self._shown_trouble)
+        kind = _DIGITS.sub("#", self._keeper.trouble)  # how long it has lasted is no news
+        if kind != self._shown_trouble:
+            self._shown_trouble = kind
+            if kind:
+                self.get_logger().error(self._keeper.trouble)
             else:
                 self.get_logger().info(f"device {self._device.name} is there")
         self._shown_status, self._next_status_ns = trouble, mono_ns + STATUS_PERIOD_NS

@@ -1,0 +1,466 @@
+"""`python -m inril_bringup.recording_benchmark`: what recording three cameras at full rate costs, and what is lost.
+
+camera_node and recorder_node run as processes of their own. The cameras' pictures are drawn from the simulated cell
+before, with the noise of a sensor, and given at 30 Hz; this process is the arm (100 Hz) and the control tick (10 Hz).
+`--out docs/results/recording.md` writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import rclpy
+import yaml
+from inril_common.convert import array_to_image, float32_array, ns_to_stamp
+from inril_common.measuring import cpu_s
+from inril_common.qos import EVENT, TICK
+from inril_hardware.camera_topics import JPEG_QUALITY, encode_jpeg
+from inril_msgs.msg import EpisodeEvent, ExecutedAction, Observation, RecorderStatus, RobotState, Target
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from PIL import Image as Picture
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from inril_bringup.environment import dds_environment
+from inril_core.contract import load_contract
+from inril_core.data.container import read_recording
+from inril_core.data.frames import read_frames
+from inril_core.data.reader import MAX_EPISODE_BYTES, decode_topics, load_file
+from inril_core.data.schemas import ROBOT_STATE, camera_topic
+from inril_core.files import write_atomically
+from inril_core.hardware.arms.base import Arm, arm_config
+from inril_core.hardware.arms.simulated import SimulatedArm
+from inril_core.hardware.cameras.base import CameraConfig, CameraSource, Frame
+from inril_core.run import RunPaths
+
+CAMERAS = ("close", "front", "wrist")
+WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
+STATE_HZ = 100
+PICTURES = 20
+NOISE = 2.0
+"""Standard deviation of a pixel, of 255: a camera indoors; without it a JPEG is smaller than any real one."""
+EPISODE_S = 30.0
+WAIT_S = 60.0
+
+
+class Config(CameraConfig):
+    """A camera that shows stored pictures in turn, each at its time."""
+
+    path: Path
+    """.npy, uint8[N, H, W, 3]."""
+
+    def build(self, camera: str, width_px: int, height_px: int, arm: Arm | None) -> Shown:
+        """See `CameraConfig.build`."""
+        return Shown(np.load(self.path, allow_pickle=False))
+
+
+class Shown(CameraSource):
+    """Image n is due n periods after the beginning, and stamped so: a stamp says which image it is."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self._pictures, self._n = pictures, 0
+
+    def open(self) -> None:
+        """See `CameraSource.open`. Periods are counted from the beginning of the epoch."""
+        self._n = number_of(time.time_ns())
+
+    def read(self) -> Frame:
+        """See `CameraSource.read`."""
+        self._n = max(self._n + 1, number_of(time.time_ns()))
+        stamp_ns = self._n * 1_000_000_000 // RATE_HZ
+        time.sleep(max(0.0, (stamp_ns - time.time_ns()) * 1e-9))
+        return Frame(self._pictures[self._n % len(self._pictures)], stamp_ns, self._n)
+
+
+def number_of(stamp_ns: int) -> int:
+    """Of the image with this stamp, or the last one before a time."""
+    return (stamp_ns * RATE_HZ + 500) // 1_000_000_000
+
+
+@dataclass
+class Episode:
+    """What one recording holds, against what was sent."""
+
+    images: int = 0
+    lost_images: int = 0
+    """Of those between the first and the last."""
+    states: int = 0
+    lost_states: int = 0
+    steps: int = 0
+    lost_steps: int = 0
+    raw_bytes: int = 0
+    seconds: float = 0.0
+    finishing_s: float = 0.0
+
+
+@dataclass
+class Result:
+    """Of the whole run."""
+
+    episodes: list[Episode] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_share: dict[str, float] = field(default_factory=dict)
+    """By process, of one core."""
+    peak_mb: dict[str, float] = field(default_factory=dict)
+
+
+class Rig(Node):
+    """The arm, the control tick, and who listens to the recorder."""
+
+    def __init__(self, contract: Any) -> None:
+        super().__init__("recording_benchmark")
+        self.contract = contract
+        self.statuses: list[RecorderStatus] = []
+        kinds = {"robot_state": RobotState, "observation": Observation, "executed_action": ExecutedAction}
+        kinds |= {"target": Target, "episode_event": EpisodeEvent}
+        self._said = {
+            topic: self.create_publisher(kind, topic, EVENT if topic == "episode_event" else TICK)
+            for topic, kind in kinds.items()
+        }
+        self.create_subscription(RecorderStatus, "recorder_status", self.statuses.append, EVENT)
+        self.executor_ = SingleThreadedExecutor()
+        self.executor_.add_node(self)
+        self._seq = 0
+        pixels = np.random.default_rng(0).integers(0, 255, (84, 84, 3), dtype=np.uint8)
+        self._images = [array_to_image(pixels, ns_to_stamp(0), image.name) for image in contract.images]
+
+    @property
+    def heard(self) -> bool:
+        """The recorder is connected to everything that is sent."""
+        return all(publisher.get_subscription_count() for publisher in self._said.values())
+
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Spin until it holds."""
+        deadline_s = time.monotonic() + WAIT_S
+        while not condition():
+            self.executor_.spin_once(timeout_sec=0.01)
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"no {what} within {WAIT_S:g} s")
+
+    def ask(self, kind: Any, name: str, request: Any) -> None:
+        """Call a service of which only the success counts."""
+        client = self.create_client(kind, name)
+        self.until(client.service_is_ready, name)
+        future = client.call_async(request)
+        self.until(future.done, f"answer of {name}")
+        if not future.result().success:
+            raise RuntimeError(f"{name} failed; its log is above")
+
+    def run_episode(self, episode_id: str, steps: int) -> float:
+        """Send everything of an episode in real time; the recorder's seconds for finishing it."""
+        self._say_event(EpisodeEvent.BEGIN, episode_id, steps)
+        begin_s = time.monotonic()
+        per_step = STATE_HZ // 10
+        for n in range(steps * per_step + 1):
+            wait_s = begin_s + n / STATE_HZ - time.monotonic()
+            while wait_s > 0.0:
+                self.executor_.spin_once(timeout_sec=wait_s)
+                wait_s = begin_s + n / STATE_HZ - time.monotonic()
+            self._say_state()
+            if n % per_step == 0:
+                self._say_step(episode_id, n // per_step, steps)
+        self._say_event(EpisodeEvent.END, episode_id, steps)
+        end_s = time.monotonic()
+        self.statuses.clear()
+        self.until(lambda: self.statuses and self.statuses[-1].state == RecorderStatus.IDLE, "finished episode")
+        return time.monotonic() - end_s
+
+    def _stamped(self, message: Any) -> Any:
+        message.header.stamp, message.header.frame_id = ns_to_stamp(time.time_ns()), self.contract.base_frame
+        return message
+
+    def _say_event(self, event: int, episode_id: str, steps: int) -> None:
+        message = EpisodeEvent(event=event, run_id="bench", episode_id=episode_id, max_steps=steps)
+        message.purpose, message.label, message.by = Observation.PURPOSE_DEMO, EpisodeEvent.LABEL_SUCCESS, "bench"
+        self._said["episode_event"].publish(self._stamped(message))
+
+    def _say_state(self) -> None:
+        message = RobotState(boot_id="arm", seq=self._seq, joint_torque_nm=[0.1] * 7)
+        message.tool_pose.orientation.w = 1.0
+        self._seq += 1
+        self._said["robot_state"].publish(self._stamped(message))
+
+    def _say_step(self, episode_id: str, step: int, steps: int) -> None:
+        tick = {"boot_id": "bench", "k": self._seq, "episode_id": episode_id}
+        observation = Observation(**tick, step=step, purpose=Observation.PURPOSE_DEMO, last=step == steps)
+        observation.phase, observation.images = Observation.PHASE_RUN, self._images
+        observation.state = float32_array(np.zeros(self.contract.state_size))
+        observation.tool_pose.orientation.w = 1.0
+        if step:
+            observation.outcome.episode_id, observation.outcome.step = episode_id, step - 1
+        self._said["observation"].publish(self._stamped(observation))
+        if step == steps:
+            return
+        zeros = float32_array(np.zeros(self.contract.action.size))
+        action = ExecutedAction(**tick, step=step, source=ExecutedAction.SOURCE_HUMAN, n=-1)
+        action.proposed = action.executed = zeros
+        self._said["executed_action"].publish(self._stamped(action))
+        self._said["target"].publish(self._stamped(Target(**tick)))
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "104")))
+    parser.add_argument("--out", type=Path, default=None)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = _pictures(Path(folder))
+        codecs = _codecs(np.load(pictures["front"]))
+        result = _measured(Path(folder), pictures, arguments.minutes, arguments.domain)
+    text = _page(arguments.minutes, result, codecs)
+    print(text)
+    if arguments.out is not None:
+        write_atomically(arguments.out, text.encode())
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Of the cell while its arm moves, with noise."""
+    rng = np.random.default_rng(0)
+    arm = arm_config("simulated", "").build(load_contract("insert_leg"))
+    assert isinstance(arm, SimulatedArm)
+    arm.open()
+    arm.reset(0, "train")
+    pose = arm.measure().tool_pose.copy()
+    shown: dict[str, list[np.ndarray]] = {name: [] for name in CAMERAS}
+    for _ in range(PICTURES):
+        pose[:3] += rng.uniform(-0.006, 0.006, 3)
+        arm.follow(pose, None)
+        for name, images in shown.items():
+            clean = arm.cell.render(name, WIDTH, HEIGHT).astype(np.float32)
+            images.append(np.clip(clean + rng.normal(0.0, NOISE, clean.shape), 0, 255).astype(np.uint8))
+    arm.close()
+    paths = {name: folder / f"{name}.npy" for name in CAMERAS}
+    for name, path in paths.items():
+        np.save(path, np.stack(shown[name]))
+    return paths
+
+
+def _measured(folder: Path, pictures: dict[str, Path], minutes: float, domain: int) -> Result:
+    os.environ.update({**dds_environment(os.environ), "ROS_DOMAIN_ID": str(domain)})
+    contract_path, run = folder / "three_cameras.yaml", folder / "run"
+    content = yaml.safe_load(load_contract("insert_leg").text)
+    content["episode_length_steps"] = 2 * round(EPISODE_S * 10)
+    content["images"] = [{"name": n, "camera": n, "width_px": 84, "height_px": 84} for n in CAMERAS]
+    contract_path.write_text(yaml.safe_dump(content))
+    source = f"{__spec__.name}:Config" if __spec__ is not None else "inril_bringup.recording_benchmark:Config"
+    chosen = json.dumps({name: {"source": source, "path": str(path)} for name, path in pictures.items()})
+    common = ["-p", f"contract:={contract_path}"]
+    programs = {
+        "inril_hardware.camera_node": [*common, "-p", f"cameras:='{chosen}'"],
+        "inril_session.recorder_node": [*common, "-p", f"run_dir:={run}", "-p", "real_time_factor:=1.0"]
+        + ["-p", "full_rate:=true"],
+    }
+    rclpy.init()
+    rig = Rig(load_contract(str(contract_path)))
+    result = Result()
+    try:
+        with _running(programs) as pids:
+            for change in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+                rig.ask(
+                    ChangeState, "recorder_node/change_state", ChangeState.Request(transition=Transition(id=change))
+                )
+            rig.until(lambda: rig.heard and rig.statuses, "recorder")
+            rig.until(lambda: all(rig.count_publishers(camera_topic(name)) for name in CAMERAS), "cameras")
+            rig.run_episode("warm-up", 20)  # imports, first files, connection of the cameras
+            before, begin_s = {name: cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
+            for number in range(max(1, round(minutes * 60.0 / EPISODE_S))):
+                finishing_s = rig.run_episode(f"episode-{number}", round(EPISODE_S * 10))
+                result.episodes.append(Episode(finishing_s=finishing_s))
+            result.seconds = time.monotonic() - begin_s
+            result.cpu_share = {n: (cpu_s(pid) - before[n]) / result.seconds for n, pid in pids.items()}
+            result.peak_mb = {n: _peak_mb(pid) for n, pid in pids.items()}
+    finally:
+        rig.executor_.shutdown()
+        rig.destroy_node()
+        rclpy.try_shutdown()
+    for number, episode in enumerate(result.episodes):
+        _audit(RunPaths(run).episodes / f"episode-{number}.mcap", episode)
+    return result
+
+
+@contextmanager
+def _running(programs: dict[str, list[str]]) -> Iterator[dict[str, int]]:
+    processes = {}
+    try:
+        for name, words in programs.items():
+            processes[name] = subprocess.Popen([sys.executable, "-m", name, "--ros-args", *words])
+        yield {name: process.pid for name, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in processes.values():
+            try:
+                process.wait(WAIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _audit(path: Path, episode: Episode) -> None:
+    recording = read_recording(load_file(path), MAX_EPISODE_BYTES)
+    episode.raw_bytes = sum(len(message.data) for message in recording.messages)
+    seqs = sorted({m.seq for _, _, m in decode_topics(recording, (ROBOT_STATE,))})
+    episode.states, episode.lost_states = len(seqs), seqs[-1] - seqs[0] + 1 - len(seqs)
+    steps = sorted({m.step for _, _, m in decode_topics(recording, ("/executed_action",))})
+    expected = round(EPISODE_S * 10)
+    episode.steps, episode.lost_steps = len(steps), expected - len(steps)
+    for camera in CAMERAS:
+        numbers = sorted({number_of(int(stamp)) for stamp in read_frames(path, camera).stamps_ns})
+        if not numbers:
+            raise RuntimeError(f"{path}: no image of {camera}; the log of camera_node is above")
+        episode.images += len(numbers)
+        episode.lost_images += numbers[-1] - numbers[0] + 1 - len(numbers)
+        episode.lost_images += max(0, round(EPISODE_S * RATE_HZ) - 1 - (numbers[-1] - numbers[0] + 1))
+    episode.seconds = EPISODE_S
+
+
+def _peak_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024.0 for line in lines if line.startswith("VmHWM"))
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What one image costs."""
+
+    name: str
+    encode_ms: float
+    decode_ms: float
+    kilobytes: float
+    psnr_db: float
+
+
+def _codecs(images: np.ndarray) -> list[Codec]:
+    found = [_cost(f"JPEG {q}, OpenCV", images, lambda p, q=q: encode_jpeg(p, q), _of_jpeg) for q in (80, 90, 95)]
+    found.append(_cost("JPEG 90, Pillow", images, _pillow, _of_jpeg))
+    for preset in ("ultrafast", "veryfast"):
+        encoder, decoder = _h264(preset), av.CodecContext.create("h264", "r")
+        found.append(_cost(f"H.264 {preset}, crf 23", images, encoder, lambda d, c=decoder: _of_h264(c, d)))
+    return found
+
+
+def _cost(
+    name: str, images: np.ndarray, encode: Callable[[np.ndarray], bytes], decode: Callable[[bytes], np.ndarray | None]
+) -> Codec:
+    decode(encode(images[0]))
+    begin_s = time.process_time()
+    coded = [encode(image) for image in images]
+    middle_s = time.process_time()
+    decoded = [decode(data) for data in coded]
+    end_s = time.process_time()
+    pairs = [(a, b) for a, b in zip(images, decoded, strict=True) if b is not None]
+    error = np.mean([np.mean((a.astype(np.float64) - b) ** 2) for a, b in pairs]) if name.startswith("JPEG") else np.nan
+    return Codec(
+        name,
+        1e3 * (middle_s - begin_s) / len(images),
+        1e3 * (end_s - middle_s) / len(images),
+        sum(map(len, coded)) / len(coded) / 1e3,
+        float(10.0 * np.log10(255.0**2 / error)),
+    )
+
+
+def _pillow(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Picture.fromarray(pixels).save(out, "JPEG", quality=JPEG_QUALITY)
+    return out.getvalue()
+
+
+def _of_jpeg(data: bytes) -> np.ndarray:
+    with Picture.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _h264(preset: str) -> Callable[[np.ndarray], bytes]:
+    context: Any = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt, context.thread_count = WIDTH, HEIGHT, "yuv420p", 1
+    context.framerate, context.time_base = Fraction(RATE_HZ), Fraction(1, RATE_HZ)
+    context.options = {"preset": preset, "tune": "zerolatency", "crf": "23", "g": str(RATE_HZ)}
+    count = iter(range(1 << 30))
+
+    def encode(pixels: np.ndarray) -> bytes:
+        frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuv420p")
+        frame.pts = next(count)
+        return b"".join(bytes(packet) for packet in context.encode(frame))
+
+    return encode
+
+
+def _of_h264(context: Any, data: bytes) -> np.ndarray | None:
+    images = [frame.to_ndarray(format="rgb24") for frame in context.decode(av.Packet(data))]
+    return images[-1] if images else None
+
+
+def _page(minutes: float, result: Result, codecs: list[Codec]) -> str:
+    episodes = result.episodes
+    total = {name: sum(getattr(e, name) for e in episodes) for name in vars(Episode())}
+    rows = [
+        ("images", total["images"], total["lost_images"]),
+        ("states of the arm", total["states"], total["lost_states"]),
+        ("steps", total["steps"], total["lost_steps"]),
+    ]
+    jpeg = next(codec for codec in codecs if codec.name.startswith(f"JPEG {JPEG_QUALITY}"))
+    film = next(codec for codec in codecs if codec.name.startswith("H.264"))
+    parts = [
+        "# What recording three cameras costs",
+        f"    .venv/bin/python -m inril_bringup.recording_benchmark --minutes {minutes:g} "
+        "--out docs/results/recording.md",
+        f"{len(CAMERAS)} cameras of {WIDTH}x{HEIGHT} at {RATE_HZ} Hz, the arm's state at {STATE_HZ} Hz, 10 control "
+        f"steps a second, `full_rate:=true`; {len(episodes)} episodes of {EPISODE_S:g} s. {platform.machine()}, "
+        f"{os.cpu_count()} CPUs, Python {platform.python_version()}, load average at the end "
+        f"{os.getloadavg()[0]:.1f}. The pictures are drawn from the simulated cell, with noise of standard deviation "
+        f"{NOISE:g}; no camera was plugged in, so the cost of USB is not in these numbers.",
+        _table(("", "recorded", "lost"), [[name, str(count), str(lost)] for name, count, lost in rows]),
+        f"Written: {total['raw_bytes'] / total['seconds'] / 1e6:.2f} MB/s. An episode is finished "
+        f"{max(e.finishing_s for e in episodes):.1f} s after its end at the latest.",
+        _table(
+            ("process", "CPU, of one core", "memory at most, MB"),
+            [
+                [name.rpartition(".")[2], f"{share:.2f}", f"{result.peak_mb[name]:.0f}"]
+                for name, share in result.cpu_share.items()
+            ],
+        ),
+        "camera_node encodes, recorder_node writes what it is sent. The recorder's memory holds the episode that is "
+        "being finished.",
+        "## JPEG or H.264",
+        f"One thread, {PICTURES} images of the front camera; CPU time per image.",
+        _table(
+            ("coding", "encode, ms", "decode, ms", "kB", "PSNR, dB"),
+            [
+                [c.name, f"{c.encode_ms:.2f}", f"{c.decode_ms:.2f}", f"{c.kilobytes:.1f}", f"{c.psnr_db:.1f}"]
+                for c in codecs
+            ],
+        ),
+        f"Chosen: JPEG {JPEG_QUALITY}. H.264 (ultrafast) takes {film.encode_ms / jpeg.encode_ms:.1f} times the CPU "
+        f"time and {film.kilobytes / jpeg.kilobytes:.2f} of the disk. CPU time is what the robot's host lacks while it "
+        "acts, and each JPEG stands alone: a lost image, or a killed recorder, costs no other image. `inril data "
+        "export` writes H.264 afterwards.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Pins: a page on which a tired person does not find the stop, the fault or the button. No graph: states are told."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inril_core.console import messages as m
+from inril_core.hardware.description import robot_description
+from tests.console.chromium import operators_page, save_picture
+from tests.console.made import TOKEN, console
+
+pytestmark = pytest.mark.timeout(1200)
+PATIENT_MS = 300_000
+FAULT = m.FaultLine("teleop_lost", "the device with control is silent for 0.41 s; reconnect it, then arm")
+LONG = m.FaultLine("position_box", "x = 0.7612 m: outside [0.30, 0.75]; drive back into the region, then arm " * 3)
+JOINTS = (0.0, -0.3, 0.0, -2.2, 0.0, 1.9, 0.8)
+POSE = (0.5, 0.0, 0.2, 1.0, 0.0, 0.0, 0.0)
+
+
+def safety(**changes: Any) -> m.Safety:
+    values = {"heard": True, "armed": True, "in_control": "policy", "faults": (), "arm_heard": True, "arm_holds": False}
+    values |= {"needs_rearm": False, "simulated": True, "late_ticks": 0, "device_trouble": ""}
+    return m.Safety(**(values | changes))
+
+
+def session(state: str = "running", **changes: Any) -> m.SessionState:
+    values = {"heard": True, "segment": "train", "state": state, "waiting_for": "", "waits_for_person": False}
+    values |= {"episode_id": "run-1-000012", "episodes": 12, "successes": 8, "failures": 4, "steps": 1040}
+    values |= {"steps_per_s": 9.9, "eta_s": 100.0, "reset_text": "", "recorder": "recording", "recorder_reason": ""}
+    return m.SessionState(**(values | {"free_gb": 120.0} | changes))
+
+
+@contextmanager
+def page_of(browser: Any, size: str, take: bool = True) -> Iterator[tuple[Any, Any]]:
+    """A page at a console that was told a usual state; the page has control."""
+    with console(drive_timeout_s=5.0, robot=robot_description("")) as (made, _):
+        for said in (
+            safety(),
+            session(),
+            m.PolicyState(True, "run", 3, 4, False, 4, 1, 2, "wild_action", (m.Version("run", 2),), "learns", 900, 8.1),
+            m.Pose(JOINTS, 0.04, POSE, (0.51, *POSE[1:]), 0.05, 0.1),
+            m.Links((m.LinkLine("arbiter_node", "policy_action", "ok", "", 10.0, 0.05, 0),)),
+            m.Episodes(tuple(m.EpisodePoint(f"e-{i}", "train", i % 3 > 0, True, 80, i % 2, 0.3) for i in range(12))),
+            m.Disagreement(tuple(range(30)), tuple(0.3 + 0.2 * math.sin(i / 4) for i in range(30)), "e-1"),
+        ):
+            made.tell(said)
+        made.put_image("front", lambda: np.full((240, 320, 3), 90, np.uint8))
+        with operators_page(browser, "Ada", size, PATIENT_MS) as page:
+            page.goto(f"http://127.0.0.1:{made.port}/#token={TOKEN.reveal}")
+            wait(page, "#lamp-armed", "Armed")
+            if take:
+                page.click("#take")
+                page.wait_for_selector("body.holds")
+            yield made, page
+
+
+def wait(page: Any, where: str, words: str) -> None:
+    page.wait_for_function("([s, w]) => document.querySelector(s).textContent.includes(w)", arg=[where, words])
+
+
+def all_on_screen(page: Any, *selectors: str) -> None:
+    """Nobody need scroll to them, and nothing is cut off sideways."""
+    size = page.viewport_size
+    for selector in selectors:
+        box = page.locator(selector).first.bounding_box()
+        assert box is not None, selector
+        right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+        inside = box["x"] >= 0 and right <= size["width"] and bottom <= size["height"]
+        assert inside, f"{selector} is not on the screen: {box}"
+    boxes = "[...document.querySelectorAll('header, header *, main, #do, .panel, .row, button')]"
+    cut = page.evaluate(
+        f"{boxes}.filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth).map(e => e.outerHTML)"
+    )
+    assert cut == []
+
+
+def keep(page: Any, name: str) -> None:
+    if folder := os.environ.get("INRIL_LOOKS"):
+        save_picture(page, Path(folder) / f"{name}.png")
+
+
+@pytest.mark.parametrize("size", ["desk", "tablet"])
+def test_what_an_operator_needs_is_on_the_screen_also_with_long_faults(browser: Any, size: str) -> None:
+    with page_of(browser, size) as (made, page):
+        needed = ["#stop", "#holder", "#arm", "#faults", "#drive", "#hand-back", "#words [data-word=success]"]
+        needed += ["#words [data-word=ready]", "#cameras figcaption", "#view3d"]
+        pads = ["#pad-xy", "#pad-zr", "#pad-tilt"] if size == "tablet" else []
+        all_on_screen(page, *needed, *pads)
+        keep(page, f"{size}_usual")
+        stop = page.locator("#stop").bounding_box()
+        assert stop["width"] >= 140 and stop["height"] >= 70
+        assert all(page.locator(pad).bounding_box()["width"] >= 110 for pad in pads)
+
+        made.tell(safety(in_control="hold", faults=(FAULT, LONG)))
+        wait(page, "#lamp-armed", "Fault: arm holds")
+        wait(page, "#faults", "reconnect it, then arm")
+        all_on_screen(page, "#stop", "#holder", "#arm", "#faults")
+        keep(page, f"{size}_faults")
+
+
+def test_where_the_console_is_gone_nothing_looks_as_if_it_worked_a_stop_least_of_all(browser: Any) -> None:
+    with page_of(browser, "tablet") as (made, page):
+        made.close()
+        wait(page, "#banner", "Connection lost")
+        for where in ("#lamp-armed", "#holder", "#faults", "#session-text"):
+            wait(page, where, "Not known")
+        assert page.get_attribute("#drive", "aria-disabled") == "true"
+        page.click("#drive", force=True)
+        wait(page, "#notices", "there is no connection")
+        page.keyboard.press("Space")
+        wait(page, "#banner", "STOP FAILED: the console does not answer. Press the arm's own emergency stop")
+        keep(page, "tablet_no_connection")
