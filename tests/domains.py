@@ -18,18 +18,28 @@ from typing import Any
 
 from inril_bringup.programs import die_with_parent
 
+_LOCKS = {number: Path(tempfile.gettempdir()) / f"inril-test-domain-{number}.lock" for number in range(60, 100)}
+
+
+def _used_at(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
 
 @contextmanager
 def own_domain() -> Iterator[int]:
-    """A ROS domain that no other test on this machine uses meanwhile."""
-    for domain in range(60, 100):
-        path = Path(tempfile.gettempdir()) / f"inril-test-domain-{domain}.lock"
-        with path.open("w") as lock:
+    """A ROS domain that no other test on this machine uses meanwhile: the one that was left alone for longest.
+
+    A process that was killed stays in its domain's graph until its lease is over.
+    """
+    for domain, path in sorted(_LOCKS.items(), key=lambda item: _used_at(item[1])):
+        with path.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
+            os.utime(path)
             yield domain
+            os.utime(path)
             left = _living_nodes(domain)
             assert not left, f"nodes outlive their test, and the next test would hear them: {left}"
             return

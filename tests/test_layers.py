@@ -17,15 +17,8 @@ PACKAGE = "inril_core"
 CORE = sorted((ROOT / PACKAGE).rglob("*.py"))
 PAGE = ROOT / "docs" / "architecture.md"
 HEAD = "| package of inril_core | holds | may import |"
-ROS = {
-    "rclpy",
-    "launch",
-    "launch_ros",
-    "ament_index_python",
-    "inril_common",
-    "inril_control",
-    "inril_session",
-    "inril_calibration",
+ROS = {"rclpy", "launch", "launch_ros", "ament_index_python"} | {
+    path.parent.name for path in (ROOT / "ros2_ws" / "src").glob("*/package.xml")
 }
 
 

@@ -168,12 +168,8 @@ class _Pull:
         asked_ns = self._wall_ns()
         answer = talk.ask(kind, self._blob, offset)
         heard_ns = self._wall_ns()
-        times = answer.get("came_ns"), answer.get("said_ns")
-        if not all(type(time_ns) is int and 0 <= time_ns < 1 << 63 for time_ns in times):
-            raise BlobRefused(
-                f"the server answers with the times {str(times)[:80]}; use one inril version on both hosts"
-            )
-        clock = ClockOffset.of(asked_ns, *times, heard_ns)
+        came_ns, said_ns = (_time_ns(answer, name) for name in ("came_ns", "said_ns"))
+        clock = ClockOffset.of(asked_ns, came_ns, said_ns, heard_ns)
         self._on_clock(clock)
         if clock.least_s > MAX_CLOCK_OFFSET_S:
             side = "ahead of" if clock.offset_s > 0 else "behind"
@@ -383,3 +379,10 @@ def _no_connection(error: OSError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there; if it is another host, start that host's graph with INRIL_HOST=ITS_ADDRESS"
     return error.strerror or str(error)
+
+
+def _time_ns(answer: dict[str, Any], name: str) -> int:
+    time_ns = answer.get(name)
+    if type(time_ns) is int and 0 <= time_ns < 1 << 63:
+        return time_ns
+    raise BlobRefused(f"the server answers with {name} = {time_ns!r:.40}; use one inril version on both hosts")

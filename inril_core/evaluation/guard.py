@@ -10,10 +10,10 @@ confirmation of a run may err with probability alpha / (k (k + 1)), which sums t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -68,88 +68,121 @@ class Check:
 
 
 @dataclass
-class _Record(Generic[V]):
+class Record(Generic[V]):
+    """A version and its trials."""
+
     version: V
     n: int
-    successes: int
-    trials: int
+    successes: int = 0
+    trials: int = 0
 
     @property
     def rate(self) -> float:
+        """Of success."""
         return self.successes / self.trials
+
+    def add(self, success: bool) -> None:
+        """Take in a trial."""
+        self.successes, self.trials = self.successes + success, self.trials + 1
+
+
+Checking = Generator[tuple[V, int], bool, Check]
+"""A check that asks for one trial at a time: yields (version, seed), is sent whether it succeeded, returns itself."""
 
 
 class PeakGuard(Generic[V]):
-    """Keeps the best version of a run.
+    """Keeps the best version of a run."""
 
-    Args:
-        run_trial: runs a version without exploration from the start with this seed; whether it succeeded. MUST act with
-            the version that it is given, also while another one trains.
-    """
-
-    def __init__(self, config: GuardConfig, run_trial: Callable[[V, int], bool]) -> None:
-        self._config, self._run = config, run_trial
-        self._best: _Record[V] | None = None
+    def __init__(self, config: GuardConfig) -> None:
+        self._config = config
         self._seed = FIRST_SEED
         self._confirmations = 0
+        self.best: Record[V] | None = None
+        """None before the first check."""
         self.checks: list[Check] = []
-
-    @property
-    def best(self) -> V | None:
-        """The best version; None before the first check."""
-        return None if self._best is None else self._best.version
 
     @property
     def trials_run(self) -> int:
         """Cost of the guard so far, in episodes."""
         return sum(check.trials_run for check in self.checks)
 
-    def due(self, episodes: int) -> bool:
-        """Whether the acting version is to be checked after so many training episodes."""
-        return episodes % self._config.every_episodes == 0
+    def check(self, version: V, n: int, run_trial: Callable[[V, int], bool]) -> Check:
+        """Look at the acting version. Where it has fallen, the caller MUST let `best` act.
 
-    def check(self, version: V, n: int) -> Check:
-        """Look at the acting version. Where it has fallen, the caller MUST let `best` act."""
-        before = self._seed
-        acting = _Record(version, n, *self._trials(version, self._config.screen_trials))
-        best, verdict, others = self._best, Verdict.FINE, 0
+        Args:
+            n: number of the version.
+            run_trial: runs a version without exploration from the start with this seed; whether it succeeded. MUST act
+                with the version that it is given, also while another one trains.
+        """
+        checking = self.checking(version, n)
+        asked = next(checking)
+        while True:
+            try:
+                asked = checking.send(run_trial(*asked))
+            except StopIteration as ended:
+                made: Check = ended.value
+                return made
+
+    def checking(self, version: V, n: int) -> Checking[V]:
+        """The same, for a caller that runs one trial at a time. A check that is given up has changed nothing but the
+        best version's record, which has its trials all the same."""
+        acting, before = Record(version, n), self._seed
+        yield from self._trials(acting, self._config.screen_trials)
+        best, verdict, others = self.best, Verdict.FINE, 0
         if best is None or acting.rate > best.rate or self._may_exceed(acting, best):
-            verdict = self._challenge(acting)
+            verdict = yield from self._challenge(acting)
         elif acting.rate < best.rate:
-            verdict, others = self._confirm(acting, best)
-        assert self._best is not None
+            verdict, others = yield from self._confirm(acting, best)
+        assert self.best is not None
         cost = self._seed - before + others
-        check = Check(n, verdict, acting.successes, acting.trials, self._best.n, cost)
+        check = Check(n, verdict, acting.successes, acting.trials, self.best.n, cost)
         self.checks.append(check)
         return check
 
-    def _may_exceed(self, acting: _Record[V], best: _Record[V]) -> bool:
+    def facts(self) -> dict[str, Any]:
+        """Everything that `load` needs but the best version itself, as JSON values."""
+        record = None if self.best is None else [self.best.n, self.best.successes, self.best.trials]
+        checks = [asdict(check) for check in self.checks]
+        return {"seed": self._seed, "confirmations": self._confirmations, "best": record, "checks": checks}
+
+    def load(self, facts: dict[str, Any], best: V) -> None:
+        """Go on from what `facts` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are none.
+        """
+        self._seed, self._confirmations = int(facts["seed"]), int(facts["confirmations"])
+        n, successes, trials = (int(number) for number in facts["best"])
+        self.best = Record(best, n, successes, trials)
+        self.checks[:] = [Check(**{**check, "verdict": Verdict(check["verdict"])}) for check in facts["checks"]]
+
+    def _may_exceed(self, acting: Record[V], best: Record[V]) -> bool:
         return acting.rate == best.rate and best.trials < self._config.record_trials
 
-    def _challenge(self, acting: _Record[V]) -> Verdict:
+    def _challenge(self, acting: Record[V]) -> Generator[tuple[V, int], bool, Verdict]:
         """The acting version takes the best one's place if a whole record is better, not a lucky screen."""
-        best = self._best
+        best = self.best
         while acting.trials < self._config.record_trials:
             lost = acting.trials - acting.successes
             if best is not None and 1.0 - lost / self._config.record_trials <= best.rate:
                 return Verdict.FINE  # it cannot become better any more
-            won, _ = self._trials(acting.version, 1)
-            acting.successes, acting.trials = acting.successes + won, acting.trials + 1
+            yield from self._trials(acting, 1)
         if best is not None and acting.rate <= best.rate:
             return Verdict.FINE
-        self._best = acting
+        self.best = acting
         return Verdict.BEST
 
-    def _confirm(self, acting: _Record[V], best: _Record[V]) -> tuple[Verdict, int]:
+    def _confirm(self, acting: Record[V], best: Record[V]) -> Generator[tuple[V, int], bool, tuple[Verdict, int]]:
         """Both on fresh starts; the verdict, and trials of the best version."""
         self._confirmations += 1
         alpha = self._config.alpha / (self._confirmations * (self._confirmations + 1))
         wins = losses = 0
         for pair in range(1, self._config.confirm_pairs + 1):
             seed = self._take()
-            now, then = self._run(acting.version, seed), self._run(best.version, seed)
-            acting.successes, acting.trials = acting.successes + now, acting.trials + 1
-            best.successes, best.trials = best.successes + then, best.trials + 1
+            now = yield acting.version, seed
+            then = yield best.version, seed
+            acting.add(now)
+            best.add(then)
             wins, losses = wins + (now and not then), losses + (then and not now)
             if losses > wins and log_capital_if_worse(wins, losses) >= -math.log(alpha):
                 return Verdict.FALLEN, pair
@@ -157,8 +190,9 @@ class PeakGuard(Generic[V]):
                 return Verdict.FINE, pair
         return Verdict.FINE, self._config.confirm_pairs
 
-    def _trials(self, version: V, count: int) -> tuple[int, int]:
-        return sum(self._run(version, self._take()) for _ in range(count)), count
+    def _trials(self, record: Record[V], count: int) -> Generator[tuple[V, int], bool, None]:
+        for _ in range(count):
+            record.add((yield record.version, self._take()))
 
     def _take(self) -> int:
         self._seed += 1

@@ -85,7 +85,7 @@ class FineTuneConfig(Settings):
     compute: ComputeConfig = ComputeConfig()
     interventions: InterventionConfig | None = None
     guard: GuardConfig | None = None
-    """How the best version so far is kept while a run goes on in one process; None: it is not."""
+    """How the best version so far is kept while a run goes on; None: it is not."""
     metrics_every_updates: int = Field(200, ge=1)
     push_every_updates: int = Field(500, ge=1)
     checkpoint_every_updates: int = Field(2000, ge=1)

@@ -89,8 +89,7 @@ class DemoWatch:
         Raises:
             OSError: the list cannot be read.
         """
-        if not self._index.refresh():
-            return []
+        self._index.refresh()
         found = []
         for name, line in self._read.items():
             newest = self._index.newest_line(name)

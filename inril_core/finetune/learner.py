@@ -280,7 +280,7 @@ class Learner:
             return False
         is_demo = name in self.demos
         taken = Taken(self._cut_first(episode)) if is_demo else self._prepared(episode)
-        if self.buffers.leaves_nothing(taken.cut, self.owners[name]):
+        if self.demos and self.buffers.leaves_nothing(taken.cut, self.owners[name]):
             raise EpisodeRefused(
                 f"episode {name}: without it nothing is left to imitate; add demonstrations and start the learner again"
             )

@@ -4,27 +4,26 @@ As in the graph in lockstep: each training episode acts with exploration on the 
 when the updates it made due are done, and evaluation does not explore and feeds nothing.
 """
 
-import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.errors import ConfigError
-from inril_core.evaluation.guard import Check, GuardConfig, PeakGuard, Verdict
+from inril_core.evaluation.guard import Check
 from inril_core.experts import Expert, make_expert
 from inril_core.experts.intervener import CriticConfig, Intervener, InterventionConfig, RandomJudge, ValueJudge
 from inril_core.experts.quality import WorseExpert
 from inril_core.experts.reference_critic import ReferenceCritic, fit_reference_critic, load_reference_critic
 from inril_core.finetune.config import FineTuneConfig
+from inril_core.finetune.guarded import GuardedLearner
 from inril_core.finetune.learner import Learner, UpdateObserver
-from inril_core.finetune.published import policy_of
 from inril_core.finetune.rewards import task as task_reward
 from inril_core.outcome import CELL, EPISODE_LENGTH, Outcome, success_of
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
@@ -186,7 +185,12 @@ def _reference_critic(config: CriticConfig, task: Task, seed: int) -> ReferenceC
 
 def evaluate(task: Task, policy: Policy, seeds: Sequence[int]) -> list[bool]:
     """Success per seed of the policy acting without exploration."""
-    return [bool(run_episode(task, policy_actor(policy, seed, False), seed, "eval").success) for seed in seeds]
+    return [succeeds(task, policy, seed) for seed in seeds]
+
+
+def succeeds(task: Task, policy: Policy, seed: int) -> bool:
+    """Whether the policy succeeds without exploration from the start with this seed."""
+    return bool(run_episode(task, policy_actor(policy, seed, False), seed, "eval").success)
 
 
 @dataclass
@@ -201,36 +205,6 @@ class Curve:
     """What the peak guard saw, where there is one."""
     metrics: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """(update, metrics) per group."""
-
-
-class GuardedLearner:
-    """The peak guard of a learner whose own policy acts."""
-
-    def __init__(self, config: GuardConfig, learner: Learner, task: Task) -> None:
-        self._learner, self._pins = learner, config.on_fall == "pin"
-        self._other = copy.deepcopy(learner.policy)
-        """Acts as whatever version it is given; the learner's policy is not touched."""
-        self._task = task
-        self._guard: PeakGuard[dict[str, Tensor]] = PeakGuard(config, self._succeeds)
-        self.due, self.checks = self._guard.due, self._guard.checks
-        self.pinned = False
-        self.keep_peak()  # what training begins with is the first peak
-
-    def keep_peak(self) -> bool:
-        """Check the version that acts. Where it has fallen the best one acts again, and training goes on from it, or
-        ends (`GuardConfig.on_fall`); whether it ends."""
-        check = self._guard.check(self._learner.snapshot(), self._learner.version)
-        if check.verdict is Verdict.FALLEN:
-            best = self._guard.best
-            assert best is not None
-            self._learner.go_back_to(best)
-            self.pinned = self._pins
-        return self.pinned
-
-    def _succeeds(self, version: dict[str, Tensor], seed: int) -> bool:
-        self._other.load_state_dict(policy_of(version))
-        episode = run_episode(self._task, policy_actor(self._other, seed, False), seed, "eval")
-        return bool(episode.success)
 
 
 def fine_tune(
@@ -271,8 +245,10 @@ def fine_tune(
         intervener = build_intervener(help_from, task, _REFERENCE_SEED)
     asked = make_expert(help_from.expert, task) if help_from is not None and "answers" in config.il.lives_on() else None
     learner, curve = Learner(config, task.interface, policy, demos, run_dir, observer), Curve()
-    guard = None if config.guard is None else GuardedLearner(config.guard, learner, task)
-    if guard is not None:
+    guard = None
+    if config.guard is not None:
+        guard = GuardedLearner(config.guard, learner, partial(succeeds, task))
+        guard.keep_peak()  # what training begins with is the first peak
         curve.guard = guard.checks
     next_eval, seed = config.schedule.warmup_steps, first_seed
 
@@ -298,9 +274,7 @@ def fine_tune(
                 curve.metrics.append((learner.updates, metrics))
         if learner.updates != learner.version:
             learner.published(learner.updates)
-        if guard is not None and guard.due(len(curve.episodes)) and guard.keep_peak():
+        if guard is not None and guard.due and guard.keep_peak():
             break
-    if guard is not None and not guard.pinned:
-        guard.keep_peak()
     measure()
     return learner, curve

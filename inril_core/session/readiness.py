@@ -23,6 +23,9 @@ class Wait:
 
 NOTHING = Wait()
 
+CHECKING = "checking"
+"""State of a learner whose peak guard looks at the version that acts."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -128,6 +131,8 @@ class Readiness:
             return ""
         if learner.ingested_steps + learner.refused_steps < self._trained_steps:
             return f"learner_node to pull the last episode ({learner.ingested_steps} of {self._trained_steps} steps)"
+        if learner.state == CHECKING:
+            return f"learner_node: {learner.reason}"
         if learner.updates + 1 <= learner.target_updates:
             return f"learner_node: {learner.updates} of {learner.target_updates:.0f} updates done"
         if self._policy is not None and not self._policy.pinned:

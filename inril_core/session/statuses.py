@@ -43,6 +43,8 @@ class PolicyNews:
 class LearnerNews:
     """Of LearnerStatus."""
 
+    state: str = ""
+    reason: str = ""
     ingested_steps: int = 0
     refused_steps: int = 0
     updates: int = 0

@@ -11,6 +11,7 @@ import numpy as np
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms.base import ArmState
+from inril_core.sim.arm_physics import ArmPhysics
 from inril_core.sim.kinematics import ArmKinematics
 from inril_core.sim.render import CellRenderer
 from inril_core.sim.scenes.base import TIMESTEP_S, drawn_state, make_scene
@@ -67,6 +68,7 @@ class Cell:
         self._lead_s = damping / self._model.actuator_gainprm[:7, 0]
         self._tool = self._model.site("tool").id
         self._quat, self._twist = np.zeros(4), np.zeros(6)
+        self._arm = ArmPhysics(self._model, getattr(contract.sim, "physics", None))
         self._renderer: CellRenderer | None = None
         self._state: CellState | None = None
 
@@ -74,6 +76,11 @@ class Cell:
     def model(self) -> mujoco.MjModel:
         """The compiled model (read only, for rendering and inspection)."""
         return self._model
+
+    @property
+    def arm(self) -> ArmPhysics:
+        """What the arm's own physics are; whoever sets it decides for the episodes to come."""
+        return self._arm
 
     @property
     def period_s(self) -> float:
@@ -103,9 +110,11 @@ class Cell:
         Purpose.of(purpose)
         data = self._data
         mujoco.mj_resetData(self._model, data)
+        self._arm.begin(seed)
         self._joint_target_rad = self.scene.lay_out(data, seed, purpose, self.kinematics)
         data.qpos[:7] = self._joint_target_rad
         data.ctrl[:7] = self._joint_target_rad
+        self._arm.hold(self._joint_target_rad)
         self._finger_goal_m = float(data.ctrl[7])
         mujoco.mj_step(self._model, data, self.scene.settle_steps)
         self._state = self._measure(0)
@@ -171,11 +180,10 @@ class Cell:
     def _advance(self, arm_target_rad: np.ndarray) -> None:
         """One piece of a period with a joint target, the fingers' target on its way."""
         data = self._data
-        data.ctrl[:7] = arm_target_rad
         fingers_m, step_m = float(data.ctrl[7]), self._finger_step_m
         data.ctrl[7:9] = min(max(self._finger_goal_m, fingers_m - step_m), fingers_m + step_m)
         self.scene.before_piece(data)
-        mujoco.mj_step(self._model, data, self._piece_steps)
+        self._arm.advance(data, arm_target_rad, self._piece_steps)
 
     def _finger_target(self, width_m: float) -> float:
         if not 0.0 <= width_m <= HAND_WIDTH_M:  # false for NaN too

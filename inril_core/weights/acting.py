@@ -24,6 +24,7 @@ from inril_core.policies import Memory, Policy, exploration_rng, policy_from_man
 from inril_core.weights.gate import Gate
 from inril_core.weights.memory import PackMemory
 from inril_core.weights.offer import Offer
+from inril_core.weights.passed import Passed
 from inril_core.weights.refusal import Refusal, WeightsRefused
 from inril_core.weights.signed_pack import Hashed, unpack, write_pack
 from inril_core.weights.store import KeptPack, WeightStore
@@ -108,6 +109,7 @@ class ActingPolicy:
         self._store = store
         self._key = key
         self._swap_at = swap_at
+        self._passed = Passed(store.folder)
         self._memory_of_packs = PackMemory()
         self._lock = threading.Lock()  # of what both threads change; never held while anything is computed or written
         rows = min(TRIAL_OBSERVATIONS_N, max(8, TRIAL_NUMBERS // contract.observation_size))
@@ -186,6 +188,7 @@ class ActingPolicy:
         kept = self._store.add(path, offer)
         self._store.activate(kept.digest, self._gate.pinned)
         self._gate.accept(offer)
+        self._passed.note(n, policy.state_dict())
         self.active = self._load(kept)
 
     def check_offer(self, offer: Offer) -> None:
@@ -257,6 +260,7 @@ class ActingPolicy:
         try:
             self._store.keep_trial(trial.rows)
             self._keep()
+            self._passed.note(offer.n, version.policy.state_dict())
         except OSError as error:
             with self._lock:
                 if self.pending is not version:
@@ -273,7 +277,9 @@ class ActingPolicy:
         shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
         state, manifest = self._gate.open_pack(pack, offer, shapes)
         policy = self._build(state, manifest)
-        self._gate.check_actions(policy.trial(trial.rows), trial.actions)
+        # what acted before may come back at once, as by a roll-back: the peak guard's best version after a fall
+        before = None if self._passed.has(state) else trial.actions
+        self._gate.check_actions(policy.trial(trial.rows), before)
         return Version(offer.run_id, offer.n, offer.digest.hex(), policy, published_ns)
 
     def _keep(self) -> None:

@@ -100,6 +100,11 @@ class WeightStore:
             raise ConfigError(f"weights folder {folder}: {error.strerror}; give one that can be written") from error
 
     @property
+    def folder(self) -> Path:
+        """Where everything of it lies."""
+        return self._folder
+
+    @property
     def incoming(self) -> Path:
         """Where packs may be put together; a file there outlives a restart until another one is begun."""
         return self._folder / "incoming"

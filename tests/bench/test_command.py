@@ -29,7 +29,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
         (["--compare", "rl_only", "dppo"], "--compare: 'dppo' is not one of"),
     ],
 )
-def test_what_can_be_mended_is_told_without_traceback(tmp_path, monkeypatch, capsys, words, says) -> None:
+def test_what_can_be_fixed_is_told_without_traceback(tmp_path, monkeypatch, capsys, words, says) -> None:
     """Pins: a traceback for a folder that is a file; every run failing one by one with the same error."""
     (tmp_path / "file").touch()
     out = [] if "--out" in words else ["--out", str(tmp_path)]

@@ -88,7 +88,7 @@ def test_no_workers_are_refused() -> None:
         Children(0)
 
 
-def test_the_cluster_names_its_mend_without_ray(monkeypatch) -> None:
+def test_the_cluster_names_its_fix_without_ray(monkeypatch) -> None:
     """Pins: a bare ImportError."""
     import sys
 

@@ -159,7 +159,7 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_file_names_file_field_and_mend(tmp_path: Path, content: dict[str, Any], words: str) -> None:
+def test_a_wrong_file_names_file_field_and_fix(tmp_path: Path, content: dict[str, Any], words: str) -> None:
     """Pins a typo in a graph file that is taken in silence, or told without saying where."""
     path = write(tmp_path, **content)
     with pytest.raises(ConfigError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from inril_bringup.graph import load_graph, packaged_graphs
+from inril_bringup.network import LOOPBACK
 from inril_bringup.place import place_of
 from inril_bringup.programs import programs_of
 
@@ -125,7 +126,8 @@ def test_every_packaged_graph_has_a_launch_file_with_its_nodes(
         (parameters,) = node.settings["parameters"]
         assert parameters.pop("graph_id").startswith("test-every")
         assert parameters.pop("control_socket", "/tmp").startswith("/tmp")
-        assert parameters == {k: v for k, v in expected.parameters.items() if k != "control_socket"}
+        assert parameters.pop("blob_host", LOOPBACK) == LOOPBACK
+        assert parameters == {k: v for k, v in expected.parameters.items() if k not in ("control_socket", "blob_host")}
         assert node.settings["namespace"] == "left"
         assert dict(node.settings["remappings"]) == {"/clock": "/left/clock", **expected.remappings}
         assert node.settings["respawn"] == (expected.respawn is not None)

@@ -13,6 +13,8 @@ import pytest
 PACKAGES = sorted(path.parent for path in (Path(__file__).parents[2] / "ros2_ws" / "src").glob("*/setup.py"))
 ROSDEP_KEYS = {
     "PIL": "python3-pil",
+    "av": "python3-av",
+    "cv2": "python3-opencv",
     "mcap": "mcap-ros2-support",
     "mujoco": "python3-mujoco-pip",
     "numpy": "python3-numpy",

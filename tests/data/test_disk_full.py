@@ -80,7 +80,7 @@ def test_one_byte_more_is_enough(tmp_path):
 
 def test_a_disk_that_fills_ends_the_episode_cleanly(tmp_path, monkeypatch):
     made = Synthetic(steps=9)
-    monkeypatch.setattr(EpisodeWriter.__init__, "__defaults__", (lambda path: SmallDisk(path, HEAD_BYTES + 3_000),))
+    monkeypatch.setattr(EpisodeWriter.__init__, "__defaults__", (lambda path: SmallDisk(path, HEAD_BYTES + 3_000), {}))
     filling = recorder(tmp_path, 10**9)
     for topic, message in made.messages():
         if topic == "/episode_event" and message.event == message.END:

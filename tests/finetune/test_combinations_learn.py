@@ -115,7 +115,7 @@ def test_a_joint_step_needs_parameters_that_both_losses_reach(preset: str) -> No
         load_config(preset).changed(policy={"kind": "residual", "base": {"kind": "gaussian"}})
 
 
-def test_imitation_of_nothing_is_refused_with_a_mend_that_works() -> None:
+def test_imitation_of_nothing_is_refused_with_a_fix_that_works() -> None:
     """Pins: two errors that send the user from one to the other."""
     remote = {"kind": "remote", "address": "127.0.0.1:1", "chunk": 1}
     policy = {"kind": "residual", "base": remote, "freeze_base": True}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 
+from inril_core.errors import ConfigError
 from inril_core.evaluation.guard import Verdict
+from inril_core.finetune.guarded import PEAK_NAME, GuardedLearner
 from inril_core.finetune.learner import Learner, new_policy
-from inril_core.finetune.local import GuardedLearner, evaluate, fine_tune
+from inril_core.finetune.local import evaluate, fine_tune, succeeds
 from inril_core.finetune.pretrain import pretrain
 from tests.finetune.point_task import PointTask, demos, small_config
 
@@ -53,7 +57,42 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     policy = new_policy(config, task.interface, demos(3))
     learner = Learner(config, task.interface, policy, demos(3), tmp_path)
     before = learner.snapshot()
-    guard = GuardedLearner(ruinous("pin").guard, learner, task)
+    guard = GuardedLearner(ruinous("pin").guard, learner, partial(succeeds, task))
     guard.keep_peak()
     after = learner.snapshot()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def ruin(learner: Learner) -> None:
+    """What a learning rate can do in one update."""
+    with torch.no_grad():
+        for parameter in learner.policy.parameters():
+            parameter.fill_(3.0)
+
+
+def test_the_peak_outlives_the_process(tmp_path: Path) -> None:
+    """Killed after the peak, started again with ruined weights: the fall is found against the peak of before."""
+    task, config = PointTask(), ruinous("pin")
+    assert config.guard is not None
+    policy = pretrain(config, task.interface, demos(20))
+    learner = Learner(config, task.interface, policy, demos(20), tmp_path)
+    learner.published(7)
+    GuardedLearner(config.guard, learner, partial(succeeds, task), tmp_path).keep_peak()
+    best = learner.snapshot()
+    ruin(learner)
+    learner.published(8)
+    again = GuardedLearner(config.guard, learner, partial(succeeds, task), tmp_path)
+    assert not again.due and "version 7" in again.describe()
+    assert again.keep_peak() and again.pinned and not again.due
+    assert all(torch.equal(tensor, best[name]) for name, tensor in learner.snapshot().items())
+    once_more = GuardedLearner(config.guard, learner, partial(succeeds, task), tmp_path)
+    assert once_more.pinned and "version 8 had fallen" in once_more.describe()
+
+
+def test_a_peak_that_is_damaged_on_disk_is_named(tmp_path: Path) -> None:
+    task, config = PointTask(), ruinous("pin")
+    assert config.guard is not None
+    learner = Learner(config, task.interface, new_policy(config, task.interface, demos(3)), demos(3), tmp_path)
+    (tmp_path / PEAK_NAME).write_bytes(b"no tensors")
+    with pytest.raises(ConfigError, match=PEAK_NAME):
+        GuardedLearner(config.guard, learner, partial(succeeds, task), tmp_path)

@@ -92,13 +92,14 @@ class LearnerBench:
         environment = {"INRIL_KEY": str(self.root / "weights.key")}
         self._processes[module] = spawn(command, self._domain, environment)
 
-    def start_learner(self) -> None:
+    def start_learner(self, **parameters: object) -> None:
         self.start(
             "inril_learner.learner_node",
             preset=self.root / "small.yaml",
             demos=self.root / "demos",
             initial_weights=self.root / "initial.inril",
             tensorboard="false",
+            **parameters,
         )
 
     def end(self, module: str, number: int) -> int:

@@ -335,7 +335,7 @@ def one_network(tmp_path, name: str = "a", **changes) -> Learner:
 
 
 def test_imitation_between_rollouts_spares_what_the_iteration_moved_and_all_is_counted(tmp_path) -> None:
-    """Pins: surgery against the gradient after a step too far; insertions that nobody counts."""
+    """Pins: projection against the gradient after a step too far; insertions that nobody counts."""
     learner = one_network(tmp_path)
     flat, combiner, insertions = learner.parts.actor, learner.parts.combine, []
     end_update = combiner.end_update

@@ -68,6 +68,17 @@ def test_no_episode_begins_before_the_arbiter_has_heard_the_restarted_recorder(r
     assert not ready.blocked_by("train", 0)
 
 
+def test_in_lockstep_nothing_is_trained_on_while_the_guard_looks_at_what_acts() -> None:
+    ready = Readiness(load_contract("insert_leg"), Expected(), lockstep=True, now_ns=0)
+    ready.hear(RecorderNews(boot_id="r"), 0)
+    ready.hear(PolicyNews(active_n=0), 0)
+    ready.hear(ArbiterNews(boot_id="a", armed=True, recorder_boot_id="r"), 0)
+    ready.hear(LearnerNews(state="checking", reason="guard: trials of version 4"), 0)
+    assert ready.blocked_by("train", 0).text == "learner_node: guard: trials of version 4"
+    ready.hear(LearnerNews(state="waiting", reason="for the next episode"), 0)
+    assert not ready.blocked_by("train", 0)
+
+
 def test_the_news_are_fields_of_the_messages() -> None:
     """Pins: a field that is renamed in the message and stays at its default in the session for ever."""
     messages = pytest.importorskip("inril_msgs.msg")

@@ -182,6 +182,21 @@ def test_wild_weights_stay_refused_when_they_are_offered_again_after_a_restart(s
     assert act(restarted, 0).n == 0
 
 
+def test_what_was_accepted_before_may_come_back_at_once(start):
+    """Pins: the peak guard's best version refused as wild, because what acts has gone far from it step by step."""
+    acting = start(policy())
+    for n, bias in enumerate((0.4, 0.9, 1.6), 1):
+        push(acting, n, bias=bias)
+        act(acting, 0)
+    again = start()
+    act(again, 0)
+    with pytest.raises(WeightsRefused) as caught:
+        push(again, 4, bias=0.01)
+    assert caught.value.reason is Refusal.WILD_ACTION, "as far, and never seen before"
+    push(again, 5, bias=0.0)
+    assert act(again, 0).n == 5
+
+
 def test_a_full_disk_refuses_the_offer_and_the_active_policy_acts_on(start, monkeypatch):
     acting = start(policy())
     act(acting, 0)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from inril_core.contract.definitions.physics import Physics
 from inril_core.errors import ConfigError
 from inril_core.plugins import Kind
 from inril_core.settings import Settings
@@ -19,6 +20,10 @@ Features = Callable[[np.ndarray, np.ndarray, float, Mapping[str, np.ndarray]], M
 Poses are m and xyzw, twists m/s and rad/s, base frame. MUST have no memory, raise KeyError for a part that is missing
 and ValueError for what has no meaning.
 """
+
+Progress = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Observation fields {name: float64[T, size]} to how far the task is at each row, float64[T] in [0, 1]. MUST have no
+memory, and raise KeyError for a field that is missing."""
 
 KIND = Kind("definitions", "inril_core.contract.definitions", "DEFINITION")
 
@@ -41,12 +46,15 @@ class CellSettings(Settings):
 
     part_noise: PartNoise | None = None
     """How a tracker sees the parts; None: a perfect one."""
+    physics: Physics | None = None
+    """Of the arm, drawn per episode; None: as its model has it."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialise(self)
-        if self.part_noise is None:  # digests of contracts that do not name it stay
-            values.pop("part_noise", None)
+        for name in CellSettings.model_fields:  # digests of contracts that do not name it stay
+            if getattr(self, name) is None:
+                values.pop(name, None)
         return values
 
 
@@ -70,6 +78,8 @@ class TaskDefinition:
     expert: str = ""
     """Who can do it: a file of `inril_core.experts.scripted`, entry point ``inril.experts`` or ``module:class`` of an
     `inril_core.experts.scripted.base.ScriptedExpert`; empty: nobody."""
+    progress: Progress | None = None
+    """How far a trial came that did not succeed, for the report of an evaluation; None: nobody can tell."""
     expert_noise: float = 0.0
     """Standard deviation of the noise on each action with which the expert demonstrates."""
 

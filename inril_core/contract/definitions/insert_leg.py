@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from inril_core.contract.definitions.base import CellSettings, TaskDefinition
-from inril_core.contract.square_table import LEG_TIP_M
+from inril_core.contract.square_table import HOLE_RADIUS_M, LEG_TIP_M
 from inril_core.settings import Settings
 from inril_core.transforms import (
     quat_conjugate,
@@ -96,4 +96,19 @@ def insert_leg_features(
     }
 
 
-DEFINITION = TaskDefinition(insert_leg_features, Success, Sim, scene="insert_leg", expert="insert_leg")
+APPROACH_M, SEATED_M = 0.1, 0.02
+"""Distance of the tip from the rim's centre at which the way begins, and depth at which it is seated."""
+
+
+def insert_leg_progress(fields: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Half for the tip's way to the hole, half for its depth in it; the turn is not seen."""
+    tip = fields["tip_in_hole_m"]
+    inside = (np.hypot(tip[:, 0], tip[:, 1]) < HOLE_RADIUS_M) & (tip[:, 2] <= 0.0)
+    near = np.where(inside, 1.0, 1.0 - np.linalg.norm(tip, axis=1) / APPROACH_M)
+    depth = np.where(inside, -tip[:, 2] / SEATED_M, 0.0)
+    return np.asarray(0.5 * near.clip(0.0, 1.0) + 0.5 * depth.clip(0.0, 1.0))
+
+
+DEFINITION = TaskDefinition(
+    insert_leg_features, Success, Sim, scene="insert_leg", expert="insert_leg", progress=insert_leg_progress
+)

@@ -35,6 +35,8 @@ class PolicySummary:
     wilson: Interval
     by_level: dict[str, tuple[int, int]]
     """Successes and trials."""
+    progress: float | None
+    """Mean over the trials, where each is known: 1 for a success."""
     time_to_success_s: tuple[float, float] | None
     """Median and 95th percentile over the successes."""
     successes_per_10_min: float
@@ -123,13 +125,13 @@ def _count(paired: Sequence[tuple[bool, bool]]) -> Pairs:
 
 
 def _summary(folder: SessionFolder, code: str, name: str, blind: bool, outcomes: Sequence[Outcome]) -> PolicySummary:
-    own = [o for o in outcomes if o.trial.code == code]
+    own, contract = [o for o in outcomes if o.trial.code == code], contract_of(folder)
     won = [o for o in own if o.success]
-    times_s = [o.result.duration_s for o in won]
-    ran_s = sum(o.result.duration_s for o in own)
+    times_s = [_time_s(contract, o) for o in won]
+    ran_s = sum(_time_s(contract, o) for o in own)
     told = [o for o in own if o.label is not None and o.automatic is not None]
     agree = sum(o.label is not None and o.label.success == o.automatic for o in told)
-    length = episode_length_steps(folder, own)
+    length = episode_length_steps(contract, own)
     failures: dict[str, Counter[str]] = {}
     for outcome in own:
         if not outcome.success:
@@ -139,6 +141,7 @@ def _summary(folder: SessionFolder, code: str, name: str, blind: bool, outcomes:
         for level in dict.fromkeys(o.trial.level for o in own)
     }
     percentiles = None if not times_s else (float(np.median(times_s)), float(np.percentile(times_s, 95)))
+    came = [o.progress for o in own]
     subject = folder.sealed.subjects[code]
     counts = (len(won), len(own))
     return PolicySummary(
@@ -151,6 +154,7 @@ def _summary(folder: SessionFolder, code: str, name: str, blind: bool, outcomes:
         clopper_pearson=clopper_pearson(*counts, folder.plan.confidence),
         wilson=wilson(*counts, folder.plan.confidence),
         by_level=levels,
+        progress=None if None in came or not came else float(np.mean([p for p in came if p is not None])),
         time_to_success_s=percentiles,
         successes_per_10_min=600.0 * len(won) / ran_s if ran_s > 0 else 0.0,
         steps=sum(o.result.steps for o in own),
@@ -211,9 +215,14 @@ def contract_of(folder: SessionFolder) -> Contract | None:
         return None
 
 
-def episode_length_steps(folder: SessionFolder, outcomes: Sequence[Outcome]) -> int:
+def _time_s(contract: Contract | None, outcome: Outcome) -> float:
+    """How long a trial takes at the control rate; a lockstep simulation runs at the machine's own pace."""
+    result = outcome.result
+    return result.duration_s if contract is None else result.steps / contract.control_rate_hz
+
+
+def episode_length_steps(contract: Contract | None, outcomes: Sequence[Outcome]) -> int:
     """Steps that an episode has; without a contract, the longest one that ran."""
-    contract = contract_of(folder)
     return max((o.result.steps for o in outcomes), default=1) if contract is None else contract.episode_length_steps
 
 

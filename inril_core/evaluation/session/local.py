@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from inril_core.contract import Contract
+from inril_core.contract import Contract, Interface
 from inril_core.control.measurement import BadMeasurement
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.folder import SessionFolder
-from inril_core.evaluation.session.outcomes import Trace, decided, read_outcomes, write_trace
+from inril_core.evaluation.session.outcomes import Trace, decided, progress_of, read_outcomes, write_trace
 from inril_core.evaluation.session.plan import Trial
 from inril_core.experts import Expert
 from inril_core.finetune.local import Act, expert_actor, policy_actor, run_episode
@@ -64,15 +64,16 @@ class Subjects:
 
 
 @dataclass
-class _Watched:
+class Watched:
     """A task that notes where the tool goes, where it has one."""
 
     task: Task
-    positions_m: list[np.ndarray] = field(default_factory=list)
+    poses: list[np.ndarray] = field(default_factory=list)
+    """Of the tool, m and xyzw, base frame: at the reset and after each step."""
     qpos: list[np.ndarray] = field(default_factory=list)
 
     @property
-    def interface(self) -> object:
+    def interface(self) -> Interface:
         """As the task's; the others too."""
         return self.task.interface
 
@@ -99,12 +100,12 @@ class _Watched:
     def _look(self) -> None:
         state: Any = getattr(self.task, "state", None)
         if hasattr(state, "tool_pose") and hasattr(state, "qpos"):
-            self.positions_m.append(np.array(state.tool_pose[:3], np.float64))
+            self.poses.append(np.array(state.tool_pose, np.float64))
             self.qpos.append(np.array(state.qpos, np.float64))
 
     def trace(self) -> Trace | None:
         """The way of the episode; None where the task shows none."""
-        return Trace(np.array(self.positions_m), np.array(self.qpos)) if self.positions_m else None
+        return Trace(np.array(self.poses)[:, :3], np.array(self.qpos)) if self.poses else None
 
 
 def run_locally(folder: SessionFolder, say: Callable[[str], None] = print, task: Task | None = None) -> bool:
@@ -162,17 +163,19 @@ def _run(folder: SessionFolder, number: int, trial: Trial, subjects: Subjects, t
     episode_id = f"{plan.session_id}-t{number:05d}-{attempt}"
     began_s = time.time()
     folder.note_begun(number, episode_id, began_s)
-    watched = _Watched(task)
+    watched = Watched(task)
     stopped = ""
     episode: Episode | None = None
     try:
-        episode = run_episode(watched, act, trial.seed, trial.purpose, plan.explore)  # type: ignore[arg-type]
+        episode = run_episode(watched, act, trial.seed, trial.purpose, plan.explore)
     except (ValueError, BadMeasurement) as error:  # an answer that no arm would be given
         stopped = f"safety stop: {error}"[:200]
     trace = watched.trace()
     if trace is not None:
+        if episode is not None:
+            trace = replace(trace, progress=progress_of(task.interface, episode.observations))
         write_trace(folder.root, episode_id, trace)
-    steps = max(len(watched.positions_m) - 1, UNKNOWN_STEPS) if episode is None else episode.steps
+    steps = max(len(watched.poses) - 1, UNKNOWN_STEPS) if episode is None else episode.steps
     rate_hz = task.interface.control_rate_hz if isinstance(task.interface, Contract) else 0.0
     return EpisodeResult(
         segment_index=0,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from inril_core.contract import Contract, contract_from_text
 from inril_core.data.episode import SOURCE_HUMAN, Episode
-from inril_core.errors import InrilError
+from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.records import find_episode
 from inril_core.evaluation.session.folder import Label, SessionFolder
 from inril_core.evaluation.session.plan import Trial
@@ -36,6 +38,8 @@ class Trace:
     """Steps of a person in a trial of a policy."""
     versions: frozenset[int] = frozenset()
     """Numbers of the weights that answered."""
+    progress: float | None = None
+    """How far it came at its best, in [0, 1], as the task's definition measures it; None: nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Outcome:
         if self.result.source == EPISODE_LENGTH:
             return "time limit"
         return self.result.reason or "no reason given"
+
+    @property
+    def progress(self) -> float | None:
+        """How far it came, in [0, 1]; a success came all the way."""
+        return 1.0 if self.success else self.trace.progress if isinstance(self.trace, Trace) else None
 
     def phase(self, length_steps: int) -> str:
         """In which part of the time that an episode has it ended."""
@@ -151,7 +160,8 @@ def write_trace(root: Path, episode_id: str, trace: Trace) -> None:
 
     content = io.BytesIO()
     qpos = np.zeros((0, 0)) if trace.qpos is None else trace.qpos
-    np.savez_compressed(content, tool_position_m=trace.tool_position_m, qpos=qpos)
+    progress = [] if trace.progress is None else [trace.progress]
+    np.savez_compressed(content, tool_position_m=trace.tool_position_m, qpos=qpos, progress=progress)
     (root / TRACES).mkdir(exist_ok=True)
     write_atomically(root / TRACES / f"{episode_id}.npz", content.getvalue())
 
@@ -162,8 +172,12 @@ def read_trace(root: Path, episode_id: str, expert: bool = False) -> Trace | str
     if path.is_file():
         try:
             with np.load(path, allow_pickle=False) as found:
-                qpos = found["qpos"]
-                return Trace(found["tool_position_m"], qpos if qpos.size else None)
+                qpos, progress = found["qpos"], found["progress"]
+                return Trace(
+                    found["tool_position_m"],
+                    qpos if qpos.size else None,
+                    progress=float(progress[0]) if progress.size else None,
+                )
         except (OSError, ValueError, KeyError, InrilError) as error:
             return f"{path.name} is not readable ({error})"
     episode = find_episode(root, episode_id)
@@ -171,4 +185,30 @@ def read_trace(root: Path, episode_id: str, expert: bool = False) -> Trace | str
         return episode
     human = 0 if expert else int((episode.source == SOURCE_HUMAN).sum())
     versions = frozenset(int(n) for n in np.unique(episode.policy_n) if n >= 0)
-    return Trace(episode.tool_pose[:, :3], episode.qpos, human, versions)
+    progress = progress_of(_contract(episode.contract_text), episode.observations)
+    return Trace(episode.tool_pose[:, :3], episode.qpos, human, versions, progress)
+
+
+def progress_of(interface: object, observations: np.ndarray) -> float | None:
+    """How far an episode came at its best.
+
+    Args:
+        observations: its vectors ``[T + 1, D]``.
+    """
+    measure = interface.task_definition.progress if isinstance(interface, Contract) else None
+    if measure is None:
+        return None
+    assert isinstance(interface, Contract)
+    rows = observations.astype(np.float64)
+    try:
+        return float(np.max(measure({name: rows[:, place] for name, place in interface.slices().items()})))
+    except KeyError:
+        return None
+
+
+@cache
+def _contract(text: str) -> Contract | None:
+    try:
+        return contract_from_text(text)
+    except ConfigError:
+        return None

@@ -6,14 +6,16 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.analysis import analyse
 from inril_core.evaluation.session.folder import SessionFolder
 from inril_core.evaluation.session.gate import decide
 from inril_core.evaluation.session.local import run_locally
-from inril_core.evaluation.session.outcomes import read_outcomes
+from inril_core.evaluation.session.outcomes import progress_of, read_outcomes
 from inril_core.evaluation.session.regression import failed_starts
 from inril_core.evaluation.session.report import write_report
 from tests.evaluation.session.made import WatchedPointTask, session
@@ -139,3 +141,23 @@ def test_starts_that_failed_are_run_again(done: SessionFolder, tmp_path: Path) -
     (tmp_path / "again").mkdir()
     again = session(tmp_path / "again", seeds=failed)
     assert {t.seed for t in again.plan.trials} == seeds
+
+
+def test_progress_and_time_are_the_task_s_and_not_the_machine_s(tmp_path: Path) -> None:
+    """Pins: a lockstep simulation whose pace was reported as the policy's, and a near miss that counted as nothing."""
+    contract = load_contract("insert_leg")
+    rows = np.zeros((3, contract.observation_size), np.float32)
+    place = contract.slices()["tip_in_hole_m"]
+    rows[:, place] = [[0.0, 0.0, 0.1], [0.0, 0.0, 0.05], [0.0, 0.0, -0.01]]
+    assert [progress_of(contract, rows[:n]) for n in (1, 2, 3)] == pytest.approx([0.0, 0.25, 0.75], abs=1e-6)
+    rows[2, place] = [0.05, 0.0, -0.01]
+    assert progress_of(contract, rows) == pytest.approx(0.25, abs=0.01), "beside the hole is not in it"
+    folder = session(tmp_path)
+    run_locally(folder, lambda line: None, WatchedPointTask())
+    summaries = analyse(folder, read_outcomes(folder)).summaries
+    for summary in summaries:
+        own = [o for o in read_outcomes(folder) if o.trial.code == summary.code]
+        steps = np.median([o.result.steps for o in own if o.success]) if summary.successes else None
+        if steps is not None:
+            assert summary.time_to_success_s is not None and summary.time_to_success_s[0] == pytest.approx(steps / 10)
+    assert all(s.progress is None or 0.0 <= s.progress <= 1.0 for s in summaries)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from inril_bringup.evaluate_sim2real import add_actions
 from inril_core.errors import ConfigError, InrilError
 
 SUMMARY = "compare policies in a session that settles the question: plan, run, report, gate"
@@ -23,9 +24,10 @@ EXAMPLES = (
     "unseal runs/ab",
     "report runs/ab",
     "gate runs/ab/report.json --better-than old",
+    "identify runs/robot --out twin.yaml",
+    "sim2real runs/ab_robot runs/ab_sim",
 )
-BAD_INPUT = 2
-GATE_BAD_INPUT = 3
+BAD_INPUT, GATE_BAD_INPUT = 2, 3
 """2 is the gate's "cannot tell"."""
 
 # Modules that are slow to import are imported where they are used.
@@ -40,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_run(actions)
     _add_notes(actions)
     _add_results(actions)
+    add_actions(actions, _action)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked. Returns the exit code."""
-    code: int = arguments.evaluate(arguments)
-    return code
+    return int(arguments.evaluate(arguments))
 
 
 def _action(actions: Any, name: str, act: Any, summary: str, code_of_bad_input: int = BAD_INPUT) -> Any:
@@ -58,8 +60,7 @@ def _action(actions: Any, name: str, act: Any, summary: str, code_of_bad_input: 
 
     def acting(arguments: argparse.Namespace) -> int:
         try:
-            code: int = act(arguments)
-            return code
+            return int(act(arguments))
         except InrilError as error:
             refuse(str(error))
 

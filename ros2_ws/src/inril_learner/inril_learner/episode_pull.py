@@ -136,8 +136,9 @@ class EpisodePull:
         for ready in reply.revised:
             self._after_line = max(self._after_line, ready.line)
             queued = any(known.episode_id == ready.episode_id and known.line == ready.line for known in self._queue)
-            # those from _next_index on come in their turn
-            if ready.index < self._next_index and not queued and self._wanted(ready):
+            # those from _next_index on come in their turn, but for those that were dropped: they are listed here alone
+            comes_later = ready.index >= self._next_index and not ready.left_out
+            if not comes_later and not queued and self._wanted(ready):
                 self._queue.append(ready)
         self._look = self._look or LIST_LIMIT in (len(reply.episodes), len(reply.revised))
 

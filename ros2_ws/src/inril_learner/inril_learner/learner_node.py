@@ -24,12 +24,14 @@ from inril_core.blobs.pull import MAX_CLOCK_OFFSET_S
 from inril_core.data import Episode, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError, InrilError
+from inril_core.evaluation.guard import Verdict
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import DemoWatch
 from inril_core.finetune.distributed import follow
 from inril_core.finetune.distributed.parallel import LeadingLearner, make_learner
+from inril_core.finetune.guarded import GuardedLearner
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.people import PeopleCurve
@@ -43,6 +45,7 @@ from inril_core.run import default_key_path, open_run
 from inril_core.vocabulary import Purpose
 from inril_core.weights import Offer, load_or_create_key, write_pack
 from inril_learner.episode_pull import EpisodePull, said_of
+from inril_learner.guarding import guard_of
 
 SLICE_S = 0.04  # longest training between two looks at the graph
 TICK_S = 0.005
@@ -87,8 +90,10 @@ class LearnerNode(InrilPlainNode):
         self._served: deque[tuple[bytes, Path]] = deque()
         self._push_not_before_ns = 0
         self._withdraw_pushed()
+        self._guard = guard_of(self._learner, self.contract, self._folder)
         # what was pushed before a restart may not have arrived: push again once caught up
-        self._pushed_updates = 0
+        pinned = self._guard is not None and self._guard.pinned
+        self._pushed_updates = -self._learner.config.push_every_updates if pinned else 0
         self._checkpointed_updates = self._learner.updates
         self._newest_stamp_ns = 0
         self._busy_s, self._busy_updates, self._updates_per_s = 0.0, 0, 0.0
@@ -239,7 +244,7 @@ class LearnerNode(InrilPlainNode):
             self._pull.look()
             self._look_at_demos()
         self._pull.step(now_ns)
-        trained = self._train_slice()
+        trained = self._train_slice() if self._guard is None else self._guarded_slice(self._guard)
         schedule = self._learner.config.schedule
         if trained and self._learner.updates > schedule.critic_warmup_updates and self._learner.waits_for_reward:
             self.get_logger().warning(
@@ -284,6 +289,27 @@ class LearnerNode(InrilPlainNode):
             self._checkpointed_updates = learner.updates
             learner.checkpoint()
         return pushed or learner.updates > before
+
+    def _guarded_slice(self, guard: GuardedLearner) -> bool:
+        """As `_train_slice`; while a check of the peak guard goes on, one trial of it instead."""
+        learner = self._learner
+        if self._pushed_updates < 0:  # the best version acts again before anything is trained
+            due = self._push_due()
+            if due:
+                self._push()
+            return due
+        if guard.due and self._pushed_updates == learner.updates and learner.version not in self._loop.refused:
+            guard.begin()
+            return True
+        if guard.checking:
+            check = guard.step()
+            if check is not None and check.verdict is Verdict.FALLEN:
+                self.get_logger().warning(guard.news)
+                learner.checkpoint()
+                if learner.actor_updates:
+                    self._pushed_updates = -learner.config.push_every_updates
+            return True
+        return False if guard.pinned else self._train_slice()
 
     def _push_due(self) -> bool:
         """Whether the policy has changed since the last push, for long enough or as far as the data goes."""
@@ -361,9 +387,11 @@ class LearnerNode(InrilPlainNode):
             old.unlink(missing_ok=True)
 
     def _state(self) -> tuple[str, str]:
-        learner, schedule = self._learner, self._learner.config.schedule
+        learner, schedule, guard = self._learner, self._learner.config.schedule, self._guard
+        if guard is not None and (guard.checking or guard.pinned):
+            return ("checking" if guard.checking else "done"), guard.describe()
         if learner.updates < learner.updates_due:
-            return "training", ""
+            return "training", "" if guard is None else guard.describe()
         if learner.done:
             return "done", f"the budget of {schedule.budget_steps} steps is spent"
         if learner.ingested_steps < schedule.warmup_steps:
@@ -373,8 +401,10 @@ class LearnerNode(InrilPlainNode):
     def _publish_status(self) -> None:
         self._next_status_ns = self.mono_ns() + round(STATUS_PERIOD_S * 1e9)
         state, reason = self._state()
-        reason = "; ".join(filter(None, (reason, self._loop.problem)))
-        learner = self._learner
+        learner, guard = self._learner, self._guard
+        guarded = "" if guard is None or state in ("checking", "training") or guard.pinned else guard.describe()
+        reason = "; ".join(filter(None, (reason, guarded, self._loop.problem)))
+        pinned = guard is not None and guard.pinned
         status = LearnerStatus(
             boot_id=self.boot_id,
             run_id=self._run.run_id,
@@ -384,7 +414,7 @@ class LearnerNode(InrilPlainNode):
             ingested_steps=learner.ingested_steps,
             ingested_episodes=learner.ingested_episodes,
             refused_steps=sum(steps for steps, _ in self._refused.values()),
-            target_updates=float(learner.updates_due),
+            target_updates=float(learner.updates if pinned else learner.updates_due),
             published_n=self._versions.newest if self._versions.newest else -1,
             updates_per_s=self._updates_per_s,
             gradient_cosine=learner.last_metrics.get("gradient_cosine", math.nan),
