@@ -247,6 +247,8 @@ class Learner:
         if known is not None:
             self._refuse_other_content(episode, known[0])
             return Ingested(0, "already ingested")
+        if episode.episode_id in self.demos:
+            return Ingested(0, "already a demonstration")
         if episode.purpose != "train":
             return Ingested(0, f"purpose is {episode.purpose}")
         taken = self._prepared(episode)

@@ -210,7 +210,7 @@ def make_learner(tmp_path, name: str = "a", **changes) -> Learner:
     from inril_core.finetune.learner import new_policy
 
     settings = config(**changes)
-    demo = make_episode(np.random.default_rng(0).normal(size=(5, 4)), np.full((4, 6), 0.5), True, "demo")
+    demo = make_episode(np.random.default_rng(0).normal(size=(5, 4)), np.full((4, 6), 0.5), True, "demo", "demo")
     return Learner(settings, contract(), new_policy(settings, contract(), [demo]), [demo], tmp_path / name)
 
 
