@@ -48,8 +48,8 @@ def test_the_tables_leave_simulator_and_learner_out_of_the_sum() -> None:
 
 
 def test_scenarios_stand_in_their_order_with_periods_and_ages() -> None:
-    ticks = Ticks(50, [100.0, 101.0, 102.0, 103.0], {"robot_state": [1.5, 9.0]})
+    ticks = Ticks(50, [100.0, 101.0, 102.0, 103.0], [0.5, 1.0, 2.5, 3.0], 4, {"robot_state": [1.5, 9.0]})
     text = report({"scenarios": {"10 Hz": [result(2.0, 10.0, ticks)], "lockstep": [result(3.0, 90.0)]}}, SCENARIOS)
     assert text.index("| lockstep |") < text.index("| 10 Hz |")
-    assert "| 10 Hz | 5 | 100 | 10.0 | 6.00 | 100.0 | 101.0 | 102.0 | 103.0 | 1 | 0 |" in text
+    assert "| 10 Hz | 5 | 100 | 10.0 | 6.00 | 100.0 | 101.0 | 102.0 | 103.0 | 2.50 | 4 | 1 | 0 | 0 |" in text
     assert "| 10 Hz | 1.5 / 9.0 |" in text

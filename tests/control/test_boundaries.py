@@ -37,18 +37,14 @@ def faults(arbiter: Bench) -> list[str]:
 @pytest.mark.parametrize("name", CALLBACKS)
 def test_whatever_a_callback_raises_is_a_latched_fault(name: str) -> None:
     with bench(raising(name), real_time_factor=1.0, **EVERYTHING) as arbiter:
-        speakers = {
-            heard.topic_name: arbiter.client.create_publisher(heard.msg_type, heard.topic_name, heard.qos_profile)
-            for heard in arbiter.node.subscriptions
-            if heard.topic_name.count("/") == 1 and heard.topic_name not in ("/clock", "/parameter_events")
-        }
+        heard = [one for one in arbiter.node.subscriptions if one.topic_name == f"/{name.removeprefix('_on_')}"]
+        speakers = [arbiter.client.create_publisher(one.msg_type, one.topic_name, one.qos_profile) for one in heard]
         arm = arbiter.client.create_client(Arm, "arbiter/arm")
 
         def failed() -> bool:
-            for topic, speaker in speakers.items():
-                if "arbiter_status" not in topic or name == "_on_arbiter_status":
-                    speaker.publish(speaker.msg_type())
-            if arm.service_is_ready():
+            for speaker in speakers:
+                speaker.publish(speaker.msg_type())
+            if name == "_on_arm" and arm.service_is_ready():
                 arm.call_async(Arm.Request(operator_name="ada"))
             return "internal_error" in faults(arbiter)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH = {
     "description": "An arm behind controllers of another process, and who commands it.",
-    "nodes": ["robot_node", "safety_monitor", "observation_node", "arbiter_node", "lifecycle_manager"],
+    "nodes": ["robot_node", "camera_node", "safety_monitor", "observation_node", "arbiter_node", "lifecycle_manager"],
     "defaults": {
         "arm": "ros2_control",
         "arm_settings": "{mode_topic: robot_mode, recovery: error_recovery, max_age_s: 5.0, gripper_max_age_s: 5.0, "

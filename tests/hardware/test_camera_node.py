@@ -78,7 +78,7 @@ def test_a_recording_is_published_with_its_calibration_and_ends_as_an_unplugged_
         losses, heard = keeper.losses, len(images)
         made.until(lambda: len(images) > heard + 2, "images after it came back")
         made.until(lambda: keeper.losses > losses, "its end once more")
-        assert "has ended" in lines(made)["source_front"].message
+        made.until(lambda: "has ended" in lines(made)["source_front"].message, "its end in /diagnostics")
         stamps = [image.header.stamp.sec * 10**9 + image.header.stamp.nanosec for image in images]
         assert np.diff(stamps).min() > 0, "times of this machine go on, although the recording's begin anew"
 

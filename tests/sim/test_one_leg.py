@@ -31,7 +31,6 @@ HOLES = [(x, y) for x in (-HOLE_OFFSET_M, HOLE_OFFSET_M) for y in (-HOLE_OFFSET_
 
 @pytest.fixture(scope="module", autouse=True)
 def needs_furniture_bench() -> None:
-    pytest.importorskip("libusb_package", reason="the extra `furniture` is not installed")
     pytest.importorskip("furniture_bench", reason="furniture-bench is not installed")
 
 

@@ -40,7 +40,7 @@ class Frame(NamedTuple):
     number: int | None = None
     """Of the camera's own count of images, for finding those that were lost; None: it does not count."""
     depth_mm: np.ndarray | None = None
-    """uint16[H, W], of the same pixels as the colour; 0: not known. None: the camera gives no depth."""
+    """uint16[H, W], of the same pixels as the colour; 0: not known. None: there is none of this time."""
 
 
 class CameraSource(ABC):

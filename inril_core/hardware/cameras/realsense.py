@@ -18,6 +18,8 @@ from inril_core.hardware.cameras.base import BadImage, CameraConfig, CameraLost,
 from inril_core.hardware.cameras.clock import ClockFit
 
 WAIT_MS = 200
+MAX_DEPTH_APART_MS = 20.0
+"""A depth image that was taken further from the colour image in time is of another scene, and is left out."""
 _ORDERS: dict[str, tuple[int, ...]] = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0)}
 """Channels that hold red, green and blue."""
 
@@ -143,7 +145,9 @@ class RealSense(CameraSource):
         pixels = _rgb(colour)
         # librealsense gives milliseconds as a double: to half a microsecond, for a clock that counts from 1970
         stamp_ns = self._stamp_ns(colour.get_frame_timestamp_domain(), round(colour.get_timestamp() * 1e6), arrived_ns)
-        return Frame(pixels, stamp_ns, number, None if depth is None else self._millimetres(depth))
+        apart_ms = 0.0 if depth is None else abs(depth.get_timestamp() - colour.get_timestamp())
+        belongs = depth is not None and apart_ms <= MAX_DEPTH_APART_MS
+        return Frame(pixels, stamp_ns, number, self._millimetres(depth) if belongs else None)
 
     def close(self) -> None:
         """See `CameraSource.close`."""

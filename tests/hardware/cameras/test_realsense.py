@@ -48,9 +48,11 @@ def test_a_recording_ends_like_an_unplugged_camera_and_comes_back(recording: Pat
     numbers = [frame.number for frame in frames]
     assert numbers == sorted(set(numbers)) and len(numbers) > 1, "each image once, in order"
     for frame in frames:
-        assert frame.number is not None and frame.depth_mm is not None
-        assert (frame.pixels == brightness(frame.number)).all()
+        assert frame.number is not None and (frame.pixels == brightness(frame.number)).all()
+        if frame.depth_mm is None:
+            continue  # beside the gap librealsense gives the depth of another time, which is left out
         assert (frame.depth_mm[frame.depth_mm > 0] - depth_mm(frame.number) <= 1).all() and frame.depth_mm.any()
+    assert sum(frame.depth_mm is not None for frame in frames) >= len(frames) - 2
     assert not {5, 6} & set(numbers), "they were never delivered"
     assert keeper.missed == numbers[-1] - numbers[0] + 1 - len(numbers)
     assert keeper.poll(10**12) is not None or keeper.poll(10**12) is not None, "and it is there again"

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from inril_bringup.environment import dds_environment
-from inril_bringup.programs import die_with_parent
+from inril_bringup.programs import die_with_parent, interrupt
 from inril_bringup.supervisor import STATUS_FILE
 from inril_core.errors import InrilError
 from inril_core.evaluation.session.analysis import analyse
@@ -120,13 +120,7 @@ class Graph:
 
     def stop(self) -> None:
         """Ctrl-C."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(timeout=40)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(timeout=10)
+        interrupt(self._process)
 
 
 def run_through_graph(root: Path, domain: int) -> None:

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from inril_common.sampling import PROFILE, read_samples
 
 from inril_bringup.environment import dds_environment
 from inril_bringup.graph_report import Scenario, ScenarioResult, Ticks, Variant, report, ticks_of
+from inril_bringup.programs import interrupt
 from inril_bringup.supervisor import STATUS_FILE
 from inril_core.contract import load_contract
 from inril_core.files import read_sound_lines
@@ -66,7 +66,7 @@ class Graph:
     ) -> None:
         self.run_dir = run_dir
         self.arm_count = 0
-        """How often it was armed by us, after a fault or where it is slow."""
+        """How often it was armed since it had stood still."""
         self._log = run_dir.with_suffix(".log")
         words = [f"{key}:={value}" for key, value in {"run_dir": run_dir, "arm_at_start": "true", **arguments}.items()]
         self._environment = {
@@ -126,13 +126,7 @@ class Graph:
 
     def stop(self) -> None:
         """Ctrl-C."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(timeout=40)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(timeout=10)
+        interrupt(self._process)
 
 
 @dataclass(frozen=True)
@@ -270,6 +264,7 @@ def measure(
         faulty_episodes=sum(not result.valid for result in results),
         seconds=wall_s,
         updates_per_s=updates / wall_s if scenario.learner else None,
+        arm_count=graph.arm_count,
         ticks=recorded,
     )
 

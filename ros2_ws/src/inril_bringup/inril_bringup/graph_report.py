@@ -88,6 +88,8 @@ class ScenarioResult:
     ticks: Ticks
     updates_per_s: float | None = None
     """Of the learner, over the whole time; None: there was none."""
+    arm_count: int = 0
+    """How often the measurement had to arm again, because nothing moved any more."""
 
     @property
     def tick_cpu_ms(self) -> float:
@@ -99,7 +101,7 @@ class ScenarioResult:
         return (
             f"{self.steps} steps in {self.seconds:.0f} s, {self.steps_per_s:.1f} steps/s, {self.tick_cpu_ms:.2f} ms "
             f"CPU a step without cell and learner, {self.late_ticks} late, {self.ticks.late_5_ms} by over 5 ms, "
-            f"{self.faulty_episodes} episodes with faults"
+            f"{self.faulty_episodes} episodes with faults, armed again {self.arm_count} times"
             + ("" if self.updates_per_s is None else f", {self.updates_per_s:.0f} updates/s")
         )
 
@@ -182,7 +184,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _scenario_table(results: Mapping[str, list[ScenarioResult]], scenarios: Sequence[Scenario]) -> str:
     head = ["scenario", "s", "steps", "steps/s", "CPU [ms] per step", "period [ms] p50", "p99", "p99.9", "max"]
-    head += ["error [ms] p99.9", "over 5 ms late", "late ticks", "episodes with a fault", "updates/s"]
+    head += ["error [ms] p99.9", "over 5 ms late", "late ticks", "episodes with a fault", "armed again", "updates/s"]
     rows = []
     for name in [scenario.name for scenario in scenarios if scenario.name in results]:
         for one in results[name]:
@@ -190,7 +192,9 @@ def _scenario_table(results: Mapping[str, list[ScenarioResult]], scenarios: Sequ
             cells = [name, f"{one.seconds:.0f}", str(one.steps), f"{one.steps_per_s:.1f}", f"{one.tick_cpu_ms:.2f}"]
             error = [f"{one.ticks.error_ms[2]:.2f}", str(one.ticks.late_5_ms)] if one.ticks.error_ms else ["", ""]
             updates = "" if one.updates_per_s is None else f"{one.updates_per_s:.0f}"
-            rows.append([*cells, *periods, *error, str(one.late_ticks), str(one.faulty_episodes), updates])
+            rows.append(
+                [*cells, *periods, *error, str(one.late_ticks), str(one.faulty_episodes), str(one.arm_count), updates]
+            )
     return _table(head, rows)
 
 

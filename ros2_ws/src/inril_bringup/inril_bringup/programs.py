@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from inril_bringup.environment import caller_environment, child_environment, fin
 from inril_bringup.graph import NodeSpec, ParameterValue, ResolvedGraph, Respawn
 from inril_core.errors import ConfigError
 
+STOP_TIMEOUT_S = 40.0
+"""For a graph to stop its nodes one after another."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -136,3 +139,14 @@ def die_with_parent(nice: int = 0, number: signal.Signals = signal.SIGKILL) -> C
             os.nice(nice)
 
     return prepare
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C for a graph that runs, and the end of one that does not obey."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=STOP_TIMEOUT_S)

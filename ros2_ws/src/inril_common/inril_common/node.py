@@ -344,6 +344,11 @@ class InrilNode(_Shared, LifecycleNode):
         """Called once when the process ends, from whatever state."""
         self._end()
 
+    def destroy_node(self) -> None:
+        """As rclpy's, and the lifecycle goes too: it would keep the node in the graph until its process ends."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
 
 class InrilPlainNode(_Shared, Node):
     """A node without a lifecycle: it works as soon as it is there."""

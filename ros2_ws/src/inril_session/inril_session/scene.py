@@ -29,8 +29,8 @@ class SceneTopics:
         self._robot_ns = self._parts_ns = -1
         self._arm = (np.zeros(6), 0.0)
         self._parts: dict[str, np.ndarray] = {}
-        node.create_subscription(RobotState, "robot_state", node.guarded(self._on_robot), TICK)
-        node.create_subscription(PartPoses, "part_poses", node.guarded(self._on_parts), TICK)
+        node.create_subscription(RobotState, "robot_state", self._on_robot, TICK)
+        node.create_subscription(PartPoses, "part_poses", self._on_parts, TICK)
 
     def of(self, observation: Observation) -> Scene | None:
         """The scene of an Observation, or a newer one; None: a part of it has not come yet."""
