@@ -93,7 +93,7 @@ def make(
         aux=noted if aux and len(policy) else None,
         chunk_index=chunk_index,
         marks=rng.integers(0, 4, steps).astype(np.uint8) if marks else None,
-        given_rewards=np.where(np.arange(steps) % 3 == 0, np.nan, 0.25).astype(np.float32) if marks else None,
+        given_rewards=np.where(np.arange(steps) % 3 == 1, np.nan, 0.25).astype(np.float32) if marks else None,
         disagreement=np.where(source == 1, rng.random(steps), np.nan).astype(np.float32) if marks else None,
     )
 
