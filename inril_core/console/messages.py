@@ -178,7 +178,7 @@ class SessionState(ToPage):
 
 
 @dataclass(frozen=True)
-class Version:
+class ShownVersion:
     """An accepted version of the policy."""
 
     run_id: str
@@ -200,7 +200,7 @@ class PolicyState(ToPage):
     last_rejected_n: int
     last_rejection: str
     """The gate's reason."""
-    versions: tuple[Version, ...]
+    versions: tuple[ShownVersion, ...]
     """Accepted ones that can be rolled back to, newest last."""
     learner: str
     """State and reason of the learner; empty: not heard."""

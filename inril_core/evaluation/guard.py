@@ -43,7 +43,7 @@ class GuardConfig(Settings):
     """resume: training goes on from the best version. pin: the best version acts to the end, and training stops."""
 
 
-class Verdict(StrEnum):
+class GuardVerdict(StrEnum):
     """What a check says of the acting version."""
 
     BEST = "best so far"
@@ -57,7 +57,7 @@ class Check:
 
     n: int
     """Number of the version."""
-    verdict: Verdict
+    verdict: GuardVerdict
     successes: int
     trials: int
     """Of the acting version, screen and confirmation together."""
@@ -128,7 +128,7 @@ class PeakGuard(Generic[V]):
         best version's record, which has its trials all the same."""
         acting, before = Record(version, n), self._seed
         yield from self._trials(acting, self._config.screen_trials)
-        best, verdict, others = self.best, Verdict.FINE, 0
+        best, verdict, others = self.best, GuardVerdict.FINE, 0
         if best is None or acting.rate > best.rate or self._may_exceed(acting, best):
             verdict = yield from self._challenge(acting)
         elif acting.rate < best.rate:
@@ -154,25 +154,25 @@ class PeakGuard(Generic[V]):
         self._seed, self._confirmations = int(facts["seed"]), int(facts["confirmations"])
         n, successes, trials = (int(number) for number in facts["best"])
         self.best = Record(best, n, successes, trials)
-        self.checks[:] = [Check(**{**check, "verdict": Verdict(check["verdict"])}) for check in facts["checks"]]
+        self.checks[:] = [Check(**{**check, "verdict": GuardVerdict(check["verdict"])}) for check in facts["checks"]]
 
     def _may_exceed(self, acting: Record[V], best: Record[V]) -> bool:
         return acting.rate == best.rate and best.trials < self._config.record_trials
 
-    def _challenge(self, acting: Record[V]) -> Generator[tuple[V, int], bool, Verdict]:
+    def _challenge(self, acting: Record[V]) -> Generator[tuple[V, int], bool, GuardVerdict]:
         """The acting version takes the best one's place if a whole record is better, not a lucky screen."""
         best = self.best
         while acting.trials < self._config.record_trials:
             lost = acting.trials - acting.successes
             if best is not None and 1.0 - lost / self._config.record_trials <= best.rate:
-                return Verdict.FINE  # it cannot become better any more
+                return GuardVerdict.FINE  # it cannot become better any more
             yield from self._trials(acting, 1)
         if best is not None and acting.rate <= best.rate:
-            return Verdict.FINE
+            return GuardVerdict.FINE
         self.best = acting
-        return Verdict.BEST
+        return GuardVerdict.BEST
 
-    def _confirm(self, acting: Record[V], best: Record[V]) -> Generator[tuple[V, int], bool, tuple[Verdict, int]]:
+    def _confirm(self, acting: Record[V], best: Record[V]) -> Generator[tuple[V, int], bool, tuple[GuardVerdict, int]]:
         """Both on fresh starts; the verdict, and trials of the best version."""
         self._confirmations += 1
         alpha = self._config.alpha / (self._confirmations * (self._confirmations + 1))
@@ -185,10 +185,10 @@ class PeakGuard(Generic[V]):
             best.add(then)
             wins, losses = wins + (now and not then), losses + (then and not now)
             if losses > wins and log_capital_if_worse(wins, losses) >= -math.log(alpha):
-                return Verdict.FALLEN, pair
+                return GuardVerdict.FALLEN, pair
             if pair >= self._config.screen_trials and wins >= losses:
-                return Verdict.FINE, pair
-        return Verdict.FINE, self._config.confirm_pairs
+                return GuardVerdict.FINE, pair
+        return GuardVerdict.FINE, self._config.confirm_pairs
 
     def _trials(self, record: Record[V], count: int) -> Generator[tuple[V, int], bool, None]:
         for _ in range(count):

@@ -71,7 +71,7 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True)
-class Offer:
+class OfferRecord:
     """One pack of weights that came to the policy. push_to_acting_ms: None until it acted."""
 
     n: int
@@ -87,7 +87,7 @@ class RunRecord:
     root: Path
     run_id: str = ""
     segments: list[SegmentRecord] = field(default_factory=list)
-    offers: list[Offer] = field(default_factory=list)
+    offers: list[OfferRecord] = field(default_factory=list)
     metrics: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -168,7 +168,7 @@ def _noted(lines: Lines[T], path: Path, notes: list[str]) -> list[T]:
     return lines.values
 
 
-def _offers(path: Path, notes: list[str]) -> list[Offer]:
+def _offers(path: Path, notes: list[str]) -> list[OfferRecord]:
     """Packs in the order they came. A later line says when an accepted one began to act."""
     lines = _noted(read_weights_log(path), path, notes)
     acting: dict[tuple[str, int], float] = {}
@@ -176,7 +176,7 @@ def _offers(path: Path, notes: list[str]) -> list[Offer]:
         if isinstance(line, ActingLine):
             acting.setdefault((line.run_id, line.n), line.push_to_acting_ms)
     return [
-        Offer(line.n, line.accepted, line.reason, acting.get((line.run_id, line.n)) if line.accepted else None)
+        OfferRecord(line.n, line.accepted, line.reason, acting.get((line.run_id, line.n)) if line.accepted else None)
         for line in lines
         if isinstance(line, OfferLine)
     ]

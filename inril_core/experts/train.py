@@ -26,7 +26,7 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError, InrilError
 from inril_core.experts.trained import expert_path
-from inril_core.finetune.memory.rollout import Segment
+from inril_core.finetune.memory.rollout import RolloutSegment
 from inril_core.finetune.rl import ppo
 from inril_core.networks.compute import use_one_thread
 from inril_core.networks.flat import Adam, FlatParameters
@@ -131,7 +131,7 @@ class Collector:
         self._streams = Streams(task_name, STREAMS, seed)
         self._sums, self._spread = np.zeros(STREAMS), Moments(1)
 
-    def rollout(self) -> tuple[list[Segment], np.ndarray]:
+    def rollout(self) -> tuple[list[RolloutSegment], np.ndarray]:
         """`ROWS` steps of every stream: segments cut where episodes end, and all observations."""
         policy, shape = self._policy, (ROWS, STREAMS)
         inputs, following = torch.zeros(*shape, policy.input_size), torch.zeros(*shape, policy.input_size)
@@ -158,12 +158,14 @@ class Collector:
                 seen = torch.cat((inputs[a:b, i], following[b - 1 : b, i]))
                 none, index = torch.zeros(b - a, 0), np.zeros(b - a, np.int32)
                 bootstrap = not terminated[b - 1, i]
-                segments.append(Segment(seen, raw[a:b, i], log_prob[a:b, i], none, index, scaled[a:b, i], bootstrap))
+                segments.append(
+                    RolloutSegment(seen, raw[a:b, i], log_prob[a:b, i], none, index, scaled[a:b, i], bootstrap)
+                )
         return segments, observed
 
 
 @dataclass(frozen=True)
-class Version:
+class TrainedVersion:
     """The policy on the way: after so many environment steps, its score on the selection starts, and its weights."""
 
     steps: int
@@ -171,7 +173,7 @@ class Version:
     state: dict[str, Tensor]
 
 
-def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterator[Version]:
+def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterator[TrainedVersion]:
     """PPO from nothing (`inril_core.finetune.rl.ppo`); prints as it goes.
 
     The observation's moments are followed until the end, as there are no demonstrations to fit them on.
@@ -203,7 +205,7 @@ def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterato
             cpu_s = time.process_time() - start_s
             wins = f"{result.successes}/{result.episodes} successes"
             print(f"{taken:9d} steps {cpu_s:6.0f} s of CPU: return {result.returns:7.0f}, {wins}", flush=True)
-            yield Version(taken, result, {name: value.clone() for name, value in policy.state_dict().items()})
+            yield TrainedVersion(taken, result, {name: value.clone() for name, value in policy.state_dict().items()})
 
 
 def _pieces(over: np.ndarray) -> list[tuple[int, int]]:
@@ -229,7 +231,7 @@ def main() -> int:
             raise ConfigError(f"{options.task}: only gym:NAME is trained from nothing; others have scripted experts")
         use_one_thread()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        versions: list[Version] = []
+        versions: list[TrainedVersion] = []
         start_s = time.process_time()
         try:
             for version in train(options.task, options.seed, options.steps, options.evaluate_every):
@@ -251,7 +253,7 @@ def main() -> int:
     return 0
 
 
-def write(task: GymnasiumTask, versions: list[Version], folder: Path, run: dict[str, Any]) -> None:
+def write(task: GymnasiumTask, versions: list[TrainedVersion], folder: Path, run: dict[str, Any]) -> None:
     """Score the best version and the medium one on fresh starts, and write both. run: facts for their files."""
     best = max(versions, key=lambda version: version.score.returns)
     medium = min(versions, key=lambda version: abs(version.score.returns - 0.5 * best.score.returns))

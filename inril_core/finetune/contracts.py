@@ -29,7 +29,7 @@ from torch import Tensor
 
 from inril_core.data.episode import Episode
 from inril_core.finetune.memory.replay import Batch, Replay
-from inril_core.finetune.memory.rollout import Segment
+from inril_core.finetune.memory.rollout import RolloutSegment
 from inril_core.finetune.memory.transitions import last_acted
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy
@@ -198,7 +198,7 @@ class OnPolicyRl(RlMethod):
     """The rest of this iteration's minibatches is skipped; set by the method, cleared by `begin_iteration`."""
 
     @abstractmethod
-    def begin_iteration(self, rollout: list[Segment]) -> int:
+    def begin_iteration(self, rollout: list[RolloutSegment]) -> int:
         """Take a rollout in; returns the number of minibatches it calls for."""
 
     @abstractmethod

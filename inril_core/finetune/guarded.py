@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from inril_core.errors import ConfigError
-from inril_core.evaluation.guard import Check, Checking, GuardConfig, PeakGuard, Verdict
+from inril_core.evaluation.guard import Check, Checking, GuardConfig, GuardVerdict, PeakGuard
 from inril_core.finetune.learner import Learner
 from inril_core.finetune.published import policy_of
 from inril_core.networks.checkpoint import read_checkpoint, write_checkpoint
@@ -119,7 +119,7 @@ class GuardedLearner:
     def _act_on(self, check: Check) -> None:
         best = self._guard.best
         assert best is not None
-        if check.verdict is Verdict.FALLEN:
+        if check.verdict is GuardVerdict.FALLEN:
             self._learner.go_back_to(best.version)
             self.pinned = self._config.on_fall == "pin"
             self.news = (

@@ -38,7 +38,7 @@ STEPS_TAKEN = ("actor_updates", "insertions", "il_steps")
 _STREAM, _MEASURING_STREAM = 2, 3
 
 
-class EpisodeRefused(ConfigError):
+class EpisodeNotTaken(ConfigError):
     """An episode that cannot be learned from; the message names it. The learner is as it was before."""
 
 
@@ -166,7 +166,7 @@ class Learner:
         try:
             return self.buffers.cut_first(demo)
         except ValueError as error:
-            raise EpisodeRefused(
+            raise EpisodeNotTaken(
                 f"demonstration {demo.episode_id}: {error}; leave it out, or record it again"
             ) from error
 
@@ -238,8 +238,8 @@ class Learner:
         Evaluation episodes never enter replay. Training episodes must be of this task's interface.
 
         Raises:
-            EpisodeRefused: it cannot be learned from: of another interface, the same ``episode_id`` with other content,
-                or a number that is not finite in float32.
+            EpisodeNotTaken: it cannot be learned from: of another interface, the same ``episode_id`` with other
+                content, or a number that is not finite in float32.
             RemoteError: a base in another process gave no answer; it may be ingested again.
             OSError: the ingest log cannot be written; it may be ingested again.
         """
@@ -269,21 +269,21 @@ class Learner:
         updates that were made stay as they are, and so does the number of steps that call for updates.
 
         Raises:
-            EpisodeRefused: it is not known, has other content, or cannot be learned from as it is now. What was taken
+            EpisodeNotTaken: it is not known, has other content, or cannot be learned from as it is now. What was taken
                 in of it stays.
             RemoteError, OSError: as `ingest`.
         """
         name = episode.episode_id
         before = self._known.get(name, self.demos.get(name))
         if before is None:
-            raise EpisodeRefused(f"episode {name}: was never taken in, so nothing of it can be corrected")
+            raise EpisodeNotTaken(f"episode {name}: was never taken in, so nothing of it can be corrected")
         self._refuse_other_content(episode, before[0])
         if digest_of(episode) == before[1]:
             return False
         is_demo = name in self.demos
         taken = Taken(self._cut_first(episode)) if is_demo else self._prepared(episode)
         if self.demos and self.buffers.leaves_nothing(taken.cut, self.owners[name]):
-            raise EpisodeRefused(
+            raise EpisodeNotTaken(
                 f"episode {name}: without it nothing is left to imitate; add demonstrations and start the learner again"
             )
         record = self._log(episode, 0)
@@ -313,7 +313,7 @@ class Learner:
     @staticmethod
     def _refuse_other_content(episode: Episode, sha256: str) -> None:
         if sha256 != episode.sha256:
-            raise EpisodeRefused(
+            raise EpisodeNotTaken(
                 f"episode {episode.episode_id}: came with sha256 {episode.sha256[:12]}, but was ingested with "
                 f"{sha256[:12]}; an episode's content cannot change"
             )
@@ -325,11 +325,11 @@ class Learner:
             self._refuse_other_interface(episode)
             return self.loop.prepare(episode, self.version)
         except ConfigError as error:
-            raise EpisodeRefused(str(error) if name in str(error) else f"{name}: {error}") from error
+            raise EpisodeNotTaken(str(error) if name in str(error) else f"{name}: {error}") from error
         except (InrilError, MemoryError, OSError):
             raise
         except Exception as error:  # whatever a method stumbles over: the recording is named, and the run goes on
-            raise EpisodeRefused(
+            raise EpisodeNotTaken(
                 f"{name}: cannot be learned from ({type(error).__name__}: {error}); it stays in the store, and "
                 "nothing of it was taken in"
             ) from error
@@ -342,7 +342,7 @@ class Learner:
 
     def _refuse_other_interface(self, episode: Episode) -> None:
         if episode.interface_digest != self.interface.interface_digest:
-            raise EpisodeRefused(
+            raise EpisodeNotTaken(
                 f"episode {episode.episode_id}: interface {episode.interface_digest[:12]} is not this task's "
                 f"{self.interface.interface_digest[:12]}; record it again under this contract"
             )

@@ -9,7 +9,7 @@ from torch import Tensor
 from inril_core.data.episode import Episode
 from inril_core.finetune.contracts import Gradient, Metrics, StepResult
 from inril_core.finetune.memory.buffers import Cut
-from inril_core.finetune.memory.rollout import Segment
+from inril_core.finetune.memory.rollout import RolloutSegment
 from inril_core.finetune.parts import Parts
 
 
@@ -34,7 +34,7 @@ class Taken:
     """What an episode gives the learner; nothing is stored yet."""
 
     cut: Cut
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[RolloutSegment] = field(default_factory=list)
     rejected: int = 0
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from inril_core.data.episode import Episode
 from inril_core.finetune.contracts import Metrics, OnPolicyConfig, OnPolicyRl
 from inril_core.finetune.loop import Counts, Loop, Taken
-from inril_core.finetune.memory.rollout import Segment, pack_segments, segments, unpack_segments
+from inril_core.finetune.memory.rollout import RolloutSegment, pack_segments, segments, unpack_segments
 from inril_core.finetune.parts import Parts
 
 
@@ -22,7 +22,7 @@ class OnPolicyLoop(Loop):
         self._due = 0
         self._iterations = 0
         self._informative = 0
-        self.rollout: list[Segment] = []
+        self.rollout: list[RolloutSegment] = []
         """What is collected for the next iteration."""
         self._owners: list[int] = []
         self._newest = self._trained = -1  # episode taken in last, and last one that is not for the next iteration

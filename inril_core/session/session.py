@@ -29,7 +29,7 @@ from inril_core.session.requests import (
     Tell,
 )
 from inril_core.session.reset import NS_PER_S, Reset
-from inril_core.session.states import Ending, ExitCode, Outcome, SessionSettings, State
+from inril_core.session.states import Ending, EpisodeOutcome, ExitCode, SessionSettings, State
 from inril_core.session.trials import Trials
 
 END_GRACE_S = 3.0
@@ -265,7 +265,7 @@ class Session:
         by = SESSION if ending is None or success is None else ending.by
         self._finish(success, False, 0, by, reason, False, now_ns)
 
-    def on_outcome(self, outcome: Outcome, now_ns: int) -> None:
+    def on_outcome(self, outcome: EpisodeOutcome, now_ns: int) -> None:
         """The running episode was closed."""
         running = self._state in (State.BEGINNING, State.RUNNING, State.ENDING)
         if not running or self.attempt is None or outcome.episode_id != self.attempt.episode_id:

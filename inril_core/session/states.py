@@ -51,7 +51,7 @@ class SessionSettings:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EpisodeOutcome:
     """How the running episode was closed, as StepOutcome says. step: of its last action."""
 
     episode_id: str

@@ -56,7 +56,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Trial:
+class OfferTrial:
     """What offered weights are compared with."""
 
     rows: Array
@@ -217,7 +217,7 @@ class ActingPolicy:
             self.note_refusal(offer.n, refusal)
             raise refusal from error
 
-    def trial(self) -> Trial:
+    def trial(self) -> OfferTrial:
         """What the acting policy does now; in another thread it can be computed while a pack comes."""
         with self._lock:
             recent = np.array(self._recent, dtype=np.float32)
@@ -226,10 +226,10 @@ class ActingPolicy:
         count = max(TRIAL_LEAST_N, TRIAL_PARAMETERS // max(1, parameters))
         spread = np.linspace(0, len(recent) - 1, min(count, len(recent))).astype(int)
         rows = recent.reshape(-1, self._sizes[0])[spread]
-        return Trial(rows, active, None if active is None else active.policy.trial(rows))
+        return OfferTrial(rows, active, None if active is None else active.policy.trial(rows))
 
     def take(
-        self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None, trial: Trial | None = None
+        self, pack: Hashed, path: Path, offer: Offer, published_ns: int | None, trial: OfferTrial | None = None
     ) -> None:
         """Check a pack, try it beside the active policy, let it wait for the boundary, and keep it.
 
@@ -272,7 +272,7 @@ class ActingPolicy:
             raise refusal from error
         self.accepted += 1
 
-    def _checked(self, pack: Hashed, offer: Offer, trial: Trial, published_ns: int | None) -> Version:
+    def _checked(self, pack: Hashed, offer: Offer, trial: OfferTrial, published_ns: int | None) -> Version:
         active = trial.active
         shapes = None if active is None else {k: tuple(v.shape) for k, v in active.policy.state_dict().items()}
         state, manifest = self._gate.open_pack(pack, offer, shapes)

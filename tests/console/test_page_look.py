@@ -45,7 +45,9 @@ def page_of(browser: Any, size: str, take: bool = True) -> Iterator[tuple[Any, A
         for said in (
             safety(),
             session(),
-            m.PolicyState(True, "run", 3, 4, False, 4, 1, 2, "wild_action", (m.Version("run", 2),), "learns", 900, 8.1),
+            m.PolicyState(
+                True, "run", 3, 4, False, 4, 1, 2, "wild_action", (m.ShownVersion("run", 2),), "learns", 900, 8.1
+            ),
             m.Pose(JOINTS, 0.04, POSE, (0.51, *POSE[1:]), 0.05, 0.1),
             m.Links((m.LinkLine("arbiter_node", "policy_action", "ok", "", 10.0, 0.05, 0),)),
             m.Episodes(tuple(m.EpisodePoint(f"e-{i}", "train", i % 3 > 0, True, 80, i % 2, 0.3) for i in range(12))),

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inril_core.evaluation.guard import GuardConfig, PeakGuard, Verdict
+from inril_core.evaluation.guard import GuardConfig, GuardVerdict, PeakGuard
 from inril_core.evaluation.statistics.proportions import clopper_pearson
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.local import evaluate, fine_tune
@@ -53,7 +53,7 @@ def simulated(rates: Sequence[float], seed: int) -> tuple[PeakGuard[float], int 
     rng, guard = np.random.default_rng(seed), PeakGuard[float](GuardConfig())
     for n, rate in enumerate(rates):
         check = guard.check(float(rate), n, lambda version, start: bool(rng.random() < version))
-        if check.verdict is Verdict.FALLEN:
+        if check.verdict is GuardVerdict.FALLEN:
             return guard, n
     return guard, None
 
@@ -98,7 +98,7 @@ def real(actor_lr: float, seed: int, guarded: bool) -> Run:
             settings, task, policy, given, Path(folder), 2_000_000 + 10_000 * seed, STARTS, eval_every_steps=200
         )
     rates = [float(before), *(wins / count for _, wins, count in curve.evaluations)]
-    fell = any(check.verdict is Verdict.FALLEN for check in curve.guard)
+    fell = any(check.verdict is GuardVerdict.FALLEN for check in curve.guard)
     cost = sum(check.trials_run for check in curve.guard)
     return Run(float(np.mean(evaluate(task, policy, STARTS))), max(rates), fell, cost, len(curve.episodes))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from inril_core.evaluation.guard import GuardConfig, PeakGuard, Verdict
+from inril_core.evaluation.guard import GuardConfig, GuardVerdict, PeakGuard
 from inril_core.evaluation.statistics.sequential import log_capital_if_worse
 from tests.evaluation.statistics.test_sequential import probability_of_ever
 
@@ -23,13 +23,16 @@ def guarded(rates: Sequence[float], seed: int, **settings: object) -> PeakGuard[
     rng = np.random.default_rng(seed)
     guard: PeakGuard[float] = PeakGuard(GuardConfig(**settings))
     for n, rate in enumerate(rates):
-        if guard.check(float(rate), n, lambda version, start: bool(rng.random() < version)).verdict is Verdict.FALLEN:
+        if (
+            guard.check(float(rate), n, lambda version, start: bool(rng.random() < version)).verdict
+            is GuardVerdict.FALLEN
+        ):
             break
     return guard
 
 
 def fell(guard: PeakGuard[float]) -> bool:
-    return guard.checks[-1].verdict is Verdict.FALLEN
+    return guard.checks[-1].verdict is GuardVerdict.FALLEN
 
 
 def test_one_confirmation_errs_no_more_often_than_it_may() -> None:

@@ -11,7 +11,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values, load_config
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import collect_demos, evaluate, fine_tune, policy_actor, run_episode
-from inril_core.finetune.memory.rollout import Segment, generalised_advantages, segments
+from inril_core.finetune.memory.rollout import RolloutSegment, generalised_advantages, segments
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.pretrain import pretrain
 from inril_core.finetune.rl.dppo import clip_ranges
@@ -31,14 +31,14 @@ def make(**changes):
     return policy, method_config("rl", values).build(policy, flat, torch.Generator().manual_seed(0))
 
 
-def segment(policy, steps: int = 8, bootstrap: bool = True) -> Segment:
+def segment(policy, steps: int = 8, bootstrap: bool = True) -> RolloutSegment:
     """What the policy does on random observations: plans at steps 0, 3, 6; the last is cut short."""
     rows = np.random.default_rng(1).normal(size=(steps + 1, 4)).astype(np.float32)
     memory, made = Memory(), []
     for t in range(steps):
         made.append(policy.act(rows[t], True, exploration_rng(0, t), memory))
     aux = np.stack([a.aux if a.aux.size else np.zeros(policy.aux_size, np.float32) for a in made])
-    return Segment(
+    return RolloutSegment(
         policy.normalise(torch.from_numpy(rows)),
         torch.tensor(np.stack([a.raw for a in made])),
         torch.tensor([a.log_prob for a in made]),

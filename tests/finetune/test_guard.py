@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from inril_core.errors import ConfigError
-from inril_core.evaluation.guard import Verdict
+from inril_core.evaluation.guard import GuardVerdict
 from inril_core.finetune.guarded import PEAK_NAME, GuardedLearner
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.finetune.local import evaluate, fine_tune, succeeds
@@ -33,7 +33,7 @@ def test_a_ruined_run_ends_with_its_best_weights(tmp_path: Path) -> None:
     before = sum(evaluate(task, policy, SEEDS))
     assert before >= 24, "a start that is worth keeping"
     _, curve = fine_tune(config, task, policy, demos(20), tmp_path, 2_000_000)
-    assert any(check.verdict is Verdict.FALLEN for check in curve.guard)
+    assert any(check.verdict is GuardVerdict.FALLEN for check in curve.guard)
     assert sum(evaluate(task, policy, SEEDS)) >= before - 3, "within 10 points of the best"
 
 
@@ -48,7 +48,7 @@ def test_a_pinned_run_ends_at_the_fall(tmp_path: Path) -> None:
     task, config = PointTask(), ruinous("pin")
     policy = pretrain(config, task.interface, demos(20))
     learner, curve = fine_tune(config, task, policy, demos(20), tmp_path, 2_000_000)
-    assert curve.guard[-1].verdict is Verdict.FALLEN and not learner.done
+    assert curve.guard[-1].verdict is GuardVerdict.FALLEN and not learner.done
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:

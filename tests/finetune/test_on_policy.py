@@ -13,7 +13,7 @@ from inril_core.finetune.combine.common.gradients import cosine
 from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.ingest_log import replay_run
 from inril_core.finetune.learner import Learner
-from inril_core.finetune.memory.rollout import Segment, generalised_advantages, segments
+from inril_core.finetune.memory.rollout import RolloutSegment, generalised_advantages, segments
 from inril_core.finetune.methods import method_config
 from inril_core.finetune.rl.ppo import Rows, clipped_surrogate, normalised
 from inril_core.networks.flat import FlatParameters
@@ -31,7 +31,7 @@ def episode(source: list[int], n: int | list[int] = 3, **changes):
     return replace(made, raw=raw, log_prob=log_prob, policy_n=versions, **changes)
 
 
-def cut(made, version: int = 3) -> tuple[list[Segment], int]:
+def cut(made, version: int = 3) -> tuple[list[RolloutSegment], int]:
     steps = made.steps
     rewards, masks = np.arange(steps, dtype=np.float32), np.ones(steps, np.float32)
     masks[-1] = 0.0
@@ -131,7 +131,7 @@ def test_before_the_first_step_the_ratio_is_one_and_each_epoch_sees_each_row_onc
     inputs, raw = torch.randn(11, 4), torch.randn(10, 6)
     with torch.no_grad():
         log_prob = policy.log_prob(inputs[:-1], raw)
-    segment = Segment(inputs, raw, log_prob, torch.zeros(10, 0), np.zeros(10, np.int32), torch.randn(10), True)
+    segment = RolloutSegment(inputs, raw, log_prob, torch.zeros(10, 0), np.zeros(10, np.int32), torch.randn(10), True)
     method = ppo(policy, flat)
     assert method.begin_iteration([segment]) == 6
     seen = []
@@ -165,7 +165,7 @@ def test_a_rollout_that_cannot_be_cut_evenly_has_its_epochs_and_no_more(minibatc
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
     method = ppo(policy, FlatParameters(policy.parameters()), minibatches=minibatches)
     rows = (torch.randn(11, 4), torch.randn(10, 6), torch.zeros(10), torch.zeros(10, 0))
-    steps = method.begin_iteration([Segment(*rows, np.zeros(10, np.int32), torch.randn(10), True)])
+    steps = method.begin_iteration([RolloutSegment(*rows, np.zeros(10, np.int32), torch.randn(10), True)])
     assert steps == 2 * pieces
     seen = [value for _ in range(steps) for value in method.next_minibatch().raw[:, 0].tolist()]
     assert sorted(seen) == sorted(2 * rows[1][:, 0].tolist())
@@ -174,7 +174,7 @@ def test_a_rollout_that_cannot_be_cut_evenly_has_its_epochs_and_no_more(minibatc
 def test_a_step_too_far_stops_the_iteration() -> None:
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(8,)))
     flat = FlatParameters(policy.parameters())
-    segment = Segment(
+    segment = RolloutSegment(
         torch.randn(9, 4),
         torch.randn(8, 6),
         torch.full((8,), -50.0),

@@ -12,7 +12,7 @@ from inril_core.data.episode import Episode
 from inril_core.data.said import Said, SaidStretch, digest_of
 from inril_core.errors import ConfigError
 from inril_core.finetune.ingest_log import read_ingest_log, replay_run
-from inril_core.finetune.learner import EpisodeRefused, Learner, new_policy
+from inril_core.finetune.learner import EpisodeNotTaken, Learner, new_policy
 from inril_core.finetune.memory.replay import Batch, Replay
 from inril_core.finetune.on_policy import OnPolicyLoop
 from inril_core.networks.encoder import PixelColumns
@@ -221,14 +221,14 @@ def test_what_cannot_be_taken_in_changes_nothing(tmp_path) -> None:
     learner = make(tmp_path, "interleave", demos(4))
     feed(learner, 0, 3)
     before, episode = memory(learner), policy_roll(new_policy(learner.config, contract(), demos()), 99)
-    with pytest.raises(EpisodeRefused, match="never taken in"):
+    with pytest.raises(EpisodeNotTaken, match="never taken in"):
         learner.revise(episode)
     learner.ingest(episode)
     after, lines = memory(learner), len(read_ingest_log(tmp_path))
     assert after["replay/added"] > before["replay/added"]
-    with pytest.raises(EpisodeRefused, match=r"rewards from 3 to 3, and rl.target_range = .*inril data annotate"):
+    with pytest.raises(EpisodeNotTaken, match=r"rewards from 3 to 3, and rl.target_range = .*inril data annotate"):
         learner.revise(episode.rewarded(0, 0, 3.0))
-    with pytest.raises(EpisodeRefused, match="content cannot change"):
+    with pytest.raises(EpisodeNotTaken, match="content cannot change"):
         learner.revise(dataclasses.replace(episode, sha256="f" * 64))
     now = memory(learner)
     assert all(torch.equal(after[name], now[name]) for name in after) and len(read_ingest_log(tmp_path)) == lines
@@ -250,7 +250,7 @@ def test_the_last_that_can_be_imitated_stays_and_an_empty_replay_waits(tmp_path)
     shown = demos(2)
     learner = make(tmp_path, "interleave", shown)
     assert learner.revise(dataclasses.replace(shown[0], left_out=True))
-    with pytest.raises(EpisodeRefused, match="nothing is left to imitate"):
+    with pytest.raises(EpisodeNotTaken, match="nothing is left to imitate"):
         learner.revise(dataclasses.replace(shown[1], left_out=True))
     came = [policy_roll(learner.policy, seed) for seed in range(8)]
     for episode in came:

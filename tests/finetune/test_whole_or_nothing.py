@@ -8,7 +8,7 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.ingest_log import read_ingest_log
-from inril_core.finetune.learner import EpisodeRefused, Learner, new_policy
+from inril_core.finetune.learner import EpisodeNotTaken, Learner, new_policy
 from inril_core.finetune.pretrain import pretrain
 from tests.finetune.point_task import contract, demos, make_episode, policy_roll, small_config
 from tests.finetune.test_learner import make
@@ -40,7 +40,7 @@ def test_a_number_beyond_float32_refuses_the_whole_episode_by_name(tmp_path, fie
     learner.ingest(policy_roll(learner.policy, 1))
     good = dataclasses.replace(policy_roll(learner.policy, 0), success=True)
     before = taken(learner)
-    with pytest.raises(EpisodeRefused, match=r"train-0.*float32"):
+    with pytest.raises(EpisodeNotTaken, match=r"train-0.*float32"):
         learner.ingest(broken(good, field, value))
     assert taken(learner) == before and not learner.knows("train-0") and len(read_ingest_log(tmp_path)) == 1
     assert learner.ingest(good).steps == good.steps, "and the run goes on"
@@ -51,7 +51,7 @@ def test_also_on_policy(tmp_path, field: str) -> None:
     """Pins: advantages of NaN from a rollout that nobody checked."""
     learner = make_learner(tmp_path)
     before = taken(learner)
-    with pytest.raises(EpisodeRefused, match=r"e0.*float32"):
+    with pytest.raises(EpisodeNotTaken, match=r"e0.*float32"):
         learner.ingest(broken(rollout(learner, 0, 0), field, HUGE))
     assert taken(learner) == before
     learner.ingest(rollout(learner, 0, 0))
@@ -63,7 +63,7 @@ def test_a_reward_method_that_stumbles_refuses_the_episode_by_name(tmp_path, mon
     learner = make(tmp_path)
     before = taken(learner)
     monkeypatch.setattr(type(learner.config.rewards), "informative", lambda *_: 1 / 0)
-    with pytest.raises(EpisodeRefused, match=r"episode train-0: cannot be learned from \(ZeroDivisionError"):
+    with pytest.raises(EpisodeNotTaken, match=r"episode train-0: cannot be learned from \(ZeroDivisionError"):
         learner.ingest(policy_roll(learner.policy, 0))
     assert taken(learner) == before
 

@@ -15,7 +15,7 @@ from inril_core.session.plan import parse_plan
 from inril_core.session.readiness import Expected, Readiness
 from inril_core.session.reset import NS_PER_S, ResetState
 from inril_core.session.session import Session
-from inril_core.session.states import Outcome, SessionSettings, State
+from inril_core.session.states import EpisodeOutcome, SessionSettings, State
 from inril_core.session.statuses import ArbiterNews, PolicyNews, RecorderNews
 from inril_core.session.trials import Trials
 
@@ -129,7 +129,7 @@ class SessionBench:
         """observation_node closes the episode, and the recorder has it on disk."""
         self.news["recorder"] = RecorderNews("r", episode_id=episode_id, last_step_on_disk=steps - 1)
         self.readiness.hear(self.news["recorder"], self.now_ns)
-        self.session.on_outcome(Outcome(episode_id, steps - 1, success, terminated, by, reason), self.now_ns)
+        self.session.on_outcome(EpisodeOutcome(episode_id, steps - 1, success, terminated, by, reason), self.now_ns)
 
     def end_by_cell(self, success: bool = True) -> str:
         """The running episode comes to its own end; its id."""

@@ -74,9 +74,9 @@ def test_while_the_recorder_still_writes_the_word_goes_into_the_result(bench: Se
 
 
 def outcome(episode_id: str) -> object:
-    from inril_core.session.states import Outcome
+    from inril_core.session.states import EpisodeOutcome
 
-    return Outcome(episode_id, 19, False, False, "episode_length", "")
+    return EpisodeOutcome(episode_id, 19, False, False, "episode_length", "")
 
 
 def test_a_discarded_episode_does_not_count_and_is_done_again(bench: SessionBench) -> None:

@@ -15,7 +15,7 @@ from inril_core.session import requests as ask
 from inril_core.session.commands import Command
 from inril_core.session.ledger import Ledger
 from inril_core.session.reset import ResetState
-from inril_core.session.states import ExitCode, Outcome, State
+from inril_core.session.states import EpisodeOutcome, ExitCode, State
 from inril_core.session.statuses import ArbiterNews, RecorderNews
 from tests.session.session_bench import SessionBench
 
@@ -220,7 +220,7 @@ def test_whatever_happens_each_episode_is_begun_once_and_ended_once(facts: list,
                         laid_out.add(reset_id)
                     bench.arm.say(reset_id, fact[1], "", bench.now_ns)
                 case "outcome":
-                    outcome = Outcome(ids[fact[0] % len(ids)], 9, fact[1], fact[1], fact[2], "")
+                    outcome = EpisodeOutcome(ids[fact[0] % len(ids)], 9, fact[1], fact[1], fact[2], "")
                     bench.session.on_outcome(outcome, bench.now_ns)
                 case "command":
                     if fact == Command.READY and by_hand and bench.session.attempt is not None:
@@ -264,5 +264,5 @@ def test_whatever_happens_each_episode_is_begun_once_and_ended_once(facts: list,
 def test_the_outcome_of_another_episode_ends_nothing(tmp_path: Path, episode_id: str) -> None:
     bench = SessionBench(tmp_path)
     bench.until(State.RUNNING)
-    bench.session.on_outcome(Outcome(episode_id, 9, True, True, "cell", ""), bench.now_ns)
+    bench.session.on_outcome(EpisodeOutcome(episode_id, 9, True, True, "cell", ""), bench.now_ns)
     assert bench.state is State.RUNNING and not bench.session.ledger.results

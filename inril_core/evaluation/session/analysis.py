@@ -12,7 +12,7 @@ import numpy as np
 from inril_core.contract import Contract, contract_from_text
 from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.session.folder import SessionFolder
-from inril_core.evaluation.session.outcomes import Outcome, Trace, finished, pairs_with
+from inril_core.evaluation.session.outcomes import Trace, TrialOutcome, finished, pairs_with
 from inril_core.evaluation.statistics.comparison import Comparison, Pairs, Verdict, compare_paired
 from inril_core.evaluation.statistics.proportions import Interval, clopper_pearson, wilson
 from inril_core.evaluation.statistics.sequential import compare_sequentially
@@ -82,7 +82,7 @@ class Analysis:
     """Attempts that did not count and were done again."""
 
 
-def analyse(folder: SessionFolder, outcomes: Sequence[Outcome]) -> Analysis:
+def analyse(folder: SessionFolder, outcomes: Sequence[TrialOutcome]) -> Analysis:
     """Everything that is reported; blind as long as nobody has unsealed."""
     plan, sealed = folder.plan, folder.sealed
     blind = folder.unsealed is None
@@ -96,7 +96,7 @@ def analyse(folder: SessionFolder, outcomes: Sequence[Outcome]) -> Analysis:
 
 
 def _comparisons(
-    folder: SessionFolder, names: dict[str, str], outcomes: Sequence[Outcome], blind: bool
+    folder: SessionFolder, names: dict[str, str], outcomes: Sequence[TrialOutcome], blind: bool
 ) -> tuple[PolicyComparison, ...]:
     plan, control = folder.plan, folder.sealed.control
     found = []
@@ -124,7 +124,9 @@ def _count(paired: Sequence[tuple[bool, bool]]) -> Pairs:
     return Pairs(wins, losses, len(paired) - wins - losses)
 
 
-def _summary(folder: SessionFolder, code: str, name: str, blind: bool, outcomes: Sequence[Outcome]) -> PolicySummary:
+def _summary(
+    folder: SessionFolder, code: str, name: str, blind: bool, outcomes: Sequence[TrialOutcome]
+) -> PolicySummary:
     own, contract = [o for o in outcomes if o.trial.code == code], contract_of(folder)
     won = [o for o in own if o.success]
     times_s = [_time_s(contract, o) for o in won]
@@ -170,7 +172,7 @@ def _summary(folder: SessionFolder, code: str, name: str, blind: bool, outcomes:
     )
 
 
-def _proof(folder: SessionFolder, code: str, own: Sequence[Outcome]) -> str:
+def _proof(folder: SessionFolder, code: str, own: Sequence[TrialOutcome]) -> str:
     """Each step of a recording names the version that answered; in one process the digest is checked before a trial."""
     if folder.sealed.subjects[code].kind == "expert":
         return "no weights: the scripted expert"
@@ -215,13 +217,13 @@ def contract_of(folder: SessionFolder) -> Contract | None:
         return None
 
 
-def _time_s(contract: Contract | None, outcome: Outcome) -> float:
+def _time_s(contract: Contract | None, outcome: TrialOutcome) -> float:
     """How long a trial takes at the control rate; a lockstep simulation runs at the machine's own pace."""
     result = outcome.result
     return result.duration_s if contract is None else result.steps / contract.control_rate_hz
 
 
-def episode_length_steps(contract: Contract | None, outcomes: Sequence[Outcome]) -> int:
+def episode_length_steps(contract: Contract | None, outcomes: Sequence[TrialOutcome]) -> int:
     """Steps that an episode has; without a contract, the longest one that ran."""
     return max((o.result.steps for o in outcomes), default=1) if contract is None else contract.episode_length_steps
 

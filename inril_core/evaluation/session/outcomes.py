@@ -43,7 +43,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """A trial that counts."""
 
     number: int
@@ -97,7 +97,7 @@ class Outcome:
         return ("first quarter", "second quarter", "third quarter", "last quarter")[part]
 
 
-def read_outcomes(folder: SessionFolder, traces: bool = True) -> list[Outcome]:
+def read_outcomes(folder: SessionFolder, traces: bool = True) -> list[TrialOutcome]:
     """The trials that count, in the order of the plan.
 
     Args:
@@ -115,11 +115,11 @@ def read_outcomes(folder: SessionFolder, traces: bool = True) -> list[Outcome]:
         helped = isinstance(trace, Trace) and trace.human_steps > 0
         if helped and folder.plan.on_intervention == "failure":
             success = False
-        outcomes.append(Outcome(number, trial, result, label, trace, success))
+        outcomes.append(TrialOutcome(number, trial, result, label, trace, success))
     return outcomes
 
 
-def pairs_with(outcomes: Sequence[Outcome], code: str, control: str) -> list[tuple[bool, bool]]:
+def pairs_with(outcomes: Sequence[TrialOutcome], code: str, control: str) -> list[tuple[bool, bool]]:
     """(policy, control) on each start and repetition that both have run, in the order of the blocks."""
     found: dict[int, dict[str, bool]] = {}
     for outcome in outcomes:
@@ -127,7 +127,7 @@ def pairs_with(outcomes: Sequence[Outcome], code: str, control: str) -> list[tup
     return [(found[b][code], found[b][control]) for b in sorted(found) if {code, control} <= set(found[b])]
 
 
-def decided(folder: SessionFolder, outcomes: Sequence[Outcome]) -> bool:
+def decided(folder: SessionFolder, outcomes: Sequence[TrialOutcome]) -> bool:
     """Whether a sequential session may end: every comparison with the control is decided."""
     plan, control = folder.plan, folder.sealed.control
     others = [code for code in plan.codes if code != control]

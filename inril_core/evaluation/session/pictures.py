@@ -18,7 +18,7 @@ from inril_core.contract import Contract
 from inril_core.errors import InrilError
 from inril_core.evaluation.plots import FIRST, INK, SECOND, SOFT, STYLE, THIRD, as_svg, new_axes
 from inril_core.evaluation.session.analysis import PolicyComparison, PolicySummary
-from inril_core.evaluation.session.outcomes import Outcome, Trace
+from inril_core.evaluation.session.outcomes import Trace, TrialOutcome
 from inril_core.evaluation.video import HEIGHT_PX, WIDTH_PX, banded, encode
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def differences(comparisons: Sequence[PolicyComparison], relevant: float) -> Mar
         return as_svg(figure, "differences from the control")
 
 
-def workspace(outcomes: Sequence[Outcome], names: dict[str, str]) -> Markup | None:
+def workspace(outcomes: Sequence[TrialOutcome], names: dict[str, str]) -> Markup | None:
     """Where each trial began, seen from above, and how it ended; None where no way was recorded."""
     codes = [c for c in names if any(o.trial.code == c and isinstance(o.trace, Trace) for o in outcomes)]
     if not codes:
@@ -109,7 +109,9 @@ class FailurePictures:
     """Why there are none; empty where there are, or nothing failed."""
 
 
-def failure_pictures(failures: Sequence[Outcome], names: dict[str, str], contract: Contract | None) -> FailurePictures:
+def failure_pictures(
+    failures: Sequence[TrialOutcome], names: dict[str, str], contract: Contract | None
+) -> FailurePictures:
     """Rendered again from the simulator's state; of a real arm the recorded images are in the recordings."""
     if not failures:
         return FailurePictures((), (), 0, "")
@@ -148,7 +150,7 @@ def _finite(qpos: np.ndarray) -> np.ndarray:
     return known
 
 
-def _caption(outcome: Outcome, names: dict[str, str]) -> str:
+def _caption(outcome: TrialOutcome, names: dict[str, str]) -> str:
     return f"{names[outcome.trial.code]}, start {outcome.trial.seed} ({outcome.trial.level}): {outcome.tag}"
 
 
@@ -158,7 +160,7 @@ def _jpeg(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _film(renderer: EpisodeRenderer, outcome: Outcome, names: dict[str, str], rate_hz: float) -> str:
+def _film(renderer: EpisodeRenderer, outcome: TrialOutcome, names: dict[str, str], rate_hz: float) -> str:
     from PIL import ImageFont
 
     assert isinstance(outcome.trace, Trace) and outcome.trace.qpos is not None

@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Segment:
+class RolloutSegment:
     """T consecutive steps of one policy version, with nobody else in between."""
 
     inputs: Tensor  # [T + 1, D_in]
@@ -50,7 +50,7 @@ def segments(
     version: int,
     known: npt.NDArray[np.bool_] | None = None,
     informative: npt.NDArray[np.bool_] | None = None,
-) -> tuple[list[Segment], int]:
+) -> tuple[list[RolloutSegment], int]:
     """Segments of the episode's steps that ``version`` of the policy acted, and how many steps others made.
 
     Human, hold and reset steps cut: the value function continues beyond them, their reward does not. A step whose
@@ -76,7 +76,7 @@ def segments(
         if first == end:
             continue
         found.append(
-            Segment(
+            RolloutSegment(
                 inputs[first : end + 1],
                 torch.tensor(episode.raw[first:end]),
                 torch.tensor(episode.log_prob[first:end]),
@@ -99,7 +99,7 @@ def _runs(flags: npt.NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
 _TENSORS = ("raw", "log_prob", "aux", "rewards")
 
 
-def pack_segments(rollout: Sequence[Segment]) -> dict[str, Tensor]:
+def pack_segments(rollout: Sequence[RolloutSegment]) -> dict[str, Tensor]:
     """Segments as one table of tensors; empty if there are none. `unpack_segments` gives them back."""
     if not rollout:
         return {}
@@ -111,7 +111,7 @@ def pack_segments(rollout: Sequence[Segment]) -> dict[str, Tensor]:
     return table
 
 
-def unpack_segments(table: dict[str, Tensor]) -> list[Segment]:
+def unpack_segments(table: dict[str, Tensor]) -> list[RolloutSegment]:
     """What `pack_segments` was given."""
     if not table:
         return []
@@ -123,7 +123,9 @@ def unpack_segments(table: dict[str, Tensor]) -> list[Segment]:
     for i, (bootstrap, informative) in enumerate(facts):
         row = {name: column[i] for name, column in columns.items()}
         index = row.pop("chunk_index").numpy()
-        found.append(Segment(inputs=inputs[i], chunk_index=index, bootstrap=bootstrap, informative=informative, **row))
+        found.append(
+            RolloutSegment(inputs=inputs[i], chunk_index=index, bootstrap=bootstrap, informative=informative, **row)
+        )
     return found
 
 

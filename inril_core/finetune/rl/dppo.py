@@ -24,7 +24,7 @@ from torch import Tensor
 
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Gradient, Metrics, RewardModel
-from inril_core.finetune.memory.rollout import Segment, generalised_advantages
+from inril_core.finetune.memory.rollout import RolloutSegment, generalised_advantages
 from inril_core.finetune.rl.ppo import ClippedSurrogate, SurrogateConfig, clipped_norm, normalised
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
@@ -112,7 +112,7 @@ class Dppo(ClippedSurrogate):
         self._clips = clip_ranges(steps, config.clip, config.clip_base).to(device)
         self._discounts = (config.gamma_denoising ** (steps - 1.0 - torch.arange(steps))).to(device)
 
-    def plans(self, segment: Segment) -> Plans:
+    def plans(self, segment: RolloutSegment) -> Plans:
         """The plans of a segment, with the advantages of each."""
         starts = np.flatnonzero(segment.chunk_index == 0)
         at = torch.from_numpy(starts)
@@ -124,7 +124,7 @@ class Dppo(ClippedSurrogate):
         )
         return Plans(seen[:-1], *self._policy.unpack(segment.aux[at]), advantages, returns)
 
-    def begin_iteration(self, rollout: list[Segment]) -> int:
+    def begin_iteration(self, rollout: list[RolloutSegment]) -> int:
         """Take a rollout in; returns the number of minibatch steps it calls for."""
         parts = [vars(self.plans(segment)) for segment in rollout]
         device = self._clips.device

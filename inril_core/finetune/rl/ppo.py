@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from inril_core import distributed
 from inril_core.finetune.contracts import Gradient, Metrics, OnPolicyConfig, OnPolicyRl, RewardModel
-from inril_core.finetune.memory.rollout import Segment, generalised_advantages
+from inril_core.finetune.memory.rollout import RolloutSegment, generalised_advantages
 from inril_core.networks.encoder import ImageEncoder
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy, SquashedGaussian
@@ -200,7 +200,7 @@ class Ppo(ClippedSurrogate):
         super().__init__(config, policy, flat, generator)
         self.config, self._policy = config, policy
 
-    def begin_iteration(self, rollout: list[Segment]) -> int:
+    def begin_iteration(self, rollout: list[RolloutSegment]) -> int:
         """Take a rollout in; returns the number of minibatch steps it calls for."""
         c = self.config
         parts = []

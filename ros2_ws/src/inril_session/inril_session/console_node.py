@@ -72,7 +72,7 @@ class ConsoleNode(InrilPlainNode):
         self._watching: list[Any] = []
         self._counting: Any = None
         self._observing: Any = None
-        self._versions: tuple[m.Version, ...] = ()
+        self._versions: tuple[m.ShownVersion, ...] = ()
         facts = ConsoleFacts(
             self.contract,
             self.get_namespace().strip("/"),

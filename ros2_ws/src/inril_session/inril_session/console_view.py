@@ -101,7 +101,7 @@ def session(heard: Heard, now_ns: int) -> m.SessionState:
     )
 
 
-def policy(heard: Heard, now_ns: int, versions: tuple[m.Version, ...]) -> m.PolicyState:
+def policy(heard: Heard, now_ns: int, versions: tuple[m.ShownVersion, ...]) -> m.PolicyState:
     """Policy and learner."""
     said, learner = heard.newest("policy"), heard.newest("learner")
     lives = heard.lives("policy", now_ns)
@@ -191,10 +191,10 @@ def _number(text: str | None) -> float:
         return math.nan
 
 
-def kept_versions(weights: Path) -> tuple[m.Version, ...]:
+def kept_versions(weights: Path) -> tuple[m.ShownVersion, ...]:
     """The packs that the policy can go back to, oldest first; none where its folder is not there or not readable."""
     try:
         state = parse_line((weights / STATE_NAME).read_bytes(), StoreState)
     except (OSError, ValueError):
         return ()
-    return tuple(m.Version(pack.run_id, pack.n) for pack in state.packs)
+    return tuple(m.ShownVersion(pack.run_id, pack.n) for pack in state.packs)

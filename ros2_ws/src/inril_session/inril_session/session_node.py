@@ -34,7 +34,7 @@ from inril_core.session.progress import progress_line
 from inril_core.session.readiness import Expected, Readiness
 from inril_core.session.reset import ResetTimes
 from inril_core.session.session import END_GRACE_S, Session
-from inril_core.session.states import ExitCode, Outcome, SessionSettings, State
+from inril_core.session.states import EpisodeOutcome, ExitCode, SessionSettings, State
 from inril_core.session.statuses import ArbiterNews, LearnerNews, News, PolicyNews, RecorderNews
 from inril_core.vocabulary import Label, Purpose
 from inril_session.arm_marker import armed_by_this_launch, note_armed
@@ -309,7 +309,7 @@ class SessionNode(InrilPlainNode):
 
     def _on_outcome(self, message: StepOutcome) -> None:
         assert self._session is not None
-        outcome = Outcome(
+        outcome = EpisodeOutcome(
             message.episode_id, message.step, message.success, message.terminated, message.source, message.reason
         )
         self._session.on_outcome(outcome, self.mono_ns())
