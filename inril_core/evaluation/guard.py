@@ -5,6 +5,9 @@ Every so many training episodes the acting version runs a few trials without exp
 until a sequential test says that the acting one has fallen, or there is no sign of it any more (*confirmation*). The
 screen claims nothing and its starts are not used again, so the test's error rate holds whatever led to it: the k-th
 confirmation of a run may err with probability alpha / (k (k + 1)), which sums to alpha over any number of them.
+
+That test is slow to find a small fall. At the end of a run nothing is interrupted by a wrong answer, so there the
+better one of both, on fresh starts again, acts (*choice*): between equally good versions it does not matter which.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ class GuardConfig(Settings):
     """Trials of a version that takes the place of the best one: its record."""
     confirm_pairs: int = Field(40, ge=5, le=1000)
     """Most starts on which acting and best version are compared."""
+    choice_pairs: int = Field(80, ge=5, le=1000)
+    """Starts of the choice at the end of a run."""
     alpha: float = Field(0.05, gt=0.0, lt=1.0)
     """Probability that a run in which no version was worse than the best before it is ever said to have fallen."""
     on_fall: Literal["resume", "pin"] = "resume"
@@ -49,6 +54,12 @@ class GuardVerdict(StrEnum):
     BEST = "best so far"
     FINE = "no sign of a fall"
     FALLEN = "fallen"
+    OUTDONE = "less good than the best so far, at the end of the run"
+
+    @property
+    def best_acts(self) -> bool:
+        """Whether the best version so far must act in the place of the one that was checked."""
+        return self in (GuardVerdict.FALLEN, GuardVerdict.OUTDONE)
 
 
 @dataclass(frozen=True)
@@ -106,15 +117,16 @@ class PeakGuard(Generic[V]):
         """Cost of the guard so far, in episodes."""
         return sum(check.trials_run for check in self.checks)
 
-    def check(self, version: V, n: int, run_trial: Callable[[V, int], bool]) -> Check:
-        """Look at the acting version. Where it has fallen, the caller MUST let `best` act.
+    def check(self, version: V, n: int, run_trial: Callable[[V, int], bool], at_end: bool = False) -> Check:
+        """Look at the acting version. Where the verdict says `best_acts`, the caller MUST let `best` act.
 
         Args:
             n: number of the version.
+            at_end: it is the run's last, so that either it or the best one acts from now on.
             run_trial: runs a version without exploration from the start with this seed; whether it succeeded. MUST act
                 with the version that it is given, also while another one trains.
         """
-        checking = self.checking(version, n)
+        checking = self.checking(version, n, at_end)
         asked = next(checking)
         while True:
             try:
@@ -123,7 +135,7 @@ class PeakGuard(Generic[V]):
                 made: Check = ended.value
                 return made
 
-    def checking(self, version: V, n: int) -> Checking[V]:
+    def checking(self, version: V, n: int, at_end: bool = False) -> Checking[V]:
         """The same, for a caller that runs one trial at a time. A check that is given up has changed nothing but the
         best version's record, which has its trials all the same."""
         acting, before = Record(version, n), self._seed
@@ -133,6 +145,9 @@ class PeakGuard(Generic[V]):
             verdict = yield from self._challenge(acting)
         elif acting.rate < best.rate:
             verdict, others = yield from self._confirm(acting, best)
+        if at_end and best is not None and verdict is GuardVerdict.FINE and best.n != n:
+            verdict, more = yield from self._choose(acting, best)
+            others += more
         assert self.best is not None
         cost = self._seed - before + others
         check = Check(n, verdict, acting.successes, acting.trials, self.best.n, cost)
@@ -189,6 +204,21 @@ class PeakGuard(Generic[V]):
             if pair >= self._config.screen_trials and wins >= losses:
                 return GuardVerdict.FINE, pair
         return GuardVerdict.FINE, self._config.confirm_pairs
+
+    def _choose(self, acting: Record[V], best: Record[V]) -> Generator[tuple[V, int], bool, tuple[GuardVerdict, int]]:
+        """Whichever succeeds from more of the same fresh starts, the acting one if equal; and the best one's trials."""
+        ahead = 0
+        for pair in range(1, self._config.choice_pairs + 1):
+            seed = self._take()
+            now = yield acting.version, seed
+            then = yield best.version, seed
+            acting.add(now)
+            best.add(then)
+            ahead += now - then
+            left = self._config.choice_pairs - pair
+            if ahead + left < 0 or ahead >= left:  # the rest cannot change it
+                break
+        return (GuardVerdict.OUTDONE if ahead < 0 else GuardVerdict.FINE), pair
 
     def _trials(self, record: Record[V], count: int) -> Generator[tuple[V, int], bool, None]:
         for _ in range(count):

@@ -67,26 +67,28 @@ class GuardedLearner:
 
     @property
     def due(self) -> bool:
-        """The acting version is to be checked: so many episodes after the check before, and once at the end. Not a
-        version that was checked already."""
-        learner = self._learner
-        at_end = learner.done and not self._ended
-        if self.pinned or self.checking or (self.checks and self.checks[-1].n == learner.version):
+        """The acting version is to be checked: so many episodes after the check before, but not a version that was
+        checked already, and once at the end, where it is not the best one."""
+        learner, best = self._learner, self._guard.best
+        if self.pinned or self.checking:
             return False
-        return learner.ingested_episodes >= self._next_episodes or at_end
+        if learner.done and not self._ended:
+            return best is None or best.n != learner.version
+        known = self.checks and self.checks[-1].n == learner.version
+        return not known and learner.ingested_episodes >= self._next_episodes
 
     def begin(self) -> None:
         """Check the learner's policy as it is, which MUST be the newest one published."""
         learner = self._learner
         self._next_episodes = learner.ingested_episodes + self._config.every_episodes
         self._ended = learner.done
-        self._checking = self._guard.checking(learner.snapshot(), learner.version)
+        self._checking = self._guard.checking(learner.snapshot(), learner.version, learner.done)
         self._asked = next(self._checking)
 
     def step(self) -> Check | None:
         """One trial; the check, where it was the last one.
 
-        After a fall the learner goes on from the best version, which the caller MUST publish.
+        Where the verdict says `best_acts`, the learner goes on from the best version, which the caller MUST publish.
         """
         assert self._checking is not None and self._asked is not None
         version, seed = self._asked
@@ -125,6 +127,12 @@ class GuardedLearner:
             self.news = (
                 f"version {check.n} had fallen ({check.successes} of {check.trials}): version {best.n} acts again, "
                 + ("pinned: training has ended" if self.pinned else "training goes on from it")
+            )
+        elif check.verdict is GuardVerdict.OUTDONE:
+            self._learner.go_back_to(best.version)
+            self.news = (
+                f"at the end version {best.n} was better on the same starts than version {check.n} "
+                f"({check.successes} of {check.trials}): version {best.n} acts again"
             )
         if self._path is not None:
             facts = {"guard": self._guard.facts(), "next_episodes": self._next_episodes, "ended": self._ended}

@@ -44,6 +44,8 @@ class Run:
     end: float
     best: float
     fell: bool
+    outdone: bool
+    """The best version came back at the end only."""
     guard_trials: int
     episodes: int
 
@@ -100,13 +102,14 @@ def real(actor_lr: float, seed: int, guarded: bool) -> Run:
     rates = [float(before), *(wins / count for _, wins, count in curve.evaluations)]
     fell = any(check.verdict is GuardVerdict.FALLEN for check in curve.guard)
     cost = sum(check.trials_run for check in curve.guard)
-    return Run(float(np.mean(evaluate(task, policy, STARTS))), max(rates), fell, cost, len(curve.episodes))
+    outdone = any(check.verdict is GuardVerdict.OUTDONE for check in curve.guard)
+    return Run(float(np.mean(evaluate(task, policy, STARTS))), max(rates), fell, outdone, cost, len(curve.episodes))
 
 
 def real_table(seeds_n: int) -> None:
     print(
         "\n| real runs on the point task | runs | best, % | acts at the end, % | within 10 points of the best | "
-        "said to have fallen | guard's trials for 100 episodes |\n|---|---|---|---|---|---|---|"
+        "said to have fallen | outdone at the end | guard's trials for 100 episodes |\n" + "|---" * 8 + "|"
     )
     for name, rates, guarded in (
         ("ruinous learning rates, guard", RUINOUS_RATES, True),
@@ -118,9 +121,10 @@ def real_table(seeds_n: int) -> None:
         near = sum(run.end >= run.best - 0.1 for run in runs)
         cost = 100 * sum(run.guard_trials for run in runs) / sum(run.episodes for run in runs)
         best, end = (100 * np.mean([getattr(run, which) for run in runs]) for which in ("best", "end"))
-        fell = sum(run.fell for run in runs)
+        fell, outdone = sum(run.fell for run in runs), sum(run.outdone for run in runs)
         print(
-            f"| {name} | {len(runs)} | {best:.0f} | {end:.0f} | {near} of {len(runs)} | {fell} | {cost:.0f} |",
+            f"| {name} | {len(runs)} | {best:.0f} | {end:.0f} | {near} of {len(runs)} | {fell} | {outdone} | "
+            f"{cost:.0f} |",
             flush=True,
         )
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inril_core.evaluation.guard import GuardConfig, GuardVerdict, PeakGuard
@@ -61,6 +63,32 @@ def test_what_fell_is_found_at_once_and_the_best_comes_back() -> None:
 def test_a_smaller_fall_is_found_within_a_few_checks() -> None:
     runs = [guarded([0.95] * 5 + [0.65] * 10, seed) for seed in range(100)]
     assert np.mean([fell(run) and run.best is not None and run.best.version == 0.95 for run in runs]) >= 0.7
+
+
+@pytest.mark.parametrize(("fall", "kept"), [(0.05, 0.6), (0.15, 0.95), (0.3, 0.99)])
+def test_at_the_end_the_better_one_acts(fall: float, kept: float) -> None:
+    """A fall too small to be noticed in the middle of a run; `kept`: less than the probability of the right sign."""
+    rng = np.random.default_rng(3)
+    back = []
+    for _ in range(RUNS):
+        guard: PeakGuard[float] = PeakGuard(GuardConfig())
+        guard.check(0.95, 0, lambda version, start: bool(rng.random() < version))
+        last = guard.check(0.95 - fall, 1, lambda version, start: bool(rng.random() < version), at_end=True)
+        assert guard.best is not None and (last.best_n == 0 or last.verdict is GuardVerdict.BEST)
+        back.append(last.verdict.best_acts)
+    assert np.mean(back) >= kept - 3 * np.sqrt(kept * (1 - kept) / RUNS)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=10, max_size=10))
+def test_the_choice_is_what_all_its_pairs_say(pairs: list[tuple[bool, bool]]) -> None:
+    """Pins a choice that stops early on what the rest could still turn round."""
+    guard: PeakGuard[str] = PeakGuard(GuardConfig(screen_trials=1, record_trials=1, choice_pairs=10))
+    guard.check("best", 0, lambda version, start: True)
+    trials = iter([True, *(one for now, then in pairs for one in (now, then))])
+    last = guard.check("acting", 1, lambda version, start: next(trials), at_end=True)
+    worse = sum(now for now, _ in pairs) < sum(then for _, then in pairs)
+    assert last.verdict.best_acts == worse
+    assert guard.trials_run == 1 + last.trials_run and last.trials_run == 1 + 2 * (last.trials - 1)
 
 
 def test_the_cost_is_what_the_checks_say() -> None:

@@ -24,7 +24,6 @@ from inril_core.blobs.pull import MAX_CLOCK_OFFSET_S
 from inril_core.data import Episode, read_episode
 from inril_core.data.container import EpisodeUnreadable
 from inril_core.errors import ConfigError, InrilError
-from inril_core.evaluation.guard import GuardVerdict
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.checkpoint import CHECKPOINT_NAME
 from inril_core.finetune.config import load_config
@@ -303,7 +302,7 @@ class LearnerNode(InrilPlainNode):
             return True
         if guard.checking:
             check = guard.step()
-            if check is not None and check.verdict is GuardVerdict.FALLEN:
+            if check is not None and check.verdict.best_acts:
                 self.get_logger().warning(guard.news)
                 learner.checkpoint()
                 if learner.actor_updates:
