@@ -8,11 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from inril_core.calibration import rigid
 from inril_core.calibration.stored import Stored, now, rows, write_stored
 from inril_core.calibration.tags import TagLayout
+from inril_core.contract.definitions import PartNoise
 from inril_core.parts import PartTracker
+from inril_core.sim.part_noise import PartTracker as SimulatedTracker
 from tests.calibration.made_poses import T_of
 from tests.calibration.test_rendered import K_EYE, T_BASE_EYE, layout_image
 
@@ -47,6 +52,26 @@ def test_a_part_is_where_its_tags_are() -> None:
     distance_m, angle = rigid.difference(leg.T_base_part, LEG)
     assert leg.name == "leg" and distance_m < 4e-3 and math.degrees(angle) < 2.0
     assert leg.age_s == 0.0 and leg.confidence > 0.8
+
+
+@given(st.integers(0, 1000), st.floats(0.02, 0.5))
+def test_the_simulated_tracker_smooths_in_the_same_way(seed: int, smoothing_s: float) -> None:
+    """Pins: a policy that is trained with parts that are smoothed otherwise than those of the robot."""
+    rng = np.random.default_rng(seed)
+    simulated = SimulatedTracker(PartNoise(smoothing_s=smoothing_s))
+    real = tracker(smoothing_s)
+    T, stamp_ns = np.eye(4), 0
+    for _ in range(6):
+        stamp_ns += int(rng.integers(1, 200_000_000))
+        T = rigid.moved(T, rng.uniform(-0.003, 0.003, 6))  # no jump, which the real one doubts
+        real._see("leg", T, stamp_ns * 1e-9, 1.0)
+        pose = np.concatenate([T[:3, 3], Rotation.from_matrix(T[:3, :3]).as_quat()])
+        measured = simulated.measure(stamp_ns, {"leg": pose})
+        assert measured is not None
+        found = real.parts(stamp_ns * 1e-9)[0].T_base_part
+        smooth = measured[1]["leg"]
+        assert np.allclose(found[:3, 3], smooth[:3], atol=1e-9)
+        assert np.allclose(found[:3, :3], Rotation.from_quat(smooth[3:]).as_matrix(), atol=1e-6)
 
 
 def test_it_ages_and_is_forgotten() -> None:

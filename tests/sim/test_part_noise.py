@@ -65,6 +65,24 @@ def test_noise_has_the_size_that_is_asked_for() -> None:
     assert np.allclose(np.linalg.norm(quaternions, axis=1), 1.0)
 
 
+@pytest.mark.parametrize(("rate_hz", "smoothing_s"), [(30.0, 0.1), (100.0, 0.05), (5.0, 0.2)])
+def test_smoothed_noise_has_the_size_of_its_filter(rate_hz: float, smoothing_s: float) -> None:
+    """Closed form: a first-order filter of gain g leaves sqrt(g / (2 - g)) of white noise."""
+    noise = PartNoise(position_m=0.001, rate_hz=rate_hz, smoothing_s=smoothing_s)
+    measured = run(noise, 4000)
+    stamps = [found[0] for found in measured if found is not None]
+    assert np.diff(stamps).min() >= 0.99e9 / max(rate_hz, 10.0), "at most one in a period"
+    shift = np.array([found[1]["hole"][:3] - [0.5, 0, 0] for found in measured if found is not None])
+    gain = 1.0 - math.exp(-1.0 / (rate_hz * smoothing_s))
+    assert np.allclose(shift[50:].std(), 0.001 * math.sqrt(gain / (2.0 - gain)), rtol=0.1)
+
+
+def test_images_between_two_periods_are_as_many_as_the_rate_says() -> None:
+    """Dropouts count images, not periods: with three images in a period all three must be lost."""
+    lost = [result is None for result in run(PartNoise(dropout=0.5, rate_hz=30.0), 4000)]
+    assert abs(np.mean(lost) - 0.125) < 5 * math.sqrt(0.125 * 0.875 / 4000)
+
+
 def test_periods_without_a_measurement_are_as_many_as_asked_for_and_never_the_first() -> None:
     noise = PartNoise(dropout=0.3)
     lost = [result is None for result in run(noise, 4000)]

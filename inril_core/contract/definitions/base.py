@@ -32,13 +32,17 @@ class PartNoise(Settings):
     """How a tracker differs from the truth. The default is a perfect one."""
 
     position_m: float = Field(0.0, ge=0.0, le=0.1)
-    """Standard deviation of each coordinate, independent between parts and measurements."""
+    """Standard deviation of each coordinate, independent between parts and images."""
     rotation_rad: float = Field(0.0, ge=0.0, le=0.5)
     """Standard deviation of each component of a rotation vector, in the part's frame."""
     delay_s: float = Field(0.0, ge=0.0, le=1.0)
     """From the exposure of the image to the pose. Stamps are the time of exposure."""
     dropout: float = Field(0.0, ge=0.0, le=0.95)
-    """Probability that a control period has no measurement, of any part."""
+    """Probability that an image gives no pose, of any part."""
+    rate_hz: float | None = Field(None, ge=1.0, le=1000.0)
+    """Of the images; None: one in a control period."""
+    smoothing_s: float = Field(0.0, ge=0.0, le=10.0)
+    """Time constant of the low-pass filter that the poses pass, as in `inril_core.parts.PartTracker`; 0: none."""
 
 
 class CellSettings(Settings):

@@ -222,7 +222,8 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         "--part-noise",
         default="",
         metavar="YAML",
-        help="see the parts as a tracker does, e.g. '{position_m: 0.001, rotation_rad: 0.017, delay_s: 0.05}'",
+        help="see the parts as a tracker does, e.g. '{position_m: 0.001, rotation_rad: 0.017, delay_s: 0.05, "
+        "rate_hz: 30, smoothing_s: 0.1}'",
     )
     parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
