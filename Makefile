@@ -4,6 +4,7 @@ VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.inril-ready
 BUILT := $(VENV)/.inril-built
+TOOLS := $(VENV)/.inril-tools
 INTERFACES := $(wildcard ros2_ws/src/*_msgs/*/*.msg ros2_ws/src/*_msgs/*/*.srv ros2_ws/src/*_msgs/CMakeLists.txt)
 PACKAGES := $(wildcard ros2_ws/src/*/package.xml ros2_ws/src/*/setup.py launch/*.launch.py)
 EXPERIMENT ?= bench/insert_leg.yaml
@@ -15,7 +16,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(BUILT)  ## install everything into .venv and build the ROS packages (a second time: nothing to do)
+setup: $(BUILT)  ## install into .venv and build the ROS packages (a second time: nothing to do)
 
 extras: $(BUILT)  ## also install what others made: Gymnasium, robosuite and furniture-bench (about 260 MB)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[gym,robosuite,furniture]'
@@ -27,10 +28,10 @@ readers:  ## install the readers that check exports, lerobot and robomimic, into
 demo: $(BUILT)  ## record demos, pre-train, fine-tune on the simulated arm over ROS 2, write a report (OBS=pixels: from pictures)
 	@$(BIN)/inril demo $(if $(OBS),--obs $(OBS)) $(if $(PART_NOISE),--part-noise '$(PART_NOISE)')
 
-test: $(BUILT) lint  ## run every check and test
+test: $(BUILT) $(TOOLS) lint  ## run every check and test
 	@$(BIN)/python -m pytest tests --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-lint: $(BUILT)  ## ruff and mypy
+lint: $(BUILT) $(TOOLS)  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -55,8 +56,13 @@ $(READY): constraints.txt pyproject.toml tools/repair_ros_wheels.py tools/system
 	@echo "installing Python packages into .venv (about 2 minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^setuptools==' constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,dev,bench,data]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,bench,data]'
 	@$(BIN)/python tools/repair_ros_wheels.py
+	@touch $@
+
+$(TOOLS): $(READY)
+	@echo "installing what the tests need, devices and drivers among it (about 1 minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
 $(BUILT): $(READY) $(INTERFACES) $(PACKAGES)

@@ -12,3 +12,16 @@ class ConfigError(InrilError):
 
     The message names the file or argument, the field, the value, what is allowed and the fix.
     """
+
+
+def missing_package(what: str, extra: str, error: ImportError, needs: str = "") -> ConfigError:
+    """The error for an optional package that is not installed.
+
+    Args:
+        what: what needs it, with a verb: `--ray needs Ray`.
+        extra: of pyproject.toml.
+        needs: what the extra alone does not bring, or what can be done instead.
+    """
+    command = f".venv/bin/python -m pip install -c constraints.txt -e '.[{extra}]'"
+    also = f"; {needs}" if needs else ""
+    return ConfigError(f"{what} ({error}): in inril's folder, {command}{also}")

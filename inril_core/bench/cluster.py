@@ -12,7 +12,7 @@ from typing import Any
 import inril_core
 from inril_core.bench.job import Job, Line
 from inril_core.bench.workers import OnStep, failed
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, missing_package
 
 _RETRIES = 2  # of a run whose machine was lost; a run that fails by itself is a line and is not repeated
 
@@ -31,9 +31,7 @@ class Cluster:
         try:
             import ray
         except ImportError as error:
-            raise ConfigError(
-                f"--ray needs Ray ({error}): pip install -c constraints.txt -e '.[ray]', or leave --ray out"
-            ) from error
+            raise missing_package("--ray needs Ray", "ray", error, "or leave --ray out") from error
         self._ray: Any = ray
         self._connect(address)
 

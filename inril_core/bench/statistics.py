@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inril_core.errors import ConfigError
+from inril_core.errors import missing_package
 
 MIN_SEEDS = 5
 REPETITIONS = 2000
@@ -133,7 +133,5 @@ def _rliable() -> tuple[Any, Any]:
     try:
         from rliable import library, metrics
     except ImportError as error:
-        raise ConfigError(
-            f"tables and plots need rliable ({error}): pip install -c constraints.txt -e '.[bench]'"
-        ) from error
+        raise missing_package("tables and plots need rliable", "bench", error) from error
     return library, metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inril_core.data.episode import InvalidEpisode
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, missing_package
 
 _DEMO = re.compile(r"demo_\d+")
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, InvalidEpisode)
@@ -24,7 +24,7 @@ def hdf5() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ConfigError(f"HDF5 files need h5py ({error}); install the extra: pip install 'inril[data]'") from error
+        raise missing_package("HDF5 files need h5py", "data", error) from error
     return h5py
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, missing_package
 from inril_core.exchange.foreign import Foreign
 from inril_core.exchange.plain import pixels_of
 
@@ -74,7 +74,7 @@ def _library() -> tuple[Any, Any]:
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
-        raise ConfigError(f"bags need rosbags ({error}); install the extra: pip install 'inril[data]'") from error
+        raise missing_package("bags need rosbags", "data", error) from error
     return AnyReader, get_typestore(Stores.ROS2_JAZZY)
 
 

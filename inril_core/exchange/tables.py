@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, missing_package
 
 FILE_BYTES = 100 << 20
 FILES_PER_CHUNK = 1000
@@ -26,9 +26,7 @@ def arrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError(
-            f"Parquet files need pyarrow ({error}); install the extra: pip install 'inril[data]'"
-        ) from error
+        raise missing_package("Parquet files need pyarrow", "data", error) from error
     return pyarrow
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from inril_core.errors import ConfigError, InrilError
+from inril_core.errors import ConfigError, InrilError, missing_package
 from inril_core.settings import Settings
 from inril_core.transforms import quat_conjugate, quat_from_rotvec, quat_multiply, quat_normalise, rotvec_from_quat
 
@@ -77,7 +77,7 @@ class SmoothMotion:
         try:
             import ruckig  # only the node of a real arm needs it
         except ImportError as error:
-            raise ConfigError(f"an arm that moves smoothly needs ruckig: pip install 'inril[arm]' ({error})") from error
+            raise missing_package("an arm that moves smoothly needs ruckig", "arm", error) from error
         self._ruckig = ruckig
         self._planner = ruckig.Ruckig(_AXES)
         self._period_s, self._timeout_s = period_s, timeout_s

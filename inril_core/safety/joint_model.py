@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inril_core.contract import Contract
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, missing_package
 from inril_core.safety.nearest import Row, Vector6
 from inril_core.transforms import Quaternion, Vector3, quat_difference, within_turn
 
@@ -52,9 +52,7 @@ class JointModel:
         try:
             import pinocchio
         except ImportError as error:
-            raise ConfigError(
-                f"limits.joints needs pinocchio ({error}); `pip install -c constraints.txt -e '.[joints]'`"
-            ) from error
+            raise missing_package("limits.joints needs pinocchio", "joints", error) from error
         self._pin: Any = pinocchio
         try:
             whole = pinocchio.buildModelFromXML(urdf)

@@ -1,4 +1,4 @@
-"""A gamepad on this machine, through SDL and its database of mappings: `pip install pygame-ce`."""
+"""A gamepad on this machine, through SDL and its database of mappings (the extra `gamepad`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from inril_core.contract import Contract
+from inril_core.errors import missing_package
 from inril_core.teleop.base import DeviceLost
 from inril_core.teleop.common.mapped import MappedConfig, MappedDevice
 from inril_core.teleop.common.mapping import AxisMap, ControlMap, Reading
@@ -51,7 +52,7 @@ def _sdl() -> tuple[Any, Any]:
         import pygame
         from pygame._sdl2 import controller
     except ImportError as error:
-        raise DeviceLost(f"{error}: a gamepad needs pygame-ce; pip install pygame-ce") from error
+        raise DeviceLost(str(missing_package("a gamepad needs pygame-ce", "gamepad", error))) from error
     if not pygame.display.get_init():
         pygame.display.init()
     if not controller.get_init():

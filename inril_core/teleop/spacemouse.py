@@ -1,4 +1,4 @@
-"""A 3Dconnexion SpaceMouse on this machine, through pyspacemouse and hidapi: `pip install pyspacemouse`."""
+"""A 3Dconnexion SpaceMouse on this machine, through pyspacemouse and hidapi (the extra `spacemouse`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from inril_core.contract import Contract
+from inril_core.errors import missing_package
 from inril_core.teleop.base import DeviceLost
 from inril_core.teleop.common.mapped import MappedConfig, MappedDevice
 from inril_core.teleop.common.mapping import AxisMap, ControlMap, Reading, buttons_of
@@ -40,7 +41,7 @@ def _library() -> Any:
     try:
         import pyspacemouse
     except ImportError as error:
-        raise DeviceLost(f"{error}: a SpaceMouse needs pyspacemouse; pip install pyspacemouse") from error
+        raise DeviceLost(str(missing_package("a SpaceMouse needs pyspacemouse", "spacemouse", error))) from error
     except OSError as error:
         raise DeviceLost(f"{error}: {_NO_HIDAPI}") from error
     return pyspacemouse

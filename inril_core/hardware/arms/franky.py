@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from inril_core.contract import Contract
-from inril_core.errors import ConfigError
+from inril_core.errors import missing_package
 from inril_core.hardware.arm_modes import fault_of, snake
 from inril_core.hardware.arms.base import Arm, ArmConfig, ArmLost, ArmState
 from inril_core.hardware.motion import MotionLimits, SmoothMotion
@@ -94,10 +94,8 @@ class Config(ArmConfig):
         try:
             import franky
         except ImportError as error:
-            raise ConfigError(
-                f"arm = 'franky' needs franky-control: pip install 'inril[franka]' ({error}); it has wheels for "
-                "glibc 2.34 and newer on x86-64"
-            ) from error
+            wheels = "it has wheels for glibc 2.34 and newer on x86-64"
+            raise missing_package("arm = 'franky' needs franky-control", "franka", error, wheels) from error
         return FrankyArm(self, contract, franky)
 
 

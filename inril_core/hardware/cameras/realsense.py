@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from inril_core.errors import ConfigError
+from inril_core.errors import missing_package
 from inril_core.hardware.arms.base import Arm
 from inril_core.hardware.cameras.base import BadImage, CameraConfig, CameraLost, CameraSource, Frame
 from inril_core.hardware.cameras.clock import ClockFit
@@ -37,10 +37,7 @@ def library() -> Any:
             ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
         import pyrealsense2
     except ImportError as error:
-        raise ConfigError(
-            f"source 'realsense' needs pyrealsense2 ({error}); install it with `pip install -c constraints.txt "
-            "pyrealsense2 libusb-package` in inril's environment"
-        ) from error
+        raise missing_package("source 'realsense' needs pyrealsense2", "realsense", error) from error
     return pyrealsense2
 
 

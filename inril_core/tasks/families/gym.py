@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inril_core.contract import SimpleInterface
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, missing_package
 from inril_core.experts.trained import PolicyExpert, expert_path, trained_expert
 from inril_core.tasks.base import TaskStep, executed_action
 from inril_core.vocabulary import Purpose
@@ -235,9 +235,7 @@ def _make_environment(name: str) -> gymnasium.Env[Any, Any]:
     try:
         import gymnasium
     except ImportError as error:
-        raise ConfigError(
-            f"task gym:{name} needs Gymnasium ({error}); install the extra: pip install 'inril[gym]'"
-        ) from (error)
+        raise missing_package(f"task gym:{name} needs Gymnasium", "gym", error) from error
     try:
         return gymnasium.make(name, disable_env_checker=True)
     except (gymnasium.error.Error, ImportError, ValueError) as error:
