@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inril_bringup import camera_command, data_command, devices_command, episode_commands, evaluate_command
+from inril_bringup import teleop_check_command as teleop_check
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.calibration import command as calibrate_command
@@ -112,6 +113,9 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
     )
     demos.add_argument("values", nargs="*", metavar="NAME:=VALUE", help="other arguments of the graph")
 
+    teleop_check.add_arguments(
+        _add(commands, "teleop-check", teleop_check.run, teleop_check.SUMMARY, *teleop_check.EXAMPLES)
+    )
     pretrain = _add(
         commands,
         "pretrain",
