@@ -6,10 +6,10 @@ from inril_core.contract import Contract
 from inril_core.teleop_check.found import Found
 
 GAIN_MIN, GAIN_MAX = 0.8, 1.2
-"""Demonstrations, simulation and policy count on an action that moves the tool by its value. A fifth is what a compliant
-controller may lose on the quickest motion of a hand; further off, its limits or its units are wrong."""
+"""Demonstrations, simulation and policy count on an action that moves the tool by its value. A fifth is what a
+compliant controller may lose on the quickest motion of a hand; further off, its limits or its units are wrong."""
 DELAY_MAX_PERIODS = 2.0
-"""An Observation shows nothing of the actions of the last so many ticks, and no shipped policy is told what they were."""
+"""An Observation shows nothing of the actions of the last so many ticks, and no policy is told what they were."""
 LATE_MAX = 0.01
 """Share of ticks that may close without an answer: in each the arm did something else than was asked for."""
 JITTER_MAX_PERIODS = 0.5
@@ -29,7 +29,8 @@ def reasons(found: Found, contract: Contract) -> tuple[str, ...]:
 
 def _of_axes(found: Found, contract: Contract) -> list[str]:
     """A reason for each axis without numbers, and one for all axes that share a cause."""
-    told, slow, behind, against, weak, strong = [], [], [], [], [], []
+    told: list[str] = []
+    slow, behind, against, weak, strong = (list[str]() for _ in range(5))
     most_s = DELAY_MAX_PERIODS / contract.control_rate_hz
     for name, axis in found.axes.items():
         if axis.delay_s is None or axis.delay_std_s is None or axis.gain is None:
