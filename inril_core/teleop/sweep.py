@@ -27,11 +27,16 @@ def axis_steps(contract: Contract) -> int:
 
 def episodes_needed(contract: Contract) -> int:
     """Episodes in which all axes are driven once."""
-    return math.ceil(AXES_N / (contract.episode_length_steps // axis_steps(contract)))
+    return math.ceil(AXES_N / _axes_in_episode(contract))
+
+
+def _axes_in_episode(contract: Contract) -> int:
+    return min(AXES_N, contract.episode_length_steps // axis_steps(contract))
 
 
 class Sweep(Device):
-    """A speed that is a sine of rising frequency. It begins upwards; after the last axis the first one follows."""
+    """A speed that is a sine of rising frequency and begins upwards; an episode without room for all axes leaves the
+    others to the next one."""
 
     name: ClassVar[str] = "sweep"
     synchronous: ClassVar[bool] = True
@@ -39,7 +44,7 @@ class Sweep(Device):
     def __init__(self, contract: Contract) -> None:
         action, rate_hz = contract.action, contract.control_rate_hz
         self._size, self._rate_hz, self._steps = action.size, rate_hz, axis_steps(contract)
-        self._in_episode = contract.episode_length_steps // self._steps
+        self._in_episode = _axes_in_episode(contract)
         scales = (action.translation_scale_m,) * 3 + (action.rotation_scale_rad,) * 3
         # v sin(w t) reaches 2 v / w
         to_reach = (0.5 * reach * 2.0 * math.pi * FIRST_HZ for reach in REACH)

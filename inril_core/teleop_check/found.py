@@ -57,7 +57,7 @@ class LimitFound(Settings):
 
     steps_n: Count
     """Steps that it changed."""
-    worst_margin: float | None
+    worst_margin: float | None = None
     """Smallest of what was left of it, in its unit; below 0: the person asked for more. None: it has no unit."""
 
 
@@ -75,7 +75,7 @@ class Found(Settings):
     targets_lost_n: Count
     """Ticks without a recorded Target."""
     axes: dict[str, AxisFound]
-    cadence: CadenceFound | None
+    cadence: CadenceFound | None = None
     """None: in lockstep, where time is simulated."""
     limits: dict[str, LimitFound]
     faults: tuple[str, ...]

@@ -19,6 +19,10 @@ MOVES = 0.02
 """Share of the action's scale above which a person asks for motion: a stick at rest is not exactly zero."""
 TRAVEL_MIN = (0.005,) * 3 + (0.05,) * 3
 """m and rad. With less, a millimetre of noise of the measured pose would decide delay and gain."""
+_DOES_NOT_FOLLOW = (
+    "the measured motion is not that of the Targets: the arm does not follow; look at its mode, and raise its own "
+    "limits (motion.relative_dynamics_factor)"
+)
 SPEED_PERIODS = 2
 """Control periods over which a speed is taken: what an arm does within one period is its own affair."""
 
@@ -81,7 +85,8 @@ def _axis(drives: Sequence[Drive], axis: int, contract: Contract) -> AxisFound:
     try:
         delay = delay_between(at_s, target, drive.state_s, pose)
     except CalibrationRefused as error:
-        return found.model_copy(update={"trouble": f"no delay can be found: {error}"})
+        text = _DOES_NOT_FOLLOW if error.reason in ("not_alike", "no_motion") else f"no delay can be found: {error}"
+        return found.model_copy(update={"trouble": text})
     gain = gain_at(at_s, target, drive.state_s, pose, delay.delay_s, over_s)
     return found.model_copy(update={"gain": gain, "delay_s": delay.delay_s, "delay_std_s": delay.std_s})
 

@@ -169,10 +169,11 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
         commands,
         "preflight",
         _preflight,
-        "check this machine before a run; exit code 1 on FAIL",
+        "check this machine, and a graph's arm, before a run; exit code 1 on FAIL",
         "",
-        "--json",
+        "arm.yaml arm:=franky contract:=one_leg_low",
     )
+    check.add_argument("words", nargs="*", metavar="GRAPH NAME:=VALUE", help="was its arm driven by hand lately?")
     check.add_argument(
         "--run-dir", type=Path, default=Path("runs"), help="where runs are written (default: %(default)s)"
     )
@@ -330,6 +331,7 @@ def _preflight(arguments: argparse.Namespace) -> int:
         arguments.run_dir,
         lambda check: None if quiet else print(preflight.line(check), flush=True),
         arguments.namespace,
+        arguments.words,
     )
     if quiet:
         print(json.dumps(preflight.as_dict(checks)))

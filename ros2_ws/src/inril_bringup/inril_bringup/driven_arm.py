@@ -32,15 +32,23 @@ def arm_of(graph: ResolvedGraph) -> Arm:
     return Arm(name="_".join(others) or graph.name, namespace=graph.namespace, simulated=simulated)
 
 
-def require_check(graph: ResolvedGraph, contract: Contract) -> Arm | None:
-    """Refuse a run on a real arm that nobody has driven by hand lately. Returns the arm that needed it; None: none did.
+def arm_to_be_checked(graph: ResolvedGraph) -> Arm | None:
+    """The real arm that a run of this graph drives; None: there is none."""
+    arm = arm_of(graph)
+    return arm if is_run(graph) and not arm.simulated else None
+
+
+def overridden(graph: ResolvedGraph) -> list[str]:
+    """Names of the checks that the graph's argument says it does without."""
+    return [name.strip() for name in str(graph.arguments.get(OVERRIDE) or "").split(",") if name.strip()]
+
+
+def require_check(graph: ResolvedGraph, contract: Contract) -> None:
+    """Refuse a run on a real arm that nobody has driven by hand lately.
 
     Raises:
         ConfigError: see `inril_core.teleop_check.stored.require`.
     """
-    arm = arm_of(graph)
-    if arm.simulated or not is_run(graph):
-        return None
-    without = [name.strip() for name in str(graph.arguments.get(OVERRIDE) or "").split(",")]
-    require(arm, contract, Path(str(graph.arguments["calibration"])), without, datetime.now(UTC))
-    return arm
+    arm = arm_to_be_checked(graph)
+    if arm is not None:
+        require(arm, contract, Path(str(graph.arguments["calibration"])), overridden(graph), datetime.now(UTC))

@@ -39,8 +39,9 @@ WITHOUT: Mapping[str, Mapping[str, ParameterValue]] = {
 """Parameters of a graph in which a person is alone."""
 OBSERVERS = "observation:3,episode_outcome:1"
 """expected_subscribers of observation_node without the policy."""
-_TELL = """Drive the tool by hand ({device}). In each of {episodes} episodes of {seconds:g} s one axis to and fro, slowly
-first, then quicker: x, y, z, then a turn about x, y, z. Keep a hand on the stop. To begin: `inril arm` in another terminal."""
+_TELL = """Drive the tool by hand ({device}). In each of {episodes} episodes of {seconds:g} s one axis to and fro,
+slowly first, then quicker: x, y, z, then a turn about x, y, z. Keep a hand on the stop.
+To begin: `inril arm` in another terminal."""
 
 
 def run(arguments: argparse.Namespace) -> int:
