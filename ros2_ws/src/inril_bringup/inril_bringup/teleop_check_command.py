@@ -8,7 +8,7 @@ SUMMARY = "drive the arm by hand through the training loop: speed, delay, jitter
 EXAMPLES = (
     "",
     "contract:=one_leg_low",
-    "arm.yaml arm:=franky arm_settings:='{address: 192.168.1.2}' device:=spacemouse contract:=one_leg_low",
+    "arm.yaml arm:=franky arm_settings:='{host: 172.16.0.2}' device:=spacemouse contract:=one_leg_low",
 )
 
 
