@@ -128,8 +128,8 @@ def test_the_check_starts_without_the_check_that_it_makes(
     check(simulated)
     wanted = {"device": "sweep", "arm_at_start": True, "plan": "demo:2:episodes", "real_time_factor": 1.0, "seed": 3}
     assert wanted.items() <= simulated.arguments.items() and not capsys.readouterr().out
-    with pytest.raises(ConfigError, match="device = sweep: for a simulated cell only"):
-        driving_graph(without_policy(load_graph(real)), {"device": "sweep"}, None)
+    with pytest.raises(ConfigError, match="'sweep' acts without a person"):
+        check(driving_graph(without_policy(load_graph(real)), {"device": "sweep"}, None))
 
 
 @pytest.mark.parametrize(
