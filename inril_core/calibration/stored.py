@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import yaml
@@ -23,6 +23,7 @@ Kind = Literal["intrinsics", "hand_eye", "base_tag", "latency"]
 Row = tuple[float, float, float, float]
 NAME = r"^[A-Za-z][A-Za-z0-9_]{0,63}$"
 MAX_TEXT_BYTES = 4 << 20
+_R = TypeVar("_R", bound=Settings)
 
 
 class StoredCamera(Settings):
@@ -99,7 +100,7 @@ class Stored(Settings):
 
     def age_days(self, now: datetime) -> float:
         """Since it was made."""
-        return (now - self.created).total_seconds() / 86400.0
+        return age_days(self.created, now)
 
     def quaternion_xyzw(self) -> list[float]:
         """Of T, as messages carry it."""
@@ -122,6 +123,11 @@ def rows(T: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(x) for x in row) for row in T)
 
 
+def age_days(created: datetime, now: datetime) -> float:
+    """Between two times."""
+    return (now - created).total_seconds() / 86400.0
+
+
 def write_stored(path: Path, stored: Stored) -> None:
     """Write it; a crash leaves the old file or the new one.
 
@@ -130,27 +136,52 @@ def write_stored(path: Path, stored: Stored) -> None:
     """
     if path.suffix not in (".yaml", ".yml") or path.stem != stored.name:
         raise ConfigError(f"{path}: the file of {stored.name} is called {stored.name}.yaml; give that name")
-    values = stored.model_dump(mode="json", exclude_none=True)
-    text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    write_checked(path, stored, "--out")
+
+
+def write_checked(path: Path, values: Settings, given_by: str) -> None:
+    """Write a result as YAML; a crash leaves the old file or the new one.
+
+    Args:
+        given_by: the option that chose the path, for the message.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    plain = values.model_dump(mode="json", exclude_none=True)
+    text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); give another --out") from error
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); give another {given_by}") from error
 
 
 def read_stored(path: Path) -> Stored:
-    """Read and check a result.
+    """Read and check a result of a calibration.
 
     Raises:
         ConfigError: missing, unreadable, or not a calibration; names file and field.
+    """
+    return read_checked(path, Stored, "inril calibrate")
+
+
+def read_checked(path: Path, kind: type[_R], made_with: str) -> _R:
+    """Read a result that is named like its file.
+
+    Args:
+        kind: with a field ``name``.
+        made_with: the command that writes it, for messages.
+
+    Raises:
+        ConfigError: missing, unreadable, or not of this kind; names file and field.
     """
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)
         if len(data) > MAX_TEXT_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_TEXT_BYTES >> 20} MiB; this is no calibration")
-        found = Stored.model_validate(read_yaml(data.decode()))
+            raise ConfigError(f"{path}: larger than {MAX_TEXT_BYTES >> 20} MiB; this is no result of `{made_with}`")
+        found = kind.model_validate(read_yaml(data.decode()))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -158,9 +189,10 @@ def read_stored(path: Path) -> Stored:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}; make it anew with `inril calibrate`") from error
-    if found.name != path.stem:
-        raise ConfigError(f"{path}: holds {found.name}; rename the file, or make the right one")
+        raise ConfigError(f"{path}: {where}: {first['msg']}; make it anew with `{made_with}`") from error
+    name = str(getattr(found, "name", ""))
+    if name != path.stem:
+        raise ConfigError(f"{path}: holds {name}; rename the file, or make the right one")
     return found
 
 

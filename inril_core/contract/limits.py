@@ -26,6 +26,8 @@ LimitName = Literal[
     "joint_position",
     "joint_speed",
     "manipulability",
+    "self_collision",
+    "collision",
 ]
 ALWAYS_SET = ("position_box", "translation_step", "rotation_step", "tilt")
 SECTIONS = ("space", "motion", "joints", "wrench")
@@ -160,6 +162,34 @@ class MotionLimits(Frozen):
         return self
 
 
+class CollisionLimits(Frozen):
+    """How near the arm's own bodies come to one another and to boxes. The bodies are the shapes of the URDF.
+
+    As `JointLimits`: by predicted joints. What is nearer already, because the arm was started or pushed there, may only
+    part. Links that are nearer in every posture are left out. No shape is known of what the gripper holds.
+    """
+
+    min_distance_m: Annotated[float, Field(gt=0.0, le=0.5)] = 0.02
+    """Between two bodies; within one step up to a tenth less, where they turn around one another."""
+    self_collision: bool = True
+    """Also between links of the arm that are no neighbours. In an executed action's limits:
+    ``self_collision:LINK-LINK``."""
+    boxes: Annotated[tuple[KeepOutBox, ...], Field(max_length=32)] = ()
+    """What stands around the arm; its gripper, too, keeps off. In an executed action's limits: ``collision:NAME``."""
+    ignored_links: tuple[tuple[str, str], ...] = ()
+    """Pairs of links that are not compared."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> CollisionLimits:
+        if not self.self_collision and not self.boxes:
+            raise ValueError("collision has neither self_collision nor boxes; give one, or remove it")
+        names = [box.name for box in self.boxes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"collision.boxes names {twice} twice; names must be unique")
+        return self
+
+
 class JointLimits(Frozen):
     """Margins to the joints' ranges and speeds that the section `monitor` gives, kept by commanded motion.
 
@@ -180,6 +210,8 @@ class JointLimits(Frozen):
     min_manipulability: Annotated[float | None, Field(gt=0.0, le=100.0)] = None
     """Of ``sqrt(det(J J^T))`` (Yoshikawa 1985), J (6, joints) in m and rad per rad; a Panda has about 0.1 in the middle
     of its range and 0 where it is singular. null: not bounded."""
+    collision: CollisionLimits | None = None
+    """null: not looked at."""
 
 
 class WrenchLimits(Frozen):

@@ -185,10 +185,10 @@ class MotionGuard:
     def _allows(self, limits: StepLimits, old: Pose, step: Vector6, tolerance: float) -> bool:
         if not keeps(step, limits.rows, limits.balls, tolerance):
             return False
-        if self._joints is None or self._joints.min_manipulability is None:
+        if self._joints is None:
             return True
         assert self._model is not None and self.joints is not None
-        return not self._model.is_singular_after(self.joints, *old, step)
+        return not self._model.forbids(self.joints, *old, step)
 
     def _position_rows(self, old: Vector3) -> Iterator[Row]:
         for axis, value, low, high in zip(_AXES, old, self._low_m, self._high_m, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError, missing_package
+from inril_core.safety.collision import Bodies
 from inril_core.safety.nearest import Row, Vector6
 from inril_core.transforms import Quaternion, Vector3, quat_difference, within_turn
 
@@ -82,6 +83,8 @@ class JointModel:
         self._steps_rad = np.array(monitor.max_joint_speed_radps) * wanted.speed_share / contract.control_rate_hz
         self._rate_hz = contract.control_rate_hz
         self._min = wanted.min_manipulability
+        collision = wanted.collision
+        self._bodies = None if collision is None else Bodies(pinocchio, whole, urdf, others, collision)
         self.size = size
 
     def tool_pose(self, position_rad: Sequence[float]) -> tuple[Vector3, Quaternion]:
@@ -121,13 +124,21 @@ class JointModel:
             slope = np.array([self._manipulability(joints + d) - here for d in _DIFFERENCE_RAD * np.eye(self.size)])
             line = (-(slope / _DIFFERENCE_RAD) @ inverse).tolist()
             yield Row("manipulability", tuple(line), max(APPROACH * (here - self._min), 0.0))
+        if self._bodies is not None:
+            yield from self._bodies.rows(joints, inverse)
 
-    def is_singular_after(self, sample: JointSample, old: Vector3, old_quat: Quaternion, step: Sequence[float]) -> bool:
-        """By the predicted joints the arm is then less manipulable than allowed, and than before the step."""
-        assert self._min is not None
+    def forbids(self, sample: JointSample, old: Vector3, old_quat: Quaternion, step: Sequence[float]) -> bool:
+        """By the predicted joints the arm is then less manipulable than allowed, or two bodies are nearer than allowed,
+        and than before the step. The rows keep both for small steps."""
+        if self._min is None and self._bodies is None:
+            return False
         joints, inverse = self._at_target(sample, old, old_quat)
-        after = self._manipulability(joints + inverse @ np.array(step))
-        return after < min(self._min, self._manipulability(joints))
+        after = joints + inverse @ np.array(step)
+        if self._min is not None:
+            here = self._manipulability(joints)
+            if self._manipulability(after) < min(self._min, here):
+                return True
+        return self._bodies is not None and self._bodies.are_nearer_after(joints, after)
 
     def _at_target(self, sample: JointSample, old: Vector3, old_quat: Quaternion) -> tuple[np.ndarray, np.ndarray]:
         """Predicted joints at the last Target, and the pseudo-inverse (joints, 6) there."""

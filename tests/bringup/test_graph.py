@@ -115,7 +115,7 @@ def test_a_graph_of_ones_own_may_define_nodes(tmp_path: Path) -> None:
     node = defining(parameters={"speed": "${speed}", "address": "${speed}/x", "left_out": "${plan}"})
     node["define"]["arguments"] = {"speed": {"type": "float", "description": "m/s", "default": 0.5}}
     graph = load_graph(write(tmp_path, **node))
-    always = {"calibration", "namespace", "run_dir", "run_id", "without_calibration"}
+    always = {"calibration", "namespace", "run_dir", "run_id", "without_calibration", "without_teleop_check"}
     assert set(graph.arguments) == {"plan", "speed", *always}
     resolved = graph.resolve({"run_dir": "x", "speed": "1"})
     assert resolved.nodes["robot"].parameters == {"speed": 1.0, "address": "1.0/x"}

@@ -25,6 +25,8 @@ DOWN = (1.0, 0.0, 0.0, 0.0)
 READY = (0.0, 0.15, 0.0, -2.25, 0.0, 2.40, -2.4)
 SOURCES = ("policy", "asynchronous", "synchronous", "reset", "hold")
 BOX = {"tool_radius_m": 0.02, "keep_out": [{"name": "post", "center_m": [0.6, 0, 0.2], "size_m": [0.1, 0.1, 0.1]}]}
+FREE_JOINTS = {**JOINTS, "speed_share": 1.0, "min_manipulability": None}
+POST = {"name": "post", "center_m": [0.72, 0.0, 0.15], "size_m": [0.1, 0.6, 0.3]}
 LIMITS = {
     "position_box": {"position_max_m": (0.51, 0.35, 0.5)},
     "translation_step": {"max_translation_step_m": 0.005},
@@ -37,12 +39,16 @@ LIMITS = {
     "turn_speed": {"motion": {"max_turn_radps": 0.3}},
     "acceleration": {"motion": {"max_acceleration_mps2": 0.2}},
     "turn_acceleration": {"motion": {"max_turn_acceleration_radps2": 2.0}},
-    "joint_position": {"joints": {**JOINTS, "speed_share": 1.0, "min_manipulability": None}, "max_tilt_rad": 3.0},
+    "joint_position": {"joints": FREE_JOINTS, "max_tilt_rad": 3.0},
     "joint_speed": {"joints": {**JOINTS, "speed_share": 0.005, "min_manipulability": None}},
     "manipulability": {"joints": {**JOINTS, "speed_share": 1.0, "min_manipulability": 0.2}},
+    "self_collision": {"joints": {**FREE_JOINTS, "collision": {"min_distance_m": 0.15}}, "max_tilt_rad": 3.0},
+    "collision": {"joints": {**FREE_JOINTS, "collision": {"boxes": [POST]}}},
 }
 PUSH = (1.0, 0.6, -1.0, 0.8, 0.6, 1.0)
-"""Against every one of them."""
+"""Against every one of them but the one below."""
+FOLD = {"self_collision": tuple(-part for part in PUSH)}
+"""Back to the base, where the arm's links come near each other."""
 WRONG = ("none", "jump", "nan", "infinite", "old", "twice")
 
 
@@ -131,7 +137,7 @@ def test_each_limit_holds_for_each_source(bench, limit, source):
     """It is named, with what was left of it, and the source moved the arm as far as it may; a hold moves nothing."""
     driven = Driven(bench, limited(**LIMITS[limit]), source)
     for _ in range(12):
-        driven.tick(PUSH)
+        driven.tick(FOLD.get(limit, PUSH))
     if source == "hold":
         assert len({closed.target.pose for closed in driven.targets}) == 1
         return

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from inril_bringup.driven_arm import require_check
 from inril_bringup.graph import NodeSpec, ResolvedGraph
 from inril_bringup.programs import node_program
 from inril_core.contract import Contract, load_contract
@@ -41,6 +42,7 @@ def check(graph: ResolvedGraph) -> None:
     _check_hardware(graph, contract)
     if contract is not None:
         _check_calibrations(graph, contract)
+        require_check(graph, contract)
     _check_run_dir(graph.run_dir)
     if given.get("plan") is not None:
         plan = parse_plan(str(given["plan"]))

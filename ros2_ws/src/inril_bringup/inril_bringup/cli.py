@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inril_bringup import camera_command, data_command, devices_command, episode_commands, evaluate_command
+from inril_bringup import teleop_check_command as teleop_check
 from inril_bringup.environment import leave_foreign_ros
 from inril_core.bench import command as bench_command
 from inril_core.calibration import command as calibrate_command
@@ -113,6 +114,9 @@ def _add_running(commands: argparse._SubParsersAction) -> None:
     )
     demos.add_argument("values", nargs="*", metavar="NAME:=VALUE", help="other arguments of the graph")
 
+    teleop_check.add_arguments(
+        _add(commands, "teleop-check", teleop_check.run, teleop_check.SUMMARY, *teleop_check.EXAMPLES)
+    )
     pretrain = _add(
         commands,
         "pretrain",
@@ -170,10 +174,11 @@ def _add_operating(commands: argparse._SubParsersAction) -> None:
         commands,
         "preflight",
         _preflight,
-        "check this machine before a run; exit code 1 on FAIL",
+        "check this machine, and a graph's arm, before a run; exit code 1 on FAIL",
         "",
-        "--json",
+        "arm.yaml arm:=franky contract:=one_leg_low",
     )
+    check.add_argument("words", nargs="*", metavar="GRAPH NAME:=VALUE", help="was its arm driven by hand lately?")
     check.add_argument(
         "--run-dir", type=Path, default=Path("runs"), help="where runs are written (default: %(default)s)"
     )
@@ -332,6 +337,7 @@ def _preflight(arguments: argparse.Namespace) -> int:
         arguments.run_dir,
         lambda check: None if quiet else print(preflight.line(check), flush=True),
         arguments.namespace,
+        arguments.words,
     )
     if quiet:
         print(json.dumps(preflight.as_dict(checks)))

@@ -47,7 +47,7 @@ THIS_HOST = "this_host"
 """`${this_host}`: address that other hosts reach this one at (`network.py`)."""
 _GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET, THIS_HOST)
 _NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, OTHER_CAMERAS, *_GIVEN_AT_START}
-ALWAYS = ("run_dir", "run_id", "namespace", "calibration", "without_calibration")
+ALWAYS = ("run_dir", "run_id", "namespace", "calibration", "without_calibration", "without_teleop_check")
 """Arguments of every graph, whether or not a node refers to them."""
 
 _REFERENCE = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")

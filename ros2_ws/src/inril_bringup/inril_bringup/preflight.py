@@ -12,8 +12,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -22,12 +23,16 @@ from typing import Any, Literal
 from inril_common.realtime import LIMITS, permitted
 
 import inril_core
+from inril_bringup.driven_arm import arm_to_be_checked, overridden, require_check
 from inril_bringup.environment import PROFILES, RANGE, TRANSPORTS, dds_environment, is_local, is_over_udp
+from inril_bringup.graph import load_graph, parse_values
 from inril_bringup.neighbours import listen
 from inril_bringup.network import network_fault, peers, this_host
 from inril_bringup.place import PlaceError, place_of
+from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
 from inril_core.run import default_key_path
+from inril_core.teleop_check.stored import PREFIX, check_name, read_check, too_old
 
 Level = Literal["OK", "WARN", "FAIL"]
 
@@ -37,6 +42,8 @@ KEY_MIN_BYTES = 32
 EXACT = ("torch", "mujoco", "numpy", "ros-jazzy-rclpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastrtps")
 """Packages whose version decides numbers or the wire."""
 RENDER_TIMEOUT_S = 60.0
+CALIBRATION = Path("calibration")
+"""As the graph's argument has it by default."""
 _TIME_ERROR = 5  # <sys/timex.h>: the clock is not synchronised
 _RENDER = """
 import mujoco
@@ -310,8 +317,51 @@ def realtime() -> Check:
     return Check("realtime", "OK", "realtime:=true may use SCHED_FIFO and lock memory")
 
 
-def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: None, namespace: str = "") -> list[Check]:
-    """All checks in order; each one is offered as soon as it is known. A check that breaks is a FAIL."""
+def driven_by_hand(words: Sequence[str], run_dir: Path, namespace: str = "") -> list[Check]:
+    """Whether a graph may start as far as `inril teleop-check` goes; without one, the checks that are stored."""
+    now = datetime.now(UTC)
+    if not words:
+        files = sorted(CALIBRATION.glob(f"{PREFIX}*.yaml"))
+        nothing = Check(
+            "teleop-check", "OK", f"none in {CALIBRATION}/: a run on a real arm needs one (inril teleop-check)"
+        )
+        return [_stored(path, now) for path in files] or [nothing]
+    given = ({"namespace": namespace} if namespace else {}) | {"run_dir": str(run_dir)}
+    try:
+        graph = load_graph(words[0]).resolve(given | parse_values(words[1:]))
+        contract, arm = load_contract(str(graph.arguments["contract"])), arm_to_be_checked(graph)
+        require_check(graph, contract)
+    except ConfigError as error:
+        return [Check("teleop-check", "FAIL", str(error), "give what `inril up` and `inril teleop-check` take")]
+    if arm is None:
+        return [Check("teleop-check", "OK", f"graph {graph.name} has no real arm and needs none")]
+    name = check_name(arm, contract.task)
+    if name in overridden(graph):
+        return [Check("teleop-check", "WARN", f"{name} is overridden", "drive the arm by hand: inril teleop-check")]
+    return [Check("teleop-check", "OK", f"{name}: passed lately")]
+
+
+def _stored(path: Path, now: datetime) -> Check:
+    fix = "inril teleop-check with the graph and arguments of the run"
+    try:
+        check = read_check(path)
+    except ConfigError as error:
+        return Check("teleop-check", "WARN", str(error), fix)
+    if wrong := too_old(check, now) or "; ".join(check.reasons):
+        return Check("teleop-check", "WARN", f"{check.name}: {wrong}", fix)
+    return Check("teleop-check", "OK", f"{check.name}: passed on {check.created.date()} with {check.device}")
+
+
+def run_checks(
+    run_dir: Path,
+    offer: Callable[[Check], None] = lambda check: None,
+    namespace: str = "",
+    words: Sequence[str] = (),
+) -> list[Check]:
+    """All checks in order, of a graph with its arguments where `words` name one; a check that breaks is a FAIL.
+
+    offer: is given each one as soon as it is known.
+    """
     checks: list[tuple[str, Callable[[], Check | list[Check]]]] = [
         ("python", python),
         ("packages", packages),
@@ -324,6 +374,7 @@ def run_checks(run_dir: Path, offer: Callable[[Check], None] = lambda check: Non
         ("key", key),
         ("graphics", graphics),
         ("libusb", usb),
+        ("teleop-check", partial(driven_by_hand, words, run_dir, namespace)),
     ]
     results: list[Check] = []
     for name, check in checks:
