@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from inril_core.contract.limits import CollisionLimits
-from inril_core.errors import ConfigError
+from inril_core.errors import ConfigError, missing_package
 from inril_core.safety.nearest import Row
 
 REACH_M = 0.15
@@ -48,10 +48,7 @@ class Bodies:
         try:
             import coal
         except ImportError as error:
-            raise ConfigError(
-                f"limits.joints.collision needs coal ({error}), which comes with pinocchio; "
-                "`pip install -c constraints.txt -e '.[joints]'`"
-            ) from error
+            raise missing_package("limits.joints.collision needs coal of pinocchio", "joints", error) from error
         kind = pin.GeometryType.COLLISION if "<collision" in urdf else pin.GeometryType.VISUAL
         try:
             shapes = pin.buildGeomFromUrdfString(whole, urdf, kind)
