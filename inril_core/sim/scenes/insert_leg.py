@@ -72,7 +72,7 @@ class InsertLeg:
     rest_rad = REST_RAD
     finger_speed_mps = math.inf
     grasp_width_m = GRASP_WIDTH_M
-    settle_steps = 25  # so that the grip carries the leg
+    settle_s = 0.1  # so that the grip carries the leg
 
     def __init__(self, contract: Contract, timestep_s: float) -> None:
         if not isinstance(contract.sim, Sim) or not isinstance(contract.success, self.success):
@@ -106,7 +106,8 @@ class InsertLeg:
 
     def parts(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         """`leg`, and `hole` with the contract's error."""
-        leg = np.concatenate([data.xpos[self._leg], data.xquat[self._leg][[1, 2, 3, 0]]])
+        quat = data.xquat[self._leg]
+        leg = np.concatenate([data.xpos[self._leg], quat[1:], quat[:1]])
         return {"leg": leg, "hole": self._perceived_hole.copy()}
 
     def judge(self, parts: dict[str, np.ndarray], tool_pose: np.ndarray) -> CellReport:

@@ -72,7 +72,7 @@ class OneLeg:
     rest_rad = np.array([0.0, 0.15, 0.0, -2.25, 0.0, 2.40, 0.785])
     finger_speed_mps = 0.05  # the Panda hand's
     grasp_width_m = GRASP_WIDTH_M
-    settle_steps = 25
+    settle_s = 0.1
 
     def __init__(self, contract: Contract, timestep_s: float) -> None:
         if not isinstance(contract.sim, Sim) or not isinstance(contract.success, Success):
@@ -147,7 +147,8 @@ class OneLeg:
         return across < _NEAR_M[0] and abs(z - SEATED_M) < _NEAR_M[1]
 
     def _pose(self, data: mujoco.MjData) -> np.ndarray:
-        return np.concatenate([data.xpos[self._leg], data.xquat[self._leg][[1, 2, 3, 0]]])
+        quat = data.xquat[self._leg]
+        return np.concatenate([data.xpos[self._leg], quat[1:], quat[:1]])
 
     def _on_top(self, point_m: np.ndarray) -> np.ndarray:
         return self._top[:3] + quat_rotate(self._top[3:].tolist(), point_m.tolist())
