@@ -52,6 +52,7 @@ class Cell:
     """
 
     def __init__(self, contract: Contract) -> None:
+        self._timestep_s = TIMESTEP_S
         steps = 1.0 / (contract.control_rate_hz * TIMESTEP_S)
         fitting = [pieces for pieces in PIECES if abs(steps - pieces * round(steps / pieces)) < 1e-6 and steps >= 1.0]
         if not fitting:
@@ -61,6 +62,7 @@ class Cell:
                 "25, 40 or 50"
             )
         self._pieces, self._piece_steps = fitting[0], round(steps / fitting[0])
+        self._shares = np.arange(1, self._pieces + 1)[:, None] / self._pieces
         self.scene = make_scene(contract, TIMESTEP_S)
         self._model = self.scene.model
         self._data = mujoco.MjData(self._model)
@@ -90,7 +92,7 @@ class Cell:
     @property
     def period_s(self) -> float:
         """Simulated time of one control period."""
-        return self._pieces * self._piece_steps * TIMESTEP_S
+        return self._pieces * self._piece_steps * self._timestep_s
 
     @property
     def state(self) -> CellState:
@@ -121,7 +123,7 @@ class Cell:
         data.ctrl[:7] = self._joint_target_rad
         self._arm.hold(self._joint_target_rad)
         self._finger_goal_m = float(data.ctrl[7])
-        mujoco.mj_step(self._model, data, round(self.scene.settle_s / TIMESTEP_S))
+        mujoco.mj_step(self._model, data, round(self.scene.settle_s / self._timestep_s))
         self._state = self._measure(0)
         return self._state
 
@@ -148,8 +150,8 @@ class Cell:
         goal_rad, _ = self.kinematics.step(self._joint_target_rad, target)
         change_rad = goal_rad - self._joint_target_rad
         lead_rad = change_rad / self.period_s * self._lead_s
-        for piece in range(1, self._pieces + 1):
-            self._advance(self._joint_target_rad + change_rad * (piece / self._pieces) + lead_rad)
+        for target_rad in self._joint_target_rad + self._shares * change_rad + lead_rad:
+            self._advance(target_rad)
         self._joint_target_rad = goal_rad
         self._state = self._measure(step)
         return self._state

@@ -29,8 +29,10 @@ class ArmKinematics:
     """
 
     def __init__(self, rest_rad: np.ndarray) -> None:
-        xml = (resources.files("inril_core.sim") / "mjcf" / "panda.xml").read_text()
-        self._model = mujoco.MjModel.from_xml_string(xml)
+        spec = mujoco.MjSpec.from_string((resources.files("inril_core.sim") / "mjcf" / "panda.xml").read_text())
+        for geom in spec.geoms:  # what is drawn and what collides only costs time here
+            spec.delete(geom)
+        self._model = spec.compile()
         self._data = mujoco.MjData(self._model)
         self._site = self._model.site("tool").id
         self._rest_rad = np.array(rest_rad, np.float64)

@@ -25,7 +25,8 @@ GRASP_WIDTH_M = 2 * BLOCK_HALF_M[1] + 0.005  # a gripper target up to this grasp
 _RING_SIDES = 12
 _RING_DEPTH_M = 0.010
 _CUT_HALF_M = 0.0159  # of the square that the ring fills
-_PEG_SIDES = 48
+_PEG_SIDES = 24  # more cost time in every search for a contact
+_PEG_EDGE_M = 0.000026
 _DRAWN_SIDES = 64
 
 Camera = tuple[tuple[float, float, float], tuple[float, float, float], float]
@@ -112,8 +113,8 @@ def add_drawn_rims(spec: mujoco.MjSpec, holes_m: list[np.ndarray]) -> None:
 
 
 def _add_peg(spec: mujoco.MjSpec, clearance_m: float) -> None:
-    """A prism of 48 sides with a chamfered end. Its flats lie on the circle of the clearance."""
-    radius = (HOLE_RADIUS_M - clearance_m) / math.cos(math.pi / _PEG_SIDES)
+    """A prism with a chamfered end. Its edges stand out of the circle of the clearance, its flats lie within."""
+    radius = HOLE_RADIUS_M - clearance_m + _PEG_EDGE_M
     top, end = -BLOCK_HALF_M[2], TIP_IN_LEG_M[2]
     rings = ((radius, top), (radius, end + CHAMFER_M[1]), (radius - CHAMFER_M[0], end))
     angles = np.linspace(0.0, 2 * math.pi, _PEG_SIDES, endpoint=False)
