@@ -4,6 +4,7 @@ python -m inril_core.bench.cell_physics [--contract NAME] [--starts N] [--clone 
 
 The reference steps 4 ms, starts its solver from the last step's answer and solves to 1e-8, has islands, a peg of 48
 sides, and limits the force of an actuator before its damping. Both run the same starts, turn by turn; times are CPU
+time.
 """
 
 from __future__ import annotations

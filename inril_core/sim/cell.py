@@ -20,6 +20,7 @@ from inril_core.vocabulary import Purpose
 
 PIECES = (5, 4)  # of a control period, over which the joint target is interpolated: the first number that fits
 HAND_WIDTH_M = 0.08
+_SITE = int(mujoco.mjtObj.mjOBJ_SITE)
 _DIVERGED = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}") for name in ("QPOS", "QVEL", "QACC")]
 
 
@@ -74,6 +75,7 @@ class Cell:
         damping = self._model.dof_damping[:7] - self._model.actuator_biasprm[:7, 2]
         self._lead_s = damping / self._model.actuator_gainprm[:7, 0]
         self._tool = self._model.site("tool").id
+        self._tool_position_m, self._tool_rotation = self._data.site_xpos[self._tool], self._data.site_xmat[self._tool]
         self._quat, self._twist = np.zeros(4), np.zeros(6)
         self._arm = ArmPhysics(self._model, getattr(contract.sim, "physics", None))
         self._renderer: CellRenderer | None = None
@@ -198,10 +200,10 @@ class Cell:
 
     def _measure(self, step: int) -> CellState:
         data = self._data
-        mujoco.mju_mat2Quat(self._quat, data.site_xmat[self._tool])
-        tool_pose = np.concatenate([data.site_xpos[self._tool], self._quat[1:], self._quat[:1]])
+        mujoco.mju_mat2Quat(self._quat, self._tool_rotation)
+        tool_pose = np.concatenate([self._tool_position_m, self._quat[1:], self._quat[:1]])
         # mj_step leaves site poses one physics step behind the joints; twist is of the same instant.
-        mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tool, self._twist, 0)
+        mujoco.mj_objectVelocity(self._model, data, _SITE, self._tool, self._twist, 0)
         parts, qpos = self.scene.parts(data), data.qpos
         success, failed, reason = False, True, "physics_diverged"
         if not any([warning.number for warning in self._warnings]):
