@@ -159,10 +159,10 @@ def experts(contract: Contract, starts: int, noise: float) -> dict[str, Any]:
         return lambda observation, _: expert.act(observation)
 
     ratios = run_both(runs, range(FIRST_SEED, FIRST_SEED + starts), actor)
-    found = {"success": compared(runs["now"], runs["reference"]), "speed_ratio": round(float(np.median(ratios)), 3)}
+    found: dict[str, Any] = {"success": compared(runs["now"], runs["reference"]), "speed_ratio": round(float(np.median(ratios)), 3)}
     for name, run in runs.items():
-        found[name] = {f"{part}_depth_um": spread(depths) for part, depths in run.depths_um.items()}
-        found[name]["peg_force_n"] = spread(run.force_n)
+        depths_um = {f"{part}_depth_um": spread(depths) for part, depths in run.depths_um.items()}
+        found[name] = {**depths_um, "peg_force_n": spread(run.force_n)}
     return found
 
 
@@ -173,7 +173,8 @@ def tracking(contract: Contract, starts: int) -> dict[str, Any]:
     """
     runs = {"fine": Run(reference_env(contract, FINE_S)), "reference": Run(reference_env(contract))}
     runs["now"] = Run(CellEnv(contract))
-    expert, off_mm = scripted_expert(contract).worse(0.1, 0.0, 0.0), {name: [] for name in runs}
+    expert = scripted_expert(contract).worse(0.1, 0.0, 0.0)
+    off_mm: dict[str, list[float]] = {name: [] for name in runs}
     for seed in range(FIRST_SEED, FIRST_SEED + starts):
         observation = [run.env.reset(seed, "eval") for run in runs.values()][0]
         expert.reset(seed)

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from inril_core.contract import Contract, load_contract
 from inril_core.contract.definitions.physics import Physics
 from inril_core.sim.cell import Cell
-from inril_core.sim.scenes.base import TIMESTEP_S
 
 SEED, STEPS_N = 11, 6
 
