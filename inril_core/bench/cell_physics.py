@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,12 +34,12 @@ from inril_core.finetune.pretrain import pretrain
 from inril_core.session.plan import episode_seed
 from inril_core.sim import cell as product
 from inril_core.sim import square_table
+from inril_core.sim.scenes import insert_leg
 from inril_core.tasks.families.cell import CellEnv
 
 FIRST_SEED = 40_000  # nothing was chosen on these starts
 DEMOS_N = 30
-REFERENCE_S, FINE_S = 0.004, 0.001  # physics steps
-_SOFT, _FINE_SOFT = (0.01, 0.8), (0.008, 1.0)  # equally stiff; the first is the product's
+REFERENCE_S, FINE_S = square_table.FINE_STEP_S, 0.001  # physics steps
 
 Act = Callable[[np.ndarray, int], np.ndarray]
 """Action from (observation, step)."""
@@ -46,15 +47,10 @@ Act = Callable[[np.ndarray, int], np.ndarray]
 
 def reference_env(contract: Contract, timestep_s: float = REFERENCE_S) -> CellEnv:
     """The task in the reference's physics."""
-    with patch.object(square_table, "_PEG_SIDES", 48), patch.object(product, "TIMESTEP_S", timestep_s):
+    fine_table = partial(square_table.table_spec, peg_sides=square_table.FINE_PEG_SIDES)
+    with patch.object(insert_leg, "table_spec", fine_table), patch.object(product, "TIMESTEP_S", timestep_s):
         env = CellEnv(contract)
-    model = env.cell.model
-    model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_WARMSTART | mujoco.mjtDisableBit.mjDSBL_ISLAND)
-    model.opt.tolerance = 1e-8
-    for softness in (model.geom_solref, model.eq_solref):
-        softness[(softness == _SOFT).all(axis=1)] = _FINE_SOFT
-    model.jnt_actfrclimited[:9], model.actuator_forcelimited[:] = False, True
-    model.actuator_forcerange[:] = model.jnt_actfrcrange[:9]
+    square_table.make_fine(env.cell.model)
     return env
 
 
@@ -159,7 +155,10 @@ def experts(contract: Contract, starts: int, noise: float) -> dict[str, Any]:
         return lambda observation, _: expert.act(observation)
 
     ratios = run_both(runs, range(FIRST_SEED, FIRST_SEED + starts), actor)
-    found: dict[str, Any] = {"success": compared(runs["now"], runs["reference"]), "speed_ratio": round(float(np.median(ratios)), 3)}
+    found: dict[str, Any] = {
+        "success": compared(runs["now"], runs["reference"]),
+        "speed_ratio": round(float(np.median(ratios)), 3),
+    }
     for name, run in runs.items():
         depths_um = {f"{part}_depth_um": spread(depths) for part, depths in run.depths_um.items()}
         found[name] = {**depths_um, "peg_force_n": spread(run.force_n)}

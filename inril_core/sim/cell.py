@@ -53,24 +53,24 @@ class Cell:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self._timestep_s = TIMESTEP_S
-        steps = 1.0 / (contract.control_rate_hz * TIMESTEP_S)
+        self.scene = make_scene(contract, TIMESTEP_S)
+        self._model = self.scene.model
+        self._timestep_s = float(self._model.opt.timestep)
+        steps = 1.0 / (contract.control_rate_hz * self._timestep_s)
         fitting = [pieces for pieces in PIECES if abs(steps - pieces * round(steps / pieces)) < 1e-6 and steps >= 1.0]
         if not fitting:
             raise ConfigError(
                 f"control_rate_hz = {contract.control_rate_hz}: its period must be a multiple of "
-                f"{' or '.join(f'{pieces * TIMESTEP_S:g}' for pieces in PIECES)} s in simulation; use 10, 12.5, 20, "
-                "25, 40 or 50"
+                f"{' or '.join(f'{pieces * self._timestep_s:g}' for pieces in PIECES)} s in simulation; use 10, "
+                "12.5, 25 or 50"
             )
         self._pieces, self._piece_steps = fitting[0], round(steps / fitting[0])
         self._shares = np.arange(1, self._pieces + 1)[:, None] / self._pieces
-        self.scene = make_scene(contract, TIMESTEP_S)
-        self._model = self.scene.model
         self._data = mujoco.MjData(self._model)
         self._ctrl = self._data.ctrl
         self._warnings = [self._data.warning[kind] for kind in _DIVERGED]
         self.kinematics = ArmKinematics(self.scene.rest_rad)
-        self._finger_step_m = self.scene.finger_speed_mps * self._piece_steps * TIMESTEP_S
+        self._finger_step_m = self.scene.finger_speed_mps * self._piece_steps * self._timestep_s
         # How far ahead of its target a joint must be commanded for damping not to make it trail, s.
         damping = self._model.dof_damping[:7] - self._model.actuator_biasprm[:7, 2]
         self._lead_s = damping / self._model.actuator_gainprm[:7, 0]
