@@ -158,14 +158,19 @@ def test_a_device_without_a_person_is_for_simulated_cells_by_any_name(tmp_path: 
     """Pins: the scripted expert on a real arm, named by module and class."""
     arm = {"package": "inril_bringup", "executable": "probe", "lifecycle": False, "required": True}
     nodes = ["robot", "teleop_node", "lifecycle_manager"]
-    graph = tmp_path / "mine.yaml"
-    graph.write_text(yaml.dump({"description": "mine", "nodes": nodes, "define": {"nodes": {"robot": arm}}}))
-    for device, told in (
-        ("inril_core.teleop.scripted:Config", "acts without a person.*inril devices"),
-        ("''", "device"),
-    ):
+    path = tmp_path / "mine.yaml"
+
+    def refused(told: str, parameters: dict[str, str], **arguments: str) -> None:
+        graph = {"description": "mine", "nodes": nodes, "define": {"nodes": {"robot": arm}}}
+        path.write_text(yaml.dump({**graph, "parameters": {"teleop_node": parameters}}))
         with pytest.raises(ConfigError, match=told):
-            check(load_graph(graph).resolve({"run_dir": str(tmp_path / "run"), "device": device}))
+            check(load_graph(path).resolve({"run_dir": str(tmp_path / "run"), **arguments}))
+
+    alone = "acts without a person.*inril devices"
+    refused(alone, {})  # it is the default of a graph with a simulated cell
+    refused(alone, {}, device="inril_core.teleop.scripted:Config")
+    refused(alone, {"device": "scripted"})
+    refused("device", {}, device="''")
 
 
 def test_demonstrations_that_are_damaged_or_dropped_are_not_all_of_them(tmp_path: Path) -> None:

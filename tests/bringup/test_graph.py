@@ -78,9 +78,7 @@ def test_what_is_for_simulation_is_refused_without_a_simulated_cell(tmp_path: Pa
     nodes = ["robot", "observation_node", "session_node", "teleop_node", "lifecycle_manager"]
     path = write(tmp_path, nodes=nodes, **defining())
     plain = load_graph(path)
-    with pytest.raises(ConfigError, match="device = scripted: for a simulated cell only.*give another device"):
-        plain.resolve({"run_dir": "x"})
-    given = {"run_dir": "x", "device": "my_lab.pedal:Config"}
+    given = {"run_dir": "x"}
     resolved = plain.resolve(given)
     for name in ("observation_node", "session_node"):
         assert resolved.nodes[name].parameters["real_time_factor"] == 1.0
@@ -93,9 +91,6 @@ def test_what_is_for_simulation_is_refused_without_a_simulated_cell(tmp_path: Pa
             other = write(tmp_path, nodes=nodes, **defining(), **content)
             with pytest.raises(ConfigError, match=f"{name} = .*simulated"):
                 load_graph(other).resolve(given)
-    other = write(tmp_path, nodes=nodes, **defining(), parameters={"teleop_node": {"device": "scripted"}})
-    with pytest.raises(ConfigError, match="teleop_node.device = scripted"):
-        load_graph(other).resolve({"run_dir": "x"})
     assert load_graph(write(tmp_path, nodes=nodes, **defining(simulated=True))).resolve(
         {"run_dir": "x", "arm_at_start": "true"}
     )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from inril_bringup.graph import ResolvedGraph
+from inril_bringup.graph import NodeSpec, ResolvedGraph
 from inril_bringup.programs import node_program
 from inril_core.contract import Contract, load_contract
 from inril_core.errors import ConfigError
@@ -33,14 +33,11 @@ def check(graph: ResolvedGraph) -> None:
     _check_programs(graph)
     given = graph.arguments
     contract = load_contract(str(given["contract"])) if given.get("contract") is not None else None
-    if "teleop_node" in graph.nodes:
-        name = str(given.get("device", ""))
-        device = device_config(name, str(given.get("device_settings") or ""))
-        device.refuse_arm(name, any(node.simulated for node in graph.nodes.values()))
-        if contract is not None:
-            device.build(contract)  # reads its mapping file, compares its speeds with the contract
-        if given.get("takeover") is not None and given.get("hand_back") is not None:
-            TakeoverConfig(Mode(str(given["takeover"])), HandBack(str(given["hand_back"])))
+    for node in graph.nodes.values():
+        if node.executable == "teleop_node":
+            _check_teleoperation(graph, node, contract)
+    if given.get("takeover") is not None and given.get("hand_back") is not None:
+        TakeoverConfig(Mode(str(given["takeover"])), HandBack(str(given["hand_back"])))
     _check_hardware(graph, contract)
     if contract is not None:
         _check_calibrations(graph, contract)
@@ -60,6 +57,14 @@ def check(graph: ResolvedGraph) -> None:
     _check_input(graph, "initial_weights", lambda path: _check_weights(path, contract))
     if any(node.executable in _SIGNERS for node in graph.nodes.values()):
         _check_key(graph.run_dir)
+
+
+def _check_teleoperation(graph: ResolvedGraph, node: NodeSpec, contract: Contract | None) -> None:
+    name = str(node.parameters.get("device", ""))
+    device = device_config(name, str(node.parameters.get("device_settings", "")))
+    device.refuse_arm(name, graph.simulated)
+    if contract is not None:
+        device.build(contract)  # reads its mapping file, compares its speeds with the contract
 
 
 def _check_programs(graph: ResolvedGraph) -> None:

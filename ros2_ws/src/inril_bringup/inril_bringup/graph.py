@@ -92,8 +92,6 @@ class Argument(_Frozen):
     simulation_only: bool = False
     """In a graph without a simulated cell it, and any parameter of its name, can only be `elsewhere`."""
     elsewhere: Value | None = None
-    simulated_values: tuple[str, ...] = ()
-    """Values that it, and any parameter of its name, can only have in a graph with a simulated cell."""
 
     @property
     def allowed(self) -> str:
@@ -232,7 +230,7 @@ class Graph(_Frozen):
     nodes: dict[str, NodeSpec]
     """In starting order."""
     simulation_only: dict[str, Argument]
-    """Those of all known arguments that are, or have values, for simulated cells, used here or not."""
+    """Those of all known arguments that are for simulated cells, used here or not."""
 
     @property
     def managed_nodes(self) -> list[str]:
@@ -296,12 +294,7 @@ class Graph(_Frozen):
         for name, argument in self.simulation_only.items():
             given = {f"{node}.{name}": spec.parameters.get(name) for node, spec in nodes.items()}
             for where, value in {name: values.get(name), **given}.items():
-                if value in argument.simulated_values:
-                    raise ConfigError(
-                        f"graph {self.name}: {where} = {value}: for a simulated cell only, and no node of this graph "
-                        f"says `simulated: true`; give another {name}: {argument.description}"
-                    )
-                if argument.simulation_only and value is not None and value != argument.elsewhere:
+                if value is not None and value != argument.elsewhere:
                     only = "cannot be set" if argument.elsewhere is None else f"must be {_as_text(argument.elsewhere)}"
                     raise ConfigError(
                         f"graph {self.name}: {where} = {_as_text(value)}: for a simulated cell only, and no node of "
@@ -325,6 +318,11 @@ class ResolvedGraph(_Frozen):
     def namespace(self) -> str:
         """ROS namespace without slashes at its ends; empty: the root."""
         return str(self.arguments.get("namespace") or "").strip("/")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it has a simulated cell."""
+        return any(node.simulated for node in self.nodes.values())
 
     @property
     def joins(self) -> bool:
@@ -507,7 +505,7 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
         simulation_only={
             name: argument
             for name, argument in known_arguments.items()
-            if argument.simulation_only or argument.simulated_values
+            if argument.simulation_only
         },
     )
     _check_roles(graph)
