@@ -502,11 +502,7 @@ def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
         source=str(path),
         arguments=arguments,
         nodes=nodes,
-        simulation_only={
-            name: argument
-            for name, argument in known_arguments.items()
-            if argument.simulation_only
-        },
+        simulation_only={name: argument for name, argument in known_arguments.items() if argument.simulation_only},
     )
     _check_roles(graph)
     return graph
