@@ -37,7 +37,7 @@ from inril_core.sim import square_table
 from inril_core.sim.scenes import insert_leg
 from inril_core.tasks.families.cell import CellEnv
 
-FIRST_SEED = 40_000  # nothing was chosen on these starts
+FIRST_SEED = 40_000
 DEMOS_N = 30
 REFERENCE_S, FINE_S = square_table.FINE_STEP_S, 0.001  # physics steps
 
