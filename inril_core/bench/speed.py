@@ -50,13 +50,14 @@ PROJECTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Measured:
-    """A preset: seconds of each round, and facts that do not vary."""
+    """A preset: what was measured in each round, and facts that do not vary."""
 
     learner: Learner
     products: "Products"
     """Of ``updates`` updates without C++ kernels."""
     updates: int
-    seconds: list[float] = field(default_factory=list)  # per update
+    seconds: list[float] = field(default_factory=list)
+    """Per update, one number a round."""
     alone: list[float] = field(default_factory=list)
     """Seconds that torch takes for the matrix products of an update alone, each at its own shape."""
 

@@ -335,9 +335,10 @@ class Hello:
 @with_config(extra="forbid", strict=True, allow_inf_nan=False)
 @dataclass(frozen=True)
 class TakeControl:
-    """This page wants control. from_id: the holder that the person saw and means to relieve; empty: nobody."""
+    """This page wants control."""
 
     from_id: Word
+    """The holder that the person saw and means to relieve; empty: nobody."""
     kind: Literal["take_control"] = "take_control"
 
 

@@ -68,10 +68,11 @@ class Annotation:
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Drop:
-    """Somebody left an episode out of all training to come, or (``dropped`` False) took it in again."""
+    """Somebody left an episode out of all training to come, or took it in again."""
 
     episode_id: _Id
     dropped: bool
+    """True: left out. False: taken in again."""
     by: str
     stamp_ns: int
     kind: Literal["drop"] = "drop"
@@ -80,13 +81,14 @@ class Drop:
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Stretch:
-    """A later mark or reward of the steps from ``first_step`` to ``last_step``, both included."""
+    """A later mark or reward of consecutive steps."""
 
     episode_id: _Id
     number: _Count
     """Counts an episode's annotations, of any kind, from 1."""
     first_step: _Count
     last_step: _Count
+    """Included, as `first_step` is."""
     mark: Annotated[str, StringConstraints(pattern=f"^({'|'.join(mark.name.lower() for mark in Mark)})$")] | None
     """A word of `Mark`; ``none`` takes marks back. None: the stretch gives a reward."""
     reward: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)] | None

@@ -50,10 +50,12 @@ PPO = ppo.Config(
 
 @dataclass(frozen=True)
 class Score:
-    """Over episodes in which the policy acts deterministically. returns: mean, in the task's reward."""
+    """Over episodes in which the policy acts deterministically."""
 
     returns: float
+    """Mean, in the task's reward."""
     returns_std: float
+    """Of the same."""
     successes: int
     episodes: int
 
@@ -166,11 +168,14 @@ class Collector:
 
 @dataclass(frozen=True)
 class TrainedVersion:
-    """The policy on the way: after so many environment steps, its score on the selection starts, and its weights."""
+    """The policy on the way."""
 
     steps: int
+    """Environment steps until then."""
     score: Score
+    """On the selection starts."""
     state: dict[str, Tensor]
+    """Its weights."""
 
 
 def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterator[TrainedVersion]:

@@ -68,9 +68,7 @@ class ScheduleConfig(Settings):
 class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
-    ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file, see `inril_core.finetune.methods`;
-    ``policy`` names an architecture by its file in `inril_core.policies`. ``interventions`` describes a simulated
-    intervener of in-process runs; on a robot a person helps.
+    A method is named by its file, see `inril_core.finetune.methods`, an architecture by its file in `inril_core.policies`.
     """
 
     name: str
@@ -84,6 +82,7 @@ class FineTuneConfig(Settings):
     combine: SerializeAsAny[CombineConfig]
     compute: ComputeConfig = ComputeConfig()
     interventions: InterventionConfig | None = None
+    """A simulated intervener of in-process runs; on a robot a person helps."""
     guard: GuardConfig | None = None
     """How the best version so far is kept while a run goes on; None: it is not."""
     metrics_every_updates: int = Field(200, ge=1)

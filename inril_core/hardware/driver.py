@@ -19,9 +19,10 @@ class ResetRefused(InrilError):
 
 @dataclass(frozen=True)
 class TargetCommand:
-    """Where the tool shall be at the end of the period. boot_id and k name the tick it answers."""
+    """Where the tool shall be at the end of the period."""
 
     boot_id: str
+    """With `k` it names the tick that it answers."""
     k: int
     episode_id: str
     """Empty outside episodes."""

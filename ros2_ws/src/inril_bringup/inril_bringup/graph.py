@@ -60,29 +60,25 @@ class _Frozen(BaseModel):
 
 
 class Respawn(_Frozen):
-    """Restart of a node that died, with exponential back-off.
-
-    The n-th restart in a row waits min(initial_s * factor**n, max_s). A node that lived for `stable_s`
-    starts a new row. After `max_restarts` in a row it is given up.
-    """
+    """Restart of a node that died, with exponential back-off."""
 
     initial_s: float = Field(default=0.5, gt=0, le=60)
+    """The n-th restart in a row waits min(initial_s * factor**n, max_s)."""
     factor: float = Field(default=2.0, ge=1, le=10)
     max_s: float = Field(default=10.0, gt=0, le=600)
     max_restarts: int = Field(default=8, ge=1, le=1000)
+    """After so many in a row the node is given up."""
     stable_s: float = Field(default=30.0, gt=0, le=3600)
+    """A node that lived for so long starts a new row."""
 
 
 class Argument(_Frozen):
-    """A fact of a deployment, given as `name:=value`.
-
-    Without `default` it is not set, and parameters that are `${name}` are left to the node's own default,
-    unless `required`.
-    """
+    """A fact of a deployment, given as `name:=value`."""
 
     type: Literal["str", "path", "int", "float", "bool"]
     description: str = Field(min_length=1)
     default: Value | None = None
+    """None: not set, and parameters that are `${name}` are left to the node's own default, unless `required`."""
     required: bool = False
     choices: tuple[str, ...] | None = None
     low: float | None = None
