@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inril_core.errors import ConfigError
+from inril_core.vocabulary import outcome_word
 
 SUMMARY = "tell success from what the robot observes: train on labelled episodes, check against people's labels"
 EXAMPLES = (
@@ -123,7 +124,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(json.dumps({**facts, "episodes": suggestions}))
         return bool(drift)
     for name, said in suggestions.items():
-        word = {True: "success", False: "failure", None: "nothing"}[said["label"]]
+        word = outcome_word(said["label"])
         print(
             f"{name}: {'success' if said['says_success'] else 'no success'} (score {said['score']:.3f}, progress "
             f"{said['progress']:.2f}); {said['by'] or 'nobody'} said {word}"

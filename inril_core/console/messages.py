@@ -25,8 +25,6 @@ Person = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, m
 Number = Annotated[float, Field(ge=-1.0, le=1.0)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
-SESSION_WORDS = ("success", "failure", "discard", "redo", "pause", "resume", "ready")
-
 
 class BadMessage(ValueError):
     """A page sent what no page of ours sends."""
@@ -376,6 +374,7 @@ class SessionWord:
     """What the person says to the session."""
 
     word: Literal["success", "failure", "discard", "redo", "pause", "resume", "ready"]
+    """Of a `Command`."""
     episode_id: Word
     kind: Literal["session_word"] = "session_word"
 
@@ -421,6 +420,7 @@ class Label:
 
     episode_id: Word
     label: Literal["success", "failure", "unknown"]
+    """Of a `vocabulary.Label`."""
     kind: Literal["label"] = "label"
 
 

@@ -68,7 +68,8 @@ class ScheduleConfig(Settings):
 class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
-    A method is named by its file, see `inril_core.finetune.methods`, an architecture by its file in `inril_core.policies`.
+    A method is named by its file, see `inril_core.finetune.methods`; an architecture by its file in
+    `inril_core.policies`.
     """
 
     name: str

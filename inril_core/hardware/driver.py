@@ -11,6 +11,7 @@ import numpy as np
 
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms.base import Arm, ArmLost, ArmState
+from inril_core.transforms import pose_problem
 
 
 class ResetRefused(InrilError):
@@ -227,7 +228,5 @@ class ArmDriver:
 
 
 def _is_sound(target: TargetCommand) -> bool:
-    if len(target.pose) != 7 or not all(map(math.isfinite, target.pose)):
-        return False
     width_m = target.gripper_width_m
-    return abs(math.hypot(*target.pose[3:]) - 1.0) < 0.01 and (math.isnan(width_m) or 0.0 <= width_m <= 0.08)
+    return pose_problem(target.pose) is None and (math.isnan(width_m) or 0.0 <= width_m <= 0.08)

@@ -11,7 +11,14 @@ from pydantic import Field
 
 from inril_core.errors import ConfigError, InrilError
 from inril_core.settings import Settings
-from inril_core.transforms import quat_conjugate, quat_from_rotvec, quat_multiply, quat_normalise, rotvec_from_quat
+from inril_core.transforms import (
+    pose_problem,
+    quat_conjugate,
+    quat_from_rotvec,
+    quat_multiply,
+    quat_normalise,
+    rotvec_from_quat,
+)
 
 _AXES = 6
 _LARGEST_TURN_RAD = 1.0
@@ -264,6 +271,6 @@ def _six(linear: float, angular: float) -> np.ndarray:
 
 def _checked(pose: Sequence[float]) -> tuple[list[float], tuple[float, float, float, float]]:
     values = [float(value) for value in pose]
-    if len(values) != 7 or not all(map(math.isfinite, values)):
-        raise ValueError(f"pose {values}: must be 7 finite numbers, m and xyzw")
+    if problem := pose_problem(values):
+        raise ValueError(f"pose: {problem}")
     return values[:3], quat_normalise(values[3:])

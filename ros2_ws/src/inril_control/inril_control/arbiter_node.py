@@ -322,7 +322,7 @@ class ArbiterNode(InrilNode):
 
     def _health(self) -> Health:
         arbiter = self._arbiter
-        health = control_health(arbiter.armed, arbiter.in_control.name.lower(), arbiter.faults.named())
+        health = control_health(arbiter.armed, arbiter.in_control.word, arbiter.faults.named())
         notes = arbiter.notes
         people = {"takeovers": notes.takeovers, "disagreement": f"{notes.disagreement:.3f}"}
         return dataclasses.replace(health, values={**health.values, **people})

@@ -19,17 +19,12 @@ from inril_msgs.srv import SessionCommand
 from inril_core.plugins import check_made
 from inril_core.teleop import Device, HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import TURN_END, DeviceKeeper
-from inril_core.vocabulary import Phase, Purpose
+from inril_core.vocabulary import COMMANDS, Phase, Purpose
 from inril_session.device_topics import DeviceTopics
 from inril_session.scene import SceneTopics
 
 STATUS_PERIOD_NS = 500_000_000
 COMMAND_TIMEOUT_S = 5.0
-COMMANDS = {
-    "success": SessionCommand.Request.SUCCESS,
-    "failure": SessionCommand.Request.FAILURE,
-    "discard": SessionCommand.Request.DISCARD,
-}
 _DIGITS = re.compile(r"[0-9.]+")
 TEND_HZ = 10.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
