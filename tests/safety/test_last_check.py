@@ -36,7 +36,7 @@ def test_the_previous_target_once_more_always_passes():
         ((*POSE[:3], *turned([0.59, 0, 0])), (*POSE[:3], *turned([0.61, 0, 0])), 0.0, "tilt"),
         (POSE, (math.nan, *POSE[1:]), 0.0, "finite"),
         (POSE, (1e150, *POSE[1:]), 0.0, "position x"),
-        (POSE, (*POSE[:6], math.inf), 0.0, "finite"),
+        (POSE, (*POSE[:6], math.inf), 0.0, "quaternion"),
         (POSE, (*POSE[:3], 0.0, 0.0, 0.0, 0.0), 0.0, "length"),
         (POSE, (*POSE[:3], 1.01, 0.0, 0.0, 0.0), 0.0, "length"),
         (POSE, POSE[:6], 0.0, "7"),

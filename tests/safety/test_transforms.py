@@ -85,6 +85,8 @@ def test_a_quaternion_may_be_off_by_the_tolerance(tolerance, sound):
         pose = [*SOUND[:3], *(length * part for part in SOUND[3:])]
         assert (pose_problem(pose, tolerance) is None) is sound
         assert (quat_problem(pose[3:], tolerance) is None) is sound
+    for length in (1.0 + 1.1 * tolerance, 1.0 - 1.1 * tolerance):
+        assert pose_problem([*SOUND[:3], *(length * part for part in SOUND[3:])], tolerance) is not None
     assert pose_problem(SOUND, tolerance) is None
 
 
