@@ -467,11 +467,6 @@ def read(text: str) -> FromPage:
         raise BadMessage(f"{where}: {first['msg']}"[:200]) from error
 
 
-def encode_from_page(message: FromPage) -> str:
-    """The JSON text of a page's message, as the page makes it: for programs that speak to a console."""
-    return json.dumps(asdict(message))
-
-
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 

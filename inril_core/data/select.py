@@ -63,11 +63,6 @@ class Selection:
             and (self.until is None or begun <= self.until)
         )
 
-    @property
-    def looks_inside(self) -> bool:
-        """Whether `takes` has a condition."""
-        return self.human_share != (0.0, 1.0) or self.since is not None or self.until is not None
-
 
 def listed(index: EpisodeIndex, selection: Selection) -> list[IndexEntry]:
     """Entries that the list lets through."""

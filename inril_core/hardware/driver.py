@@ -68,7 +68,6 @@ class ArmDriver:
             raise ConfigError(f"monitor_s = {permit_timeout_ns / 1e9}: must be above 0")
         self.hardware = arm
         self.needs_rearm = False
-        self.refused_targets = 0
         self.reset_id = ""
         self.purpose = ""
         self._lockstep = lockstep
@@ -87,11 +86,6 @@ class ArmDriver:
     def holding(self) -> bool:
         """The arm's own watchdog, or a person, keeps it still."""
         return self.needs_rearm
-
-    @property
-    def paused(self) -> bool:
-        """Laid out, and waiting for the episode's first Target."""
-        return self._paused
 
     def reset(self, seed: int, reset_id: str, purpose: str, starts: str = "") -> ArmState:
         """Lay the cell out and wait for the first Target of episode `reset_id`.
@@ -156,14 +150,11 @@ class ArmDriver:
         if self.denied_by_monitor(mono_ns):
             self._stop()
         if not _is_sound(target) or now_ns > target.valid_until_ns or self.needs_rearm:
-            self.refused_targets += 1
             return False
         newest = self._newest
         if newest is not None and target.boot_id == newest.boot_id and target.episode_id and target.k <= newest.k:
-            self.refused_targets += 1
             return False
         if target.episode_id not in ("", self.reset_id):
-            self.refused_targets += 1
             return False
         self._target_mono_ns = mono_ns
         if not target.episode_id and (self._lockstep or (self._paused and target.hold)):

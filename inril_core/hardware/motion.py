@@ -23,7 +23,6 @@ from inril_core.transforms import (
 _AXES = 6
 _LARGEST_TURN_RAD = 1.0
 """Rotation from the anchor beyond which the next target is planned from a new one: rotation vectors end at pi."""
-_EPS_S = 1e-9
 
 
 class MotionLimits(Settings):
@@ -159,11 +158,6 @@ class SmoothMotion:
         state = self._state(now_s)
         quat = quat_multiply(quat_from_rotvec(state.position[3:].tolist()), self._anchor)
         return SetPoint(np.array([*state.position[:3], *quat_normalise(quat)]), state.velocity[:3])
-
-    def at_rest(self, now_s: float) -> bool:
-        """Nothing moves from now on, unless a target comes."""
-        self._state(now_s)
-        return self._path is None or (self._settles_at is None and now_s >= self._end_s)
 
     def _state(self, now_s: float) -> _State:
         if self._target is not None and now_s > self._aimed_s + self._timeout_s:

@@ -59,6 +59,18 @@ class PolicyConfig(BaseModel):
         within = {name: value.seeing(images) for name, value in self if isinstance(value, PolicyConfig)}
         return self.model_copy(update={"images": tuple(images), **within})
 
+    def within(self) -> tuple[PolicyConfig, ...]:
+        """Settings of the policies that this one is built of."""
+        return tuple(value for _, value in self if isinstance(value, PolicyConfig))
+
+    def trained_base(self) -> PolicyConfig | None:
+        """Settings of the policy that this one corrects and that imitation goes on to train; None: there is none."""
+        return None
+
+    def plan_steps(self) -> int:
+        """Actions per decision, as `Policy.chunk`."""
+        return 1
+
     def offers(self) -> frozenset[str]:
         """What these settings provide; ``provides``, unless the settings decide."""
         return self.provides

@@ -120,6 +120,8 @@ class RobosuiteTask:
         ConfigError: unknown name, or robosuite is not installed or not one that fits.
     """
 
+    success_ends = True
+
     def __init__(self, name: str) -> None:
         self.name, self._spec = name, _spec(name)
         self._interface = interface(name)

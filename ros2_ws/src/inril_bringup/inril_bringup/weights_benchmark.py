@@ -39,7 +39,7 @@ from inril_bringup.weights_report import Measured, page, verdict
 from inril_core.blobs import BlobServer
 from inril_core.contract import load_contract
 from inril_core.policies import GaussianPolicy, gaussian, save_policy
-from inril_core.run import open_run
+from inril_core.run import default_key_path, open_run
 from inril_core.weights import Offer, load_or_create_key, write_pack
 
 SIZES_MB = (1, 4, 16, 64, 256)
@@ -68,7 +68,8 @@ class Bench:
         self.contract = load_contract("insert_leg")
         self.folder, self.folders = folder, {"link": folder / "learner", "tcp": elsewhere}
         (folder / "learner").mkdir()
-        self.key = load_or_create_key(folder / "weights.key")
+        os.environ["INRIL_KEY"] = str(folder / "weights.key")  # for the policy_node, too
+        self.key = load_or_create_key(default_key_path())
         self.blobs = BlobServer(self.key)
         self.answers: list[PolicyAction] = []
         self.statuses: list[PolicyStatus] = []
@@ -106,7 +107,7 @@ class Bench:
         facts = {"interface_digest": self.contract.interface_digest, "contract_text": self.contract.text}
         save_policy(self.folder / "initial.inril", policy, facts)
         given = {"run_dir": run_dir, "initial_weights": self.folder / "initial.inril", "max_action_change": 2.0}
-        given |= {"key_path": self.folder / "weights.key", "keep_packs": 2}
+        given |= {"keep_packs": 2}
         process = started("inril_control.policy_node", *(f"{name}:={value}" for name, value in given.items()))
         try:
             self._bring_up()
