@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inril_core.errors import ConfigError
+from inril_core.files import check_writable
 from inril_core.vocabulary import outcome_word
 
 SUMMARY = "tell success from what the robot observes: train on labelled episodes, check against people's labels"
@@ -70,6 +71,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     if not arguments.images and not arguments.state:
         raise ConfigError("give --images NAME, or --state: there is nothing to look at")
+    check_writable(arguments.out)
     episodes = list(_episodes(arguments.runs, bool(arguments.images)))
     shapes = {}
     if episodes:

@@ -45,7 +45,8 @@ from inril_core.data.container import read_recording
 from inril_core.data.frames import read_frames
 from inril_core.data.reader import MAX_EPISODE_BYTES, decode_topics, load_file
 from inril_core.data.schemas import ROBOT_STATE, camera_topic
-from inril_core.files import write_atomically
+from inril_core.errors import ConfigError
+from inril_core.files import check_writable, write_atomically
 from inril_core.hardware.arms.base import Arm, arm_config
 from inril_core.hardware.arms.simulated import SimulatedArm
 from inril_core.hardware.cameras.base import CameraConfig, CameraSource, Frame
@@ -223,6 +224,11 @@ def main() -> None:
     parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "104")))
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
+    if arguments.out is not None:
+        try:
+            check_writable(arguments.out)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
     with tempfile.TemporaryDirectory() as folder:
         pictures = _pictures(Path(folder))
         codecs = _codecs(np.load(pictures["front"]))

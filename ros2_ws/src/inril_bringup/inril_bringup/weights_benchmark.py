@@ -38,6 +38,8 @@ from inril_bringup.environment import child_environment
 from inril_bringup.weights_report import Measured, page, verdict
 from inril_core.blobs import BlobServer
 from inril_core.contract import load_contract
+from inril_core.errors import ConfigError
+from inril_core.files import check_writable, write_atomically
 from inril_core.policies import GaussianPolicy, gaussian, save_policy
 from inril_core.run import default_key_path, open_run
 from inril_core.weights import Offer, load_or_create_key, write_pack
@@ -311,6 +313,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.acknowledge:
         acknowledge()
         return 0
+    try:
+        check_writable(options.out)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
     os.environ.update(child_environment({**os.environ, "ROS_DOMAIN_ID": str(options.domain)}))
     ours, theirs = _tcp_pair()
     receiver = os.fork()
@@ -340,7 +347,7 @@ def main(arguments: list[str] | None = None) -> int:
             bench.close()
             if elsewhere is not None:
                 elsewhere.rmdir()
-    options.out.write_text(page(found, given, options.rounds))
+    write_atomically(options.out, page(found, given, options.rounds).encode())
     print(f"{verdict(found)}\nwritten: {options.out}")
     return 0
 
