@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import functools
+import itertools
 import json
 import os
 import time
@@ -109,6 +110,75 @@ class AtomicFile:
             except FileNotFoundError:
                 pass
             os.close(fd)
+
+
+class ResultFile:
+    """A file that appears whole at the end of a piece of work, in a folder that is tried before it begins.
+
+    Args:
+        option: of the command line, named in errors.
+    """
+
+    def __init__(self, path: Path, option: str = "--out") -> None:
+        self._path, self._option = path.expanduser().absolute(), option
+        self._file: AtomicFile | None = None
+        self._made: list[Path] = []
+        """Folders that were made for it, the innermost first."""
+
+    def __enter__(self) -> ResultFile:
+        """Make the folder and open the file.
+
+        Raises:
+            ConfigError: that is not possible, or the path is a folder.
+        """
+        if self._path.is_dir():
+            raise ConfigError(f"{self._option} = {self._path}: is a folder; give the name of a file in it")
+        folders = (self._path.parent, *self._path.parent.parents)
+        self._made = list(itertools.takewhile(lambda folder: not os.path.lexists(folder), folders))
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = AtomicFile(self._path)
+        except OSError as error:
+            self._clear()
+            raise ConfigError(
+                f"{self._option} = {self._path}: {error.strerror} ({error.filename}); give a path that you may write to"
+            ) from error
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Put the data in its place.
+
+        Raises:
+            ConfigError: the disk is full, or the folder is no longer there.
+        """
+        try:
+            assert self._file is not None
+            self._file.commit(data)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._option} = {self._path}: {error.strerror}; free some space, or give another path"
+            ) from error
+        self._made = []
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def check_writable(path: Path, option: str = "--out") -> None:
+    """Refuse, before long work begins, a file that cannot be written at its end. Nothing stays, whatever is found.
+
+    Raises:
+        ConfigError: see `ResultFile`.
+    """
+    with ResultFile(path, option):
+        pass
 
 
 def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:

@@ -68,9 +68,10 @@ def default_key_path() -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """An opened run: `run_id` is unique, the folder's name need not be."""
+    """An opened run."""
 
     run_id: str
+    """Unique; the folder's name need not be."""
     paths: RunPaths
 
 

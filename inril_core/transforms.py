@@ -15,7 +15,11 @@ Vector3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 Rotation6 = tuple[float, float, float, float, float, float]
 
+UNIT_NORM_TOLERANCE = 0.01
+"""Of a quaternion that somebody else made; averaging filters leave some 0.001, single precision 1e-7."""
+
 _UNIT_ROUNDING = 1e-15  # a few units in the last place, which is what one normalisation leaves
+_NEVER_FILLED = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 _SMALL_ANGLE_RAD = 1e-6  # below this sin(a)/a is 1 to double precision (error a^2/6 < 2e-13)
 
 
@@ -34,6 +38,37 @@ def quat_normalise(q: Floats) -> Quaternion:
     if abs(norm - 1.0) < _UNIT_ROUNDING:
         return (x, y, z, w)
     return (x / norm, y / norm, z / norm, w / norm)
+
+
+def quat_problem(q: Floats, tolerance: float = UNIT_NORM_TOLERANCE) -> str | None:
+    """Why `q` (4, xyzw) is no unit quaternion; None: it is one, to `tolerance` in its length."""
+    norm = math.hypot(*q)
+    if len(q) == 4 and abs(norm - 1.0) <= tolerance:  # false for NaN too
+        return None
+    filled = " (was the message ever filled?)" if norm == 0.0 else ""
+    return f"quaternion xyzw {shown(q)} has length {norm:.4g}, not 1{filled}"
+
+
+def pose_problem(pose: Floats, tolerance: float = UNIT_NORM_TOLERANCE) -> str | None:
+    """Why `pose` is none; None: it is 7 finite numbers, x y z in m and a unit quaternion xyzw.
+
+    What pose is allowed, for an arm or in a task, is for others to say.
+    """
+    if len(pose) != 7:
+        return f"{len(pose)} numbers instead of 7, m and xyzw"
+    if not all(map(math.isfinite, pose[:3])):
+        return f"position {shown(pose[:3])} m is not finite"
+    return quat_problem(pose[3:], tolerance)
+
+
+def never_filled(pose: Floats) -> bool:
+    """Whether a pose is exactly zero without rotation, as in a message that nobody filled."""
+    return pose[6] == 1.0 and tuple(pose) == _NEVER_FILLED
+
+
+def shown(values: Floats) -> str:
+    """Numbers for a message to people."""
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
 
 
 def quat_multiply(a: Floats, b: Floats) -> Quaternion:

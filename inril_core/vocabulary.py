@@ -1,4 +1,4 @@
-"""The words for what an episode is for, how it went, who acted, and in which phase a tick is.
+"""The words for what an episode is for, how it went, who acted, what a person may say, and in which phase a tick is.
 
 Each is an enum whose values are the numbers that messages and recordings carry; ``inril_msgs`` defines the same numbers
 and a test compares the two. Files, plans and command lines use the words.
@@ -9,7 +9,16 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Purpose(IntEnum):
+class Worded(IntEnum):
+    """A number with a word for files, plans and command lines."""
+
+    @property
+    def word(self) -> str:
+        """The name in small letters."""
+        return self.name.lower()
+
+
+class Purpose(Worded):
     """What an episode is for."""
 
     NONE = 0
@@ -44,7 +53,7 @@ PURPOSES = ("demo", "train", "eval")
 """Words of the purposes an episode may have, in the order of their numbers."""
 
 
-class Label(IntEnum):
+class Label(Worded):
     """What is said of an episode's success."""
 
     UNKNOWN = 0
@@ -62,7 +71,41 @@ class Label(IntEnum):
         return Label.UNKNOWN if success is None else Label.SUCCESS if success else Label.FAILURE
 
 
-class Source(IntEnum):
+LABELS = {label.word: label for label in Label}
+"""What a person may label an episode, by its word; ``unknown`` takes an earlier label back."""
+OUTCOMES = (Label.SUCCESS.word, Label.FAILURE.word, "unlabelled")
+"""Words for how an episode went: what was said of it, or that nobody said anything."""
+
+
+def outcome_word(success: bool | None) -> str:
+    """One of `OUTCOMES`; None: nobody said."""
+    return OUTCOMES[2] if success is None else Label.of(success).word
+
+
+class Command(Worded):
+    """What a person may tell a running session."""
+
+    SUCCESS = 1
+    """End the running episode as a success."""
+    FAILURE = 2
+    """End the running episode as a failure."""
+    DISCARD = 3
+    """End the running episode; it does not count and is done again from the same start."""
+    REDO = 4
+    """The running episode, or between episodes the last one that counted, does not count and is done again."""
+    PAUSE = 5
+    """No further episode begins; a running one goes on to its end, a reset is cancelled."""
+    RESUME = 6
+    """Go on after a pause."""
+    READY = 7
+    """The cell is laid out."""
+
+
+COMMANDS = {command.word: command for command in Command}
+"""Commands by their word."""
+
+
+class Source(Worded):
     """Who is in control of a step."""
 
     POLICY = 0
@@ -81,7 +124,7 @@ class Handover(IntEnum):
     """The person no longer has it."""
 
 
-class Mark(IntEnum):
+class Mark(Worded):
     """What a person says of a stretch of steps."""
 
     NONE = 0
@@ -91,6 +134,10 @@ class Mark(IntEnum):
     """It is brought back from there."""
     CORRECTION = 3
     """It is shown how it should have gone."""
+
+
+MARKS = {mark.word: mark for mark in Mark}
+"""Marks by their word; ``none`` takes earlier marks back."""
 
 
 class Phase(IntEnum):

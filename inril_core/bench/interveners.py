@@ -17,12 +17,14 @@ HEAD = "| task | intervener | alone it succeeds in | 95 % interval (Wilson) | me
 
 
 class InterventionRow(NamedTuple):
-    """``methods``: those it takes over in; ``alone``: its own success."""
+    """What intervenes in a task."""
 
     task: str
     methods: tuple[str, ...]
+    """The methods in whose runs it takes over."""
     expert: ExpertConfig
     alone: SuccessRate
+    """Its own success."""
 
     @property
     def row(self) -> str:

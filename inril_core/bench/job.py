@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inril_core.contract import Contract, Interface
 from inril_core.errors import ConfigError
 from inril_core.finetune.config import config_from_values
 
@@ -87,10 +88,10 @@ def line_digest(line: Mapping[str, Any]) -> str | None:
         return None
 
 
-def task_digest(interface: Any) -> str:
+def task_digest(interface: Interface) -> str:
     """SHA-256 (16 hex digits) of a task's `Interface`. Of a contract, what it says beyond defaults: a field added to
     the schema later, at its default, leaves the task what it was; `monitor` acts in a graph alone."""
-    if hasattr(interface, "model_dump"):
+    if isinstance(interface, Contract):
         return _sha(interface.model_dump(mode="json", exclude_defaults=True, exclude={"monitor"}))
     return _sha(interface.text)
 

@@ -18,10 +18,12 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StepsTo:
-    """Environment steps until a success rate, warm-up included; ``reached`` false: not within ``steps``."""
+    """When a run came to a success rate."""
 
     steps: float
+    """Environment steps, warm-up included; as many as were observed where the rate was not reached."""
     reached: bool
+    """False: not within `steps`."""
 
 
 def start_rate(line: Line) -> float:

@@ -44,10 +44,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class State:
-    """Where an experiment stands. ``lines`` and ``failed`` are in the order of the jobs."""
+    """Where an experiment stands."""
 
     lines: list[Line]
+    """In the order of the jobs."""
     failed: list[Line]
+    """In the order of the jobs."""
     missing: list[Job]
 
 

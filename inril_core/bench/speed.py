@@ -27,6 +27,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
+from inril_core.errors import ConfigError
+from inril_core.files import ResultFile, check_writable
 from inril_core.finetune import DEFAULT_PRESET
 from inril_core.finetune.config import FineTuneConfig, load_config, preset_names
 from inril_core.finetune.learner import Learner
@@ -50,13 +52,14 @@ PROJECTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Measured:
-    """A preset: seconds of each round, and facts that do not vary."""
+    """A preset: what was measured in each round, and facts that do not vary."""
 
     learner: Learner
     products: "Products"
     """Of ``updates`` updates without C++ kernels."""
     updates: int
-    seconds: list[float] = field(default_factory=list)  # per update
+    seconds: list[float] = field(default_factory=list)
+    """Per update, one number a round."""
     alone: list[float] = field(default_factory=list)
     """Seconds that torch takes for the matrix products of an update alone, each at its own shape."""
 
@@ -332,6 +335,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which needs a C++ compiler")
     options = parser.parse_args()
     use_one_thread()
+    try:
+        check_writable(options.out)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from error
     gpu = options.device == "cuda"
     options.rounds = options.rounds or (5 if gpu else 15)
     names = (options.presets or (ON_GPU if gpu else ",".join(preset_names()))).split(",")
@@ -354,10 +361,10 @@ def main() -> None:
         compiling, not_compiled, _ = measure(variants, options.rounds, Path(folder) / "compile")
     if failed or not_compiled or pairs_failed:
         raise SystemExit(f"could not be measured: {failed | not_compiled | pairs_failed}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     text = report(presets, projections, compiling, options.rounds, (pairs_done, pairs_peaks))
-    options.out.write_text(text, encoding="utf-8")
     print(text)
+    with ResultFile(options.out) as file:
+        file.write(text.encode())
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class NoiseTask:
     """
 
     episode_length_steps = EPISODE_STEPS
+    success_ends = True
 
     def __init__(self, observation_size: int = 27, action_size: int = 6) -> None:
         self.interface = SimpleInterface("noise", observation_size, action_size, {})

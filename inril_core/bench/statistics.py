@@ -25,12 +25,14 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """``value`` of ``n`` runs with its 95 % interval; NaN bounds where one run says nothing about the spread."""
+    """A value with its 95 % interval."""
 
     value: float
     low: float
+    """NaN, as `high`, where one run says nothing about the spread."""
     high: float
     n: int
+    """Runs that `value` is made of."""
 
     def excludes(self, value: float) -> bool:
         """Whether the interval lies on one side of ``value``."""

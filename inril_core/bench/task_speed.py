@@ -18,6 +18,7 @@ from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.intervals import success_rate
 from inril_core.experts import Expert, ExpertConfig, make_expert
 from inril_core.experts.trained import expert_path
+from inril_core.files import check_writable
 from inril_core.tasks import make_task
 from inril_core.tasks.base import Task
 from inril_core.tasks.families.gym import GymnasiumTask
@@ -98,8 +99,10 @@ def main() -> int:
     parser.add_argument("--noise", type=float, default=0.0, help="on each component of the expert's actions")
     parser.add_argument("--json", type=Path, help="append one line per task")
     options = parser.parse_args()
-    print("| task | steps/s | successes | 95 % interval | return | median steps |\n|---|---|---|---|---|---|")
     try:
+        if options.json is not None:
+            check_writable(options.json, "--json")
+        print("| task | steps/s | successes | 95 % interval | return | median steps |\n|---|---|---|---|---|---|")
         if options.episodes < 1 or options.steps < 1:
             raise ConfigError("--episodes and --steps must be at least 1")
         for name in options.tasks:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from inril_core.calibration.refused import CalibrationRefused
 from inril_core.errors import ConfigError
+from inril_core.files import check_writable
 
 if TYPE_CHECKING:
     from inril_core.calibration.stored import Stored
@@ -110,6 +111,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: what the user can fix and is no fault of the data.
     """
+    for option, name in (("out", ""), ("report", "index.html")):
+        if (path := vars(arguments).get(option)) is not None:
+            check_writable(path / name, f"--{option}")
     try:
         values, text = arguments.calibrate(arguments)
     except CalibrationRefused as error:

@@ -17,6 +17,8 @@ from inril_core.calibration.camera import Camera
 from inril_core.calibration.hand_eye_data import HandEyeData, Mode
 from inril_core.calibration.refused import CalibrationRefused
 from inril_core.calibration.rendered import BoardCamera, random_views
+from inril_core.errors import ConfigError
+from inril_core.files import ResultFile, check_writable
 
 POSES = 15
 BLUR_PX, NOISE = 0.8, 5.0
@@ -252,7 +254,11 @@ def main() -> None:
         "--example", type=Path, default=None, metavar="DIR", help="write images and poses there instead"
     )
     given = parser.parse_args()
-    board = load_board(given.board)
+    try:
+        board = load_board(given.board)
+        check_writable(given.out if given.example is None else given.example / "poses.npz")
+    except ConfigError as error:
+        raise SystemExit(str(error)) from error
     if given.example is not None:
         write_example(given.example, board)
         return
@@ -289,8 +295,8 @@ def main() -> None:
         *refusals(board, camera, max(1, given.seeds // 5)),
         "",
     ]
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text("\n".join(text))
+    with ResultFile(given.out) as file:
+        file.write("\n".join(text).encode())
     print(f"wrote {given.out}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from inril_core.calibration.camera import Camera, board_view
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
 from inril_core.settings import Settings
+from inril_core.transforms import quat_problem
 from inril_core.yaml_text import read_yaml
 
 _DICTIONARY = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_APRILTAG_36h11)
@@ -38,8 +38,8 @@ class StuckTag(Settings):
     @field_validator("quaternion_xyzw")
     @classmethod
     def _is_unit(cls, q: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        if abs(math.hypot(*q) - 1.0) > 1e-3:
-            raise ValueError(f"has length {math.hypot(*q):.4f}; give a unit quaternion x, y, z, w")
+        if problem := quat_problem(q, 1e-3):
+            raise ValueError(f"{problem}; give a unit quaternion x, y, z, w")
         return q
 
     @property

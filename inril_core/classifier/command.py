@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from inril_core.errors import ConfigError
+from inril_core.files import check_writable
+from inril_core.vocabulary import outcome_word
 
 SUMMARY = "tell success from what the robot observes: train on labelled episodes, check against people's labels"
 EXAMPLES = (
@@ -69,6 +71,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     if not arguments.images and not arguments.state:
         raise ConfigError("give --images NAME, or --state: there is nothing to look at")
+    check_writable(arguments.out)
     episodes = list(_episodes(arguments.runs, bool(arguments.images)))
     shapes = {}
     if episodes:
@@ -123,7 +126,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(json.dumps({**facts, "episodes": suggestions}))
         return bool(drift)
     for name, said in suggestions.items():
-        word = {True: "success", False: "failure", None: "nothing"}[said["label"]]
+        word = outcome_word(said["label"])
         print(
             f"{name}: {'success' if said['says_success'] else 'no success'} (score {said['score']:.3f}, progress "
             f"{said['progress']:.2f}); {said['by'] or 'nobody'} said {word}"

@@ -25,8 +25,6 @@ Person = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, m
 Number = Annotated[float, Field(ge=-1.0, le=1.0)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
-SESSION_WORDS = ("success", "failure", "discard", "redo", "pause", "resume", "ready")
-
 
 class BadMessage(ValueError):
     """A page sent what no page of ours sends."""
@@ -335,9 +333,10 @@ class Hello:
 @with_config(extra="forbid", strict=True, allow_inf_nan=False)
 @dataclass(frozen=True)
 class TakeControl:
-    """This page wants control. from_id: the holder that the person saw and means to relieve; empty: nobody."""
+    """This page wants control."""
 
     from_id: Word
+    """The holder that the person saw and means to relieve; empty: nobody."""
     kind: Literal["take_control"] = "take_control"
 
 
@@ -375,6 +374,7 @@ class SessionWord:
     """What the person says to the session."""
 
     word: Literal["success", "failure", "discard", "redo", "pause", "resume", "ready"]
+    """Of a `Command`."""
     episode_id: Word
     kind: Literal["session_word"] = "session_word"
 
@@ -420,6 +420,7 @@ class Label:
 
     episode_id: Word
     label: Literal["success", "failure", "unknown"]
+    """Of a `vocabulary.Label`."""
     kind: Literal["label"] = "label"
 
 
@@ -464,11 +465,6 @@ def read(text: str) -> FromPage:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadMessage(f"{where}: {first['msg']}"[:200]) from error
-
-
-def encode_from_page(message: FromPage) -> str:
-    """The JSON text of a page's message, as the page makes it: for programs that speak to a console."""
-    return json.dumps(asdict(message))
 
 
 def _snake(name: str) -> str:

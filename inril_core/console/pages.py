@@ -89,11 +89,6 @@ class Pages:
         return list(self._pages.values())
 
     @property
-    def newest_beat(self) -> int:
-        """Number of the newest `Beat`."""
-        return self._beats.newest
-
-    @property
     def wanting_frames(self) -> list[Page]:
         """Pages that could take a picture now."""
         return [page for page in self._pages.values() if page.name and page.outbox.wants_frames]

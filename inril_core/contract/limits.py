@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from inril_core.contract.fields import Frozen, Metres, Name, Point
+from inril_core.transforms import quat_problem
 
 Violation = Literal["clip", "stop"]
 LimitName = Literal[
@@ -90,9 +91,8 @@ class KeepOutBox(Frozen):
     def _is_a_box(self) -> KeepOutBox:
         if len(self.size_m) != 3:
             raise ValueError(f"keep_out {self.name}: size_m has {len(self.size_m)} numbers; give three edge lengths")
-        norm = math.hypot(*self.quat_xyzw)
-        if not abs(norm - 1.0) <= 1e-3:
-            raise ValueError(f"keep_out {self.name}: quat_xyzw has norm {norm:.4g}; give a unit quaternion")
+        if problem := quat_problem(self.quat_xyzw, 1e-3):
+            raise ValueError(f"keep_out {self.name}: {problem}; give a unit quaternion")
         return self
 
     @cached_property

@@ -43,10 +43,11 @@ class ImageShape(NamedTuple):
 
 
 class ObservationField(Frozen):
-    """One part of the state vector. `shape` is flattened row by row."""
+    """One part of the state vector."""
 
     name: Name
     shape: tuple[Annotated[int, Field(ge=1, le=4096)], ...]
+    """Flattened row by row."""
     unit: str
     frame: str
 
@@ -57,20 +58,18 @@ class ObservationField(Frozen):
 
 
 class ImageField(Frozen):
-    """One camera image of an Observation.
-
-    crop_px: (left, top, width, height) in the camera's own pixels, before resizing; None keeps all.
-    required: a policy reads it, so every Observation of a running episode carries it.
-    recorded_in: purposes in which it is carried although no policy reads it.
-    """
+    """One camera image of an Observation."""
 
     name: Name
     camera: Name
     width_px: Annotated[int, Field(ge=8, le=4096)]
     height_px: Annotated[int, Field(ge=8, le=4096)]
     crop_px: tuple[int, int, int, int] | None = None
+    """(left, top, width, height) in the camera's own pixels, before resizing; None keeps all."""
     required: bool = False
+    """A policy reads it, so every Observation of a running episode carries it."""
     recorded_in: tuple[Purpose, ...] = ("demo", "eval")
+    """Purposes in which it is carried although no policy reads it."""
 
     def due(self, purpose: str) -> bool:
         """Whether an Observation of an episode with this purpose carries the image."""
@@ -79,8 +78,12 @@ class ImageField(Frozen):
 
 class _DeltaAction(Frozen):
     translation_scale_m: Annotated[float, Field(gt=0.0, le=0.1)]
+    """What 1 means in each of the three translations."""
     rotation_scale_rad: Annotated[float, Field(gt=0.0, le=0.5)]
+    """What 1 means in each component of the rotation vector."""
     delta_reference: Literal["measured", "commanded"]
+    """`commanded` adds to the last commanded pose, which is kept within the wind-up bounds of the measured one;
+    `measured` adds to the measured pose."""
     windup_translation_m: Annotated[float, Field(gt=0.0, le=0.2)]
     windup_rotation_rad: Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -89,13 +92,11 @@ class DeltaPose(_DeltaAction):
     """A delta of the tool pose in the base frame, each of six numbers in [-1, 1] times its scale.
 
     Order: x, y, z translation, then a rotation vector x, y, z applied on the left.
-    delta_reference: `commanded` adds to the last commanded pose, which is kept within the wind-up
-    bounds of the measured one; `measured` adds to the measured pose.
-    gripper_width_m: the gripper keeps this width, in metres, during an episode.
     """
 
     kind: Literal["delta_pose"]
     gripper_width_m: Annotated[float, Field(ge=0.0, le=0.2)]
+    """The gripper keeps this width during an episode."""
 
     @property
     def size(self) -> int:
@@ -104,13 +105,11 @@ class DeltaPose(_DeltaAction):
 
 
 class DeltaPoseGripper(_DeltaAction):
-    """As `DeltaPose`, and a seventh number for the gripper: 1 closes it, -1 opens it, linear in between.
-
-    gripper_open_m: the width asked for at -1. At 1 it is zero, so that the gripper grasps what is there.
-    """
+    """As `DeltaPose`, and a seventh number for the gripper: 1 closes it, -1 opens it, linear in between."""
 
     kind: Literal["delta_pose_gripper"]
     gripper_open_m: Annotated[float, Field(gt=0.0, le=0.2)]
+    """The width asked for at -1. At 1 it is zero, so that the gripper grasps what is there."""
 
     @property
     def size(self) -> int:
@@ -183,14 +182,12 @@ UNION_TAGS = {"delta_pose", "delta_pose_gripper"}
 
 
 class Contract(Frozen):
-    """Everything that demonstrations, policies, weights and the graph must agree on.
-
-    definition: name of the `TaskDefinition`, whose settings the sections ``success`` and ``sim`` hold; None: ``task``.
-    """
+    """Everything that demonstrations, policies, weights and the graph must agree on."""
 
     schema_version: Literal[1]
     task: Name
     definition: Annotated[str | None, Field(validate_default=True)] = None
+    """Name of the `TaskDefinition`, whose settings the sections ``success`` and ``sim`` hold; None: ``task``."""
     description: str
     base_frame: Frame = "base"
     """`frame_id` of every pose in the graph; the arbiter refuses what says another one."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from inril_core.errors import InrilError
+from inril_core.transforms import never_filled, pose_problem, shown
 
 MAX_DISTANCE_M = 100.0
 """From the base. Wide enough for parts that a simulator flings away: what an arm can reach is for the limits to say."""
 MAX_TWIST = 1000.0
 """m/s and rad/s."""
-UNIT_NORM_TOLERANCE = 0.01
-"""Of a quaternion; averaging filters leave some 0.001, single precision 1e-7."""
-
-_NEVER_FILLED = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
 class BadMeasurement(InrilError):
@@ -41,13 +37,11 @@ def check_pose(name: str, pose: Sequence[float]) -> None:
     Raises:
         BadMeasurement: not finite, farther than 100 m, or a quaternion that is not of length 1.
     """
-    position, quaternion = pose[:3], pose[3:]
+    position = pose[:3]
     if not all(-MAX_DISTANCE_M <= value <= MAX_DISTANCE_M for value in position):  # false for NaN too
-        raise BadMeasurement(f"{name}: position {_text(position)} m must be finite and within {MAX_DISTANCE_M:g} m")
-    norm = math.hypot(*quaternion)
-    if not abs(norm - 1.0) <= UNIT_NORM_TOLERANCE:
-        filled = " (was the message ever filled?)" if norm == 0.0 else ""
-        raise BadMeasurement(f"{name}: quaternion xyzw {_text(quaternion)} has length {norm:.4g}, not 1{filled}")
+        raise BadMeasurement(f"{name}: position {shown(position)} m must be finite and within {MAX_DISTANCE_M:g} m")
+    if problem := pose_problem(pose):
+        raise BadMeasurement(f"{name}: {problem}")
 
 
 def check_tool(tool_pose: Sequence[float], tool_twist: Sequence[float], gripper_width_m: float) -> None:
@@ -57,13 +51,9 @@ def check_tool(tool_pose: Sequence[float], tool_twist: Sequence[float], gripper_
         BadMeasurement: a value that no arm can have.
     """
     check_pose("tool_pose", tool_pose)
-    if tuple(tool_pose) == _NEVER_FILLED:
+    if never_filled(tool_pose):
         raise BadMeasurement("tool_pose: exactly zero without rotation, as in a message that nobody filled")
     if not all(-MAX_TWIST <= value <= MAX_TWIST for value in tool_twist):
-        raise BadMeasurement(f"tool_twist: {_text(tool_twist)} must be finite and within {MAX_TWIST:g} m/s and rad/s")
+        raise BadMeasurement(f"tool_twist: {shown(tool_twist)} must be finite and within {MAX_TWIST:g} m/s and rad/s")
     if not -1.0 <= gripper_width_m <= 1.0:
         raise BadMeasurement(f"gripper_width_m = {gripper_width_m}: must be finite and within 1 m")
-
-
-def _text(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"

@@ -26,17 +26,16 @@ class EpisodeUnreadable(InrilError):
 
 @dataclass
 class Recording:
-    """The records of a file, in file order.
-
-    finished: the file has chunks, as only a finished recording does. closed: its footer is there.
-    """
+    """The records of a file, in file order."""
 
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     schemas: dict[int, Schema] = field(default_factory=dict)
     channels: dict[int, Channel] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     finished: bool = False
+    """The file has chunks, as only a finished recording does."""
     closed: bool = False
+    """Its footer is there."""
 
 
 def read_recording(data: bytes, max_bytes: int) -> Recording:

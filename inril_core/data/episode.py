@@ -27,29 +27,7 @@ class InvalidEpisode(InrilError):
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """T executed actions and the T + 1 observations around them. Rows are steps; arrays are read-only.
-
-    observations: float32[T+1, D], the contract's fields in order, SI units.
-    actions: float32[T, A], executed, contract units, after all limits; proposed: what the source asked.
-    raw: float32[T, A], the policy's sample before squashing; NaN where no policy answered.
-    log_prob: float32[T] of `raw`; NaN where there is none.
-    source: uint8[T], who was in control: 0 policy, 1 human, 2 hold, 3 reset.
-    policy_run_ids, policy_n: version (run_id, n) that answered the step, also while a human was in control;
-        "" and -1 where none did.
-    limits: per step, the names of the limits that changed the action.
-    stamps_ns: int64[T+1], ROS time of the observation. tool_pose: float64[T+1, 7], base frame, m and xyzw.
-    link_age_s: float32[T+1, L], NaN where a link is not due or was never heard.
-    success: None means nobody said: it is not failure. outcome_source says who did.
-    terminated: the task ended; truncated: something else ended it, the value function still bootstraps.
-    complete: the closing observation is there and no step is missing.
-    qpos: float64[T+1, nq] of a simulated cell, NaN rows where unknown; None without a simulator.
-    aux: float32[T, N], what the policy noted besides (a denoising chain, a base's action); NaN where nothing.
-    chunk_index: int32[T], place of the step in the policy's plan; 0 where a plan was made; -1 where no policy answered.
-    rewards: float32[T], the simulator's own; None where there is no simulator that gives any.
-    expert_actions: float32[T, A], what an expert would have done; NaN where nobody was asked.
-    images: uint8[n, H, W, 3] by name; image_steps: int32[n], the observation each belongs to.
-    sha256: hex, of the file that was read.
-    """
+    """T executed actions and the T + 1 observations around them. Rows are steps; arrays are read-only."""
 
     episode_id: str
     run_id: str
@@ -61,31 +39,57 @@ class Episode:
     interface_digest: str
     deployment_digest: str
     observations: np.ndarray
+    """float32[T+1, D], the contract's fields in order, SI units."""
     actions: np.ndarray
+    """float32[T, A], executed, contract units, after all limits."""
     proposed: np.ndarray
+    """float32[T, A], what the source asked for, contract units."""
     raw: np.ndarray
+    """float32[T, A], the policy's sample before squashing; NaN where no policy answered."""
     log_prob: np.ndarray
+    """float32[T] of `raw`; NaN where there is none."""
     source: np.ndarray
+    """uint8[T], the `Source` that was in control."""
     policy_run_ids: tuple[str, ...]
+    """T run ids of the version (run_id, n) that answered the step, also while a human was in control; "" where none
+    did."""
     policy_n: np.ndarray
+    """int64[T], n of the same version; -1 where none answered."""
     limits: tuple[tuple[str, ...], ...]
+    """Per step, the names of the limits that changed the action."""
     stamps_ns: np.ndarray
+    """int64[T+1], ROS time of the observation."""
     tool_pose: np.ndarray
+    """float64[T+1, 7], base frame, m and xyzw."""
     link_age_s: np.ndarray
+    """float32[T+1, L], NaN where a link is not due or was never heard."""
     success: bool | None
+    """None means nobody said: it is not failure."""
     terminated: bool
+    """The task ended."""
     truncated: bool
+    """Something else ended it, the value function still bootstraps."""
     outcome_source: str
+    """Who said how it ended."""
     outcome_reason: str
     complete: bool
+    """The closing observation is there and no step is missing."""
     qpos: np.ndarray | None = None
+    """float64[T+1, nq] of a simulated cell, NaN rows where unknown; None without a simulator."""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """uint8[n, H, W, 3] by name."""
     image_steps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """int32[n] by name, the observation that each image belongs to."""
     sha256: str = ""
+    """Hex, of the file that was read."""
     aux: np.ndarray | None = None
+    """float32[T, N], what the policy noted besides (a denoising chain, a base's action); NaN where nothing."""
     chunk_index: np.ndarray | None = None
+    """int32[T], place of the step in the policy's plan; 0 where a plan was made; -1 where no policy answered."""
     rewards: np.ndarray | None = None
+    """float32[T], the simulator's own; None where there is no simulator that gives any."""
     expert_actions: np.ndarray | None = None
+    """float32[T, A], what an expert would have done; NaN where nobody was asked."""
     marks: np.ndarray | None = None
     """uint8[T], a `Mark` of each step, by later annotations; None where nobody marked any."""
     given_rewards: np.ndarray | None = None

@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, with_config
 from inril_core.data.episode import EPISODE_ID, Episode
 from inril_core.data.said import Said, SaidStretch
 from inril_core.files import append_line, parse_line
-from inril_core.vocabulary import PURPOSES, Mark
+from inril_core.vocabulary import MARKS, PURPOSES, Mark
 
 INDEX_NAME = "episodes.jsonl"
 _LOCK_WAIT_S, _LOCK_PAUSE_S = 10.0, 0.01
@@ -68,10 +68,11 @@ class Annotation:
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Drop:
-    """Somebody left an episode out of all training to come, or (``dropped`` False) took it in again."""
+    """Somebody left an episode out of all training to come, or took it in again."""
 
     episode_id: _Id
     dropped: bool
+    """True: left out. False: taken in again."""
     by: str
     stamp_ns: int
     kind: Literal["drop"] = "drop"
@@ -80,14 +81,15 @@ class Drop:
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Stretch:
-    """A later mark or reward of the steps from ``first_step`` to ``last_step``, both included."""
+    """A later mark or reward of consecutive steps."""
 
     episode_id: _Id
     number: _Count
     """Counts an episode's annotations, of any kind, from 1."""
     first_step: _Count
     last_step: _Count
-    mark: Annotated[str, StringConstraints(pattern=f"^({'|'.join(mark.name.lower() for mark in Mark)})$")] | None
+    """Included, as `first_step` is."""
+    mark: Annotated[str, StringConstraints(pattern=f"^({'|'.join(MARKS)})$")] | None
     """A word of `Mark`; ``none`` takes marks back. None: the stretch gives a reward."""
     reward: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)] | None
     by: str
@@ -169,7 +171,7 @@ class EpisodeIndex:
         """All that was said of a listed episode."""
         with self._lock:
             stretches = tuple(
-                SaidStretch(s.first_step, s.last_step, None if s.mark is None else Mark[s.mark.upper()], s.reward)
+                SaidStretch(s.first_step, s.last_step, None if s.mark is None else MARKS[s.mark], s.reward)
                 for s in self.stretches.get(entry.episode_id, ())
             )
             return Said(entry.steps, *self.label(entry), self.dropped(entry.episode_id), stretches)
@@ -230,7 +232,7 @@ class EpisodeIndex:
                 raise ValueError("give a mark or a reward")
             if reward is not None and not abs(reward) <= 1e6:
                 raise ValueError(f"reward = {reward}: must be within -1e6 and 1e6")
-            word = None if mark is None else mark.name.lower()
+            word = None if mark is None else mark.word
             number = self._next_number(episode_id)
             stretch = Stretch(episode_id, number, first, last, word, reward, by, stamp_ns)
             self._append(stretch)

@@ -22,7 +22,7 @@ from inril_core.data.reader import MAX_EPISODE_BYTES, assemble, load_file
 from inril_core.data.select import episode_path
 from inril_core.errors import InrilError
 from inril_core.run import RunPaths
-from inril_core.vocabulary import Source
+from inril_core.vocabulary import Source, outcome_word
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -178,11 +178,11 @@ def _count(
     counts["tasks"][episode.task] += 1
     counts["interfaces"][episode.interface_digest[:12]] += 1
     counts["purposes"][entry.purpose] += 1
-    counts["outcomes"]["unlabelled" if success is None else "success" if success else "failure"] += 1
+    counts["outcomes"][outcome_word(success)] += 1
     counts["labelled_by"][by or "nobody"] += 1
     for source in Source:
         if (taken := int((episode.source == source).sum())) > 0:
-            counts["steps_by_source"][source.name.lower()] += taken
+            counts["steps_by_source"][source.word] += taken
     for name, pixels in episode.images.items():
         counts["images"][name] += len(pixels)
     for run_id, n in zip(episode.policy_run_ids, episode.policy_n.tolist(), strict=True):

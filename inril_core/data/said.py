@@ -14,10 +14,11 @@ from inril_core.vocabulary import Mark
 
 
 class SaidStretch(NamedTuple):
-    """A mark, or a reward, of the steps from ``first_step`` to ``last_step``, both included."""
+    """A mark, or a reward, of consecutive steps."""
 
     first_step: int
     last_step: int
+    """Included, as `first_step` is."""
     mark: Mark | None = None
     """`Mark.NONE` takes earlier marks back; None: the stretch gives a reward."""
     reward: float | None = None
@@ -25,7 +26,7 @@ class SaidStretch(NamedTuple):
 
 @dataclass(frozen=True)
 class Said:
-    """Label, stretches in the order in which they were said, and whether the episode is left out of all learning."""
+    """What was said of an episode after it ended."""
 
     steps: int
     """T, of the episode."""
@@ -33,7 +34,9 @@ class Said:
     by: str
     """Who labelled it."""
     left_out: bool = False
+    """Of all learning."""
     stretches: tuple[SaidStretch, ...] = ()
+    """In the order in which they were said."""
 
     def on(self, episode: Episode) -> Episode:
         """The recording with all of it."""

@@ -13,6 +13,7 @@ from inril_core.data.finalise import SUFFIX
 from inril_core.data.index import EpisodeIndex, IndexEntry
 from inril_core.data.reader import read_episode
 from inril_core.errors import ConfigError, InrilError
+from inril_core.vocabulary import outcome_word
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Selection:
 
     purposes: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
-    """``success``, ``failure``, ``unlabelled``, by the newest label."""
+    """Of `OUTCOMES`, by the newest label."""
     by: str = ""
     """Who said so; ``*`` and ``?`` stand for any letters."""
     ids: tuple[str, ...] = ()
@@ -41,12 +42,11 @@ class Selection:
     def wants(self, index: EpisodeIndex, entry: IndexEntry) -> bool:
         """Whether the list lets an episode through."""
         success, by = index.label(entry)
-        outcome = "unlabelled" if success is None else "success" if success else "failure"
         return (
             entry.steps >= max(1, self.min_steps)
             and (self.max_steps is None or entry.steps <= self.max_steps)
             and (not self.purposes or entry.purpose in self.purposes)
-            and (not self.outcomes or outcome in self.outcomes)
+            and (not self.outcomes or outcome_word(success) in self.outcomes)
             and (not self.by or fnmatch.fnmatchcase(by, self.by))
             and (not self.ids or any(fnmatch.fnmatchcase(entry.episode_id, pattern) for pattern in self.ids))
             and (not self.complete or entry.complete)
@@ -62,11 +62,6 @@ class Selection:
             and (self.since is None or begun >= self.since)
             and (self.until is None or begun <= self.until)
         )
-
-    @property
-    def looks_inside(self) -> bool:
-        """Whether `takes` has a condition."""
-        return self.human_share != (0.0, 1.0) or self.since is not None or self.until is not None
 
 
 def listed(index: EpisodeIndex, selection: Selection) -> list[IndexEntry]:

@@ -33,12 +33,14 @@ class LinkAge:
 
 @dataclass(frozen=True)
 class Cadence:
-    """periods_ms: float64[n], between the Observations of one episode; expected_ms: the contract's period."""
+    """How regular the Observations of episodes were."""
 
     episodes: int
     steps: int
     expected_ms: float
+    """The contract's period."""
     periods_ms: np.ndarray
+    """float64[n], between the Observations of one episode."""
     links: tuple[LinkAge, ...]
 
 

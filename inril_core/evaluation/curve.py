@@ -16,10 +16,12 @@ of `inril bench` compare several runs over 40 (`inril_core.bench.measures.TRAINI
 
 @dataclass(frozen=True)
 class Bin:
-    """Consecutive episodes as one point: control steps at their middle, and their success rate."""
+    """Consecutive episodes as one point."""
 
     steps: float
+    """Control steps at their middle."""
     rate: SuccessRate
+    """Their success rate."""
 
 
 def binned_curve(steps: Sequence[int], successes: Sequence[bool], bins: int) -> list[Bin]:

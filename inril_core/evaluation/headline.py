@@ -21,23 +21,29 @@ REPORT_NAME = "report.html"
 
 @dataclass(frozen=True)
 class Paired:
-    """The same starts before and after: how many kept failing, were fixed, were lost, kept succeeding."""
+    """The same starts before and after."""
 
     both_failed: int
+    """How many kept failing."""
     fixed: int
+    """How many failed before and succeeded after."""
     lost: int
+    """How many succeeded before and failed after."""
     both_succeeded: int
+    """How many kept succeeding."""
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What training cost. dip, failures_until_goal: see `curve`; None where there was too little training."""
+    """What training cost."""
 
     steps: int
     episodes: int
     failures: int
     dip: float | None
+    """See `curve.dip_depth`; None where there was too little training."""
     failures_until_goal: int | None
+    """See `curve.failures_until`; None where there was too little training."""
 
 
 def before_and_after(record: RunRecord) -> tuple[SegmentRecord | None, SegmentRecord | None]:

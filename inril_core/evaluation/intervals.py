@@ -10,12 +10,14 @@ from inril_core.evaluation.statistics.proportions import wilson
 
 @dataclass(frozen=True)
 class SuccessRate:
-    """`successes` out of `episodes`, and the interval the true rate lies in. Rates are in [0, 1]."""
+    """A success rate with its interval. Rates are in [0, 1]."""
 
     successes: int
+    """Out of `episodes`."""
     episodes: int
     rate: float
     low: float
+    """The true rate lies between `low` and `high`, with the confidence that was asked for."""
     high: float
 
 

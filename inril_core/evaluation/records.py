@@ -28,14 +28,12 @@ DEMOS_RUN = "demos"
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """The episodes of one segment of a session's plan, oldest first.
-
-    results: every attempt; `valid` ones count, the others were ended by a fault and done again.
-    """
+    """The episodes of one segment of a session's plan."""
 
     name: str
     purpose: str
     results: tuple[EpisodeResult, ...]
+    """Every attempt, oldest first; `valid` ones count, the others were ended by a fault and done again."""
 
     @property
     def valid(self) -> list[EpisodeResult]:
@@ -72,17 +70,18 @@ class SegmentRecord:
 
 @dataclass(frozen=True)
 class OfferRecord:
-    """One pack of weights that came to the policy. push_to_acting_ms: None until it acted."""
+    """One pack of weights that came to the policy."""
 
     n: int
     accepted: bool
     reason: str
     push_to_acting_ms: float | None = None
+    """None until it acted."""
 
 
 @dataclass
 class RunRecord:
-    """Everything a report is made of. notes: what was missing or unreadable, in plain words."""
+    """Everything a report is made of."""
 
     root: Path
     run_id: str = ""
@@ -90,6 +89,7 @@ class RunRecord:
     offers: list[OfferRecord] = field(default_factory=list)
     metrics: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    """What was missing or unreadable, in plain words."""
 
     def of(self, purpose: str) -> list[SegmentRecord]:
         """Segments of a purpose that have an episode that counts, in order."""

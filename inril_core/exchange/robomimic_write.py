@@ -15,11 +15,12 @@ from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
 from inril_core.exchange.columns import contract_of, json_facts, observation_slices, reward_and_done, rows_of
 from inril_core.exchange.hdf5_file import hdf5
+from inril_core.vocabulary import OUTCOMES, PURPOSES, outcome_word
 
 GYM_TYPE = 2
 """robomimic's number of the kind of environment that is made by its name alone."""
 SIDE = "inril"
-MASKS = ("demo", "train", "eval", "success", "failure", "unlabelled")
+MASKS = (*PURPOSES, *OUTCOMES)
 
 
 class RobomimicWriter:
@@ -60,8 +61,7 @@ class RobomimicWriter:
             demo.create_dataset("states", data=episode.qpos[:-1])
         self._write_observations(demo, episode)
         self._write_side(demo.create_group(SIDE), episode)
-        said = "unlabelled" if episode.success is None else "success" if episode.success else "failure"
-        for mask in (episode.purpose, said):
+        for mask in (episode.purpose, outcome_word(episode.success)):
             self._masks[mask].append(name)
         self._count, self._total = self._count + 1, self._total + episode.steps
 

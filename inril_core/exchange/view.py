@@ -26,6 +26,7 @@ from inril_core.errors import ConfigError, InrilError
 from inril_core.exchange.columns import action_names, contract_of, field_units, observation_slices
 from inril_core.exchange.video import CODEC, OPTIONS
 from inril_core.output import Output
+from inril_core.vocabulary import outcome_word
 
 OnProgress = Callable[[int, int, str], None]
 _HOSTS = ("127.0.0.1", "localhost")
@@ -157,7 +158,7 @@ def _episode_page(index: EpisodeIndex, name: str) -> str:
 
 def _facts(index: EpisodeIndex, entry: IndexEntry) -> str:
     success, by = index.label(entry)
-    said = "unlabelled" if success is None else f"{'success' if success else 'failure'} by {by or 'nobody'}"
+    said = outcome_word(success) + ("" if success is None else f" by {by or 'nobody'}")
     return f"{entry.purpose}, {entry.steps} steps, {said}"
 
 
@@ -177,7 +178,7 @@ def _described(entry: IndexEntry, episode: Episode) -> dict[str, Any]:
     rate_hz = contract.control_rate_hz if contract is not None else 10.0
     units = field_units(episode.contract_text)
     slices = observation_slices(episode.contract_text, episode.observations.shape[1])
-    said = "unlabelled" if episode.success is None else "success" if episode.success else "failure"
+    said = outcome_word(episode.success)
     curves = [_curve("action", action_names(episode.contract_text, episode.actions.shape[1]), episode.actions, "")]
     for name, part in slices.items():
         values = episode.observations[:, part]

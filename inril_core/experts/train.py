@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from inril_core.errors import ConfigError, InrilError
-from inril_core.experts.trained import expert_path
+from inril_core.experts.trained import TIERS, expert_path
+from inril_core.files import check_writable
 from inril_core.finetune.memory.rollout import RolloutSegment
 from inril_core.finetune.rl import ppo
 from inril_core.networks.compute import use_one_thread
@@ -50,10 +51,12 @@ PPO = ppo.Config(
 
 @dataclass(frozen=True)
 class Score:
-    """Over episodes in which the policy acts deterministically. returns: mean, in the task's reward."""
+    """Over episodes in which the policy acts deterministically."""
 
     returns: float
+    """Mean, in the task's reward."""
     returns_std: float
+    """Of the same."""
     successes: int
     episodes: int
 
@@ -166,11 +169,14 @@ class Collector:
 
 @dataclass(frozen=True)
 class TrainedVersion:
-    """The policy on the way: after so many environment steps, its score on the selection starts, and its weights."""
+    """The policy on the way."""
 
     steps: int
+    """Environment steps until then."""
     score: Score
+    """On the selection starts."""
     state: dict[str, Tensor]
+    """Its weights."""
 
 
 def train(task_name: str, seed: int, steps: int, evaluate_every: int) -> Iterator[TrainedVersion]:
@@ -229,6 +235,8 @@ def main() -> int:
         task = make_task(options.task)
         if not isinstance(task, GymnasiumTask):
             raise ConfigError(f"{options.task}: only gym:NAME is trained from nothing; others have scripted experts")
+        for tier in TIERS:
+            check_writable(options.out / expert_path(task.name, tier).name)
         use_one_thread()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         versions: list[TrainedVersion] = []
@@ -258,7 +266,7 @@ def write(task: GymnasiumTask, versions: list[TrainedVersion], folder: Path, run
     best = max(versions, key=lambda version: version.score.returns)
     medium = min(versions, key=lambda version: abs(version.score.returns - 0.5 * best.score.returns))
     policy = GaussianPolicy(task.interface.observation_size, task.interface.action_size, POLICY)
-    for tier, version in (("expert", best), ("medium", medium)):
+    for tier, version in zip(TIERS, (best, medium), strict=True):
         policy.load_state_dict(version.state)
         result = score(task, policy, range(REPORT_EPISODES), "eval")
         facts = {

@@ -21,7 +21,7 @@ from inril_core.experts.intervener import InterventionConfig
 from inril_core.finetune.contracts import CombineConfig, IlConfig, MethodConfig, RewardConfig, RlConfig
 from inril_core.finetune.methods import describe, method_config
 from inril_core.networks.compute import ComputeConfig
-from inril_core.policies import PolicyConfig, gaussian, policy_config
+from inril_core.policies import PolicyConfig, gaussian, policy_config, residual
 from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
@@ -68,9 +68,8 @@ class ScheduleConfig(Settings):
 class FineTuneConfig(Settings):
     """Everything that decides the numbers of a run, besides the data.
 
-    ``rl``, ``il``, ``rewards`` and ``combine`` name a method by its file, see `inril_core.finetune.methods`;
-    ``policy`` names an architecture by its file in `inril_core.policies`. ``interventions`` describes a simulated
-    intervener of in-process runs; on a robot a person helps.
+    A method is named by its file, see `inril_core.finetune.methods`; an architecture by its file in
+    `inril_core.policies`.
     """
 
     name: str
@@ -84,6 +83,7 @@ class FineTuneConfig(Settings):
     combine: SerializeAsAny[CombineConfig]
     compute: ComputeConfig = ComputeConfig()
     interventions: InterventionConfig | None = None
+    """A simulated intervener of in-process runs; on a robot a person helps."""
     guard: GuardConfig | None = None
     """How the best version so far is kept while a run goes on; None: it is not."""
     metrics_every_updates: int = Field(200, ge=1)
@@ -138,9 +138,10 @@ class FineTuneConfig(Settings):
         Raises:
             ConfigError: imitation, and nothing that it may change.
         """
-        policy: Any = self.policy
-        frozen = getattr(policy, "freeze_base", False) and policy.learned is None
-        if frozen and ("il", "actor_gradient") in self.combine.needs():
+        policy = self.policy
+        if not isinstance(policy, residual.Config):
+            return
+        if policy.freeze_base and policy.learned is None and ("il", "actor_gradient") in self.combine.needs():
             unfreeze = "set policy.freeze_base to false, " if policy.base.imitates else ""
             raise ConfigError(
                 f"combine.method = {self.combine.method!r} trains by imitation, which policy.freeze_base forbids; "
@@ -154,13 +155,11 @@ class FineTuneConfig(Settings):
         Raises:
             ConfigError: replay, and a base without a density that imitation moves.
         """
-        policy: Any = self.policy
-        base = getattr(policy, "base", None)
-        moves = base is not None and not policy.freeze_base and "density" not in base.offers()
+        base = self.policy.trained_base()
         both = {("rl", "actor_gradient"), ("il", "actor_gradient")} <= set(self.combine.needs())
-        if moves and both and self.rl.collection == "off_policy":
+        if base is not None and "density" not in base.offers() and both and self.rl.collection == "off_policy":
             raise ConfigError(
-                f"policy.base.kind = {policy.base.kind!r} learns by imitation under rl.method = {self.rl.method!r}, "
+                f"policy.base.kind = {base.kind!r} learns by imitation under rl.method = {self.rl.method!r}, "
                 "whose replay would go on showing the residual what the base did before; set policy.freeze_base to "
                 "true and combine.method to 'rl_only', or choose rl.method 'ppo' or a base of kind 'gaussian'"
             )

@@ -211,6 +211,10 @@ class IlConfig(MethodConfig):
 
     provides = frozenset({"actor_gradient"})
 
+    def batch_rows(self) -> int | None:
+        """Rows of a minibatch, which the processes of a distributed run share; None (default): it draws none."""
+        return None
+
     @abstractmethod
     def build(self, policy: Policy, actor: FlatParameters, generator: torch.Generator) -> IlMethod:
         """The method on ``policy``, whose trained parameters are ``actor``."""

@@ -18,9 +18,10 @@ INGEST_LOG_NAME = "ingest.jsonl"
 
 @dataclass(frozen=True)
 class IngestRecord:
-    """One line of the ingest log: before which update an episode came in, or was corrected, and its content."""
+    """One line of the ingest log: an episode that came in or was corrected, and its content."""
 
     update: int
+    """The update before which it came in."""
     episode_id: str
     sha256: str
     steps: int

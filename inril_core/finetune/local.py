@@ -234,7 +234,7 @@ def fine_tune(
     """
     if intervener is None:
         config.refuse_nobody()
-    if "last_step" in config.rewards.offers() and not getattr(task, "success_ends", True):
+    if "last_step" in config.rewards.offers() and not task.success_ends:
         raise ConfigError(
             f"rewards.method = {config.rewards.method!r} on task {task.interface.task!r}, which goes on after success: "
             "the last step would be paid for what an earlier one did; use rewards: {method: simulator} with "

@@ -11,6 +11,7 @@ import numpy as np
 
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms.base import Arm, ArmLost, ArmState
+from inril_core.transforms import pose_problem
 
 
 class ResetRefused(InrilError):
@@ -19,9 +20,10 @@ class ResetRefused(InrilError):
 
 @dataclass(frozen=True)
 class TargetCommand:
-    """Where the tool shall be at the end of the period. boot_id and k name the tick it answers."""
+    """Where the tool shall be at the end of the period."""
 
     boot_id: str
+    """With `k` it names the tick that it answers."""
     k: int
     episode_id: str
     """Empty outside episodes."""
@@ -66,7 +68,6 @@ class ArmDriver:
             raise ConfigError(f"monitor_s = {permit_timeout_ns / 1e9}: must be above 0")
         self.hardware = arm
         self.needs_rearm = False
-        self.refused_targets = 0
         self.reset_id = ""
         self.purpose = ""
         self._lockstep = lockstep
@@ -85,11 +86,6 @@ class ArmDriver:
     def holding(self) -> bool:
         """The arm's own watchdog, or a person, keeps it still."""
         return self.needs_rearm
-
-    @property
-    def paused(self) -> bool:
-        """Laid out, and waiting for the episode's first Target."""
-        return self._paused
 
     def reset(self, seed: int, reset_id: str, purpose: str, starts: str = "") -> ArmState:
         """Lay the cell out and wait for the first Target of episode `reset_id`.
@@ -154,14 +150,11 @@ class ArmDriver:
         if self.denied_by_monitor(mono_ns):
             self._stop()
         if not _is_sound(target) or now_ns > target.valid_until_ns or self.needs_rearm:
-            self.refused_targets += 1
             return False
         newest = self._newest
         if newest is not None and target.boot_id == newest.boot_id and target.episode_id and target.k <= newest.k:
-            self.refused_targets += 1
             return False
         if target.episode_id not in ("", self.reset_id):
-            self.refused_targets += 1
             return False
         self._target_mono_ns = mono_ns
         if not target.episode_id and (self._lockstep or (self._paused and target.hold)):
@@ -226,7 +219,5 @@ class ArmDriver:
 
 
 def _is_sound(target: TargetCommand) -> bool:
-    if len(target.pose) != 7 or not all(map(math.isfinite, target.pose)):
-        return False
     width_m = target.gripper_width_m
-    return abs(math.hypot(*target.pose[3:]) - 1.0) < 0.01 and (math.isnan(width_m) or 0.0 <= width_m <= 0.08)
+    return pose_problem(target.pose) is None and (math.isnan(width_m) or 0.0 <= width_m <= 0.08)

@@ -11,12 +11,18 @@ from pydantic import Field
 
 from inril_core.errors import ConfigError, InrilError, missing_package
 from inril_core.settings import Settings
-from inril_core.transforms import quat_conjugate, quat_from_rotvec, quat_multiply, quat_normalise, rotvec_from_quat
+from inril_core.transforms import (
+    pose_problem,
+    quat_conjugate,
+    quat_from_rotvec,
+    quat_multiply,
+    quat_normalise,
+    rotvec_from_quat,
+)
 
 _AXES = 6
 _LARGEST_TURN_RAD = 1.0
 """Rotation from the anchor beyond which the next target is planned from a new one: rotation vectors end at pi."""
-_EPS_S = 1e-9
 
 
 class MotionLimits(Settings):
@@ -153,11 +159,6 @@ class SmoothMotion:
         quat = quat_multiply(quat_from_rotvec(state.position[3:].tolist()), self._anchor)
         return SetPoint(np.array([*state.position[:3], *quat_normalise(quat)]), state.velocity[:3])
 
-    def at_rest(self, now_s: float) -> bool:
-        """Nothing moves from now on, unless a target comes."""
-        self._state(now_s)
-        return self._path is None or (self._settles_at is None and now_s >= self._end_s)
-
     def _state(self, now_s: float) -> _State:
         if self._target is not None and now_s > self._aimed_s + self._timeout_s:
             self.stop(self._aimed_s + self._timeout_s)
@@ -264,6 +265,6 @@ def _six(linear: float, angular: float) -> np.ndarray:
 
 def _checked(pose: Sequence[float]) -> tuple[list[float], tuple[float, float, float, float]]:
     values = [float(value) for value in pose]
-    if len(values) != 7 or not all(map(math.isfinite, values)):
-        raise ValueError(f"pose {values}: must be 7 finite numbers, m and xyzw")
+    if problem := pose_problem(values):
+        raise ValueError(f"pose: {problem}")
     return values[:3], quat_normalise(values[3:])

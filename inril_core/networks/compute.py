@@ -4,7 +4,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +72,26 @@ def precision(compute: ComputeConfig) -> AbstractContextManager[object]:
     return torch.autocast(compute.device, torch.bfloat16)
 
 
+@runtime_checkable
 class Accelerated(Protocol):
     """A method that has kernels of its own."""
 
     def take_kernels(self, found: ctypes.CDLL) -> None:
         """From here on use `inril_core.networks.native`."""
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A method that steps a policy with optimizers of its own."""
+
+    adams: dict[str, Adam]
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """A method with functions of tensors alone, which can be compiled."""
+
+    direct: dict[str, Callable[..., Any]]
 
 
 def give_kernels(compute: ComputeConfig, *owners: object) -> None:
@@ -90,9 +105,10 @@ def give_kernels(compute: ComputeConfig, *owners: object) -> None:
     if found is None:
         return
     for owner in owners:
-        if hasattr(owner, "take_kernels"):
+        if isinstance(owner, Accelerated):
             owner.take_kernels(found)
-        for adam in (*vars(owner).values(), *getattr(owner, "adams", {}).values()):
+        adams = owner.adams.values() if isinstance(owner, Stepping) else ()
+        for adam in (*vars(owner).values(), *adams):
             if isinstance(adam, Adam):
                 adam.kernels = found
 
@@ -100,16 +116,16 @@ def give_kernels(compute: ComputeConfig, *owners: object) -> None:
 def compiled(compute: ComputeConfig, *owners: object) -> None:
     """Where asked for, compile each network among ``owners`` and their attributes, in place.
 
-    Of an owner with ``direct``, pure functions of tensors by name, these too; on a GPU each becomes one CUDA graph.
+    Of an owner that is `Direct`, its functions too; on a GPU each becomes one CUDA graph.
     """
     if compute.compile:
         networks = [m for owner in owners for m in (owner, *vars(owner).values()) if isinstance(m, nn.Module)]
         for network in dict.fromkeys(networks):
             network.compile()
         for owner in owners:
-            functions = getattr(owner, "direct", {})
-            for name, function in functions.items():
-                functions[name] = _compiled_function(function, compute.device == "cuda")
+            if isinstance(owner, Direct):
+                for name, function in owner.direct.items():
+                    owner.direct[name] = _compiled_function(function, compute.device == "cuda")
 
 
 def _compiled_function(function: Callable[..., Any], graph: bool) -> Callable[..., Any]:

@@ -42,9 +42,10 @@ class EncoderConfig(BaseModel):
 
 @dataclass(frozen=True)
 class PixelColumns:
-    """Where the pixels are in a row of inputs: from column ``first`` on, image after image."""
+    """Where the pixels are in a row of inputs."""
 
     first: int
+    """Column of the first pixel; from there on, image after image."""
     shapes: tuple[ImageShape, ...]
     shift_px: int
 

@@ -30,13 +30,11 @@ NOTHING: Array = np.zeros(0, np.float32)
 
 
 class PolicyConfig(BaseModel):
-    """Settings of an architecture, without the sizes, which the task decides.
-
-    ``kind`` is the name of the file in `inril_core.policies`, whose ``Config`` this is.
-    """
+    """Settings of an architecture, without the sizes, which the task decides."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: str
+    """Name of the file in `inril_core.policies` whose ``Config`` this is."""
     provides: ClassVar[frozenset[str]] = frozenset()
     """What methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising chain),
     ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a clone of the
@@ -60,6 +58,18 @@ class PolicyConfig(BaseModel):
         """These settings, and those of policies within, for observations that end in the pixels of ``images``."""
         within = {name: value.seeing(images) for name, value in self if isinstance(value, PolicyConfig)}
         return self.model_copy(update={"images": tuple(images), **within})
+
+    def within(self) -> tuple[PolicyConfig, ...]:
+        """Settings of the policies that this one is built of."""
+        return tuple(value for _, value in self if isinstance(value, PolicyConfig))
+
+    def trained_base(self) -> PolicyConfig | None:
+        """Settings of the policy that this one corrects and that imitation goes on to train; None: there is none."""
+        return None
+
+    def plan_steps(self) -> int:
+        """Actions per decision, as `Policy.chunk`."""
+        return 1
 
     def offers(self) -> frozenset[str]:
         """What these settings provide; ``provides``, unless the settings decide."""
@@ -88,12 +98,12 @@ class Memory:
     """What a policy that plans ahead keeps between the steps of an episode.
 
     Clear it wherever the plan no longer holds: at an episode's start, takeover, hold, and a change of weights.
-
-    queue: planned actions ``[A]`` not yet executed. index: of the next one in its chunk.
     """
 
     queue: deque[Array] = field(default_factory=deque)
+    """Planned actions ``[A]`` not yet executed."""
     index: int = 0
+    """Of the next one in its chunk."""
 
     def clear(self) -> None:
         """Forget the plan."""
@@ -103,18 +113,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a policy answers to one observation.
-
-    action: ``[A]`` in [-1, 1]. raw: ``[A]``, the sample before squashing and clipping. log_prob: of it; for a
-    squashed action after the squashing's correction. aux: what on-policy learning needs besides (``[aux_size]``, or
-    empty inside a chunk). chunk_index: 0 where a new plan was made.
-    """
+    """What a policy answers to one observation."""
 
     action: Array
+    """``[A]`` in [-1, 1]."""
     raw: Array
+    """``[A]``, the sample before squashing and clipping."""
     log_prob: float
+    """Of `raw`; for a squashed action after the squashing's correction."""
     aux: Array = field(default_factory=lambda: NOTHING)
+    """What on-policy learning needs besides: ``[aux_size]``, or empty inside a chunk."""
     chunk_index: int = 0
+    """0 where a new plan was made."""
 
 
 class Policy(nn.Module, ABC):

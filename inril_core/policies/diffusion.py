@@ -58,6 +58,10 @@ class DiffusionSettings(PolicyConfig):
     """Imitation during fine-tuning draws noise levels below K' only: those above are the frozen copy's, and training
     the network there changes nothing that is used."""
 
+    def plan_steps(self) -> int:
+        """See `PolicyConfig.plan_steps`."""
+        return self.chunk
+
     @model_validator(mode="after")
     def _steps(self) -> "DiffusionSettings":
         for name in ("finetuned_steps", "inference_steps"):

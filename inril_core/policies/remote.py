@@ -60,6 +60,10 @@ class Config(PolicyConfig):
         """See `PolicyConfig.imitates`."""
         return False
 
+    def plan_steps(self) -> int:
+        """See `PolicyConfig.plan_steps`."""
+        return self.chunk
+
     def build(self, observation_size: int, action_size: int) -> "RemotePolicy":
         """See `PolicyConfig.build`; connects at the first question only."""
         return RemotePolicy(observation_size, action_size, self)

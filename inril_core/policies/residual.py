@@ -90,6 +90,10 @@ class Config(PolicyConfig):
             )
         return self
 
+    def trained_base(self) -> PolicyConfig | None:
+        """See `PolicyConfig.trained_base`."""
+        return None if self.freeze_base else self.base
+
     def offers(self) -> frozenset[str]:
         """See `PolicyConfig.offers`."""
         if self.learned is not None and self.freeze_base:  # imitation and RL both train the learned part

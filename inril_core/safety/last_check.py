@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from inril_core.contract import Contract, DeltaPoseGripper
 from inril_core.contract.limits import KeepOutBox, Plane
-from inril_core.transforms import quat_conjugate, quat_difference, quat_multiply, tilt_rad
+from inril_core.transforms import pose_problem, quat_conjugate, quat_difference, quat_multiply, tilt_rad
 
 # What the limiter's own rounding may add; far below what an arm can resolve.
 ROUNDING_M = 1e-9
@@ -88,14 +88,10 @@ def violation(
     pose: 7, the new Target. Both m and xyzw, base frame. gripper_width_m: NaN keeps the width.
     before: 7, the Target before `previous`, for the acceleration; None: the tool stood still.
     """
-    if len(pose) != 7 or not all(map(math.isfinite, pose)):
-        return f"pose {tuple(pose)} must be 7 finite numbers"
+    if problem := pose_problem(pose, ROUNDING_NORM):
+        return f"pose: {problem}"
     x, y, z, *quat = pose
     old_x, old_y, old_z, *old_quat = previous
-    qx, qy, qz, qw = quat
-    norm = math.sqrt(qx * qx + qy * qy + qz * qz + qw * qw)
-    if abs(norm - 1.0) > ROUNDING_NORM:
-        return f"quaternion xyzw = {tuple(quat)} has norm {norm}: must be 1"
     for axis, value, old, low, high in zip(
         "xyz", (x, y, z), (old_x, old_y, old_z), limits.position_min_m, limits.position_max_m, strict=True
     ):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from inril_core.contract import Contract
-from inril_core.transforms import quat_normalise, within_turn
+from inril_core.transforms import never_filled, pose_problem, quat_normalise, within_turn
 
 Pose = tuple[float, float, float, float, float, float, float]
 
@@ -22,21 +22,12 @@ LONGEST_GAP_S = 0.5
 START_MARGIN_M = 1.0
 """Commanding may begin this far outside the contract's box, along each axis: an arm may be parked there."""
 
-_NORM_TOLERANCE = 0.01
-_NEVER_FILLED = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-
 
 def malformed(pose: Sequence[float]) -> str | None:
-    """Why a finite pose (7, m and xyzw) is none at all, with what to do; None: it may be one."""
-    if len(pose) != 7:
-        return f"it has {len(pose)} numbers instead of 7"
-    if pose[6] == 1.0 and tuple(pose) == _NEVER_FILLED:
-        return "it is exactly zero with no rotation, as in a message that nobody filled"
-    x, y, z, w = pose[3:]
-    norm = math.sqrt(x * x + y * y + z * z + w * w)
-    if not abs(norm - 1.0) <= _NORM_TOLERANCE:
-        return f"its quaternion xyzw {(x, y, z, w)} has norm {norm:.3g} instead of 1"
-    return None
+    """Why a measured tool pose (7, m and xyzw) is none at all; None: it may be one."""
+    if problem := pose_problem(pose):
+        return problem
+    return "exactly zero without rotation, as in a message that nobody filled" if never_filled(pose) else None
 
 
 class MeasuredPose:
@@ -70,7 +61,7 @@ class MeasuredPose:
 
     def can_be(self, pose: Sequence[float], stamp_ns: int) -> bool:
         """Whether a pose that somebody else made of a measurement can be true. It is not one more measurement."""
-        if not all(map(math.isfinite, pose)) or malformed(pose) is not None or self.pose is None:
+        if malformed(pose) is not None or self.pose is None:
             return False
         x, y, z, *quat = pose
         return self._can_reach(self.pose, self.stamp_ns, (x, y, z, *quat_normalise(quat)), stamp_ns)
@@ -81,7 +72,7 @@ class MeasuredPose:
         jump_allowed: something else may have moved the arm, such as a reset. A jump is then believed as soon as the
         next measurement confirms it.
         """
-        if not all(map(math.isfinite, pose)) or malformed(pose) is not None:
+        if malformed(pose) is not None:
             return False  # a fault of its own
         x, y, z, *quat = pose
         found: Pose = (x, y, z, *quat_normalise(quat))

@@ -125,7 +125,7 @@ class Mover:
     def _name_what_stopped(self, source: Source, limited: Limited | None) -> None:
         blocks = Blocks.POLICY if source is Source.POLICY else Blocks.MOTION
         if limited is not None:
-            detail = f"{source.name.lower()} met {', '.join(limited.stopped_by)}; look at the arm"
+            detail = f"{source.word} met {', '.join(limited.stopped_by)}; look at the arm"
             self._fault(Fault.LIMIT_STOP, detail, blocks)
         elif self.command.far_n >= FOLLOWING_ERRORS_IN_A_ROW:
             detail = (

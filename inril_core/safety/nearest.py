@@ -34,24 +34,27 @@ _ACTIVE = 1e-9
 
 
 class Row(NamedTuple):
-    """``normal . x <= bound``, with a bound of 0 or more: standing still is allowed."""
+    """A half-space, ``normal . x <= bound``."""
 
     name: str
     normal: Vector6
     """m and rad per m and rad."""
     bound: float
+    """0 or more: standing still is allowed."""
     shown: float = 1.0
     """Factor from the row's to the limit's own unit."""
 
 
 class Ball(NamedTuple):
-    """The translation, or the turn, of a step is within `radius` of `centre`."""
+    """A bound on the length of a translation, or of a turn, counted from `centre`."""
 
     name: str
     turn: bool
+    """It bounds the turn, else the translation."""
     centre: tuple[float, float, float]
     """m, or rad."""
     radius: float
+    """m, or rad."""
     shown: float = 1.0
     """As of `Row`."""
 

@@ -397,12 +397,12 @@ class Run:
         counts["ticks closed"] += closed.source is not None
         if closed.target is not None:
             counts["Targets"] += 1
-            where = "outside ticks" if closed.source is None else f"in ticks by {Source(closed.source).name.lower()}"
+            where = "outside ticks" if closed.source is None else f"in ticks by {Source(closed.source).word}"
             counts[f"Targets that moved {where}"] += moved
         for limit in closed.limits:
             counts[f"limit {limit}"] += 1
             if closed.source in (Source.POLICY, Source.HUMAN, Source.RESET):
-                counts[f"limit {limit.partition(':')[0]} for {Source(closed.source).name.lower()}"] += 1
+                counts[f"limit {limit.partition(':')[0]} for {Source(closed.source).word}"] += 1
 
 
 def torture(steps: int, seed: int, first: int = 0) -> Counter[str]:

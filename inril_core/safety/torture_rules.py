@@ -226,7 +226,8 @@ class Rules:
         for body in bodies:
             clear = [_clearance_m(space, body, point) for point in way]
             if min(clear) < min(space.tool_radius_m, clear[0]) - EPSILON:
-                return f"the way comes within {min(clear)} m of {getattr(body, 'name', 'the floor')}"
+                name = "the floor" if isinstance(body, SpaceLimits) else body.name
+                return f"the way comes within {min(clear)} m of {name}"
         return None
 
 

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import IntEnum
 
 from inril_core.session.requests import Announce, EventKind, Tell
 from inril_core.session.session import Session
 from inril_core.session.states import Ending, State
-
-
-class Command(IntEnum):
-    """As SessionCommand.command."""
-
-    SUCCESS = 1
-    FAILURE = 2
-    DISCARD = 3
-    REDO = 4
-    PAUSE = 5
-    RESUME = 6
-    READY = 7
-
+from inril_core.vocabulary import Command
 
 _SUCCESS = {Command.SUCCESS: True, Command.FAILURE: False}
 _WORDS = {Command.SUCCESS: "a success", Command.FAILURE: "a failure", Command.DISCARD: "discarded"}

@@ -51,7 +51,7 @@ def label_offline(run_dir: Path, episode_id: str, success: bool | None, by: str,
             index.annotate(episode_id, success, by, stamp_ns)
         except OSError as error:
             raise ConfigError(f"{paths.root}: the label is not written: {error}") from error
-    return f"{episode_id} is labelled {Label.of(success).name.lower()} by {by}"
+    return f"{episode_id} is labelled {Label.of(success).word} by {by}"
 
 
 def mark_offline(

@@ -12,10 +12,11 @@ from inril_core.session.trials import SAFETY_FAULTS
 
 @dataclass(frozen=True)
 class Wait:
-    """What is waited for, with the fix; false if nothing is. person: only a person can end it."""
+    """What is waited for, with the fix; false if nothing is."""
 
     text: str = ""
     person: bool = False
+    """Only a person can end it."""
 
     def __bool__(self) -> bool:
         return bool(self.text)

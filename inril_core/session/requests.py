@@ -85,10 +85,11 @@ class BeginEpisode:
 
 @dataclass(frozen=True)
 class EndEpisode:
-    """End the running episode at its next tick. success None: nobody says."""
+    """End the running episode at its next tick."""
 
     episode_id: str
     success: bool | None
+    """None: nobody says."""
     by: str
     reason: str
 
@@ -105,11 +106,12 @@ class EventKind(IntEnum):
 
 @dataclass(frozen=True)
 class Announce:
-    """Tell everybody of a change in an episode's life. attempt None: of an earlier one, known by its id."""
+    """Tell everybody of a change in an episode's life."""
 
     kind: EventKind
     episode_id: str
     attempt: Attempt | None = None
+    """None: of an earlier one, known by its id."""
     success: bool | None = None
     by: str = ""
     reason: str = ""

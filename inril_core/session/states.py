@@ -52,10 +52,11 @@ class SessionSettings:
 
 @dataclass(frozen=True)
 class EpisodeOutcome:
-    """How the running episode was closed, as StepOutcome says. step: of its last action."""
+    """How the running episode was closed, as StepOutcome says."""
 
     episode_id: str
     step: int
+    """Of its last action."""
     success: bool
     terminated: bool
     source: str

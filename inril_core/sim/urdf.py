@@ -12,7 +12,6 @@ from scipy.spatial.transform import Rotation
 
 from inril_core.errors import ConfigError
 
-TOOL_LINK = "tool"
 _SHAPES = {
     mujoco.mjtGeom.mjGEOM_BOX: "box",
     mujoco.mjtGeom.mjGEOM_CYLINDER: "cylinder",

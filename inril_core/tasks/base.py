@@ -61,9 +61,6 @@ class Task(Protocol):
     A task comes from a family: a function ``make(rest: str) -> Task`` that is given what follows the family's name and
     a colon. Families are files of `inril_core.tasks.families`, entry points ``inril.tasks``, or ``module:function``;
     see `inril_core.tasks.make_task`.
-
-    A task whose episodes go on after success says so by ``success_ends = False``: a reward for the last step is then
-    not one for success.
     """
 
     @property
@@ -73,6 +70,10 @@ class Task(Protocol):
     @property
     def episode_length_steps(self) -> int:
         """Steps after which an episode is truncated."""
+
+    @property
+    def success_ends(self) -> bool:
+        """An episode ends with success. False: it goes on, and a reward for the last step is not one for success."""
 
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         """Begin an episode; ``float32[D]``. purpose: ``demo``, ``train`` or ``eval``."""

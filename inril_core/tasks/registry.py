@@ -8,6 +8,9 @@ from inril_core.contract.load import packaged_tasks
 from inril_core.errors import ConfigError
 from inril_core.tasks.base import KIND, Task
 
+_PARTS = ("interface", "episode_length_steps", "success_ends", "reset", "step", "expert", "close")
+"""Of a `Task`."""
+
 _USUAL = {"one_leg": "one_leg_low"}  # variant of a packaged task that is named without one
 
 
@@ -46,7 +49,7 @@ def _made(family: str, rest: str, name: str) -> Task:
     if not callable(build):
         raise ConfigError(f"task {name!r}: {family} is not a function make(rest: str) -> Task")
     task = build(rest)
-    lacking = [part for part in ("interface", "reset", "step", "expert", "close") if not hasattr(task, part)]
+    lacking = [part for part in _PARTS if not hasattr(task, part)]
     if lacking:
         raise ConfigError(f"task {name!r}: what {family} makes has no {', '.join(lacking)}; see inril_core.tasks.Task")
     made: Task = task

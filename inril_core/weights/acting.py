@@ -43,16 +43,15 @@ class Unkept(InrilError):
 
 @dataclass
 class Version:
-    """A policy that passed the gate.
-
-    digest: hex, of its pack. published_ns: by the learner's wall clock; None if it was not pushed.
-    """
+    """A policy that passed the gate."""
 
     run_id: str
     n: int
     digest: str
+    """Hex, of its pack."""
     policy: Policy
     published_ns: int | None = None
+    """By the learner's wall clock; None if it was not pushed."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +67,22 @@ class OfferTrial:
 
 @dataclass(frozen=True)
 class Answer:
-    """The policy's action for one observation, with the version that made it.
-
-    action: float32[A] in [-1, 1]; raw: before squashing; log_prob: of the action under the policy. aux, chunk_index:
-    see `Decision`. chunk_id: counts the plans made.
-    """
+    """The policy's action for one observation, with the version that made it."""
 
     run_id: str
     n: int
     action: Array
+    """float32[A] in [-1, 1]."""
     raw: Array
+    """float32[A], before squashing."""
     log_prob: float
+    """Of the action under the policy."""
     aux: Array
+    """See `Decision`."""
     chunk_id: int
+    """Counts the plans made."""
     chunk_index: int
+    """See `Decision`."""
 
 
 class ActingPolicy:

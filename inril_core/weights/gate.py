@@ -25,16 +25,15 @@ Actions = NDArray[np.float32]
 class GateRules:
     """What the gate lets pass.
 
-    interface_digest: hex, of the contract the graph runs.
-    max_action_change: mean absolute change of the action, contract units, on recent observations; [-1, 1] is
-        two wide, so 2 lets everything pass.
-
     Raises:
         ConfigError: `max_action_change` is not in (0, 2].
     """
 
     interface_digest: str
+    """Hex, of the contract the graph runs."""
     max_action_change: float = 0.5
+    """Mean absolute change of the action, contract units, on recent observations; [-1, 1] is two wide, so 2 lets
+    everything pass."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.max_action_change <= 2.0:

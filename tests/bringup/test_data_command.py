@@ -6,6 +6,7 @@ import pytest
 from inril_bringup.cli import main
 from inril_bringup.run_dir import lock_run_dir
 
+from inril_core.data.index import EpisodeIndex
 from tests.data.recorded_run import record_demos
 
 
@@ -36,10 +37,17 @@ def test_a_mistake_is_one_line_and_changes_nothing(tmp_path, capsys):
     assert run("data", "drop", str(tmp_path / "run"), "demo-9") == 1
     assert run("data", "drop", str(tmp_path / "none"), "demo-0") == 1
     assert not (tmp_path / "none").exists()
-    with lock_run_dir(tmp_path / "run"):
-        assert run("data", "drop", str(tmp_path / "run"), "demo-0") == 1
+    with lock_run_dir(tmp_path / "run"):  # a graph runs; the session that asked for it knows the label
+        assert run("data", "annotate", str(tmp_path / "run"), "demo-0", "--label", "failure") == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3 and all(line.startswith("inril data: ") for line in said) and "in use" in said[2]
+
+
+def test_a_learner_that_runs_may_be_told_what_to_leave_out(tmp_path):
+    record_demos(tmp_path, 2)
+    with lock_run_dir(tmp_path):
+        assert run("data", "drop", str(tmp_path), "demo-0") == 0
+    assert EpisodeIndex(tmp_path / "episodes").dropped("demo-0")
 
 
 def test_verify_says_by_its_exit_code_whether_all_is_good(tmp_path, capsys):

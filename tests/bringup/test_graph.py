@@ -10,7 +10,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from inril_bringup.graph import Argument, load_graph, packaged_graphs
+from inril_bringup.graph import load_graph, packaged_graphs
+from inril_bringup.graph_schema import Argument
 
 from inril_core.errors import ConfigError
 from inril_core.finetune import DEFAULT_PRESET

@@ -6,7 +6,8 @@ import ast
 from pathlib import Path
 
 import pytest
-from inril_bringup.graph import NodeSpec, load_graph, packaged_graphs
+from inril_bringup.graph import load_graph, packaged_graphs
+from inril_bringup.graph_schema import NodeSpec
 
 SOURCES = Path(__file__).parents[2] / "ros2_ws" / "src"
 NODES = {(graph, name): spec for graph in packaged_graphs() for name, spec in load_graph(graph).nodes.items()}

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from inril_bringup.backoff import Backoff
-from inril_bringup.graph import Respawn
+from inril_bringup.graph_schema import Respawn
 from inril_bringup.programs import Program, parameter_file
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir
 from inril_bringup.supervisor import UNFINISHED, StopTimes, Supervisor

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from inril_core.console import messages as m
@@ -39,13 +40,16 @@ class Bench:
         return page
 
     def say(self, page: Page, message: Any) -> None:
-        self.pages.hear(page, m.encode_from_page(message), self.now_ns)
+        self.pages.hear(page, json.dumps(asdict(message)), self.now_ns)
 
     def beat(self) -> int:
         """Let a beat be sent; its number."""
         self.now_ns += 60_000_000
         self.pages.tick(self.now_ns)
-        return int(self.pages.newest_beat)
+        return self.newest_beat()
+
+    def newest_beat(self) -> int:
+        return self.pages._beats.newest
 
     def drive(self, page: Page, beat: int, seq: int | None = None, **changes: Any) -> None:
         self.seq = self.seq + 1 if seq is None else seq

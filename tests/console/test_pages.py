@@ -136,10 +136,10 @@ def test_whatever_the_network_does_no_old_command_moves(steps: list[tuple[int, i
     for wait_ms, seq, tick in steps:
         bench.now_ns += wait_ms * 1_000_000
         if tick:
-            before = bench.pages.newest_beat
+            before = bench.newest_beat()
             bench.pages.tick(bench.now_ns)
-            if bench.pages.newest_beat != before:
-                sent_ns[bench.pages.newest_beat] = bench.now_ns
+            if bench.newest_beat() != before:
+                sent_ns[bench.newest_beat()] = bench.now_ns
         page.bucket = Bucket(1e9, 1000, 0)  # rate limits are another test's
         beat = max(sent_ns)
         count = len(bench.driven)

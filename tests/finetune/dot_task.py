@@ -30,6 +30,7 @@ class DotTask:
 
     interface = SimpleInterface("dot", 1 + 3 * SIDE * SIDE, 2, {}, (ImageShape("eye", SIDE, SIDE),))
     episode_length_steps = LENGTH
+    success_ends = True
 
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         self._rng = np.random.default_rng((seed, len(purpose)))

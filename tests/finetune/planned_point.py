@@ -11,6 +11,7 @@ class PlannedPoint:
 
     interface = contract()
     episode_length_steps = LENGTH
+    success_ends = True
 
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         self._position, self._steps = np.random.default_rng(seed).uniform(-1.0, 1.0, 2), 0

@@ -111,6 +111,7 @@ class PointTask:
 
     interface = contract()
     episode_length_steps = LENGTH
+    success_ends = True
 
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         self._position, self._step = np.random.default_rng(seed).uniform(-1.0, 1.0, 2), 0

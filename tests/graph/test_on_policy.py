@@ -76,7 +76,7 @@ def test_the_graph_is_the_in_process_run_bit_for_bit(name: str, start: Start, tm
 
         def __init__(self) -> None:
             self.task = make_task("insert_leg")
-            self.interface = self.task.interface
+            self.interface, self.success_ends = self.task.interface, self.task.success_ends
 
         def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
             acted.append([self.task.reset(seed, purpose)])

@@ -87,7 +87,7 @@ BEYOND = [
     ({"joint_velocity_radps": (0.0,) * 6}, "6 joint numbers"),
     ({"pose": (0.0,) * 7}, "none"),
     ({"pose": (math.nan,) * 7}, "nan"),
-    ({"pose": (0.5, 0.0, 0.2, 2.0, 0.0, 0.0, 0.0)}, "norm 2"),
+    ({"pose": (0.5, 0.0, 0.2, 2.0, 0.0, 0.0, 0.0)}, "length 2"),
     ({"frame": "world"}, "frame_id"),
     ({"pose": (0.5, 0.0, 0.35, 1.0, 0.0, 0.0, 0.0), "simulated": False}, "the tool moved 0.15 m"),
     ({"boot_id": "b"}, "started again"),

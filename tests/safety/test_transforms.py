@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from inril_core.transforms import (
+    UNIT_NORM_TOLERANCE,
+    never_filled,
+    pose_problem,
     quat_conjugate,
     quat_difference,
     quat_from_rotvec,
     quat_multiply,
     quat_normalise,
+    quat_problem,
     quat_rotate,
     rotation6_from_quat,
     rotvec_from_quat,
@@ -59,3 +63,34 @@ def test_the_longer_way_round_is_never_taken():
 def test_a_quaternion_that_names_no_rotation_is_refused(quat):
     with pytest.raises(ValueError, match="must be finite and above"):
         quat_normalise(quat)
+
+
+SOUND = [0.4, -0.1, 0.2, 0.6, 0.0, 0.8, 0.0]
+
+
+@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_seven_numbers_of_which_one_is_not_finite_are_no_pose(place, value):
+    assert ("position" if place < 3 else "quaternion") in pose_problem([*SOUND[:place], value, *SOUND[place + 1 :]])
+
+
+@pytest.mark.parametrize("size", [0, 3, 6, 8])
+def test_another_number_of_numbers_is_no_pose(size):
+    assert f"{size} numbers" in pose_problem((SOUND * 2)[:size])
+
+
+@pytest.mark.parametrize(("tolerance", "sound"), [(UNIT_NORM_TOLERANCE, True), (1e-6, False)])
+def test_a_quaternion_may_be_off_by_the_tolerance(tolerance, sound):
+    for length in (1.0 + 0.9 * UNIT_NORM_TOLERANCE, 1.0 - 0.9 * UNIT_NORM_TOLERANCE):
+        pose = [*SOUND[:3], *(length * part for part in SOUND[3:])]
+        assert (pose_problem(pose, tolerance) is None) is sound
+        assert (quat_problem(pose[3:], tolerance) is None) is sound
+    for length in (1.0 + 1.1 * tolerance, 1.0 - 1.1 * tolerance):
+        assert pose_problem([*SOUND[:3], *(length * part for part in SOUND[3:])], tolerance) is not None
+    assert pose_problem(SOUND, tolerance) is None
+
+
+def test_a_message_that_nobody_filled_says_so():
+    assert "ever filled" in pose_problem([0.0] * 7)
+    assert never_filled([0.0, 0, 0, 0, 0, 0, 1]) and pose_problem([0.0, 0, 0, 0, 0, 0, 1]) is None
+    assert not never_filled(SOUND)

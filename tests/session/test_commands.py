@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from inril_core.session import requests as ask
-from inril_core.session.commands import Command, label_earlier
+from inril_core.session.commands import label_earlier
 from inril_core.session.ledger import Ledger
 from inril_core.session.states import State
 from inril_core.session.statuses import RecorderNews
+from inril_core.vocabulary import Command
 from tests.session.session_bench import SessionBench
 
 

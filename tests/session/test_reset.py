@@ -8,10 +8,10 @@ import pytest
 
 from inril_core.errors import ConfigError
 from inril_core.session import requests as ask
-from inril_core.session.commands import Command
 from inril_core.session.reset import ResetState, ResetTimes
 from inril_core.session.states import State
 from inril_core.session.statuses import ArbiterNews
+from inril_core.vocabulary import Command
 from tests.session.session_bench import SessionBench
 
 

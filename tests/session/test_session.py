@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inril_core.session import requests as ask
-from inril_core.session.commands import Command
 from inril_core.session.ledger import Ledger
 from inril_core.session.reset import ResetState
 from inril_core.session.states import EpisodeOutcome, ExitCode, State
 from inril_core.session.statuses import ArbiterNews, RecorderNews
+from inril_core.vocabulary import Command
 from tests.session.session_bench import SessionBench
 
 

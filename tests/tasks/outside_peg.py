@@ -66,6 +66,7 @@ class CountTask:
     """Succeeds after three steps."""
 
     episode_length_steps = 5
+    success_ends = True
 
     def __init__(self, variant: str) -> None:
         self.interface = SimpleInterface(f"count:{variant}", 1, 1, {"variant": variant})

@@ -123,7 +123,7 @@ def test_the_rules_and_the_command_that_installs_them(tmp_path: Path, capsys: py
     [
         (["live", "scripted"], "no hardware"),
         (["live", "gamepda"], "did you mean 'gamepad'"),
-        (["map", DEVICE, "--out", "/proc/none/pad.yaml"], "--out that can be written"),
+        (["map", DEVICE, "--out", "/proc/none/pad.yaml"], "a path that you may write to"),
         (["map", "leader", "--out", "{tmp}/x.yaml"], "leader"),
     ],
 )

@@ -1,10 +1,12 @@
-/** The operator's page: what it shows and what its buttons ask. */
+/** The operator's page: who has control, what they drive, and what its buttons ask. */
 
 import { Link } from "/static/link.js";
 import { Inputs } from "/static/drive.js";
 import { Plots } from "/static/plots.js";
+import { $, ask, banner, lamp, notice, off, showItems, text, works } from "/static/ui.js";
+import { cameraBox, showAges, showFrame } from "/static/cameras.js";
+import { showLabels, showLinks, showObserved, showPolicy, showPose } from "/static/readouts.js";
 
-const $ = (id) => document.getElementById(id);
 const now = { welcome: null, control: null, safety: null, session: null, policy: null, pose: null };
 const WORDS = ["success", "failure", "discard", "redo", "pause", "resume", "ready"];
 const RELEASE_MS = { least: 500, most: 5000 };
@@ -22,59 +24,6 @@ let stopTrouble = ""; // of the newest stop, until one is done or the connection
 let armAskedAt = -1e9;
 let grabbedAt = 0;
 let seq = 0;
-
-// What the page says
-
-function text(element, words) {
-  if (element.textContent !== words) element.textContent = words;
-}
-
-/** mark: good, busy, bad or idle; each has its own shape beside its colour. */
-function lamp(id, mark, words) {
-  const element = $(id);
-  element.dataset.mark = mark;
-  text(element.querySelector("span"), words);
-}
-
-/** why: what keeps the button from working, said to whoever presses it; empty: it works. */
-function off(button, why) {
-  button.setAttribute("aria-disabled", String(why !== ""));
-  button.dataset.why = why;
-  button.title = why && `Not now: ${why}`;
-}
-
-/** Whether a button works; whoever pressed it, or its key, is told what is in the way. */
-function works(button) {
-  const why = button.dataset.why ?? "";
-  if (why) notice("warning", `${button.firstChild.textContent.trim()}: not now, ${why}.`);
-  return why === "";
-}
-
-function notice(level, words) {
-  const kind = (said) => said.replace(/[0-9.]+/g, "#"); // the same with another number is no second notice
-  for (const item of [...$("notices").children]) if (kind(item.textContent.slice(2)) === kind(words)) item.remove();
-  const item = document.createElement("li");
-  item.dataset.level = level;
-  item.textContent = `${{ info: "✓", warning: "!", error: "✗" }[level]} ${words}`;
-  $("notices").prepend(item);
-  while ($("notices").children.length > 5) $("notices").lastChild.remove();
-  setTimeout(() => item.remove(), level === "error" ? 30000 : 10000);
-}
-
-function banner(words, level = "bad") {
-  $("banner").hidden = !words;
-  $("banner").dataset.level = level;
-  text($("banner"), words);
-}
-
-function ask(words) {
-  text($("ask-text"), words);
-  const dialog = $("ask");
-  dialog.returnValue = "no";
-  dialog.showModal();
-  $("ask-no").focus();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
-}
 
 // What it knows
 
@@ -105,10 +54,10 @@ const show = {
   },
   session_state(message) { now.session = message; refresh(); },
   policy_state(message) { now.policy = message; showPolicy(message); refresh(); },
-  pose(message) { now.pose = message; showPose(message); },
-  observed: showObserved,
+  pose(message) { now.pose = message; view?.setPose(message); showPose(message); },
+  observed(message) { showObserved(message, now.welcome.observation); },
   links: showLinks,
-  episodes(message) { plots.showEpisodes(message.points); showLabels(message.points); },
+  episodes(message) { plots.showEpisodes(message.points); showLabels(message.points, iHold() ? label : null); },
   disagreement(message) { plots.showDisagreement(message); },
   notice(message) {
     if (message.asked === "ArmAgain") armAskedAt = -1e9;
@@ -227,125 +176,6 @@ function showFaults(faults) {
   showItems(list.length ? list : [none], list.length > 0);
 }
 
-function showItems(items, trouble) {
-  const element = $("faults");
-  if (element.dataset.words === JSON.stringify(items)) return;
-  element.dataset.words = JSON.stringify(items);
-  element.replaceChildren(...items.map((words) => Object.assign(document.createElement("li"), { textContent: words })));
-  element.classList.toggle("trouble", trouble);
-}
-
-function showPolicy(policy) {
-  let words = policy.heard ? (policy.active_n >= 0 ? `Version ${policy.active_n} acts.` : "No version acts yet.") : "No policy is heard.";
-  if (policy.pending_n >= 0) words += ` Version ${policy.pending_n} waits for the next episode.`;
-  if (policy.pinned) words += " Pinned: newer versions are not let in.";
-  if (policy.heard) words += ` ${policy.accepted} accepted, ${policy.rejected} refused.`;
-  if (policy.last_rejection) words += ` Last refused: version ${policy.last_rejected_n}, because ${policy.last_rejection.replaceAll("_", " ")}.`;
-  if (policy.learner) words += ` Learner: ${policy.learner}, ${policy.updates} updates.`;
-  text($("policy-text"), words);
-  $("unpin").hidden = !policy.pinned;
-  const list = policy.versions.filter((version) => version.n !== policy.active_n).reverse();
-  const key = JSON.stringify(list);
-  if ($("versions").dataset.key === key) return;
-  $("versions").dataset.key = key;
-  $("versions").replaceChildren(...list.map((version) =>
-    Object.assign(document.createElement("option"), { value: JSON.stringify(version), textContent: `version ${version.n}` })));
-}
-
-function showPose(pose) {
-  view?.setPose(pose);
-  if (!pose.measured.length) return;
-  const mm = (values) => values.slice(0, 3).map((value) => Math.round(value * 1000)).join(" ");
-  const apart = pose.commanded.length ? Math.hypot(...[0, 1, 2].map((i) => pose.commanded[i] - pose.measured[i])) * 1000 : null;
-  const age = pose.age_s > 1 ? `, ${Math.round(pose.age_s)} s old` : "";
-  text($("pose-text"), `tool ${mm(pose.measured)} mm${age}${apart === null ? "" : `; command ${apart.toFixed(0)} mm away`}`);
-}
-
-function showObserved(message) {
-  if (!$("observed-details").open) return;
-  text($("observed-text"), `${message.purpose}, step ${message.step}`);
-  let at = 0;
-  const rows = now.welcome.observation.map(({ name, size, unit }) => {
-    const values = message.values.slice(at, at += size).map((value) => (value === null ? "not finite" : value.toFixed(4)));
-    const tr = document.createElement("tr");
-    for (const words of [name, values.join("  "), unit]) tr.append(Object.assign(document.createElement("td"), { textContent: words }));
-    return tr;
-  });
-  $("observed").replaceChildren(...rows);
-}
-
-function showLinks(message) {
-  const signs = { ok: "● ok", warning: "▲ look", error: "■ error", stale: "■ silent" };
-  const bad = message.lines.filter((line) => line.level === "error" || line.level === "stale");
-  text($("links-summary"), bad.length ? `■ ${bad.length} in trouble: ${bad[0].node} ${bad[0].name}` : `● all ${message.lines.length} well`);
-  if (!$("links-details").open) return;
-  const cell = (tag, words) => Object.assign(document.createElement(tag), { textContent: words });
-  const row = (tag, words) => { const tr = document.createElement("tr"); tr.append(...words.map((word) => cell(tag, word))); return tr; };
-  const number = (value, unit) => (value === null ? "" : `${value.toFixed(value < 10 ? 2 : 0)} ${unit}`);
-  $("links").replaceChildren(row("th", ["node", "link", "state", "rate", "age", "lost"]), ...message.lines.map((line) =>
-    row("td", [line.node, line.name, line.level === "ok" ? signs.ok : `${signs[line.level]}: ${line.message}`.slice(0, 120),
-      number(line.rate_hz, "Hz"), number(line.age_s, "s"), line.rate_hz === null ? "" : String(line.drops)])));
-}
-
-function showLabels(points) {
-  const rows = points.slice(-8).reverse().map((point) => {
-    const tr = document.createElement("tr");
-    const share = point.human_share === null ? "" : `${Math.round(point.human_share * 100)} % person`;
-    const said = !point.valid ? "– does not count" : point.success ? "✓ success" : "✗ failure";
-    for (const words of [point.episode_id, point.purpose, said, `${point.steps} steps`, share])
-      tr.append(Object.assign(document.createElement("td"), { textContent: words }));
-    const choice = document.createElement("select");
-    choice.disabled = !iHold();
-    for (const word of ["change label", "success", "failure"]) choice.append(new Option(word, word));
-    choice.addEventListener("change", () => { link.send({ kind: "label", episode_id: point.episode_id, label: choice.value }); choice.selectedIndex = 0; });
-    const last = document.createElement("td");
-    last.append(choice);
-    tr.append(last);
-    return tr;
-  });
-  $("episodes").replaceChildren(...rows);
-}
-
-// Cameras
-
-const cameras = new Map();
-
-function cameraBox(name) {
-  if (cameras.has(name)) return cameras.get(name);
-  const figure = document.createElement("figure");
-  const image = document.createElement("img");
-  const caption = document.createElement("figcaption");
-  image.alt = `camera ${name}`;
-  figure.append(image, caption);
-  $("cameras").append(figure);
-  const box = { figure, image, caption, taken: null, url: "", purposes: [] };
-  cameras.set(name, box);
-  return box;
-}
-
-function showFrame(head, blob) {
-  const box = cameraBox(head.camera);
-  const url = URL.createObjectURL(blob);
-  box.image.onload = box.image.onerror = () => {
-    if (box.url) URL.revokeObjectURL(box.url);
-    box.url = url;
-    link.send({ kind: "frame_shown", frame_id: head.frame_id });
-  };
-  box.image.src = url;
-  box.taken = performance.now() - head.age_s * 1000;
-}
-
-function showAges() {
-  for (const [name, box] of cameras) {
-    const age = box.taken === null ? null : (performance.now() - box.taken) / 1000;
-    const segment = now.session?.segment;
-    const drawn = !now.safety?.simulated || !segment || box.purposes.includes(segment);
-    const why = drawn ? "" : ` (the contract's recorded_in of this camera lacks ${segment})`;
-    text(box.caption, age === null ? `▲ ${name}: no picture yet${why}` : age < 1 ? `${name}: ${age.toFixed(1)} s old` : `▲ ${name}: OLD PICTURE, ${Math.round(age)} s${why}`);
-    box.figure.classList.toggle("old", age === null || age >= 1);
-  }
-}
-
 // What the person asks
 
 async function takeControl() {
@@ -398,6 +228,10 @@ async function say(word) {
   link.send({ kind: "session_word", word, episode_id });
 }
 
+function label(episode_id, word) {
+  link.send({ kind: "label", episode_id, label: word });
+}
+
 /** Until it is done, and at least for a moment. */
 function releases() {
   const since = performance.now() - releasedAt;
@@ -406,7 +240,7 @@ function releases() {
 
 function tick() {
   link?.watch();
-  showAges();
+  showAges(now.session?.segment, now.safety?.simulated);
   if (driving && !personDrives() && performance.now() - grabbedAt > FOLLOWS_MS) {
     stopDriving();
     notice("error", now.safety?.armed ? "The arm does not follow you; see its faults, and Links." : "The arm is not armed. Look, arm it, then press Drive.");
@@ -451,7 +285,7 @@ function start(name) {
       }
       show[message.kind]?.(message);
     },
-    frame: showFrame,
+    frame: (head, blob) => showFrame(head, blob, (frame_id) => link.send({ kind: "frame_shown", frame_id })),
     state: connection,
   });
   link.open(token, name);

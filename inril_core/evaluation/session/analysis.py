@@ -22,9 +22,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class PolicySummary:
-    """What one policy did. Its name is the code while the session is blind."""
+    """What one policy did."""
 
     name: str
+    """The code while the session is blind."""
     code: str
     control: bool | None
     """None while the session is blind."""

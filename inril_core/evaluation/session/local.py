@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -63,6 +63,21 @@ class Subjects:
         return policy_actor(policy, trial.seed, self._folder.plan.explore)
 
 
+class _State(Protocol):
+    tool_pose: np.ndarray
+    """float64[7], m and xyzw, base frame."""
+    qpos: np.ndarray
+
+
+@runtime_checkable
+class ShowsState(Protocol):
+    """A task that shows where the tool of its simulated arm is."""
+
+    @property
+    def state(self) -> _State:
+        """After the last reset or step."""
+
+
 @dataclass
 class Watched:
     """A task that notes where the tool goes, where it has one."""
@@ -81,6 +96,10 @@ class Watched:
     def episode_length_steps(self) -> int:
         return self.task.episode_length_steps
 
+    @property
+    def success_ends(self) -> bool:
+        return self.task.success_ends
+
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         row = self.task.reset(seed, purpose)
         self._look()
@@ -98,8 +117,8 @@ class Watched:
         self.task.close()
 
     def _look(self) -> None:
-        state: Any = getattr(self.task, "state", None)
-        if hasattr(state, "tool_pose") and hasattr(state, "qpos"):
+        if isinstance(self.task, ShowsState):
+            state = self.task.state
             self.poses.append(np.array(state.tool_pose, np.float64))
             self.qpos.append(np.array(state.qpos, np.float64))
 

@@ -9,11 +9,12 @@ from inril_core.networks.flat import Adam, FlatParameters
 
 
 class Config(CombineConfig):
-    """``il_lr``: learning rate of the imitation step."""
+    """Settings."""
 
     method: Literal["il_only"]
     requires = (("il", "actor_gradient"),)
     il_lr: float = Field(1e-4, gt=0.0)
+    """Learning rate of the imitation step."""
 
     def build(self, actor: FlatParameters, rl_lr: float) -> "IlOnly":
         """See `CombineConfig.build`."""

@@ -11,12 +11,13 @@ from inril_core.networks.flat import FlatParameters
 
 
 class Config(CombineConfig):
-    """``normalise``: of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`."""
+    """Settings."""
 
     method: Literal["pcgrad"]
     provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     normalise: Normalise = "loss"
+    """Of the two gradients beforehand; see `inril_core.finetune.combine.common.joint`."""
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""

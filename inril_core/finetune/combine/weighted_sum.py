@@ -12,12 +12,13 @@ from inril_core.networks.flat import Adam, FlatParameters
 
 
 class Config(CombineConfig):
-    """``il_weight``: weight of the imitation loss beside the RL loss."""
+    """Settings."""
 
     method: Literal["weighted_sum"]
     provides = frozenset({"rl_step"})
     requires = (("rl", "actor_gradient"), ("il", "actor_gradient"))
     il_weight: float = Field(0.5, ge=0.0)
+    """Weight of the imitation loss beside the RL loss."""
 
     def check(self, whole: Any) -> None:
         """See `MethodConfig.check`."""

@@ -56,9 +56,7 @@ def check_distributed(config: FineTuneConfig, processes: int) -> None:
         ConfigError: a method that was not made for it, or a batch that cannot be cut evenly.
     """
     parts = [("rl", config.rl.method, config.rl.distributed), ("il", config.il.method, config.il.distributed)]
-    for policy in (config.policy, getattr(config.policy, "base", None)):
-        if policy is not None:
-            parts.append(("policy", policy.kind, policy.distributed))
+    parts += [("policy", policy.kind, policy.distributed) for policy in (config.policy, *config.policy.within())]
     for part, name, able in parts:
         if not able:
             raise ConfigError(
@@ -66,16 +64,15 @@ def check_distributed(config: FineTuneConfig, processes: int) -> None:
                 f"`distributed`), so {processes} of them might not learn what one does; start one process, or choose "
                 f"another {part}"
             )
-    rl, sizes = config.rl, {}
-    if "batch" in type(config.il).model_fields:
-        sizes["il.batch"] = int(getattr(config.il, "batch"))  # noqa: B009 - a method of somebody's own may have none
+    rl, rows = config.rl, config.il.batch_rows()
+    sizes = {} if rows is None else {"il.batch": rows}
     if isinstance(rl, OffPolicyConfig):
         sizes |= {"rl.batch": rl.batch, "rl.batch * rl.demo_share": round(rl.batch * rl.demo_share)}
     if isinstance(rl, OnPolicyConfig) and rl.rollout_steps // rl.minibatches < processes:
         raise ConfigError(f"rl.rollout_steps / rl.minibatches: must be at least the {processes} processes")
-    for name, rows in sizes.items():
-        if rows % processes:
-            raise ConfigError(f"{name} = {rows}: must be a multiple of the {processes} processes that share it")
+    for name, size in sizes.items():
+        if size % processes:
+            raise ConfigError(f"{name} = {size}: must be a multiple of the {processes} processes that share it")
 
 
 def make_learner(

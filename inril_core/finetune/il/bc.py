@@ -33,6 +33,10 @@ class Config(IlConfig):
     action_limit: float = Field(0.99, gt=0.5, lt=1.0)
     """Demonstrated actions are clipped to +- this, because +-1 is at infinity before squashing."""
 
+    def batch_rows(self) -> int:
+        """See `IlConfig.batch_rows`."""
+        return self.batch
+
     def build(self, policy: Policy, actor: FlatParameters, generator: torch.Generator) -> "Bc":
         """See `IlConfig.build`."""
         return Bc(self, policy, actor, generator)

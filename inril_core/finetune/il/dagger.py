@@ -12,6 +12,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import OffPolicyConfig, Signal
 from inril_core.finetune.il import bc
 from inril_core.finetune.il.hg_dagger import refuse_other_growth
+from inril_core.policies import PolicyConfig
 
 
 class Config(bc.Config):
@@ -39,12 +40,11 @@ class Config(bc.Config):
                 "executed, so no critic can learn from them; set rl.demo_share to 0"
             )
 
-    def _refuse_plans(self, policy: Any) -> None:
-        base = getattr(policy, "base", None)
-        trained = policy if base is None or policy.freeze_base else base
-        if getattr(trained, "chunk", 1) > 1:
+    def _refuse_plans(self, policy: PolicyConfig) -> None:
+        steps = (policy.trained_base() or policy).plan_steps()
+        if steps > 1:
             raise ConfigError(
-                f"policy.chunk = {trained.chunk} with il.method = 'dagger': answers to single steps, each in a state "
+                f"policy.chunk = {steps} with il.method = 'dagger': answers to single steps, each in a state "
                 "that the policy's own actions led to, are no plan; choose il.method 'hg_dagger', or a policy without "
                 "plans"
             )

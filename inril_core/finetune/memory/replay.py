@@ -17,19 +17,22 @@ NO_ACTION = 2.0  # beyond any action: those are in [-1, 1], and standing still i
 
 @dataclass(frozen=True)
 class Batch:
-    """B transitions. Observations are the policy's inputs (`Policy.inputs`).
+    """B transitions. Observations are the policy's inputs (`Policy.inputs`)."""
 
-    ``discounts`` is gamma^n where the target bootstraps, else 0. The last ``demos`` rows are demonstrations, where a
-    batch mixes both.
-    """
-
-    observations: Tensor  # [B, D_in]
-    actions: Tensor  # [B, chunk * A], as executed
-    rewards: Tensor  # [B], discounted sum over the n steps
-    discounts: Tensor  # [B]
-    next_observations: Tensor  # [B, D_in]
-    next_actions: Tensor  # [B, chunk * A], executed from next_observations on; NO_ACTION where nothing followed
+    observations: Tensor
+    """[B, D_in]."""
+    actions: Tensor
+    """[B, chunk * A], as executed."""
+    rewards: Tensor
+    """[B], discounted sum over the n steps."""
+    discounts: Tensor
+    """[B], gamma^n where the target bootstraps, else 0."""
+    next_observations: Tensor
+    """[B, D_in]."""
+    next_actions: Tensor
+    """[B, chunk * A], executed from `next_observations` on; NO_ACTION where nothing followed."""
     demos: int = 0
+    """So many rows at the end are demonstrations, where a batch mixes both."""
 
     def __len__(self) -> int:
         return self.observations.shape[0]

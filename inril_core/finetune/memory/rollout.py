@@ -19,12 +19,18 @@ Array = npt.NDArray[np.float32]
 class RolloutSegment:
     """T consecutive steps of one policy version, with nobody else in between."""
 
-    inputs: Tensor  # [T + 1, D_in]
-    raw: Tensor  # [T, A], samples before squashing and clipping
-    log_prob: Tensor  # [T], of raw, as it was when the robot acted
-    aux: Tensor  # [T, N]
-    chunk_index: npt.NDArray[np.int32]  # [T]
-    rewards: Tensor  # [T]
+    inputs: Tensor
+    """[T + 1, D_in]."""
+    raw: Tensor
+    """[T, A], samples before squashing and clipping."""
+    log_prob: Tensor
+    """[T], of `raw`, as it was when the robot acted."""
+    aux: Tensor
+    """[T, N]."""
+    chunk_index: npt.NDArray[np.int32]
+    """[T]."""
+    rewards: Tensor
+    """[T]."""
     bootstrap: bool
     """There is a value beyond the last step: a time limit, a takeover or a hold cut it off."""
     informative: int = 0

@@ -15,6 +15,7 @@ from inril_core.data.episode import SOURCE_HOLD, SOURCE_HUMAN, SOURCE_POLICY, SO
 from inril_core.errors import ConfigError
 from inril_core.finetune.contracts import Array, RewardConfig, Signal
 from inril_core.finetune.memory.transitions import last_acted
+from inril_core.vocabulary import outcome_word
 
 
 def intervention_rewards(source: npt.ArrayLike) -> Array:
@@ -92,7 +93,7 @@ class Config(RewardConfig):
         if self.form == "zero_one":
             rewards += 1.0
         if episode.complete and (episode.terminated or episode.success):
-            ended = "success" if episode.success else "failure"
+            ended = outcome_word(bool(episode.success))
             masks[last_acted(episode)] = 0.0 if ended == self.terminate else 1.0
         return rewards, masks
 

@@ -65,25 +65,38 @@ class Config(SurrogateConfig):
 class Plans:
     """N plans of a rollout."""
 
-    inputs: Tensor  # [N, D_in], where the plan was made
-    chains: Tensor  # [N, K' + 1, P]
-    log_density: Tensor  # [N, K'], as it was when the robot acted
-    advantages: Tensor  # [N]
-    returns: Tensor  # [N]
+    inputs: Tensor
+    """[N, D_in], where the plan was made."""
+    chains: Tensor
+    """[N, K' + 1, P]."""
+    log_density: Tensor
+    """[N, K'], as it was when the robot acted."""
+    advantages: Tensor
+    """[N]."""
+    returns: Tensor
+    """[N]."""
 
 
 @dataclass(frozen=True)
 class Steps:
     """B denoising steps, each of some plan."""
 
-    inputs: Tensor  # [B, D_in]
-    before: Tensor  # [B, P], more noisy
-    after: Tensor  # [B, P]
-    step: Tensor  # [B], k: 0 the noisiest fine-tuned step, K' - 1 the last
-    log_density: Tensor  # [B]
-    advantages: Tensor  # [B], of the plan, normalised over the minibatch
-    returns: Tensor  # [B]
-    share: float  # see `distributed.share`
+    inputs: Tensor
+    """[B, D_in]."""
+    before: Tensor
+    """[B, P], more noisy."""
+    after: Tensor
+    """[B, P]."""
+    step: Tensor
+    """[B], k: 0 the noisiest fine-tuned step, K' - 1 the last."""
+    log_density: Tensor
+    """[B]."""
+    advantages: Tensor
+    """[B], of the plan, normalised over the minibatch."""
+    returns: Tensor
+    """[B]."""
+    share: float
+    """See `distributed.share`."""
 
 
 def clip_ranges(steps: int, clip: float, base: float) -> Tensor:

@@ -97,7 +97,8 @@ def value_network(
 class ClippedSurrogate(OnPolicyRl):
     """Critic, minibatches and state of an on-policy method; a subclass gives rows and the actor's gradient."""
 
-    table: ClassVar[type]  # of a rollout; its attributes are tensors, and the names of its arguments
+    table: ClassVar[type]
+    """Of a rollout; its attributes are tensors, and the names of its arguments."""
 
     def __init__(
         self, config: SurrogateConfig, policy: Policy, flat: FlatParameters, generator: torch.Generator

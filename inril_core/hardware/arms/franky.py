@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from inril_core.hardware.arms.base import Arm, ArmConfig, ArmLost, ArmState
 from inril_core.hardware.motion import MotionLimits, SmoothMotion
 from inril_core.hardware.newest import NewestWins
 from inril_core.hardware.stream import SetPointStream
-from inril_core.transforms import quat_normalise
+from inril_core.transforms import pose_problem, quat_normalise
 
 PORT = 1337
 HAND_PERIOD_S = 0.02
@@ -348,13 +347,10 @@ class FrankyArm(Arm):
 
 
 def _pose(affine: Any) -> np.ndarray:
-    quat = np.asarray(affine.quaternion, np.float64).reshape(4)
-    position = np.asarray(affine.translation, np.float64).reshape(3)
-    if not (np.isfinite(quat).all() and np.isfinite(position).all()) or not math.isclose(
-        float(np.linalg.norm(quat)), 1.0, abs_tol=0.01
-    ):
-        raise ArmLost(f"the arm measures the pose {position.tolist()}, {quat.tolist()}, which is none")
-    return np.array([*position, *quat_normalise(quat.tolist())])
+    pose = [float(value) for part in (affine.translation, affine.quaternion) for value in np.ravel(part)]
+    if problem := pose_problem(pose):
+        raise ArmLost(f"the arm measures a pose that is none: {problem}")
+    return np.array([*pose[:3], *quat_normalise(pose[3:])])
 
 
 def _named(errors: Any) -> list[str]:

@@ -14,7 +14,7 @@ from inril_core.contract import Contract
 from inril_core.errors import ConfigError
 from inril_core.hardware.arms.base import Arm, ArmConfig, ArmLost, ArmState
 from inril_core.hardware.motion import MotionLimits, SmoothMotion
-from inril_core.transforms import quat_conjugate, quat_multiply, quat_normalise
+from inril_core.transforms import quat_conjugate, quat_multiply, quat_normalise, quat_problem
 
 STEP_S = 0.1
 """Its environment steps at 10 Hz and paces itself."""
@@ -185,6 +185,6 @@ def _row(state: Mapping[str, Any], name: str, size: int) -> np.ndarray:
 
 def _pose(state: Mapping[str, Any]) -> np.ndarray:
     quat = _row(state, "ee_quat", 4)
-    if not 0.99 < float(np.linalg.norm(quat)) < 1.01:
-        raise ArmLost(f"FurnitureBench's robot_state.ee_quat is {quat.tolist()}, no unit quaternion")
+    if problem := quat_problem(quat.tolist()):
+        raise ArmLost(f"FurnitureBench's robot_state.ee_quat: {problem}")
     return np.array([*_row(state, "ee_pos", 3), *quat_normalise(quat.tolist())])

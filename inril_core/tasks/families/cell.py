@@ -30,6 +30,8 @@ class CellEnv:
         ConfigError: as `Cell` and `StateVector`.
     """
 
+    success_ends = True
+
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.cell = Cell(contract)

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class Locomotion:
     """How far a runner should come; distances in m along x, measured from where its torso was reset.
 
-    goal_m: success is to have been so far ahead at any time of the episode. mark_m: of the sparse variant, which pays
-    1 for each further mark passed and nothing else. Both are our choice: the published domains are not known.
+    Both are our choice: the published domains are not known.
     """
 
     goal_m: float
+    """Success is to have been so far ahead at any time of the episode."""
     mark_m: float
+    """Of the sparse variant, which pays 1 for each further mark passed and nothing else."""
 
 
 # A goal is about half of what a good runner covers in its 8 s (HalfCheetah: 50 s), so that it takes a real gait;

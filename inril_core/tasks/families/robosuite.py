@@ -22,17 +22,17 @@ Part = Callable[[dict[str, Any]], list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Spec:
-    """A task. environment: robosuite's name. object_size: length of the observation's part about objects.
-
-    length_steps: of an episode. Only failures last so long; our choice, about five times what the scripted expert
-    takes (robomimic evaluates 400, Transport 700).
-    """
+    """A task."""
 
     environment: str
+    """Robosuite's name."""
     robots: int
     object_size: int
+    """Length of the observation's part about objects."""
     object_part: Part
     length_steps: int
+    """Of an episode. Only failures last so long; our choice, about five times what the scripted expert takes (robomimic
+    evaluates 400, Transport 700)."""
 
 
 def relative_pose(position: np.ndarray, quat: np.ndarray, tool: np.ndarray, hand: np.ndarray) -> np.ndarray:
@@ -119,6 +119,8 @@ class RobosuiteTask:
     Raises:
         ConfigError: unknown name, or robosuite is not installed or not one that fits.
     """
+
+    success_ends = True
 
     def __init__(self, name: str) -> None:
         self.name, self._spec = name, _spec(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inril_bringup.graph import Respawn
+from inril_bringup.graph_schema import Respawn
 from inril_core.backoff import wait_s
 
 

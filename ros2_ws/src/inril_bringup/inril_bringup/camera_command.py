@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from inril_core.data import EpisodeUnreadable, read_episode
 from inril_core.errors import ConfigError
-from inril_core.files import write_atomically
+from inril_core.files import check_writable, write_atomically
 from inril_core.hardware.cameras.overlay import blended
 
 SUMMARY = "cameras of a running graph: take a picture, lay the wanted scene over the live one"
@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what was asked. Returns the exit code."""
     from inril_bringup.operate import operator
 
+    check_writable(arguments.out)
     reference = None
     if arguments.action == "overlay":
         reference = reference_image(arguments.reference, arguments.image or arguments.camera)

@@ -13,6 +13,7 @@ from inril_bringup import data_exchange
 from inril_bringup.data_selection import add_conditions, person, progress, selection_of
 from inril_bringup.run_dir import RunDirInUse, lock_run_dir
 from inril_core.errors import ConfigError
+from inril_core.vocabulary import LABELS, MARKS, outcome_word
 
 SHOWN = 8
 """Policy versions and the like that a line names."""
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     added.add_argument("file", type=Path, metavar="FILE", help="an .mcap file that inril recorded")
     annotate = add("annotate", _annotate, "say afterwards how an episode went; its recording stays", as_json=False)
     annotate.add_argument("episode", metavar="EPISODE", help="its id, from `inril data list`")
-    annotate.add_argument("--label", choices=("success", "failure", "unknown"), help="unknown takes a label back")
+    annotate.add_argument("--label", choices=list(LABELS), help="unknown takes a label back")
     annotate.add_argument(
         "--mark",
         action="append",
@@ -125,7 +126,6 @@ def _add(arguments: argparse.Namespace) -> int:
 
 def _annotate(arguments: argparse.Namespace) -> int:
     from inril_core.session.offline import label_offline, mark_offline
-    from inril_core.vocabulary import Label
 
     marks = [(_mark(word), steps) for word, steps in map(_stretch, arguments.mark)]
     rewards = [(_reward(word), steps) for word, steps in map(_stretch, arguments.reward)]
@@ -139,7 +139,7 @@ def _annotate(arguments: argparse.Namespace) -> int:
         print(mark_offline(run_dir, name, steps, *person(), reward=reward))
     if arguments.label is None:
         return 0
-    success = Label[arguments.label.upper()].success
+    success = LABELS[arguments.label].success
     # a running graph's session would not hear of it, and its ledger has one writer: `inril label` asks it
     return _changing(arguments, lambda: label_offline(run_dir, name, success, *person()))
 
@@ -153,12 +153,9 @@ def _stretch(text: str) -> tuple[str, tuple[int, int]]:
 
 
 def _mark(word: str) -> Any:
-    from inril_core.vocabulary import Mark
-
-    known = {mark.name.lower(): mark for mark in Mark}
-    if word not in known:
-        raise ConfigError(f"annotate: --mark {word!r}: must be one of {', '.join(known)}")
-    return known[word]
+    if word not in MARKS:
+        raise ConfigError(f"annotate: --mark {word!r}: must be one of {', '.join(MARKS)}")
+    return MARKS[word]
 
 
 def _reward(word: str) -> float:
@@ -180,7 +177,6 @@ def _list(arguments: argparse.Namespace) -> int:
         unlisted = [str(path) for path in listing.unlisted]
         print(json.dumps({"episodes": episodes, "problems": listing.problems, "unlisted": unlisted}))
         return 0
-    words = {True: "success", False: "failure", None: "unlabelled"}
     for listed in listing.episodes:
         entry = listed.entry
         marks = ["dropped"] * listed.dropped + [listed.problem] * bool(listed.problem)
@@ -188,7 +184,7 @@ def _list(arguments: argparse.Namespace) -> int:
         marks += list(entry.problems)
         marks += [f"outlier: step {o.step} {o.field} = {o.value:.6g}" for o in listed.outliers[:3]]
         marks += [f"{len(listed.outliers) - 3} more outliers"] * (len(listed.outliers) > 3)
-        said = f"{words[listed.success]:<10}"
+        said = f"{outcome_word(listed.success):<10}"
         print(f"{entry.episode_id}  {entry.purpose:<5} {entry.steps:>4} steps  {said} {'; '.join(marks)}".rstrip())
     for problem in listing.problems:
         print(problem)
@@ -251,11 +247,10 @@ def _replay(arguments: argparse.Namespace) -> int:
         print(json.dumps({"episodes": [asdict(one) for one in done], "too_far": [one.episode_id for one in far]}))
         return 1 if far else 0
     for one in done:
-        words = {True: "success", False: "failure", None: "unlabelled"}
         print(
             f"{one.episode_id}: {one.steps} of {one.recorded_steps} steps; tool at most {one.position_m:.2e} m off "
             f"(step {one.position_step}) and {one.rotation_rad:.2e} rad (step {one.rotation_step}); "
-            f"{words[one.success]}, recorded {words[one.recorded_success]}"
+            f"{outcome_word(one.success)}, recorded {outcome_word(one.recorded_success)}"
         )
     if far:
         print(f"{len(far)} of {len(done)} are farther off than {arguments.most_m:g} m")

@@ -12,14 +12,14 @@ from typing import Any
 
 from inril_bringup.control import person_name
 from inril_core.errors import ConfigError
-from inril_core.vocabulary import PURPOSES
+from inril_core.vocabulary import OUTCOMES, PURPOSES
 
 
 def add_conditions(parser: argparse.ArgumentParser) -> None:
     """The options that choose episodes."""
     group = parser.add_argument_group("which episodes (all conditions must hold)")
     group.add_argument("--purpose", action="append", choices=PURPOSES, help="may be given several times")
-    group.add_argument("--outcome", action="append", choices=("success", "failure", "unlabelled"))
+    group.add_argument("--outcome", action="append", choices=OUTCOMES)
     group.add_argument("--by", default="", metavar="NAME", help="who said how it went; * stands for any letters")
     group.add_argument("--episode", action="append", metavar="ID", help="its id; * stands for any letters")
     group.add_argument("--steps", metavar="MIN:MAX", help="length, e.g. 20:100, 20: or :100")

@@ -222,23 +222,20 @@ class _Terminal:
 
 
 def _map(arguments: argparse.Namespace) -> int:
-    from inril_core.files import AtomicFile
+    from inril_core.files import ResultFile
 
     out = arguments.out.expanduser().absolute()
     if out.exists() and not arguments.force:
         raise ConfigError(f"{out} is there; give another --out, or --force to replace it")
-    try:
-        with AtomicFile(out) as file, _opened(arguments) as (device, poll):
-            if not isinstance(device, MappedDevice):
-                raise ConfigError(
-                    f"{arguments.device} has no sticks to ask for; write its buttons by hand (docs/teleoperation.md)"
-                )
-            found = [text for text in type(device.config).plugged_in() if text]
-            product = found[0].partition(": ")[2] if found else ""
-            mapping = Wizard(device.reading, _Terminal(poll)).run(device.name, product)
-            file.commit(mapping.text().encode())
-    except OSError as error:
-        raise ConfigError(f"{out}: {error.strerror or error}; give an --out that can be written") from error
+    with ResultFile(out) as file, _opened(arguments) as (device, poll):
+        if not isinstance(device, MappedDevice):
+            raise ConfigError(
+                f"{arguments.device} has no sticks to ask for; write its buttons by hand (docs/teleoperation.md)"
+            )
+        found = [text for text in type(device.config).plugged_in() if text]
+        product = found[0].partition(": ")[2] if found else ""
+        mapping = Wizard(device.reading, _Terminal(poll)).run(device.name, product)
+        file.write(mapping.text().encode())
     print(f"written: {out}\ntry it:  inril devices live {arguments.device} --settings '{{mapping: {out}}}'")
     print(f"use it:  inril up ... device:={arguments.device} device_settings:='{{mapping: {out}}}'")
     return 0

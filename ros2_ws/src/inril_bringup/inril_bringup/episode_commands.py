@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inril_core.vocabulary import Label
+from inril_core.vocabulary import COMMANDS, LABELS
 
 WORDS = {
     "success": "end the running episode as a success",
@@ -18,7 +18,6 @@ WORDS = {
     "resume": "go on after a pause",
     "ready": "the cell is laid out (reset:=by_hand)",
 }
-LABELS = {label.name.lower(): label for label in Label}
 
 # Modules that import ROS are imported where they are used: `inril --help` must not wait for them.
 
@@ -50,7 +49,7 @@ def episode(arguments: argparse.Namespace) -> int:
     with operate.meant(arguments.namespace) as person:
         request = SessionCommand.Request(
             graph_id=person.graph_id(),
-            command=getattr(SessionCommand.Request, arguments.word.upper()),
+            command=COMMANDS[arguments.word],
             episode_id=arguments.episode_id,
             by=operate.person_name(),
         )

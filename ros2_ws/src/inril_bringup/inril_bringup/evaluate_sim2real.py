@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inril_core.errors import ConfigError, InrilError
+from inril_core.files import check_writable
 
 FEW_RECORDINGS_N = 3
 
@@ -67,6 +68,7 @@ def _identify(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--{name} = {getattr(arguments, name)}: must be in [1, 10000]")
     if arguments.out.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"--out {arguments.out}: must end with .yaml, so that contract:= takes it")
+    check_writable(arguments.out)
     contract = load_contract(arguments.contract)
     folder = RunPaths(arguments.run_dir.expanduser().absolute()).episodes
     if not folder.is_dir():
@@ -104,8 +106,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     from inril_core.evaluation.session.folder import SessionFolder
     from inril_core.evaluation.sim_to_real.compare import as_json, compare, write_comparison
 
+    out = arguments.simulated if arguments.out is None else arguments.out
+    check_writable(out / "comparison.md")
     more = None if arguments.more is None else SessionFolder(arguments.more)
     compared = compare(SessionFolder(arguments.real), SessionFolder(arguments.simulated), more)
-    text = write_comparison(arguments.simulated if arguments.out is None else arguments.out, compared)
+    text = write_comparison(out, compared)
     print(json.dumps(as_json(compared)) if arguments.json else text)
     return 0

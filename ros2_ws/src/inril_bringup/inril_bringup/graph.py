@@ -2,25 +2,41 @@
 
 `graphs/nodes.yaml` describes every node and argument once; a graph file (`graphs/finetune.yaml`) picks
 nodes in starting order. The supervisor and the launch files are made from the same `Graph`, so they
-cannot drift apart.
-
-Over 400 lines: the schema, what an argument may be, and how references between files are resolved check each other.
+cannot drift apart. What stands in the files is in `graph_schema`.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
+from inril_bringup.graph_schema import (
+    ALWAYS,
+    CONTROL_SOCKET,
+    GIVEN_AT_START,
+    GRAPH_ID,
+    MANAGED_NODES,
+    NOT_ARGUMENTS,
+    OTHER_CAMERAS,
+    REFERENCE,
+    SIMULATED_CELL,
+    SIMULATED_TIME,
+    THIS_HOST,
+    Argument,
+    Catalogue,
+    Frozen,
+    GraphFile,
+    NodeSpec,
+    ParameterValue,
+    Value,
+)  # fmt: skip
 from inril_bringup.network import LOOPBACK
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
@@ -28,199 +44,10 @@ from inril_core.hardware.cameras.base import CELL_SOURCE
 from inril_core.settings import read_mapping
 from inril_core.yaml_text import read_yaml
 
-Value = bool | int | float | str
-ParameterValue = Value | list[str]
-
-MANAGED_NODES = "managed_nodes"
-"""`${managed_nodes}` stands for the names of the graph's lifecycle nodes, in starting order."""
-SIMULATED_CELL = "simulated_cell"
-"""`${simulated_cell}`: whether a node of the graph says `simulated: true`."""
-SIMULATED_TIME = "simulated_time"
-"""`${simulated_time}`: stamps are those of the cell's /clock: it is simulated, and not at real time."""
-OTHER_CAMERAS = "other_cameras"
-"""`when: other_cameras`: some camera is no part of the simulated cell, so camera_node reads it."""
-GRAPH_ID = "graph_id"
-"""`${graph_id}`: run id and launch; every node of inril's own gets it as a parameter of that name."""
-CONTROL_SOCKET = "control_socket"
-"""`${control_socket}`: where the arbiter listens for the people at this machine."""
-THIS_HOST = "this_host"
-"""`${this_host}`: address that other hosts reach this one at (`network.py`)."""
-_GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET, THIS_HOST)
-_NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, OTHER_CAMERAS, *_GIVEN_AT_START}
-ALWAYS = ("run_dir", "run_id", "namespace", "calibration", "without_calibration", "without_teleop_check")
-"""Arguments of every graph, whether or not a node refers to them."""
-
-_REFERENCE = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
-_NAME = r"^[a-z][a-z0-9_]*$"
 _M = TypeVar("_M", bound=BaseModel)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Respawn(_Frozen):
-    """Restart of a node that died, with exponential back-off.
-
-    The n-th restart in a row waits min(initial_s * factor**n, max_s). A node that lived for `stable_s`
-    starts a new row. After `max_restarts` in a row it is given up.
-    """
-
-    initial_s: float = Field(default=0.5, gt=0, le=60)
-    factor: float = Field(default=2.0, ge=1, le=10)
-    max_s: float = Field(default=10.0, gt=0, le=600)
-    max_restarts: int = Field(default=8, ge=1, le=1000)
-    stable_s: float = Field(default=30.0, gt=0, le=3600)
-
-
-class Argument(_Frozen):
-    """A fact of a deployment, given as `name:=value`.
-
-    Without `default` it is not set, and parameters that are `${name}` are left to the node's own default,
-    unless `required`.
-    """
-
-    type: Literal["str", "path", "int", "float", "bool"]
-    description: str = Field(min_length=1)
-    default: Value | None = None
-    required: bool = False
-    choices: tuple[str, ...] | None = None
-    low: float | None = None
-    high: float | None = None
-    pattern: str | None = None
-    """Regular expression that the whole text must match."""
-    simulation_only: bool = False
-    """In a graph without a simulated cell it, and any parameter of its name, can only be `elsewhere`."""
-    elsewhere: Value | None = None
-
-    @property
-    def allowed(self) -> str:
-        """What a value may be, for messages and help."""
-        if self.choices is not None:
-            return f"one of {list(self.choices)}"
-        words = {
-            "bool": "true or false",
-            "str": "text",
-            "path": "a path",
-            "int": "an integer",
-            "float": "a number",
-        }
-        words["str"] += "" if self.pattern is None else f" that matches {self.pattern}"
-        low = "" if self.low is None else f", at least {self.low:g}"
-        high = "" if self.high is None else f", at most {self.high:g}"
-        return words[self.type] + low + high
-
-    def convert(self, value: Value) -> Value:
-        """Give a value, or the text a user typed, its type.
-
-        Raises:
-            ValueError: it is not `allowed`.
-        """
-        typed = self._typed(value)
-        if self.choices is not None and typed not in self.choices:
-            raise ValueError
-        if self.pattern is not None and not re.fullmatch(self.pattern, str(typed)):
-            raise ValueError
-        if isinstance(typed, int | float) and not isinstance(typed, bool):
-            if not math.isfinite(typed):
-                raise ValueError
-            if (self.low is not None and typed < self.low) or (self.high is not None and typed > self.high):
-                raise ValueError
-        return typed
-
-    def _typed(self, value: Value) -> Value:
-        if self.type == "bool":
-            if isinstance(value, bool) or value in ("true", "false"):
-                return value is True or value == "true"
-            raise ValueError
-        if self.type in ("int", "float"):
-            if isinstance(value, bool) or (self.type == "int" and isinstance(value, float)):
-                raise ValueError
-            return int(value) if self.type == "int" else float(value)
-        if not isinstance(value, str) or not value:
-            raise ValueError
-        return str(Path(value).expanduser().absolute()) if self.type == "path" else value
-
-
-class NodeSpec(_Frozen):
-    """One node of a graph: a Python module of inril's environment, or any executable that takes `--ros-args`."""
-
-    package: str | None = Field(default=None, pattern=_NAME)
-    executable: str | None = Field(default=None, pattern=_NAME)
-    """With `package`: the process is `python -m PACKAGE.EXECUTABLE` in inril's own interpreter."""
-    command: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Instead of package and executable: a program with its arguments, or `[ros2, run, PACKAGE, EXECUTABLE]`."""
-    environment: Literal["inril", "inherit"] = "inril"
-    """inril: without other ROS installations and overlays. inherit: as the shell that started the graph has it."""
-    simulated: bool = False
-    """It simulates the cell; see `Argument.simulation_only`."""
-    lifecycle: bool
-    """The lifecycle_manager configures and activates it."""
-    required: bool
-    """When it is given up, the graph ends with a non-zero exit code."""
-    ends_graph: bool = False
-    """Its exit code 0 means that the work is done: the graph stops with exit code 0."""
-    manages: bool = False
-    """It is the lifecycle_manager: asked first to stop, and waited for."""
-    nice: int = Field(default=0, ge=0, le=19)
-    respawn: Respawn | None = None
-    """None: not started again."""
-    parameters: dict[str, ParameterValue] = Field(default_factory=dict)
-    remappings: dict[str, str] = Field(default_factory=dict)
-    when: str | None = Field(default=None, pattern=_NAME)
-    """A bool argument, or `other_cameras`: the node is part of the graph only where it is true. None: always."""
-    needs: tuple[str, ...] = ()
-    """Arguments without which it cannot start: required in every graph that has this node."""
-
-    @model_validator(mode="after")
-    def _one_program(self) -> NodeSpec:
-        module = self.package is not None and self.executable is not None
-        if module == (self.command is not None) or (self.package is None) != (self.executable is None):
-            raise ValueError("give either package and executable, or command")
-        if self.environment == "inherit" and self.command is None:
-            raise ValueError("environment: inherit needs command: a module runs in inril's own environment")
-        return self
-
-    def references(self) -> set[str]:
-        """Names of the arguments that it stands on: parameters, remappings and needs."""
-        texts = [value for value in [*self.parameters.values(), *self.remappings.values()] if isinstance(value, str)]
-        named = {name for text in texts for name in _REFERENCE.findall(text)}.union(self.needs)
-        return named.union([self.when] if self.when else []) - _NOT_ARGUMENTS
-
-
-class Catalogue(_Frozen):
-    """Nodes and arguments that graphs can pick from."""
-
-    arguments: dict[str, Argument] = Field(default_factory=dict)
-    nodes: dict[str, NodeSpec] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _check(self) -> Catalogue:
-        for name, argument in self.arguments.items():
-            if argument.default is not None:
-                try:
-                    argument.convert(argument.default)
-                except ValueError:
-                    raise ValueError(
-                        f"arguments.{name}.default = {argument.default!r}: not {argument.allowed}"
-                    ) from None
-        return self
-
-
-class _GraphFile(_Frozen):
-    """A graph file as written."""
-
-    description: str = Field(min_length=1)
-    nodes: list[str] = Field(min_length=1)
-    defaults: dict[str, Value] = Field(default_factory=dict)
-    """Defaults of arguments in this graph."""
-    parameters: dict[str, dict[str, ParameterValue]] = Field(default_factory=dict)
-    """Node name to parameters that differ in this graph."""
-    define: Catalogue = Field(default_factory=Catalogue)
-    """Nodes and arguments of one's own, e.g. the driver of a real arm."""
-
-
-class Graph(_Frozen):
+class Graph(Frozen):
     """A graph with its arguments still open."""
 
     name: str
@@ -257,7 +84,7 @@ class Graph(_Frozen):
         values: dict[str, ParameterValue | None] = {
             MANAGED_NODES: self.managed_nodes,
             SIMULATED_CELL: self.simulated,
-            **{name: f"${{{name}}}" for name in _GIVEN_AT_START},
+            **{name: f"${{{name}}}" for name in GIVEN_AT_START},
         }
         for name, argument in self.arguments.items():
             value = given.get(name, argument.default)
@@ -302,7 +129,7 @@ class Graph(_Frozen):
                     )
 
 
-class ResolvedGraph(_Frozen):
+class ResolvedGraph(Frozen):
     """A graph whose parameters are concrete values."""
 
     name: str
@@ -353,10 +180,10 @@ def _fill_node(node: NodeSpec, values: Mapping[str, ParameterValue | None]) -> N
 def _fill(value: ParameterValue, values: Mapping[str, ParameterValue | None]) -> ParameterValue | None:
     if not isinstance(value, str):
         return value
-    whole = _REFERENCE.fullmatch(value)
+    whole = REFERENCE.fullmatch(value)
     if whole:
         return values.get(whole.group(1), value)
-    return _REFERENCE.sub(lambda match: str(values.get(match.group(1), match.group(0))), value)
+    return REFERENCE.sub(lambda match: str(values.get(match.group(1), match.group(0))), value)
 
 
 def _has_other_cameras(chosen: object) -> bool:
@@ -410,7 +237,7 @@ def catalogue_nodes() -> list[str]:
 
 def joining_nodes() -> set[str]:
     """Names of the nodes of packaged graphs that join one which runs already, maybe on another host."""
-    graphs = (_read(_folder() / f"{name}.yaml", _GraphFile) for name in packaged_graphs())
+    graphs = (_read(_folder() / f"{name}.yaml", GraphFile) for name in packaged_graphs())
     known = _read(_folder() / "nodes.yaml", Catalogue).nodes
     return {
         name
@@ -438,7 +265,7 @@ def load_graph(name_or_path: str | Path) -> Graph:
             raise ConfigError(f"graph {str(name_or_path)!r}: neither a packaged graph nor a .yaml file{known}")
         path = folder / f"{name_or_path}.yaml"
     catalogue = _read(folder / "nodes.yaml", Catalogue)
-    return _assemble(path, _read(path, _GraphFile), catalogue)
+    return _assemble(path, _read(path, GraphFile), catalogue)
 
 
 def _read(path: Path, model: type[_M]) -> _M:
@@ -462,7 +289,7 @@ def _to_json(content: Any, path: Path) -> str:
         ) from error
 
 
-def _assemble(path: Path, file: _GraphFile, catalogue: Catalogue) -> Graph:
+def _assemble(path: Path, file: GraphFile, catalogue: Catalogue) -> Graph:
     known_nodes = catalogue.nodes | file.define.nodes
     known_arguments = catalogue.arguments | file.define.arguments
     nodes: dict[str, NodeSpec] = {}
@@ -527,12 +354,12 @@ def _check_roles(graph: Graph) -> None:
 
 
 def _check_references(graph: Graph, where: str, value: str) -> None:
-    if "$" in _REFERENCE.sub("", value):
+    if "$" in REFERENCE.sub("", value):
         raise ConfigError(f"{where}: a $ that is not ${{argument_name}}; fix the reference")
-    if _REFERENCE.fullmatch(value):
+    if REFERENCE.fullmatch(value):
         return
-    for name in _REFERENCE.findall(value):
-        if name in _NOT_ARGUMENTS:
+    for name in REFERENCE.findall(value):
+        if name in NOT_ARGUMENTS:
             continue
         argument = graph.arguments.get(name)
         if argument is None or (argument.default is None and not argument.required):

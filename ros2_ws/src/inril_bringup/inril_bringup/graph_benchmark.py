@@ -32,7 +32,8 @@ from inril_bringup.graph_report import Scenario, ScenarioResult, Ticks, Variant,
 from inril_bringup.programs import interrupt
 from inril_bringup.supervisor import STATUS_FILE
 from inril_core.contract import load_contract
-from inril_core.files import read_sound_lines
+from inril_core.errors import ConfigError
+from inril_core.files import check_writable, read_sound_lines, write_atomically
 from inril_core.finetune.metrics import METRICS_NAME
 from inril_core.run import RunPaths
 from inril_core.session.ledger import read_ledger
@@ -282,6 +283,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown file; its numbers are kept beside it as .json")
     parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "101")))
     arguments = parser.parse_args()
+    kept = None if arguments.out is None else arguments.out.with_suffix(".json")
+    if kept is not None:
+        try:
+            check_writable(kept)
+            check_writable(arguments.out)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
     variants = [Variant(f"executor {name}" if name != "inril" else "this", name) for name in arguments.executors]
     if arguments.against is not None:
         variants.insert(0, Variant("before", "inril", str(arguments.against.absolute())))
@@ -293,8 +301,7 @@ def main() -> None:
             starts[rate_hz] = Start((arguments.start or folder / "start") / f"{rate_hz}_hz", rate_hz)
             starts[rate_hz].make(arguments.domain)
         alone = updates_per_s_alone(arguments.seconds) if any(scenario.learner for scenario in wanted) else 0.0
-        kept = Path() if arguments.out is None else arguments.out.with_suffix(".json")
-        found: dict[str, Any] = json.loads(kept.read_text()) if arguments.out is not None and kept.exists() else {}
+        found: dict[str, Any] = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
         for name in arguments.scenarios:
             results: dict[str, list[ScenarioResult]] = {variant.name: [] for variant in variants}
             scenario = BY_NAME[name]
@@ -314,11 +321,11 @@ def main() -> None:
             graphs = starts[_rate_hz(wanted[0])].arguments(wanted[0], alone)
             found["profile"] = _profile(graphs, wanted[0], folder, arguments)
         text = report(found, SCENARIOS)
-        if arguments.out is None:
+        if kept is None:
             print(text)
         else:
-            kept.write_text(json.dumps(found, indent=1) + "\n")
-            arguments.out.write_text(text)
+            write_atomically(kept, (json.dumps(found, indent=1) + "\n").encode())
+            write_atomically(arguments.out, text.encode())
 
 
 def _rate_hz(scenario: Scenario) -> int:

@@ -47,9 +47,8 @@ class LifecycleManager(InrilPlainNode):
         self._names = self.param("managed_nodes", [""], "lifecycle nodes in starting order")
         if not all(self._names) or len(set(self._names)) != len(self._names):
             raise ConfigError(f"lifecycle_manager: managed_nodes = {self._names}; give node names, each once")
-        timeout_s = self.param("transition_timeout_s", 20.0, "for a transition to be answered", 0.1, 600.0)
         self._stop_timeout_s = self.param("stop_timeout_s", 8.0, "for shutting all nodes down", 0.1, 60.0)
-        self._sequencer = Sequencer(self._names, self.mono_ns(), timeout_s=timeout_s)
+        self._sequencer = Sequencer(self._names, self.mono_ns())
         self._state_clients = {name: self.create_client(GetState, f"{name}/get_state") for name in self._names}
         self._change_clients = {name: self.create_client(ChangeState, f"{name}/change_state") for name in self._names}
         # A (re)started node shows at once as a publisher of its transition events; polling backs this up.

@@ -58,12 +58,13 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found; `fix` is empty where there is nothing to do."""
+    """What one check found."""
 
     name: str
     level: Level
     found: str
     fix: str = ""
+    """Empty where there is nothing to do."""
 
 
 def python() -> Check:

@@ -14,7 +14,8 @@ from pathlib import Path
 import yaml
 
 from inril_bringup.environment import caller_environment, child_environment, find_program
-from inril_bringup.graph import NodeSpec, ParameterValue, ResolvedGraph, Respawn
+from inril_bringup.graph import ResolvedGraph
+from inril_bringup.graph_schema import NodeSpec, ParameterValue, Respawn
 from inril_core.errors import ConfigError
 
 STOP_TIMEOUT_S = 40.0

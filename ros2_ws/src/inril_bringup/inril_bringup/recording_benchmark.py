@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -19,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,24 +38,32 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from inril_bringup.environment import dds_environment
+from inril_bringup.recording_report import (
+    CAMERAS,
+    EPISODE_S,
+    HEIGHT,
+    NOISE,
+    PICTURES,
+    RATE_HZ,
+    STATE_HZ,
+    WIDTH,
+    Codec,
+    Episode,
+    Result,
+    page,
+)  # fmt: skip
 from inril_core.contract import load_contract
 from inril_core.data.container import read_recording
 from inril_core.data.frames import read_frames
 from inril_core.data.reader import MAX_EPISODE_BYTES, decode_topics, load_file
 from inril_core.data.schemas import ROBOT_STATE, camera_topic
-from inril_core.files import write_atomically
+from inril_core.errors import ConfigError
+from inril_core.files import check_writable, write_atomically
 from inril_core.hardware.arms.base import Arm, arm_config
 from inril_core.hardware.arms.simulated import SimulatedArm
 from inril_core.hardware.cameras.base import CameraConfig, CameraSource, Frame
 from inril_core.run import RunPaths
 
-CAMERAS = ("close", "front", "wrist")
-WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
-STATE_HZ = 100
-PICTURES = 20
-NOISE = 2.0
-"""Standard deviation of a pixel, of 255: a camera indoors; without it a JPEG is smaller than any real one."""
-EPISODE_S = 30.0
 WAIT_S = 60.0
 
 
@@ -93,33 +99,6 @@ class Shown(CameraSource):
 def number_of(stamp_ns: int) -> int:
     """Of the image with this stamp, or the last one before a time."""
     return (stamp_ns * RATE_HZ + 500) // 1_000_000_000
-
-
-@dataclass
-class Episode:
-    """What one recording holds, against what was sent."""
-
-    images: int = 0
-    lost_images: int = 0
-    """Of those between the first and the last."""
-    states: int = 0
-    lost_states: int = 0
-    steps: int = 0
-    lost_steps: int = 0
-    raw_bytes: int = 0
-    seconds: float = 0.0
-    finishing_s: float = 0.0
-
-
-@dataclass
-class Result:
-    """Of the whole run."""
-
-    episodes: list[Episode] = field(default_factory=list)
-    seconds: float = 0.0
-    cpu_share: dict[str, float] = field(default_factory=dict)
-    """By process, of one core."""
-    peak_mb: dict[str, float] = field(default_factory=dict)
 
 
 class Rig(Node):
@@ -223,11 +202,16 @@ def main() -> None:
     parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "104")))
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
+    if arguments.out is not None:
+        try:
+            check_writable(arguments.out)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
     with tempfile.TemporaryDirectory() as folder:
         pictures = _pictures(Path(folder))
         codecs = _codecs(np.load(pictures["front"]))
         result = _measured(Path(folder), pictures, arguments.minutes, arguments.domain)
-    text = _page(arguments.minutes, result, codecs)
+    text = page(arguments.minutes, result, codecs)
     print(text)
     if arguments.out is not None:
         write_atomically(arguments.out, text.encode())
@@ -338,17 +322,6 @@ def _peak_mb(pid: int) -> float:
     return next(int(line.split()[1]) / 1024.0 for line in lines if line.startswith("VmHWM"))
 
 
-@dataclass(frozen=True)
-class Codec:
-    """What one image costs."""
-
-    name: str
-    encode_ms: float
-    decode_ms: float
-    kilobytes: float
-    psnr_db: float
-
-
 def _codecs(images: np.ndarray) -> list[Codec]:
     found = [_cost(f"JPEG {q}, OpenCV", images, lambda p, q=q: encode_jpeg(p, q), _of_jpeg) for q in (80, 90, 95)]
     found.append(_cost("JPEG 90, Pillow", images, _pillow, _of_jpeg))
@@ -407,59 +380,6 @@ def _h264(preset: str) -> Callable[[np.ndarray], bytes]:
 def _of_h264(context: Any, data: bytes) -> np.ndarray | None:
     images = [frame.to_ndarray(format="rgb24") for frame in context.decode(av.Packet(data))]
     return images[-1] if images else None
-
-
-def _page(minutes: float, result: Result, codecs: list[Codec]) -> str:
-    episodes = result.episodes
-    total = {name: sum(getattr(e, name) for e in episodes) for name in vars(Episode())}
-    rows = [
-        ("images", total["images"], total["lost_images"]),
-        ("states of the arm", total["states"], total["lost_states"]),
-        ("steps", total["steps"], total["lost_steps"]),
-    ]
-    jpeg = next(codec for codec in codecs if codec.name.startswith(f"JPEG {JPEG_QUALITY}"))
-    film = next(codec for codec in codecs if codec.name.startswith("H.264"))
-    parts = [
-        "# What recording three cameras costs",
-        f"    .venv/bin/python -m inril_bringup.recording_benchmark --minutes {minutes:g} "
-        "--out docs/results/recording.md",
-        f"{len(CAMERAS)} cameras of {WIDTH}x{HEIGHT} at {RATE_HZ} Hz, the arm's state at {STATE_HZ} Hz, 10 control "
-        f"steps a second, `full_rate:=true`; {len(episodes)} episodes of {EPISODE_S:g} s. {platform.machine()}, "
-        f"{os.cpu_count()} CPUs, Python {platform.python_version()}, load average at the end "
-        f"{os.getloadavg()[0]:.1f}. The pictures are drawn from the simulated cell, with noise of standard deviation "
-        f"{NOISE:g}; no camera was plugged in, so the cost of USB is not in these numbers.",
-        _table(("", "recorded", "lost"), [[name, str(count), str(lost)] for name, count, lost in rows]),
-        f"Written: {total['raw_bytes'] / total['seconds'] / 1e6:.2f} MB/s. An episode is finished "
-        f"{max(e.finishing_s for e in episodes):.1f} s after its end at the latest.",
-        _table(
-            ("process", "CPU, of one core", "memory at most, MB"),
-            [
-                [name.rpartition(".")[2], f"{share:.2f}", f"{result.peak_mb[name]:.0f}"]
-                for name, share in result.cpu_share.items()
-            ],
-        ),
-        "camera_node encodes, recorder_node writes what it is sent. The recorder's memory holds the episode that is "
-        "being finished.",
-        "## JPEG or H.264",
-        f"One thread, {PICTURES} images of the front camera; CPU time per image.",
-        _table(
-            ("coding", "encode, ms", "decode, ms", "kB", "PSNR, dB"),
-            [
-                [c.name, f"{c.encode_ms:.2f}", f"{c.decode_ms:.2f}", f"{c.kilobytes:.1f}", f"{c.psnr_db:.1f}"]
-                for c in codecs
-            ],
-        ),
-        f"Chosen: JPEG {JPEG_QUALITY}. H.264 (ultrafast) takes {film.encode_ms / jpeg.encode_ms:.1f} times the CPU "
-        f"time and {film.kilobytes / jpeg.kilobytes:.2f} of the disk. CPU time is what the robot's host lacks while it "
-        "acts, and each JPEG stands alone: a lost image, or a killed recorder, costs no other image. `inril data "
-        "export` writes H.264 afterwards.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

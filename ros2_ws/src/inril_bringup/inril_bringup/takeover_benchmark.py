@@ -35,7 +35,8 @@ from sensor_msgs.msg import Joy
 
 from inril_bringup.environment import dds_environment
 from inril_core.contract import load_contract
-from inril_core.files import write_atomically
+from inril_core.errors import ConfigError
+from inril_core.files import check_writable, write_atomically
 from inril_core.safety.takeover import Mode
 from inril_core.safety.takeover_measure import Measured, takeovers
 
@@ -148,6 +149,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None, help="page to write; default: print it")
     arguments = parser.parse_args()
+    if arguments.out is not None:
+        try:
+            check_writable(arguments.out)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
     measured = takeovers(arguments.random, random.Random(arguments.seed), Mode.DEAD_MAN, TASK)
     timed = _timed(arguments.timed, arguments.domain, random.Random(arguments.seed))
     page = _page(measured, *timed, arguments)

@@ -38,8 +38,10 @@ from inril_bringup.environment import child_environment
 from inril_bringup.weights_report import Measured, page, verdict
 from inril_core.blobs import BlobServer
 from inril_core.contract import load_contract
+from inril_core.errors import ConfigError
+from inril_core.files import check_writable, write_atomically
 from inril_core.policies import GaussianPolicy, gaussian, save_policy
-from inril_core.run import open_run
+from inril_core.run import default_key_path, open_run
 from inril_core.weights import Offer, load_or_create_key, write_pack
 
 SIZES_MB = (1, 4, 16, 64, 256)
@@ -68,7 +70,8 @@ class Bench:
         self.contract = load_contract("insert_leg")
         self.folder, self.folders = folder, {"link": folder / "learner", "tcp": elsewhere}
         (folder / "learner").mkdir()
-        self.key = load_or_create_key(folder / "weights.key")
+        os.environ["INRIL_KEY"] = str(folder / "weights.key")  # for the policy_node, too
+        self.key = load_or_create_key(default_key_path())
         self.blobs = BlobServer(self.key)
         self.answers: list[PolicyAction] = []
         self.statuses: list[PolicyStatus] = []
@@ -106,7 +109,7 @@ class Bench:
         facts = {"interface_digest": self.contract.interface_digest, "contract_text": self.contract.text}
         save_policy(self.folder / "initial.inril", policy, facts)
         given = {"run_dir": run_dir, "initial_weights": self.folder / "initial.inril", "max_action_change": 2.0}
-        given |= {"key_path": self.folder / "weights.key", "keep_packs": 2}
+        given |= {"keep_packs": 2}
         process = started("inril_control.policy_node", *(f"{name}:={value}" for name, value in given.items()))
         try:
             self._bring_up()
@@ -310,6 +313,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.acknowledge:
         acknowledge()
         return 0
+    try:
+        check_writable(options.out)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
     os.environ.update(child_environment({**os.environ, "ROS_DOMAIN_ID": str(options.domain)}))
     ours, theirs = _tcp_pair()
     receiver = os.fork()
@@ -339,7 +347,7 @@ def main(arguments: list[str] | None = None) -> int:
             bench.close()
             if elsewhere is not None:
                 elsewhere.rmdir()
-    options.out.write_text(page(found, given, options.rounds))
+    write_atomically(options.out, page(found, given, options.rounds).encode())
     print(f"{verdict(found)}\nwritten: {options.out}")
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from inril_common.convert import image_to_array, pose_to_array, stamp_to_ns
 from inril_common.node import InrilPlainNode, NodeFinished
 from inril_common.process import run_node
@@ -20,6 +19,7 @@ from inril_core.calibration.capture import Capture
 from inril_core.calibration.hand_eye_data import MODES
 from inril_core.calibration.stored import read_intrinsics
 from inril_core.errors import ConfigError
+from inril_core.transforms import pose_problem
 
 
 class CaptureNode(InrilPlainNode):
@@ -62,9 +62,8 @@ class CaptureNode(InrilPlainNode):
             )
             return
         values = pose_to_array(state.tool_pose)
-        length = float(np.linalg.norm(values[3:]))
-        if not np.isfinite(values).all() or abs(length - 1.0) > 1e-2:
-            self._say("robot_state holds no pose (NaN, or a quaternion that is none)")
+        if problem := pose_problem(values.tolist()):
+            self._say(f"tool_pose in robot_state is none: {problem}")
             return
         pose = rigid.compose(Rotation.from_quat(values[3:]).as_matrix(), values[:3])
         self._capture.pose(1e-9 * stamp_to_ns(state.header.stamp), pose)

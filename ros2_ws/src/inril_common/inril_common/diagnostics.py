@@ -23,9 +23,10 @@ OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticS
 
 @dataclass(frozen=True)
 class Health:
-    """One line of /diagnostics. `level` is one of OK, WARN, ERROR, STALE."""
+    """One line of /diagnostics."""
 
     level: bytes
+    """One of OK, WARN, ERROR, STALE."""
     message: str
     values: Mapping[str, object] = field(default_factory=dict)
 

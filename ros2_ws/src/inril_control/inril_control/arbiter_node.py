@@ -64,6 +64,7 @@ class ArbiterNode(InrilNode):
 
     def __init__(self) -> None:
         super().__init__("arbiter_node")
+        self._desk: ArmDesk | None = None
 
     def setup(self) -> None:
         """Subscribe to everyone who has a say, and offer arbiter/arm."""
@@ -163,9 +164,9 @@ class ArbiterNode(InrilNode):
 
     def teardown(self) -> None:
         """Stop listening to the people at this machine."""
-        if hasattr(self, "_desk"):
+        if self._desk is not None:
             self._desk.close()
-            del self._desk
+            self._desk = None
 
     def _on_observation(self, message: Observation) -> None:
         mono_ns = self.mono_ns()
@@ -322,7 +323,7 @@ class ArbiterNode(InrilNode):
 
     def _health(self) -> Health:
         arbiter = self._arbiter
-        health = control_health(arbiter.armed, arbiter.in_control.name.lower(), arbiter.faults.named())
+        health = control_health(arbiter.armed, arbiter.in_control.word, arbiter.faults.named())
         notes = arbiter.notes
         people = {"takeovers": notes.takeovers, "disagreement": f"{notes.disagreement:.3f}"}
         return dataclasses.replace(health, values={**health.values, **people})

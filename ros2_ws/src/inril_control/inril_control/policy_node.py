@@ -43,6 +43,7 @@ class PolicyNode(InrilNode):
 
     def __init__(self) -> None:
         super().__init__("policy_node")
+        self._intake: Intake | None = None
 
     def setup(self) -> None:
         """Load the weights that acted last, or the initial ones, and listen."""
@@ -73,14 +74,13 @@ class PolicyNode(InrilNode):
 
     def _open_weights(self) -> ActingPolicy:
         initial = self.param("initial_weights", "", "policy file to start from; kept weights of the run win")
-        key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
         swap_at = self.param("swap_at", "episode", "boundary of a change", choices=["episode", "chunk", "tick"])
         rules = GateRules(
             self.contract.interface_digest,
             self.param("max_action_change", 0.5, "mean change by new weights, of [-1, 1]", 0.001, 2.0),
         )
         keep = self.param("keep_packs", 8, "accepted packs to keep for rolling back", 2, 1000)
-        key = self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
+        key = self._key = load_or_create_key(default_key_path())
         store = WeightStore(self._run.paths.weights, keep)
         self._incoming = store.incoming
         known = store.state
@@ -116,10 +116,10 @@ class PolicyNode(InrilNode):
 
     def teardown(self) -> None:
         """Forget what is on its way; what was accepted is on disk."""
-        if hasattr(self, "_intake"):
+        if self._intake is not None:
             self._intake.close()
             self.destroy_guard_condition(self._guard)
-            del self._intake
+            self._intake = None
 
     def _on_observation(self, message: Observation) -> None:
         self._observations.saw(self.mono_ns(), message.k)

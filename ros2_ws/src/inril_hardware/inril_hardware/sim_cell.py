@@ -72,6 +72,8 @@ class SimCell(InrilNode):
 
     def __init__(self) -> None:
         super().__init__("sim_cell")
+        self._driver: ArmDriver | None = None
+        self._cameras: list[_Camera] = []
 
     def setup(self) -> None:
         """Build the cell, draw one picture where pictures will be due, and offer the services."""
@@ -153,11 +155,10 @@ class SimCell(InrilNode):
 
     def teardown(self) -> None:
         """Give back cameras, renderer and arm."""
-        for camera in getattr(self, "_cameras", ()):
+        for camera in self._cameras:
             camera.source.close()
-        driver = getattr(self, "_driver", None)
-        if driver is not None:
-            driver.hardware.close()
+        if self._driver is not None:
+            self._driver.hardware.close()
 
     def _make_publishers(self) -> None:
         self._robot = self.create_publisher(RobotState, "robot_state", TICK)
@@ -165,7 +166,7 @@ class SimCell(InrilNode):
             self._parts = self.create_publisher(PartPoses, "part_poses", TICK)
             self._truth = self.create_publisher(CellTruth, "cell_truth", TICK)
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", CLOCK) if self._factor != 1.0 else None
-        self._cameras: list[_Camera] = []
+        self._cameras = []
 
     def _make_cameras(self) -> None:
         """Make the sources and read each once: a machine without OpenGL says so now, not in mid-episode."""

@@ -37,6 +37,7 @@ class SimulatedControllers(InrilPlainNode):
 
     def __init__(self) -> None:
         super().__init__("simulated_controllers")
+        self._cell: Cell | None = None
 
     def setup(self) -> None:
         """Lay the cell out and begin."""
@@ -65,7 +66,7 @@ class SimulatedControllers(InrilPlainNode):
 
     def teardown(self) -> None:
         """Give the cell back."""
-        if hasattr(self, "_cell"):
+        if self._cell is not None:
             self._cell.close()
 
     def _on_target(self, message: PoseStamped) -> None:

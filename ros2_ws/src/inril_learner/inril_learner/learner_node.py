@@ -65,6 +65,11 @@ class LearnerNode(InrilPlainNode):
 
     def __init__(self) -> None:
         super().__init__("learner_node")
+        self._learner: Learner | None = None
+        self._calls: Calls | None = None
+        self._pull: EpisodePull | None = None
+        self._metrics: MetricsLog | None = None
+        self._checkpointed_updates: int | None = None
 
     def setup(self) -> None:
         """Load demonstrations and policy, resume if the run has a checkpoint, and begin."""
@@ -80,8 +85,7 @@ class LearnerNode(InrilPlainNode):
         rewards = self._learner.config.rewards
         self._drift = rewards.drift_watch() if isinstance(rewards, classifier.Config) else None
         self._metrics = MetricsLog(self._folder, self._learner.updates, tensorboard)
-        key_path = self.param("key_path", "", "key that signs weights; empty: of this installation")
-        self._key = load_or_create_key(Path(key_path) if key_path else default_key_path())
+        self._key = load_or_create_key(default_key_path())
         self._versions = VersionCounter(self._folder / "version.json")
         self._loop = WeightsLoop(self._learner, self._run.run_id)
         host = self.param("blob_host", "127.0.0.1", "address at which weights are served, that the robot reaches")
@@ -143,16 +147,16 @@ class LearnerNode(InrilPlainNode):
 
     def teardown(self) -> None:
         """Keep what was learned."""
-        if hasattr(self, "_calls"):
+        if self._calls is not None:
             self._calls.cancel()
-        if hasattr(self, "_pull"):
+        if self._pull is not None:
             self._pull.close()
-        if hasattr(self, "_checkpointed_updates"):
+        if self._checkpointed_updates is not None:
             self._learner.checkpoint()
-        if isinstance(getattr(self, "_learner", None), LeadingLearner):
+        if isinstance(self._learner, LeadingLearner):
             self._learner.stop()
             distributed.stop()
-        if hasattr(self, "_metrics"):
+        if self._metrics is not None:
             self._metrics.close()
 
     def _announced(self, _: EpisodeReady) -> None:

@@ -37,7 +37,7 @@ from inril_core.console.tally import DisagreementTrace, EpisodeTally
 from inril_core.hardware.description import robot_description
 from inril_core.run import open_run
 from inril_core.session.ledger import read_ledger
-from inril_core.vocabulary import Label
+from inril_core.vocabulary import COMMANDS, LABELS
 from inril_session.console_view import Heard, LinkTable, kept_versions, observed, policy, pose, safety, session
 
 SHOW_PERIOD_S = 0.1
@@ -225,11 +225,11 @@ class ConsoleNode(InrilPlainNode):
         graph_id = self.graph_id
         match asked:
             case m.SessionWord(word, episode_id):
-                code = getattr(SessionCommand.Request, word.upper())
+                code = COMMANDS[word]
                 request = SessionCommand.Request(graph_id=graph_id, command=code, episode_id=episode_id, by=by)
                 self._ask(client_id, asked, SessionCommand, "session/command", request)
             case m.Label(episode_id, label):
-                code = Label[label.upper()]
+                code = LABELS[label]
                 labelling = LabelEpisode.Request(graph_id=graph_id, episode_id=episode_id, label=code, by=by)
                 done = f"{episode_id} is labelled {label}"
                 self._ask(client_id, asked, LabelEpisode, "session/label_episode", labelling, done)

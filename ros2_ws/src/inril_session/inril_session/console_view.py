@@ -67,7 +67,7 @@ def safety(heard: Heard, now_ns: int) -> m.Safety:
     return m.Safety(
         lives,
         lives and arbiter.armed,
-        Source(source).name.lower() if source in set(Source) else "unknown",
+        Source(source).word if source in set(Source) else "unknown",
         () if arbiter is None else tuple(map(m.FaultLine, arbiter.faults, arbiter.details)),
         heard.lives("robot", now_ns),
         robot is not None and robot.holding,

@@ -15,6 +15,7 @@ from inril_msgs.msg import RobotState, Target
 from inril_core.contract import Contract, DeltaPoseGripper
 from inril_core.errors import ConfigError
 from inril_core.teleop import Device, Inbox, Topic
+from inril_core.transforms import pose_problem
 
 
 def message_class(name: str) -> Any:
@@ -85,15 +86,15 @@ class DeviceTopics:
         return on_message
 
     def _on_robot(self, message: RobotState) -> None:
-        pose = pose_to_array(message.tool_pose)
-        if message.header.frame_id == self._frame and np.isfinite(pose).all() and np.linalg.norm(pose[3:]) > 0.5:
-            self._inbox.tool_pose, self._robot_mono_ns = tuple(pose.tolist()), self._node.mono_ns()
+        pose = pose_to_array(message.tool_pose).tolist()
+        if message.header.frame_id == self._frame and pose_problem(pose) is None:
+            self._inbox.tool_pose, self._robot_mono_ns = tuple(pose), self._node.mono_ns()
 
     def _on_target(self, message: Target) -> None:
-        pose = pose_to_array(message.pose)
-        if message.header.frame_id != self._frame or not np.isfinite(pose).all():
+        pose = pose_to_array(message.pose).tolist()
+        if message.header.frame_id != self._frame or pose_problem(pose) is not None:
             return
-        self._inbox.commanded_pose = tuple(pose.tolist())
+        self._inbox.commanded_pose = tuple(pose)
         self._target_mono_ns = self._node.mono_ns()
         width_m = message.gripper_width_m
         if self._open_m is not None and math.isfinite(width_m):

@@ -131,24 +131,11 @@ class RecorderNode(InrilNode):
         return not self.active or self._recorder is None or not self._recorder.recording
 
     def _settings(self) -> RouterSettings:
-        default = RouterSettings()
         purposes = self.param("record_purposes", list(PURPOSES), "purposes of the episodes to record")
         unknown = sorted(set(purposes) - set(PURPOSES))
         if unknown:
             raise ConfigError(f"record_purposes: {unknown} are not purposes; give some of {PURPOSES}")
-        return RouterSettings(
-            purposes=tuple(purposes),
-            linger_s=self.param("linger_s", default.linger_s, "wait for answers after an episode is whole", 0.0, 5.0),
-            close_timeout_s=self.param(
-                "close_timeout_s", default.close_timeout_s, "wait for the rest after the end", 0.1, 60.0
-            ),
-            idle_timeout_s=self.param(
-                "idle_timeout_s", default.idle_timeout_s, "silence that ends an episode", 1.0, 3600.0
-            ),
-            min_free_bytes=self.param(
-                "min_free_bytes", default.min_free_bytes, "disk kept free besides an episode", 0, 1 << 50
-            ),
-        )
+        return RouterSettings(purposes=tuple(purposes))
 
     def _hear(self, topic: str) -> Callable[[bytes], None]:
         def hear(data: bytes) -> None:

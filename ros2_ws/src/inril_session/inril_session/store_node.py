@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from inril_common.node import InrilPlainNode
 from inril_common.process import run_node
@@ -18,6 +16,8 @@ from inril_core.vocabulary import Label, Purpose
 from inril_core.weights import load_or_create_key
 
 MAX_LISTED = 1000
+POLL_PERIOD_S = 0.5
+"""The list is looked at so often, and whenever recorder_status tells of an episode."""
 
 
 class StoreNode(InrilPlainNode):
@@ -33,11 +33,9 @@ class StoreNode(InrilPlainNode):
         """Read the list and serve it."""
         run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         timeout_s = self.param("label_timeout_s", 10.0, "an unlabelled episode is announced after this", 0.0, 3600.0)
-        rate_hz = self.param("poll_rate_hz", 2.0, "how often the list is looked at besides recorder_status", 0.1, 100.0)
         run.paths.episodes.mkdir(parents=True, exist_ok=True)
-        key_path = self.param("key_path", "", "key that the learner must have, too; empty: of this installation")
         host = self.param("blob_host", "127.0.0.1", "address at which episodes are served, that the learner reaches")
-        key = load_or_create_key(Path(key_path) if key_path else default_key_path())
+        key = load_or_create_key(default_key_path())
         self._blobs = BlobServer(key, host)
         self._store = EpisodeStore(run.paths.episodes, timeout_s, self._blobs.put)
         self._told_problems = 0
@@ -46,7 +44,7 @@ class StoreNode(InrilPlainNode):
         self.create_service(ListEpisodes, "store/list_episodes", self._list)
         self._on_disk = 0
         self.create_subscription(RecorderStatus, "recorder_status", self._on_recorder_status, EVENT)
-        self.steady_timer(1.0 / rate_hz, self._poll)
+        self.steady_timer(POLL_PERIOD_S, self._poll)
 
     def _on_recorder_status(self, message: RecorderStatus) -> None:
         if message.episodes_on_disk != self._on_disk:

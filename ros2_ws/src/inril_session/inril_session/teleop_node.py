@@ -19,17 +19,12 @@ from inril_msgs.srv import SessionCommand
 from inril_core.plugins import check_made
 from inril_core.teleop import Device, HumanInput, TickView, device_config
 from inril_core.teleop.common.keeper import TURN_END, DeviceKeeper
-from inril_core.vocabulary import Phase, Purpose
+from inril_core.vocabulary import COMMANDS, Phase, Purpose
 from inril_session.device_topics import DeviceTopics
 from inril_session.scene import SceneTopics
 
 STATUS_PERIOD_NS = 500_000_000
 COMMAND_TIMEOUT_S = 5.0
-COMMANDS = {
-    "success": SessionCommand.Request.SUCCESS,
-    "failure": SessionCommand.Request.FAILURE,
-    "discard": SessionCommand.Request.DISCARD,
-}
 _DIGITS = re.compile(r"[0-9.]+")
 TEND_HZ = 10.0
 """How often a synchronous device that failed is looked after; it speaks when it is asked."""
@@ -45,13 +40,13 @@ class TeleopNode(InrilNode):
 
     def __init__(self) -> None:
         super().__init__("teleop_node")
+        self._keeper: DeviceKeeper | None = None
 
     def setup(self) -> None:
         """Make the device; it is opened once the node is active."""
         self.contract = self.contract_param()
         name = self.param("device", "", "input device: its name, or MODULE:CLASS of one of your own")
         settings = self.param("device_settings", "", "settings of the device, a YAML mapping")
-        operator = self.param("operator_name", "", "who is at the device; empty: the device itself")
         config = device_config(name, settings)
         simulated = self.param("simulated_cell", False, "the graph simulates the cell")
         config.refuse_arm(name, simulated)
@@ -59,7 +54,7 @@ class TeleopNode(InrilNode):
         check_made(made, Device, f"device = {name!r}")
         self._keeper = DeviceKeeper(made, self.contract.action_size)
         self._device = self._keeper.device
-        self._operator = operator or self._device.name
+        self._operator = self._device.name
         self._topics = DeviceTopics(self, self._device, self.contract)
         self._scene = SceneTopics(self, self._answer) if self._device.looks_at_scene else None
         self._unanswered: Observation | None = None
@@ -87,9 +82,8 @@ class TeleopNode(InrilNode):
 
     def teardown(self) -> None:
         """Close the device."""
-        keeper = getattr(self, "_keeper", None)
-        if keeper is not None:
-            keeper.close()
+        if self._keeper is not None:
+            self._keeper.close()
 
     def _on_observation(self, message: Observation) -> None:
         mono_ns = self.mono_ns()

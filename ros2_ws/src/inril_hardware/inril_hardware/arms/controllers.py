@@ -52,10 +52,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Config(ArmConfig):
     """An arm that is driven through the topics of ros2_control controllers.
 
-    `preset` gives the values of what is not set. Names without a leading slash are below `namespace`.
+    Names without a leading slash are below `namespace`.
     """
 
     preset: Literal["crisp_controllers", "franka_ros2", "none"] = "crisp_controllers"
+    """Gives the values of what is not set."""
     namespace: str = ""
     """Of the controllers, e.g. ``left``; empty: none."""
 
