@@ -1,6 +1,6 @@
 """The learner: episodes in, updates, metrics and weights out. Knows no ROS and reads no clock.
 
-Long, because taking in, correcting, training and resuming must agree on what is in the memory.
+Over 400 lines: taking in, correcting, training and resuming must agree on what is in the memory.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from inril_bringup.evaluate_sim2real import add_actions
 from inril_core.errors import ConfigError, InrilError
-from inril_core.vocabulary import LABELS, OUTCOMES, outcome_word
+from inril_core.vocabulary import OUTCOMES, outcome_word
 
 SUMMARY = "compare policies in a session that settles the question: plan, run, report, gate"
 EXAMPLES = (
@@ -337,9 +337,8 @@ def _label(arguments: argparse.Namespace) -> int:
     from inril_bringup.control import person_name
     from inril_core.evaluation.session.folder import SessionFolder
 
-    word = SessionFolder(arguments.folder).label(
-        arguments.trial, LABELS[arguments.outcome].success is True, arguments.tag, person_name(), time.time()
-    )
+    success = arguments.outcome == OUTCOMES[0]
+    word = SessionFolder(arguments.folder).label(arguments.trial, success, arguments.tag, person_name(), time.time())
     print(f"trial {word.trial}: {outcome_word(word.success)}{word.tag and f', {word.tag}'}")
     return 0
 

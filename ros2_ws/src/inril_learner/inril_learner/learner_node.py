@@ -1,4 +1,7 @@
-"""Pulls episodes, trains on them, pushes better weights while the robot works."""
+"""Pulls episodes, trains on them, pushes new weights while the robot works.
+
+Over 400 lines: what comes in, when training goes on and when weights go out are read side by side; the learner decides.
+"""
 
 from __future__ import annotations
 
