@@ -10,13 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OPEN = ROOT / "inril_core/bench/cell_speed.py"
-"""Its `ExpertScore` explains two fields in its docstring; delete this exception with it."""
 FILES = sorted(
-    path
-    for folder in ("inril_core", "ros2_ws/src", "docs/examples")
-    for path in (ROOT / folder).rglob("*.py")
-    if path != OPEN
+    path for folder in ("inril_core", "ros2_ws/src", "docs/examples") for path in (ROOT / folder).rglob("*.py")
 )
 EXAMPLE = re.compile(r"``[^`]*:[^`]*``")
 """Code that is quoted: its keys are no explanations."""

@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 OPTION = re.compile(r'add_argument\(\s*"--(?:out|json|report)",\s*type=Path')
 OPENS_FIRST = re.compile(r"check_writable\(|ResultFile\(|\bOutput\(|write_picture\(")
 ELSEWHERE = {
-    "inril_core/bench/cell_speed.py": "measures for a minute before it writes",
     "inril_core/bench/command.py": "the runner opens the file of lines before the first run",
     "ros2_ws/src/inril_bringup/inril_bringup/cli.py": "its pretrain.py does it",
     "ros2_ws/src/inril_bringup/inril_bringup/data_exchange.py": "inril_core/exchange does it",

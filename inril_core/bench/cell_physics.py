@@ -28,6 +28,7 @@ from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.intervals import success_rate
 from inril_core.evaluation.statistics.comparison import Pairs, compare_paired
 from inril_core.experts.scripted.base import scripted_expert
+from inril_core.files import check_writable, write_atomically
 from inril_core.finetune.config import load_config
 from inril_core.finetune.local import collect_demos, policy_actor
 from inril_core.finetune.pretrain import pretrain
@@ -231,6 +232,8 @@ def main() -> int:
     with _errors_told():
         if options.starts < 1:
             raise ConfigError("--starts must be at least 1")
+        if options.json is not None:
+            check_writable(options.json, "--json")
         contract = load_contract(options.contract)
         figures: dict[str, Any] = {}
         for noise in options.noise:
@@ -240,7 +243,7 @@ def main() -> int:
             figures["clones"] = clones(contract, options.clone, options.starts)
     print(json.dumps(figures, indent=1))
     if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        write_atomically(options.json, json.dumps(figures, indent=1).encode() + b"\n")
     return 0
 
 

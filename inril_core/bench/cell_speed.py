@@ -23,15 +23,18 @@ from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.intervals import success_rate
 from inril_core.experts import ExpertConfig
 from inril_core.experts.scripted.base import scripted_expert
+from inril_core.files import check_writable, write_atomically
 from inril_core.tasks.families.cell import CellEnv
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Control steps per second of CPU time on one core; its shares in physics, kinematics and the rest."""
+    """What a control step of the simulated cell costs."""
 
     control_steps_per_s: float
+    """Of CPU time on one core."""
     physics_share: float
+    """Of that time; so are the other two."""
     kinematics_share: float
     rest_share: float
     resets_per_s: float
@@ -39,17 +42,16 @@ class Speed:
 
 @dataclass(frozen=True)
 class ExpertScore:
-    """Outcome of the scripted expert over consecutive seeds. reasons: how often each ended an episode.
-
-    interval: 95 % Wilson interval of the success rate.
-    """
+    """Outcome of the scripted expert over consecutive seeds."""
 
     episodes: int
     successes: int
     interval: tuple[float, float]
+    """95 % Wilson interval of the success rate."""
     median_steps: float
     longest_steps: int
     reasons: dict[str, int]
+    """How often each ended an episode."""
 
 
 class _Stopwatch:
@@ -136,6 +138,8 @@ def main() -> int:
     try:
         if options.steps < 0 or options.episodes < 0:
             raise ConfigError("--steps and --episodes must not be negative")
+        if options.json is not None:
+            check_writable(options.json, "--json")
         contract = load_contract(options.contract)
         figures: dict[str, Any] = {}
         if options.steps:
@@ -153,7 +157,7 @@ def main() -> int:
             print(f"  {name:22} {value:10.3f}" if isinstance(value, float) else f"  {name:22} {value}")
     print(json.dumps(figures))
     if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        write_atomically(options.json, json.dumps(figures, indent=1).encode() + b"\n")
     return 0
 
 
