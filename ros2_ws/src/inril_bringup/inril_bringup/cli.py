@@ -1,4 +1,7 @@
-"""The command `inril`."""
+"""The command `inril`.
+
+Over 400 lines: all subcommands and their help stand in one place; each only hands its arguments on.
+"""
 
 from __future__ import annotations
 
