@@ -64,18 +64,29 @@ class CellRenderer:
     def _renderer(self, width_px: int, height_px: int) -> mujoco.Renderer:
         size = (width_px, height_px)
         if size not in self._renderers:
-            os.environ.setdefault("MUJOCO_GL", "egl")
+            _refuse_other_loader()
             try:
                 self._renderers[size] = mujoco.Renderer(self._model, height_px, width_px)
             except Exception as error:  # the GL loaders raise whatever their platform raises
                 raise RenderError(
-                    f"no off-screen OpenGL (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error!r}. Install "
+                    f"no off-screen OpenGL (MUJOCO_GL={os.environ.get('MUJOCO_GL')}): {error!r}. Install "
                     "libegl1 libegl-mesa0 libgl1-mesa-dri (Debian, Ubuntu), or use a contract without images"
                 ) from error
             # Registered after MuJoCo's own exit handler, so run before it: later OpenGL is gone.
             atexit.unregister(self.close)
             atexit.register(self.close)
         return self._renderers[size]
+
+
+def _refuse_other_loader() -> None:
+    """MuJoCo ends the process at the second context that it cannot make, so none is tried where it cannot succeed."""
+    loader = getattr(mujoco, "GLContext", None)
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if loader is None or (loader.__module__ == "mujoco.glfw" and not display):
+        raise RenderError(
+            "no off-screen OpenGL: MuJoCo was imported before inril, or with another MUJOCO_GL, and draws on a "
+            "display, which is missing; set MUJOCO_GL=egl in the environment, or import inril_core first"
+        )
 
 
 class EpisodeRenderer:

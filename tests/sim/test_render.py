@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -63,3 +67,39 @@ def test_missing_opengl_is_explained(env: CellEnv, monkeypatch: pytest.MonkeyPat
     env.reset(0)
     with pytest.raises(RenderError, match="libegl1"):
         env.cell.render("front", 33, 31)
+
+
+FOREIGN = """
+import mujoco
+from inril_core.contract import load_contract
+from inril_core.sim.cell import Cell
+from inril_core.sim.render import RenderError
+cell = Cell(load_contract("insert_leg"))
+cell.reset(0)
+for _ in range(2):
+    try:
+        cell.render()
+    except RenderError as error:
+        print(error)
+"""
+
+
+def test_a_program_that_imported_mujoco_first_is_told_so_each_time() -> None:
+    """Pins: a process that MuJoCo aborts at the second picture it cannot make."""
+    hidden = ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    command = [sys.executable, "-c", FOREIGN]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("import inril_core first") == 2
+
+
+def test_the_order_of_inril_s_own_imports_does_not_matter() -> None:
+    """Pins: a benchmark that imports MuJoCo above the cell, after which nothing can be drawn."""
+    program = (
+        FOREIGN.replace("import mujoco\n", "import inril_core.bench.cell_physics\n") + "print(cell.render().shape)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.stdout.endswith("(480, 640, 3)\n"), ended.stdout + ended.stderr
