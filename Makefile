@@ -53,7 +53,7 @@ $(READY): constraints.txt pyproject.toml tools/repair_ros_wheels.py tools/system
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: sudo apt-get install python3 python3-venv python3-dev"; exit 1; }
 	@bash tools/system_packages.sh $(PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing Python packages into .venv (about 2 minutes)"
+	@echo "installing Python packages into .venv (2 to 4 minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^setuptools==' constraints.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ros,bench,data]'

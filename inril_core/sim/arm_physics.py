@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from inril_core.contract.definitions.physics import Physics, PhysicsValues
+from inril_core.sim.scenes.base import TIMESTEP_S
 
 ARM = slice(0, 7)
 
@@ -37,7 +38,7 @@ class ArmPhysics:
 
     def hold(self, joint_rad: np.ndarray) -> None:
         """What was commanded before the episode: the arm stands here."""
-        delay_n = round(self.values.action_delay_s / self._model.opt.timestep)
+        delay_n = round(self.values.action_delay_s / TIMESTEP_S)
         self._waiting = deque([np.array(joint_rad)] * delay_n)
 
     def advance(self, data: mujoco.MjData, joint_target_rad: np.ndarray, steps: int) -> None:

@@ -18,9 +18,8 @@ from inril_core.sim.scenes.base import TIMESTEP_S, drawn_state, make_scene
 from inril_core.transforms import quat_normalise
 from inril_core.vocabulary import Purpose
 
-PIECES = (5, 4)  # of a control period, over which the joint target is interpolated: the first number that fits
+PIECES = 5  # of a control period, over which the joint target is interpolated
 HAND_WIDTH_M = 0.08
-_SITE = int(mujoco.mjtObj.mjOBJ_SITE)
 _DIVERGED = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}") for name in ("QPOS", "QVEL", "QACC")]
 
 
@@ -53,29 +52,21 @@ class Cell:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self.scene = make_scene(contract, TIMESTEP_S)
-        self._model = self.scene.model
-        self._timestep_s = float(self._model.opt.timestep)
-        steps = 1.0 / (contract.control_rate_hz * self._timestep_s)
-        fitting = [pieces for pieces in PIECES if abs(steps - pieces * round(steps / pieces)) < 1e-6 and steps >= 1.0]
-        if not fitting:
+        self._piece_steps = round(1.0 / (contract.control_rate_hz * TIMESTEP_S * PIECES))
+        if abs(self._piece_steps * PIECES * TIMESTEP_S * contract.control_rate_hz - 1.0) > 1e-6:
             raise ConfigError(
                 f"control_rate_hz = {contract.control_rate_hz}: its period must be a multiple of "
-                f"{' or '.join(f'{pieces * self._timestep_s:g}' for pieces in PIECES)} s in simulation; use 10, "
-                "12.5, 25 or 50"
+                f"{PIECES * TIMESTEP_S} s in simulation; use 10, 12.5, 25 or 50"
             )
-        self._pieces, self._piece_steps = fitting[0], round(steps / fitting[0])
-        self._shares = np.arange(1, self._pieces + 1)[:, None] / self._pieces
+        self.scene = make_scene(contract, TIMESTEP_S)
+        self._model = self.scene.model
         self._data = mujoco.MjData(self._model)
-        self._ctrl = self._data.ctrl
-        self._warnings = [self._data.warning[kind] for kind in _DIVERGED]
         self.kinematics = ArmKinematics(self.scene.rest_rad)
-        self._finger_step_m = self.scene.finger_speed_mps * self._piece_steps * self._timestep_s
+        self._finger_step_m = self.scene.finger_speed_mps * self._piece_steps * TIMESTEP_S
         # How far ahead of its target a joint must be commanded for damping not to make it trail, s.
         damping = self._model.dof_damping[:7] - self._model.actuator_biasprm[:7, 2]
         self._lead_s = damping / self._model.actuator_gainprm[:7, 0]
         self._tool = self._model.site("tool").id
-        self._tool_position_m, self._tool_rotation = self._data.site_xpos[self._tool], self._data.site_xmat[self._tool]
         self._quat, self._twist = np.zeros(4), np.zeros(6)
         self._arm = ArmPhysics(self._model, getattr(contract.sim, "physics", None))
         self._renderer: CellRenderer | None = None
@@ -94,7 +85,7 @@ class Cell:
     @property
     def period_s(self) -> float:
         """Simulated time of one control period."""
-        return self._pieces * self._piece_steps * self._timestep_s
+        return PIECES * self._piece_steps * TIMESTEP_S
 
     @property
     def state(self) -> CellState:
@@ -125,7 +116,7 @@ class Cell:
         data.ctrl[:7] = self._joint_target_rad
         self._arm.hold(self._joint_target_rad)
         self._finger_goal_m = float(data.ctrl[7])
-        mujoco.mj_step(self._model, data, round(self.scene.settle_s / self._timestep_s))
+        mujoco.mj_step(self._model, data, self.scene.settle_steps)
         self._state = self._measure(0)
         return self._state
 
@@ -152,8 +143,8 @@ class Cell:
         goal_rad, _ = self.kinematics.step(self._joint_target_rad, target)
         change_rad = goal_rad - self._joint_target_rad
         lead_rad = change_rad / self.period_s * self._lead_s
-        for target_rad in self._joint_target_rad + self._shares * change_rad + lead_rad:
-            self._advance(target_rad)
+        for piece in range(1, PIECES + 1):
+            self._advance(self._joint_target_rad + change_rad * (piece / PIECES) + lead_rad)
         self._joint_target_rad = goal_rad
         self._state = self._measure(step)
         return self._state
@@ -165,7 +156,7 @@ class Cell:
             CellError: never reset.
         """
         step = self.state.step + 1
-        for _ in range(self._pieces):
+        for _ in range(PIECES):
             self._advance(self._joint_target_rad)
         self._state = self._measure(step)
         return self._state
@@ -188,10 +179,11 @@ class Cell:
 
     def _advance(self, arm_target_rad: np.ndarray) -> None:
         """One piece of a period with a joint target, the fingers' target on its way."""
-        fingers_m, step_m = float(self._ctrl[7]), self._finger_step_m
-        self._ctrl[7:9] = min(max(self._finger_goal_m, fingers_m - step_m), fingers_m + step_m)
-        self.scene.before_piece(self._data)
-        self._arm.advance(self._data, arm_target_rad, self._piece_steps)
+        data = self._data
+        fingers_m, step_m = float(data.ctrl[7]), self._finger_step_m
+        data.ctrl[7:9] = min(max(self._finger_goal_m, fingers_m - step_m), fingers_m + step_m)
+        self.scene.before_piece(data)
+        self._arm.advance(data, arm_target_rad, self._piece_steps)
 
     def _finger_target(self, width_m: float) -> float:
         if not 0.0 <= width_m <= HAND_WIDTH_M:  # false for NaN too
@@ -200,21 +192,21 @@ class Cell:
 
     def _measure(self, step: int) -> CellState:
         data = self._data
-        mujoco.mju_mat2Quat(self._quat, self._tool_rotation)
-        tool_pose = np.concatenate([self._tool_position_m, self._quat[1:], self._quat[:1]])
+        mujoco.mju_mat2Quat(self._quat, data.site_xmat[self._tool])
+        tool_pose = np.concatenate([data.site_xpos[self._tool], self._quat[[1, 2, 3, 0]]])
         # mj_step leaves site poses one physics step behind the joints; twist is of the same instant.
-        mujoco.mj_objectVelocity(self._model, data, _SITE, self._tool, self._twist, 0)
-        parts, qpos = self.scene.parts(data), data.qpos
+        mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tool, self._twist, 0)
+        parts = self.scene.parts(data)
         success, failed, reason = False, True, "physics_diverged"
-        if not any([warning.number for warning in self._warnings]):
+        if not any(data.warning[kind].number for kind in _DIVERGED):
             success, failed, reason = self.scene.judge(parts, tool_pose)
         return CellState(
             tool_pose=tool_pose,
-            tool_twist=np.concatenate([self._twist[3:], self._twist[:3]]),
-            joint_position_rad=qpos[:7].copy(),
+            tool_twist=self._twist[[3, 4, 5, 0, 1, 2]],
+            joint_position_rad=data.qpos[:7].copy(),
             joint_velocity_radps=data.qvel[:7].copy(),
             joint_torque_nm=data.qfrc_actuator[:7].copy(),
-            gripper_width_m=float(qpos[7] + qpos[8]),
+            gripper_width_m=float(data.qpos[7] + data.qpos[8]),
             parts=parts,
             qpos=drawn_state(data),
             success=success,

@@ -29,18 +29,14 @@ class ArmKinematics:
     """
 
     def __init__(self, rest_rad: np.ndarray) -> None:
-        spec = mujoco.MjSpec.from_string((resources.files("inril_core.sim") / "mjcf" / "panda.xml").read_text())
-        for geom in spec.geoms:  # what is drawn and what collides only costs time here
-            spec.delete(geom)
-        self._model = spec.compile()
+        xml = (resources.files("inril_core.sim") / "mjcf" / "panda.xml").read_text()
+        self._model = mujoco.MjModel.from_xml_string(xml)
         self._data = mujoco.MjData(self._model)
         self._site = self._model.site("tool").id
         self._rest_rad = np.array(rest_rad, np.float64)
         self._jacobian = np.zeros((6, self._model.nv))
         self._low_rad, self._high_rad = self._model.jnt_range[:7].T
         self._quat = np.zeros(4)
-        self._damping = DAMPING**2 * np.eye(6)
-        self._solution = np.zeros(6)
 
     def tool_pose(self, joint_rad: np.ndarray) -> np.ndarray:
         """Tool pose float64[7], m and xyzw, base frame."""
@@ -63,15 +59,11 @@ class ArmKinematics:
         turn = quat_multiply(target_pose[3:].tolist(), quat_conjugate(pose[3:].tolist()))
         error[3:] = rotvec_from_quat(turn)
         jacobian = self._jacobian[:, :7]
+        inverse = np.linalg.solve(jacobian @ jacobian.T + DAMPING**2 * np.eye(6), jacobian).T
         posture = POSTURE_GAIN * (self._rest_rad - joint_rad)
-        # MuJoCo's own Cholesky: numpy's solver spends most of its time on preparing so small a matrix.
-        factor = jacobian @ jacobian.T + self._damping
-        mujoco.mju_cholFactor(factor, 0.0)
-        mujoco.mju_cholSolve(self._solution, factor, error - jacobian @ posture)
-        delta = self._solution @ jacobian + posture
+        delta = inverse @ (error - jacobian @ posture) + posture
         delta /= max(1.0, float(np.abs(delta).max()) / MAX_STEP_RAD)
-        reached = np.minimum(np.maximum(joint_rad + delta, self._low_rad), self._high_rad)
-        return reached, float(np.abs(error).sum())
+        return np.clip(joint_rad + delta, self._low_rad, self._high_rad), float(np.abs(error).sum())
 
     def solve(self, start_rad: np.ndarray, target_pose: np.ndarray, tolerance: float = 1e-4) -> np.ndarray:
         """Joint positions float64[7] whose tool pose is `target_pose`, from `start_rad` on.

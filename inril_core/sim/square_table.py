@@ -25,19 +25,14 @@ GRASP_WIDTH_M = 2 * BLOCK_HALF_M[1] + 0.005  # a gripper target up to this grasp
 _RING_SIDES = 12
 _RING_DEPTH_M = 0.010
 _CUT_HALF_M = 0.0159  # of the square that the ring fills
-_PEG_SIDES = 24  # more cost time in every search for a contact
-_PEG_EDGE_M = 0.000026
+_PEG_SIDES = 48
 _DRAWN_SIDES = 64
-FINE_STEP_S, FINE_PEG_SIDES = 0.004, 48
-SOFT, FINE_SOFT = (0.01, 0.8), (0.008, 1.0)  # solref of contacts, equally stiff
 
 Camera = tuple[tuple[float, float, float], tuple[float, float, float], float]
 """Eye and the point looked at, m, base frame; vertical field of view, degrees."""
 
 
-def table_spec(
-    clearance_m: float, timestep_s: float, cameras: Mapping[str, Camera], peg_sides: int = _PEG_SIDES
-) -> mujoco.MjSpec:
+def table_spec(clearance_m: float, timestep_s: float, cameras: Mapping[str, Camera]) -> mujoco.MjSpec:
     """The bench with the Panda and the leg; the table top's body is still empty.
 
     clearance_m: hole radius minus peg radius, m. timestep_s: physics step, s.
@@ -46,20 +41,10 @@ def table_spec(
     files = {name: (folder / name).read_bytes() for name in ("panda.xml", "square_table.xml")}
     spec = mujoco.MjSpec.from_string(files["square_table.xml"].decode(), include=files)
     spec.option.timestep = timestep_s
-    _add_peg(spec, clearance_m, peg_sides)
+    _add_peg(spec, clearance_m)
     for name, (eye, centre, fovy_deg) in cameras.items():
         spec.worldbody.add_camera(name=name, pos=eye, quat=_look_at(eye, centre), fovy=fovy_deg)
     return spec
-
-
-def make_fine(model: mujoco.MjModel) -> None:
-    """Solve contacts as steps of 4 ms need it to grasp a part that lies: equally stiff, more damped, to 1e-8."""
-    model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_WARMSTART | mujoco.mjtDisableBit.mjDSBL_ISLAND)
-    model.opt.tolerance = 1e-8
-    for softness in (model.geom_solref, model.eq_solref):
-        softness[(softness == SOFT).all(axis=1)] = FINE_SOFT
-    model.jnt_actfrclimited[:9], model.actuator_forcelimited[:] = False, True
-    model.actuator_forcerange[:] = model.jnt_actfrcrange[:9]
 
 
 def add_hole(spec: mujoco.MjSpec, hole_m: np.ndarray, low_m: np.ndarray, high_m: np.ndarray) -> None:
@@ -126,12 +111,12 @@ def add_drawn_rims(spec: mujoco.MjSpec, holes_m: list[np.ndarray]) -> None:
         )
 
 
-def _add_peg(spec: mujoco.MjSpec, clearance_m: float, sides: int) -> None:
-    """A prism with a chamfered end. Its edges stand out of the circle of the clearance, its flats lie within."""
-    radius = HOLE_RADIUS_M - clearance_m + _PEG_EDGE_M
+def _add_peg(spec: mujoco.MjSpec, clearance_m: float) -> None:
+    """A prism of 48 sides with a chamfered end. Its flats lie on the circle of the clearance."""
+    radius = (HOLE_RADIUS_M - clearance_m) / math.cos(math.pi / _PEG_SIDES)
     top, end = -BLOCK_HALF_M[2], TIP_IN_LEG_M[2]
     rings = ((radius, top), (radius, end + CHAMFER_M[1]), (radius - CHAMFER_M[0], end))
-    angles = np.linspace(0.0, 2 * math.pi, sides, endpoint=False)
+    angles = np.linspace(0.0, 2 * math.pi, _PEG_SIDES, endpoint=False)
     corners = [(r * math.cos(angle), r * math.sin(angle), z) for r, z in rings for angle in angles]
     spec.add_mesh(name="peg", uservert=np.array(corners).ravel())
     mesh = mujoco.mjtGeom.mjGEOM_MESH

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from inril_core.contract import Contract, load_contract
 from inril_core.contract.definitions.physics import Physics
 from inril_core.sim.cell import Cell
+from inril_core.sim.scenes.base import TIMESTEP_S
 
 SEED, STEPS_N = 11, 6
 
@@ -41,7 +42,7 @@ def test_a_contract_without_physics_is_what_it_was() -> None:
 
 
 def test_a_delay_of_one_period_is_one_step_late(plain: np.ndarray) -> None:
-    late = way(Cell(contract(action_delay_s=0.1)))
+    late = way(Cell(contract(action_delay_s=25 * TIMESTEP_S)))
     np.testing.assert_allclose(late[2:], plain[1:-1], atol=2e-4)
     assert np.abs(late[2:] - plain[2:]).max() > 0.005
 

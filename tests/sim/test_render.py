@@ -96,9 +96,7 @@ def test_a_program_that_imported_mujoco_first_is_told_so_each_time() -> None:
 
 def test_the_order_of_inril_s_own_imports_does_not_matter() -> None:
     """Pins: a benchmark that imports MuJoCo above the cell, after which nothing can be drawn."""
-    program = (
-        FOREIGN.replace("import mujoco\n", "import inril_core.bench.cell_physics\n") + "print(cell.render().shape)"
-    )
+    program = FOREIGN.replace("import mujoco\n", "import inril_core.bench.cell_speed\n") + "print(cell.render().shape)"
     environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

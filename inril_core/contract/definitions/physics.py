@@ -35,7 +35,7 @@ class Physics(Settings):
     """Ranges [low, high] from which each episode draws uniformly, by its seed; equal bounds fix a value."""
 
     action_delay_s: Annotated[tuple[Delay, Delay], AfterValidator(_ascending)] = (0.0, 0.0)
-    """From a Target to the arm's motors, in steps of the physics (5 ms, one_leg 4 ms)."""
+    """From a Target to the arm's motors, in steps of the physics (4 ms)."""
     joint_friction_nm: Annotated[tuple[Friction, Friction], AfterValidator(_ascending)] = (0.0, 0.0)
     """Dry friction of each of the arm's joints."""
     gain_scale: Annotated[tuple[Scale, Scale], AfterValidator(_ascending)] = (1.0, 1.0)

@@ -14,7 +14,7 @@ from inril_core.plugins import Kind
 from inril_core.sim.kinematics import ArmKinematics
 
 KIND = Kind("scenes", "inril_core.sim.scenes", "SCENE")
-TIMESTEP_S = 0.005
+TIMESTEP_S = 0.004
 """Of the physics."""
 
 
@@ -35,8 +35,8 @@ class Scene(Protocol):
     """Of each finger's target; inf: it jumps."""
     grasp_width_m: float
     """A gripper target up to this width grasps, a wider one opens the fingers to it."""
-    settle_s: float
-    """Simulated time after laying out."""
+    settle_steps: int
+    """Physics steps after laying out."""
 
     def lay_out(self, data: mujoco.MjData, seed: int, purpose: str, kinematics: ArmKinematics) -> np.ndarray:
         """Place fingers and parts in `data` (just reset) as `seed` says; the arm's joint positions float64[7].
@@ -57,8 +57,7 @@ class Scene(Protocol):
 
 def drawn_state(data: mujoco.MjData) -> np.ndarray:
     """What a picture needs, float64[nq + 7 nmocap]: joint positions, then mocap poses (quaternions wxyz)."""
-    mocap = np.concatenate([data.mocap_pos, data.mocap_quat], axis=1)
-    return np.concatenate([data.qpos, mocap.ravel()])
+    return np.concatenate([data.qpos, np.hstack([data.mocap_pos, data.mocap_quat]).ravel()])
 
 
 def make_scene(contract: Contract, timestep_s: float) -> Scene:
