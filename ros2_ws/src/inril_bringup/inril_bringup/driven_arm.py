@@ -22,7 +22,7 @@ def is_run(graph: ResolvedGraph) -> bool:
 
 def arm_of(graph: ResolvedGraph) -> Arm:
     """The arm by name and settings; one that is a node of its own, by the names of the nodes that are not inril's."""
-    simulated = any(node.simulated for node in graph.nodes.values())
+    simulated = graph.simulated
     for node in graph.nodes.values():
         if (node.package, node.executable) == _ARM_PROGRAM:
             name = str(node.parameters.get("arm", "simulated"))
