@@ -187,10 +187,10 @@ class Pages:
         page.name = hello.name
         page.driving = Driving(page.client_id, hello.name, self._timeout_s)
         page.outbox.put(self._welcome(page.client_id, hello.name))
+        self._tell_control()
         for message, text in self._states.values():
             page.outbox.put(message, text)
         page.wake()
-        self._tell_control()
 
     def _drive(self, page: Page, drive: m.Drive, now_ns: int) -> None:
         if not self._has_control(page):

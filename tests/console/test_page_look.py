@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -120,3 +121,38 @@ def test_where_the_console_is_gone_nothing_looks_as_if_it_worked_a_stop_least_of
         page.keyboard.press("Space")
         wait(page, "#banner", "STOP FAILED: the console does not answer. Press the arm's own emergency stop")
         keep(page, "tablet_no_connection")
+
+
+def test_a_page_that_knows_only_a_part_shows_nothing_and_lets_no_press_be_lost(browser: Any) -> None:
+    """On a slow machine a person pressed "Take control" between two of the console's first messages."""
+    withheld: list[str] = []
+    sockets: list[Any] = []
+
+    def without_control(socket: Any) -> None:
+        server = socket.connect_to_server()
+        sockets.append(socket)
+
+        def hand_on(message: Any) -> None:
+            if isinstance(message, str) and json.loads(message)["kind"] == "control":
+                withheld.append(message)
+            else:
+                socket.send(message)
+
+        server.on_message(hand_on)
+
+    with (
+        console(drive_timeout_s=5.0, robot=robot_description("")) as (made, _),
+        operators_page(browser, "Ada", "desk", PATIENT_MS) as page,
+    ):
+        page.route_web_socket("**/ws", without_control)
+        for said in (safety(), session()):
+            made.tell(said)
+        page.goto(f"http://127.0.0.1:{made.port}/#token={TOKEN.reveal}")
+        wait(page, "#lamp-connection", "Connected")
+        wait(page, "#faults", "No fault")
+        assert "Armed" not in page.text_content("#lamp-armed")
+        page.click("#take", force=True)
+        wait(page, "#notices", "Take control: not now, the console has not answered yet")
+        sockets[-1].send(withheld[-1])
+        wait(page, "#lamp-armed", "Armed")
+        page.wait_for_function("() => document.querySelector('#take').dataset.why === ''")

@@ -70,7 +70,7 @@ const show = {
 let driveTrouble = { at: -1e9, words: "" };
 
 function refresh() {
-  if (!now.welcome || !now.safety || !now.session) return;
+  if (!now.welcome || !now.control || !now.safety || !now.session) return; // only what the console says now is shown
   showLamps();
   showControl();
   showDriving();
@@ -261,15 +261,19 @@ function connection(name, words) {
     askWho(words);
     return;
   }
-  now.control = null;
+  for (const part of ["welcome", "control", "safety", "session"]) now[part] = null;
   document.body.classList.remove("holds", "driving");
   for (const id of ["holder", "drive-text", "session-text", "policy-text"]) text($(id), "Not known: there is no connection.");
   showItems(["Not known: there is no connection."], true);
   text($("arm"), "Arm");
-  for (const button of document.querySelectorAll("main button")) off(button, "there is no connection");
+  allOff("there is no connection");
   lamp("lamp-connection", "bad", "No connection");
   for (const id of ["lamp-armed", "lamp-control", "lamp-session"]) lamp(id, "idle", "Not known");
   banner(stopTrouble + NO_CONNECTION + (words ? ` (${words})` : ""));
+}
+
+function allOff(why) {
+  for (const button of document.querySelectorAll("main button")) off(button, why);
 }
 
 function start(name) {
@@ -310,6 +314,7 @@ function begin() {
   if (given) history.replaceState(null, "", location.pathname);
   token = given ?? sessionStorage.getItem("inril token") ?? "";
   plots = new Plots();
+  allOff("the console has not answered yet");
   inputs = new Inputs({ drive, handBack, stop, word: (number) => say(WORDS[number - 1]) });
   $("stop").addEventListener("click", stop);
   $("take").addEventListener("click", takeControl);
