@@ -51,6 +51,8 @@ def describe_error(error: BaseException) -> str:
 
 def _run(job: Job, starts: Path, on_step: Callable[[int], None] | None) -> dict[str, Any]:
     config = config_from_values(dict(job.config), job.label)
+    if config.gate is not None and not config.gate.task:
+        config = config.changed(**{"gate.task": job.task})
     task = Meter(make_task(job.task))
     try:
         here = task_digest(task.interface)

@@ -17,6 +17,7 @@ from pydantic import (
 
 from inril_core.errors import ConfigError
 from inril_core.evaluation.guard import GuardConfig
+from inril_core.evaluation.shadow import GateConfig
 from inril_core.experts.intervener import InterventionConfig
 from inril_core.finetune.contracts import CombineConfig, IlConfig, MethodConfig, RewardConfig, RlConfig
 from inril_core.finetune.methods import describe, method_config
@@ -86,6 +87,8 @@ class FineTuneConfig(Settings):
     """A simulated intervener of in-process runs; on a robot a person helps."""
     guard: GuardConfig | None = None
     """How the best version so far is kept while a run goes on; None: it is not."""
+    gate: GateConfig | None = None
+    """What a trained version must show in simulation before it is offered to the running policy; None: nothing."""
     metrics_every_updates: int = Field(200, ge=1)
     push_every_updates: int = Field(500, ge=1)
     checkpoint_every_updates: int = Field(2000, ge=1)
@@ -116,6 +119,11 @@ class FineTuneConfig(Settings):
                     )
             method.check(self)
         self._refuse_replay_of_a_planning_base()
+        if self.guard is not None and self.gate is not None:
+            raise ConfigError(
+                "guard with gate: the guard looks at versions that act, the gate lets none act that is shown worse; "
+                "leave one of the two sections out"
+            )
         if self.schedule.demos_in_replay and self.rl.collection == "on_policy":
             raise ConfigError(
                 f"schedule.demos_in_replay with rl.method = {self.rl.method!r}, which has no replay; set it to false"
@@ -166,13 +174,14 @@ class FineTuneConfig(Settings):
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The usual machine, and a guard that is not there, are not mentioned: digests and checkpoints of such runs
-        stay what they were."""
+        """The usual machine, and guard or gate that are not there, are not mentioned: digests and checkpoints of such
+        runs stay what they were."""
         values: dict[str, Any] = handler(self)
         if self.compute == ComputeConfig():
             values.pop("compute", None)
-        if self.guard is None:
-            values.pop("guard", None)
+        for name in ("guard", "gate"):
+            if values.get(name) is None:
+                values.pop(name, None)
         return values
 
     def refuse_nobody(self) -> None:

@@ -4,6 +4,7 @@ As in the graph in lockstep: each training episode acts with exploration on the 
 when the updates it made due are done, and evaluation does not explore and feeds nothing.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.errors import ConfigError
 from inril_core.evaluation.guard import Check
+from inril_core.evaluation.shadow import GateConfig, Judged
 from inril_core.experts import Expert, make_expert
 from inril_core.experts.intervener import CriticConfig, Intervener, InterventionConfig, RandomJudge, ValueJudge
 from inril_core.experts.quality import WorseExpert
@@ -25,6 +27,7 @@ from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.guarded import GuardedLearner
 from inril_core.finetune.learner import Learner, UpdateObserver
 from inril_core.finetune.rewards import task as task_reward
+from inril_core.finetune.shadow import ShadowGate
 from inril_core.outcome import CELL, EPISODE_LENGTH, Outcome, success_of
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
 from inril_core.tasks.base import Task, TaskStep
@@ -203,6 +206,8 @@ class Curve:
     """(step, successes, episodes)."""
     guard: list[Check] = field(default_factory=list)
     """What the peak guard saw, where there is one."""
+    gate: list[Judged] = field(default_factory=list)
+    """What the gate said of each candidate, where there is one."""
     metrics: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """(update, metrics) per group."""
 
@@ -220,17 +225,18 @@ def fine_tune(
     intervener: Intervener | None = None,
     observer: UpdateObserver | None = None,
 ) -> tuple[Learner, Curve]:
-    """Fine-tune ``policy`` in place until the step budget is spent.
+    """Fine-tune ``policy`` in place until the step budget is spent; with a gate it ends as the newest that passed.
 
     Args:
         first_seed: of the training episodes; they count up from it.
         eval_seeds: evaluated on every ``eval_every_steps`` steps, before the first update and at the end.
-        on_progress: called after each evaluation; ``config.guard`` has trials of its own.
+        on_progress: called after each evaluation; ``config.guard`` and ``config.gate`` have trials of their own.
         intervener: helps in training episodes; None: the one of ``config.interventions``.
         observer: looks on while the learner trains.
 
     Raises:
-        ConfigError: the intervener cannot be had, see `build_intervener`; or rewards and task do not fit.
+        ConfigError: the intervener cannot be had, see `build_intervener`; rewards and task do not fit; or the gate's
+            task cannot be simulated.
     """
     if intervener is None:
         config.refuse_nobody()
@@ -250,17 +256,20 @@ def fine_tune(
         guard = GuardedLearner(config.guard, learner, partial(succeeds, task))
         guard.keep_peak()  # what training begins with is the first peak
         curve.guard = guard.checks
+    gated = None if config.gate is None else _Gated(config.gate, learner)
+    acts = policy if gated is None else gated.acts
+    curve.gate = [] if gated is None else gated.judged
     next_eval, seed = config.schedule.warmup_steps, first_seed
 
     def measure() -> None:
         if eval_seeds:
-            wins = sum(evaluate(task, policy, eval_seeds))
+            wins = sum(evaluate(task, acts, eval_seeds))
             curve.evaluations.append((learner.ingested_steps, wins, len(eval_seeds)))
             if on_progress is not None:
                 on_progress(curve)
 
     while not learner.done:
-        acting = policy_actor(policy, seed, True, intervener)
+        acting = policy_actor(acts, seed, True, intervener)
         episode = run_episode(task, acting, seed, "train", True, config.name, learner.version, asked)
         seed += 1
         learner.ingest(episode)
@@ -272,9 +281,47 @@ def fine_tune(
             metrics = learner.train_step()
             if metrics is not None:
                 curve.metrics.append((learner.updates, metrics))
-        if learner.updates != learner.version:
+            if gated is not None:
+                gated.judge_if_due()
+        if gated is None and learner.updates != learner.version:
             learner.published(learner.updates)
         if guard is not None and guard.due and guard.keep_peak():
             break
     measure()
+    if gated is not None:
+        gated.end()
     return learner, curve
+
+
+class _Gated:
+    """The version that acts while the learner's own waits for the gate.
+
+    Raises:
+        ConfigError: as `ShadowGate`, or the settings name no task.
+    """
+
+    def __init__(self, config: GateConfig, learner: Learner) -> None:
+        if not config.task:
+            raise ConfigError("gate.task is empty: in one process, name the task that is simulated")
+        self._learner, self._gate = learner, ShadowGate(config, learner, config.task)
+        self.acts, self._kept = copy.deepcopy(learner.policy), learner.snapshot()
+        self.judged = self._gate.judged
+
+    def judge_if_due(self) -> None:
+        """Let the learner's policy act, if it is to be judged and passes."""
+        learner, gate = self._learner, self._gate
+        if not gate.due:
+            return
+        gate.wait()
+        if gate.cleared:
+            gate.offered()
+            self.acts.load_state_dict(learner.policy.state_dict())
+            self._kept = learner.snapshot()
+            learner.published(learner.updates)
+        elif learner.on_policy:
+            learner.go_back_to(self._kept)
+
+    def end(self) -> None:
+        """The learner's policy becomes what acts."""
+        if self._learner.version != self._learner.updates:
+            self._learner.go_back_to(self._kept)

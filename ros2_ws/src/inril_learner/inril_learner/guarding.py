@@ -1,4 +1,4 @@
-"""The peak guard of learner_node: its trials run in a simulated cell of the learner's own, not on the robot."""
+"""Peak guard and gate of learner_node: their trials run in a simulated cell of the learner's own, not on the robot."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 from inril_core.contract import Contract
 from inril_core.errors import ConfigError
+from inril_core.files import write_atomically
 from inril_core.finetune.distributed.parallel import LeadingLearner
 from inril_core.finetune.guarded import GuardedLearner
 from inril_core.finetune.learner import Learner
+from inril_core.finetune.shadow import ShadowGate
 
 
 def guard_of(learner: Learner, contract: Contract, folder: Path) -> GuardedLearner | None:
@@ -33,3 +35,21 @@ def guard_of(learner: Learner, contract: Contract, folder: Path) -> GuardedLearn
             f"guard: its trials are simulated, which contract {contract.task} does not allow: {error}"
         ) from error
     return GuardedLearner(config, learner, partial(succeeds, task), folder)
+
+
+def gate_of(learner: Learner, contract: Contract, folder: Path) -> ShadowGate | None:
+    """The gate that the learner's settings ask for; it goes on where the one of an earlier process was.
+
+    Raises:
+        ConfigError: there is no cell to simulate, it is of another interface, or what was kept is damaged.
+        OSError: the contract that its process reads cannot be written.
+    """
+    config = learner.config.gate
+    if config is None:
+        return None
+    task = config.task
+    if not task:
+        path = folder / "gate_contract.yaml"
+        write_atomically(path, contract.text.encode())
+        task = str(path.absolute())
+    return ShadowGate(config, learner, task)

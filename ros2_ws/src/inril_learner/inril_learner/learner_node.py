@@ -38,6 +38,7 @@ from inril_core.finetune.learner import Learner
 from inril_core.finetune.metrics import MetricsLog
 from inril_core.finetune.people import PeopleCurve
 from inril_core.finetune.rewards import classifier
+from inril_core.finetune.shadow import ShadowGate
 from inril_core.finetune.versions import VersionCounter
 from inril_core.finetune.weights_loop import PolicyReport, WeightsLoop
 from inril_core.networks.compute import use_one_thread
@@ -47,7 +48,7 @@ from inril_core.run import default_key_path, open_run
 from inril_core.vocabulary import Purpose
 from inril_core.weights import Offer, load_or_create_key, write_pack
 from inril_learner.episode_pull import EpisodePull, said_of
-from inril_learner.guarding import guard_of
+from inril_learner.guarding import gate_of, guard_of
 
 SLICE_S = 0.04  # longest training between two looks at the graph
 TICK_S = 0.005
@@ -69,6 +70,7 @@ class LearnerNode(InrilPlainNode):
     def __init__(self) -> None:
         super().__init__("learner_node")
         self._learner: Learner | None = None
+        self._gate: ShadowGate | None = None
         self._calls: Calls | None = None
         self._pull: EpisodePull | None = None
         self._metrics: MetricsLog | None = None
@@ -97,6 +99,7 @@ class LearnerNode(InrilPlainNode):
         self._push_not_before_ns = 0
         self._withdraw_pushed()
         self._guard = guard_of(self._learner, self.contract, self._folder)
+        self._gate = gate_of(self._learner, self.contract, self._folder)
         # what was pushed before a restart may not have arrived: push again once caught up
         pinned = self._guard is not None and self._guard.pinned
         self._pushed_updates = -self._learner.config.push_every_updates if pinned else 0
@@ -154,6 +157,8 @@ class LearnerNode(InrilPlainNode):
             self._calls.cancel()
         if self._pull is not None:
             self._pull.close()
+        if self._gate is not None:
+            self._gate.close()
         if self._checkpointed_updates is not None:
             self._learner.checkpoint()
         if isinstance(self._learner, LeadingLearner):
@@ -250,7 +255,7 @@ class LearnerNode(InrilPlainNode):
             self._pull.look()
             self._look_at_demos()
         self._pull.step(now_ns)
-        trained = self._train_slice() if self._guard is None else self._guarded_slice(self._guard)
+        trained = self._slice()
         schedule = self._learner.config.schedule
         if trained and self._learner.updates > schedule.critic_warmup_updates and self._learner.waits_for_reward:
             self.get_logger().warning(
@@ -274,6 +279,12 @@ class LearnerNode(InrilPlainNode):
             self._demos.again()
             self._trouble(f"{error}")
 
+    def _slice(self) -> bool:
+        """Train, or run the trials of guard or gate; True if anything changed."""
+        if self._guard is not None:
+            return self._guarded_slice(self._guard)
+        return self._train_slice() if self._gate is None else self._gated_slice(self._gate)
+
     def _train_slice(self) -> bool:
         """Train for SLICE_S at most; push and checkpoint where due. True if anything changed."""
         learner = self._learner
@@ -289,7 +300,9 @@ class LearnerNode(InrilPlainNode):
         if learner.updates > before:
             self._busy_s += time.monotonic() - began_s
         pushed = self._push_due()
-        if pushed:
+        if pushed and self._gate is not None:
+            self._gate.begin()
+        elif pushed:
             self._push()
         if learner.updates - self._checkpointed_updates >= learner.config.checkpoint_every_updates:
             self._checkpointed_updates = learner.updates
@@ -317,8 +330,29 @@ class LearnerNode(InrilPlainNode):
             return True
         return False if guard.pinned else self._train_slice()
 
+    def _gated_slice(self, gate: ShadowGate) -> bool:
+        """As `_train_slice`; nothing is trained while the gate judges a version or one that passed waits to go out."""
+        if gate.running:
+            judged = gate.poll()
+            if judged is None:
+                return False
+            if not gate.cleared:
+                self.get_logger().warning(gate.describe())
+                if self._learner.on_policy:
+                    self._learner.go_on_from(self._learner.version)
+            return True
+        if not gate.cleared:
+            return self._train_slice()
+        if self.mono_ns() < self._push_not_before_ns:
+            return False
+        self._push()
+        return True
+
     def _push_due(self) -> bool:
-        """Whether the policy has changed since the last push, for long enough or as far as the data goes."""
+        """Whether the policy has changed since the last push, for long enough or as far as the data goes; with a gate,
+        whether it is the next to be judged."""
+        if self._gate is not None:
+            return self._gate.due
         learner = self._learner
         if learner.actor_updates == 0 or learner.updates == self._pushed_updates or not learner.may_publish:
             return False
@@ -340,6 +374,7 @@ class LearnerNode(InrilPlainNode):
             "data_age_s": age_s,
             "published_n": self._versions.newest,
             "refused_versions": len(self._loop.refused),
+            **({} if self._gate is None else {"held_back_versions": self._gate.held_back_n}),
             **self._people.facts(),
         }
         self._metrics.write(self._learner.updates, facts, metrics)
@@ -380,6 +415,8 @@ class LearnerNode(InrilPlainNode):
         self._served.append((digest, path))
         self._withdraw_pushed()
         self._pushed_updates = learner.updates
+        if self._gate is not None:
+            self._gate.offered()
         learner.published(n)
         self._loop.pushed(n)
 
@@ -396,6 +433,8 @@ class LearnerNode(InrilPlainNode):
         learner, schedule, guard = self._learner, self._learner.config.schedule, self._guard
         if guard is not None and (guard.checking or guard.pinned):
             return ("checking" if guard.checking else "done"), guard.describe()
+        if self._gate is not None and self._gate.running:
+            return "checking", self._gate.describe()
         if learner.updates < learner.updates_due:
             return "training", "" if guard is None else guard.describe()
         if learner.done:
@@ -409,7 +448,8 @@ class LearnerNode(InrilPlainNode):
         state, reason = self._state()
         learner, guard = self._learner, self._guard
         guarded = "" if guard is None or state in ("checking", "training") or guard.pinned else guard.describe()
-        reason = "; ".join(filter(None, (reason, guarded, self._loop.problem)))
+        gated = "" if self._gate is None or self._gate.running else self._gate.describe()
+        reason = "; ".join(filter(None, (reason, guarded, gated, self._loop.problem)))
         pinned = guard is not None and guard.pinned
         status = LearnerStatus(
             boot_id=self.boot_id,
