@@ -49,7 +49,7 @@ def _say(out: TextIO, fact: Loaded | Pair) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # not the buffered stdin, whose lock would be missed when the interpreter ends
     os._exit(1)
 
 

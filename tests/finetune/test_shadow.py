@@ -4,6 +4,7 @@ outlives its learner, or that changes what the learner learns."""
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def gate_of(learner: Learner, task: str = POINT, clock: Callable[[], float] | No
 
 
 def test_ruined_weights_are_held_back_and_good_ones_pass(learner: Learner) -> None:
-    gate = gate_of(learner)
+    """Also of a simulator that prints."""
+    gate = gate_of(learner, f"{TASKS}:printing")
     assert not gate.due, "nothing was trained yet"
     updated(learner)
     assert gate.due
@@ -76,8 +78,8 @@ def test_ruined_weights_are_held_back_and_good_ones_pass(learner: Learner) -> No
     ruin(learner)
     updated(learner)
     bad = gate.wait()
-    assert not bad.passed and not gate.cleared and bad.candidate_successes == 0 and bad.reference_successes == 8
-    assert "HELD BACK: worse than the reference (-100 points" in gate.describe() and gate.held_back_n == 1
+    assert not bad.passed and not gate.cleared and bad.candidate_successes <= 2 and bad.reference_successes == 8
+    assert "HELD BACK: worse than the reference (-" in gate.describe() and gate.held_back_n == 1
     assert bad.first_seed == good.first_seed + 8, "fresh starts"
 
 
@@ -110,12 +112,6 @@ def test_a_gate_that_fails_holds_back_and_says_why(learner: Learner, task: str, 
     assert gate.due, "the next version is judged again"
 
 
-def test_a_simulator_may_print(learner: Learner) -> None:
-    gate = gate_of(learner, f"{TASKS}:printing")
-    updated(learner)
-    assert gate.wait().passed
-
-
 def test_trials_that_take_too_long_are_ended_and_hold_back(learner: Learner, tmp_path: Path) -> None:
     now_s = 0.0
     gate = gate_of(learner, f"{TASKS}:waiting:{tmp_path / 'pid'}", lambda: now_s, timeout_s=50.0)
@@ -130,22 +126,36 @@ def test_trials_that_take_too_long_are_ended_and_hold_back(learner: Learner, tmp
     assert child.returncode == -signal.SIGKILL and not gate.running and not gate.cleared
 
 
+SPOILED: dict[str, Callable[[list[str]], list[str]]] = {
+    "7 of 8 outcomes": lambda lines: lines[:-1],
+    "8 of 8 outcomes, or of other starts": lambda lines: [lines[0], *reversed(lines[1:])],
+    "nothing readable": lambda lines: [lines[0].replace("reference_sha256", "reference"), *lines[1:]],
+    "nothing readable: candidate": lambda lines: [
+        *lines[:-1],
+        lines[-1].replace('"candidate": true', '"candidate": 1'),
+    ],
+    "nothing readable: list": lambda lines: [],
+    "other weights acted": lambda lines: [
+        lines[0].replace('"candidate_sha256": "', '"candidate_sha256": "0'),
+        *lines[1:],
+    ],
+}
+
+
 def test_outcomes_of_other_weights_or_of_too_few_starts_do_not_count(learner: Learner) -> None:
     gate = gate_of(learner)
     updated(learner)
-    for spoil, text in (
-        (lambda lines: lines[:-1], "7 of 8 outcomes"),
-        (lambda lines: [lines[0].replace("reference_sha256", "reference")], "nothing readable"),
-        (lambda lines: [lines[0].replace('"candidate_sha256": "', '"candidate_sha256": "0'), *lines[1:]], "other w"),
-        (lambda lines: [*lines[:-1], lines[-1].replace("true", "1")], "nothing readable"),
-        (lambda lines: [], "nothing readable"),
-    ):
-        gate.begin()
-        assert gate._process is not None and gate._process.wait(timeout=WAIT_S) == 0
-        path = learner.run_dir / GATE_FOLDER / "trials.jsonl"
-        path.write_text("".join(f"{line}\n" for line in spoil(path.read_text().splitlines())))
-        judged = gate.poll()
-        assert judged is not None and not judged.passed and text in judged.reason
+    gate.begin()
+    assert gate._process is not None and gate._process.wait(timeout=WAIT_S) == 0
+    path = learner.run_dir / GATE_FOLDER / "trials.jsonl"
+    lines = path.read_text().splitlines()
+    assert gate._outcomes(0)[1] == "" and len(gate._outcomes(0)[0]) == 8
+    for text, spoil in SPOILED.items():
+        path.write_text("".join(f"{line}\n" for line in spoil(lines)))
+        pairs, problem = gate._outcomes(0)
+        assert pairs == [] and text in problem
+    judged = gate.poll()  # the last of them
+    assert judged is not None and not judged.passed and not gate.cleared
 
 
 def test_weights_that_changed_while_they_were_judged_are_held_back(learner: Learner) -> None:
@@ -184,17 +194,14 @@ def test_the_trials_end_with_a_killed_learner_and_are_done_again(tmp_path: Path)
     os.mkfifo(pid)
     command = [sys.executable, "-c", LEARNER_THAT_JUDGES, str(tmp_path), f"{TASKS}:waiting:{pid}"]
     killed = subprocess.Popen(command)
-    watched = os.pidfd_open(int(pid.read_text()))  # waits until the trials run
+    trials = os.pidfd_open(int(pid.read_text()))  # opening the file waits until they run
     try:
         killed.kill()
         killed.wait(timeout=WAIT_S)
-        signalled = subprocess.run(
-            [sys.executable, "-c", f"import select; p = select.poll(); p.register({watched}); print(p.poll({WAIT_S * 1000}))"],
-            pass_fds=[watched], capture_output=True, text=True, timeout=2 * WAIT_S, check=True,
-        )  # fmt: skip
-        assert signalled.stdout.strip() != "[]", "the trials outlive their learner"
+        ended, _, _ = select.select([trials], [], [], WAIT_S)
+        assert ended, "the trials outlive their learner"
     finally:
-        os.close(watched)
+        os.close(trials)
     policy = new_policy(small_config(), PointTask.interface, demos(3))
     learner = Learner(small_config(), PointTask.interface, policy, demos(3), tmp_path)
     again = gate_of(learner)
@@ -257,7 +264,9 @@ def ruin_to_nothing(policy: Any) -> None:
 
 
 RUINOUS = {
-    "off-policy": lambda: small_config("rl_only", **{"rl.actor_lr": 0.5, "rl.critic_lr": 0.1}),
+    "off-policy": lambda: small_config(
+        "rl_only", **{"rl.actor_lr": 0.5, "rl.critic_lr": 0.1, "schedule.budget_steps": 500}
+    ),
     "on-policy": lambda: (
         load_config("weighted_sum")
         .changed(schedule={"warmup_steps": 0, "budget_steps": 300, "rewards_before_actor": 0})
