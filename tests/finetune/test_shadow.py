@@ -34,7 +34,7 @@ WAIT_S = 120.0
 
 def gated(config: FineTuneConfig, **gate: Any) -> FineTuneConfig:
     """The settings with a gate."""
-    values = config.model_dump(mode="json") | {"gate": {"task": POINT, "trials": 8, "every_updates": 300, **gate}}
+    values = config.model_dump(mode="json") | {"gate": {"task": POINT, "trials": 30, "every_updates": 300, **gate}}
     return FineTuneConfig.model_validate(values)
 
 
@@ -184,8 +184,9 @@ from tests.finetune.test_shadow import *
 folder, task = Path(sys.argv[1]), sys.argv[2]
 policy = new_policy(small_config(), PointTask.interface, demos(3))
 learner = Learner(small_config(), PointTask.interface, policy, demos(3), folder)
+gate = gate_of(learner, task)
 updated(learner)
-gate_of(learner, task).wait()
+gate.wait()
 """
 
 
@@ -240,7 +241,7 @@ def test_guard_and_gate_together_are_refused() -> None:
 def test_a_config_without_a_gate_does_not_mention_it() -> None:
     """Digests of configurations and of checkpoints stay."""
     assert "gate" not in small_config().model_dump(mode="json")
-    assert gated(small_config()).model_dump(mode="json")["gate"]["trials"] == 8
+    assert gated(small_config()).model_dump(mode="json")["gate"]["trials"] == 30
 
 
 def test_a_gate_that_lets_everything_through_changes_no_number(tmp_path: Path) -> None:
@@ -290,7 +291,8 @@ def test_a_ruinous_run_acts_with_good_weights_to_its_end(
     learner, curve = fine_tune(config, task, policy, demos(20), tmp_path, 2_000_000)
     held: list[Judged] = [judged for judged in curve.gate if not judged.passed]
     assert held and learner.ingested_steps >= config.schedule.budget_steps
-    assert sum(evaluate(task, policy, SEEDS)) >= before - 3, "within 10 points of the best"
+    # 6 losses of 30 are shown worse for certain, and fewer is what the gate may miss
+    assert sum(evaluate(task, policy, SEEDS)) >= before - 10, curve.gate
 
 
 def test_in_one_process_the_task_must_be_named(tmp_path: Path) -> None:
