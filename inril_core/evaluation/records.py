@@ -14,6 +14,7 @@ from inril_core.data.episode import Episode, InvalidEpisode, check_episode_id
 from inril_core.data.reader import read_episode
 from inril_core.errors import InrilError
 from inril_core.evaluation.intervals import SuccessRate, success_rate
+from inril_core.evaluation.shadow import GATE_LOG_NAME, Judged
 from inril_core.files import Lines, read_sound_lines
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult, read_ledger
@@ -87,6 +88,8 @@ class RunRecord:
     run_id: str = ""
     segments: list[SegmentRecord] = field(default_factory=list)
     offers: list[OfferRecord] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
+    """What the learner's gate said of each version, in order; empty without a gate."""
     metrics: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What was missing or unreadable, in plain words."""
@@ -110,6 +113,8 @@ def read_run(root: Path) -> RunRecord:
     if not record.segments:
         record.notes.append("session.jsonl holds no episode: the session has not finished one yet.")
     record.offers = _offers(paths.weights / LOG_NAME, record.notes)
+    gate_log = paths.learner / GATE_LOG_NAME
+    record.judged = _noted(read_sound_lines(gate_log, Judged), gate_log, record.notes)
     record.metrics = _metrics(paths.learner / "metrics.jsonl", record.notes)
     return record
 

@@ -122,6 +122,7 @@ def _context(record: RunRecord, wall_s: float | None) -> dict[str, Any]:
         "curve": plots.learning_curve(bins, evaluations, real_time_from) if bins or evaluations else None,
         "metric_plots": _metric_plots(record),
         "offers": record.offers,
+        "judged": record.judged,
         "refusals": Counter(o.reason or "no reason given" for o in record.offers if not o.accepted).most_common(),
         "push_ms": spread(push_delays_ms(record)),
         "cadence": cadence,

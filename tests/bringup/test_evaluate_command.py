@@ -82,6 +82,14 @@ def test_from_plan_to_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run("report", folder) == 0
     assert run("gate", folder / "report.json", "--better-than", "raw") == 0
     assert run("gate", folder, "--better-than", "good") == 3
+    report = json.loads((folder / "report.json").read_text())
+    for verdict, finished, code in (
+        *(("better", True, 0), ("worse", True, 1), ("no relevant gain", True, 1), ("cannot tell", True, 2)),
+        *(("better", False, 2), ("splendid", True, 3)),
+    ):
+        report["comparisons"][0]["verdict"], report["finished"] = verdict, finished
+        (tmp_path / "report.json").write_text(json.dumps(report))
+        assert run("gate", tmp_path, "--better-than", "raw", "--policy", "good") == code, verdict
     assert run("gate", folder) == 3
     assert run("plan", tmp_path / "again", *planned[2:-4], "--failures-of", folder) == 0
     capsys.readouterr()

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 
 from inril_core.evaluation import report, video
 from inril_core.evaluation.report import summary, write_report
+from inril_core.evaluation.shadow import GATE_LOG_NAME, Judged
+from inril_core.files import append_line
 from tests.evaluation.synthetic_run import RunBuilder, complete_run
 
 KEYS = [
@@ -290,3 +293,17 @@ def test_an_episode_without_pictures_is_named(tmp_path: Path) -> None:
     for index in (0, 2):
         run.record(run.segment(index, "eval:1:episodes", [index > 0], [0], [4])[0], np.full((5, 16), np.nan))
     assert page_of(tmp_path).has("No film: qpos of shape")
+
+
+def test_what_the_gate_held_back_is_told(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "run")
+    folder = builder.paths.learner
+    folder.mkdir(parents=True)
+    for updates, passed, reason in ((500, True, "not shown worse"), (1000, False, f"worse {HOSTILE}")):
+        line = Judged(updates, 0, passed, False, reason, 850_000, 20, 3, 18, "0" * 64)
+        append_line(folder / GATE_LOG_NAME, asdict(line))
+    with open(folder / GATE_LOG_NAME, "a") as file:
+        file.write('{"updates": -1}\n')
+    page = Page(write_report(builder.paths.root).read_text())
+    assert page.has("judged 2 versions in simulation and held back 1") and page.has(f"worse {HOSTILE}")
+    assert page.has("gate.jsonl: 1 unreadable line") and not page.has("not shown worse")
