@@ -8,6 +8,7 @@ lower what the next one is held against.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Field, model_validator
@@ -77,6 +78,17 @@ class Judgement:
     def shown_worse(self) -> bool:
         """The comparison says that it is worse."""
         return self.comparison is not None and self.comparison.verdict is Verdict.WORSE
+
+
+def judge_outcomes(config: GateConfig, outcomes: Sequence[tuple[bool, bool]]) -> Judgement:
+    """What (candidate, reference) outcomes on the same starts say.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    wins = sum(candidate and not reference for candidate, reference in outcomes)
+    losses = sum(reference and not candidate for candidate, reference in outcomes)
+    return judge(config, Pairs(wins, losses, len(outcomes) - wins - losses))
 
 
 def judge(config: GateConfig, pairs: Pairs) -> Judgement:

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from inril_core.errors import ConfigError
-from inril_core.evaluation.shadow import FIRST_SEED, GATE_LOG_NAME, GateConfig, Judged, Judgement, judge
-from inril_core.evaluation.statistics.comparison import Pairs
+from inril_core.evaluation.shadow import FIRST_SEED, GATE_LOG_NAME, GateConfig, Judged, Judgement, judge_outcomes
 from inril_core.files import append_line, parse_line, read_lines, write_lines
 from inril_core.finetune.learner import Learner
 from inril_core.policies import load_policy, save_policy
@@ -180,9 +179,7 @@ class ShadowGate:
             problem = "the learner went on from another version meanwhile"
         if problem:
             return self._end(Judgement(False, False, problem), [])
-        wins = sum(pair.candidate and not pair.reference for pair in pairs)
-        losses = sum(pair.reference and not pair.candidate for pair in pairs)
-        return self._end(judge(self._config, Pairs(wins, losses, len(pairs) - wins - losses)), pairs)
+        return self._end(judge_outcomes(self._config, [(pair.candidate, pair.reference) for pair in pairs]), pairs)
 
     def wait(self) -> Judged:
         """`begin`, and what came of it."""

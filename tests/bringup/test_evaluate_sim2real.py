@@ -32,7 +32,7 @@ from tests.finetune.test_learner_node import record
         (("identify", "{}/nothing", "--out", "{}/t.yaml", "--contract", "nowhere"), "nowhere"),
         (("identify", "{}/run", "--out", "{}/t.yaml"), "0 usable recordings; 3 or more"),
         (("sim2real", "{}/a", "{}/b"), "{}/a"),
-        (("sim2real", "{}/a"), "simulated"),
+        (("sim2real", "{}/a"), "SIM_DIR"),
     ],
 )
 def test_bad_input_is_named_and_exit_code_2(

@@ -56,6 +56,7 @@ def test_ruined_weights_are_never_offered_also_not_after_a_kill(bench: LearnerBe
     bench.end("inril_learner.learner_node", signal.SIGKILL)  # in the middle of them
     assert lines(bench) == []
     bench.start_learner(contract=bench.root / "easy.yaml")
+    bench.until(lambda: newest(bench).state == "checking", "trials of the killed one's version again")
     held = bench.until(lambda: "HELD BACK" in newest(bench).reason and newest(bench), "what was held back")
     assert "worse than the reference (-100 points" in held.reason
     assert bench.packs == [] and held.published_n == -1
