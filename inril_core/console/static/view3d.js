@@ -45,6 +45,7 @@ export class ArmView {
   setRobot(text) {
     const loader = new URDFLoader();
     this.robot = loader.parse(text);
+    this.robot.visible = false; // until it is known how it stands
     this.scene.add(this.robot);
     const joints = Object.values(this.robot.joints);
     this.hinges = joints.filter((joint) => joint.jointType === "revolute" || joint.jointType === "continuous");
@@ -68,6 +69,7 @@ export class ArmView {
     if (this.robot && pose.joints_rad.length) {
       this.hinges.slice(0, pose.joints_rad.length).forEach((joint, i) => joint.setJointValue(pose.joints_rad[i]));
       for (const joint of this.slides) joint.setJointValue((pose.gripper_width_m ?? 0) / 2);
+      this.robot.visible = true;
     }
     place(this.measured, pose.measured);
     place(this.commanded, pose.commanded);
