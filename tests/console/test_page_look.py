@@ -177,3 +177,16 @@ def test_a_hand_back_that_nobody_heard_is_no_silent_one(browser: Any) -> None:
         made.tell(safety(in_control="policy"))
         wait(page, "#lamp-control", "Policy drives")
         assert page.get_attribute("#hand-back", "aria-disabled") == "true"
+
+
+def test_a_target_of_long_ago_is_not_shown_as_what_is_commanded(browser: Any) -> None:
+    """After a stop the page said for ever how far the last Target was, as if the arm were still sent there."""
+    with (
+        console(drive_timeout_s=5.0, robot=robot_description("")) as (made, _),
+        operators_page(browser, "Ada", "desk", PATIENT_MS) as page,
+    ):
+        made.tell(m.Pose(JOINTS, 0.04, POSE, (0.6, *POSE[1:]), 0.05, 0.1))
+        page.goto(f"http://127.0.0.1:{made.port}/#token={TOKEN.reveal}")
+        wait(page, "#pose-text", "command 100 mm away")
+        made.tell(m.Pose(JOINTS, 0.04, POSE, (0.6, *POSE[1:]), 0.05, 1.2))
+        wait(page, "#pose-text", "nothing is commanded")

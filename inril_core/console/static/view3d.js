@@ -3,6 +3,7 @@
 import * as THREE from "three";
 import { OrbitControls } from "/static/vendor/OrbitControls.js";
 import URDFLoader from "/static/vendor/URDFLoader.js";
+import { isCommanded } from "/static/readouts.js";
 
 const GHOST = 0x1769c9;
 const POSE_MS = 200; // between two drawings of a moving arm: a tablet's battery and a busy machine's processor pay for each
@@ -72,9 +73,9 @@ export class ArmView {
       this.robot.visible = true;
     }
     place(this.measured, pose.measured);
-    place(this.commanded, pose.commanded);
-    if (this.ghost && pose.commanded.length) {
-      this.ghost.visible = true;
+    place(this.commanded, isCommanded(pose) ? pose.commanded : []);
+    if (this.ghost) this.ghost.visible = this.commanded.visible;
+    if (this.ghost?.visible) {
       this.commanded.updateMatrix();
       this.ghost.matrix.multiplyMatrices(this.commanded.matrix, this.toolToHand);
     }
