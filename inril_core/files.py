@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -33,6 +33,24 @@ _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.E
 
 class FileBusy(OSError):
     """Another process is writing this file at the moment."""
+
+
+def lock_file(file: IO[Any], wait_s: float) -> None:
+    """Wait until no other process holds the lock of an open file, and hold it until the file is closed.
+
+    Raises:
+        FileBusy: another one holds it for longer than `wait_s`.
+        OSError: the file system knows no locks.
+    """
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline_s:
+                raise FileBusy(errno.EBUSY, "another process is writing it; wait for it", file.name) from error
+        time.sleep(_POLL_S)
 
 
 class AtomicFile:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from inril_core.files import (
     FileBusy,
     append_line,
     create_once,
+    lock_file,
     read_lines,
     read_sound_lines,
     write_atomically,
@@ -205,3 +207,16 @@ def test_a_missing_file_has_no_lines_but_is_refused_where_it_must_be_there(tmp_p
     assert read_sound_lines(tmp_path / "absent", dict).values == []
     with pytest.raises(ConfigError, match="no such file"):
         read_lines(tmp_path / "absent", dict)
+
+
+def test_a_held_lock_is_waited_for_and_then_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.lock"
+    with path.open("a") as mine, path.open("a") as theirs:
+        lock_file(theirs, 0.0)
+        with pytest.raises(FileBusy, match=r"another process.*notes\.lock"):
+            lock_file(mine, 0.0)
+        releases = threading.Timer(0.05, lambda: fcntl.flock(theirs, fcntl.LOCK_UN))
+        releases.start()
+        lock_file(mine, 60.0)
+        with pytest.raises(FileBusy):
+            lock_file(theirs, 0.0)

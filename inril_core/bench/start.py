@@ -4,7 +4,6 @@ Two methods share a start when their policy, pre-training and imitation settings
 same; then they begin from the same weights, bit for bit, because they read the same file.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from inril_core.bench.meter import Meter
 from inril_core.bench.origin import code_digest
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.files import write_atomically
+from inril_core.files import lock_file, write_atomically
 from inril_core.finetune.checkpoint import weights_digest
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.local import collect_demos, evaluate
@@ -28,6 +27,8 @@ from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import Policy, load_policy, save_policy
 from inril_core.session.plan import episode_seed
 
+LONGEST_S = 4 * 3600.0
+"""Longest that a job waits for another process that makes its start."""
 _DRAW = 13  # keeps the draw apart from whatever else the seed decides
 
 
@@ -83,13 +84,14 @@ def get_start(job: Job, config: FineTuneConfig, task: Meter, folder: Path) -> St
 
     Raises:
         ConfigError: nobody can demonstrate the task, or no demonstration was successful.
+        FileBusy: who is making it does not come to an end.
     """
     demos = demonstrations(job, task)
     folder.mkdir(parents=True, exist_ok=True)
     name = start_digest(job, config, task)
     file, facts_file = folder / f"{name}.safetensors", folder / f"{name}.json"
     with open(folder / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock, LONGEST_S)
         facts = _read(facts_file)
         if facts is None or not file.exists():
             save_policy(file, pretrain(config, task.interface, demos), {})

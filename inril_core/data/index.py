@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,11 +14,11 @@ from pydantic import Field, StringConstraints, with_config
 
 from inril_core.data.episode import EPISODE_ID, Episode
 from inril_core.data.said import Said, SaidStretch
-from inril_core.files import append_line, parse_line
+from inril_core.files import append_line, lock_file, parse_line
 from inril_core.vocabulary import MARKS, PURPOSES, Mark
 
 INDEX_NAME = "episodes.jsonl"
-_LOCK_WAIT_S, _LOCK_PAUSE_S = 10.0, 0.01
+_LOCK_WAIT_S = 10.0
 
 _Id = Annotated[str, StringConstraints(pattern=f"^{EPISODE_ID.pattern}$")]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -282,15 +280,7 @@ class EpisodeIndex:
                 yield
                 return
             with open(self.path, "ab") as file:
-                deadline_s = time.monotonic() + _LOCK_WAIT_S
-                while True:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    except BlockingIOError:
-                        if time.monotonic() > deadline_s:
-                            raise
-                        time.sleep(_LOCK_PAUSE_S)
+                lock_file(file, _LOCK_WAIT_S)
                 self._writers += 1
                 try:
                     self.refresh()

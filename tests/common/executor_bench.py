@@ -27,7 +27,7 @@ DEEP = QoSProfile(
 class ExecutorBench:
     """A context in a DDS domain of its own, with one executor."""
 
-    def __init__(self, executor_class: type[Executor], domain: int) -> None:
+    def __init__(self, executor_class: Callable[..., Executor], domain: int) -> None:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.executor = executor_class(context=self.context)

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 from inril_common import executor as executor_module
-from inril_common.executor import NodeExecutor, chosen_executor
+from inril_common.executor import NodeExecutor, chosen_executor, gather
 from inril_common.wait_set import WaitSet
 from rclpy.clock import ClockType, ROSClock
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.time import Time
 from std_msgs.msg import Int64
 from std_srvs.srv import Trigger
 
 from inril_core.errors import ConfigError
-from tests.common.executor_bench import DEEP, ExecutorBench
+from tests.common.executor_bench import DEEP, PATIENCE_S, ExecutorBench
 
 
 @pytest.fixture
@@ -239,3 +240,52 @@ def test_the_executor_of_a_process_is_chosen_by_name(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="rclpy"):
         chosen_executor()
     assert {"inril": NodeExecutor, "rclpy": SingleThreadedExecutor} == executor_module.EXECUTORS
+
+
+def test_gathered_messages_wait_until_something_else_comes(domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for an hour; a message of another topic is served at once, and they before it."""
+    monkeypatch.setattr(executor_module, "LATER_PERIOD_NS", 3_600_000_000_000)
+    bench = ExecutorBench(lambda context: NodeExecutor(context=context, gather_s=3600.0), domain)
+    original = WaitSet.wait
+    try:
+        node = bench.node("n")
+        sent: list[str] = []
+        rests, too_early = threading.Event(), threading.Event()
+
+        def wait(waited: WaitSet, timeout_ns: int, may_run: Any = None) -> Any:
+            if waited is bench.executor._resting:
+                rests.set()
+            return original(waited, timeout_ns, may_run)
+
+        def hear(message: Any) -> None:
+            bench.log.append((message.data, len(sent)))
+            if message.data and not sent:
+                too_early.set()
+
+        gather(node.create_subscription(Int64, "some", hear, DEEP))
+        node.create_subscription(Int64, "other", lambda _: bench.log.append("other"), DEEP)
+        some = bench.connected(node.create_publisher(Int64, "some", DEEP))
+        other = bench.connected(node.create_publisher(Int64, "other", DEEP))
+        some.publish(Int64(data=0))
+        bench.until(lambda: len(bench.log) == 1, "the first message, after which it rests")
+        for _ in range(3):  # what DDS has to say of publishers that it has just found would end the rest
+            bench.executor.spin_once(0.0)
+        monkeypatch.setattr(WaitSet, "wait", wait)
+
+        def send() -> None:
+            rests.wait(PATIENCE_S)
+            for value in (1, 2):
+                some.publish(Int64(data=value))
+            assert some.wait_for_all_acked(Duration(seconds=PATIENCE_S))
+            too_early.wait(0.3)  # gives an executor that does not gather the time to show it
+            sent.append("other")
+            other.publish(Int64(data=0))
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        while len(bench.log) < 4:
+            bench.executor.spin_once(PATIENCE_S)
+        thread.join()
+        assert sorted(bench.log[1:], key=str) == [(1, 1), (2, 1), "other"]
+    finally:
+        bench.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,12 +12,13 @@ from pydantic import with_config
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.plan import Plan, read_plan, read_unlocked, write_plan
 from inril_core.evaluation.session.sealed import Sealed, read_sealed
-from inril_core.files import append_line, read_sound_lines, write_atomically
+from inril_core.files import append_line, lock_file, read_sound_lines, write_atomically
 from inril_core.run import RunPaths
 from inril_core.session.ledger import EpisodeResult, read_ledger
 
 BEGUN, LABELS, DEVIATIONS, UNSEALED = "begun.jsonl", "labels.jsonl", "deviations.jsonl", "unsealed.jsonl"
 LOCKED_PLANS = "plans"
+_LOCK_WAIT_S = 10.0
 
 
 @with_config(extra="forbid", allow_inf_nan=False)
@@ -192,7 +192,7 @@ class SessionFolder:
         """One person writes notes at a time; the trials' own ledger belongs to whoever runs them."""
         try:
             with (self.root / ".notes.lock").open("a+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock_file(lock, _LOCK_WAIT_S)
                 yield
         except OSError as error:
             raise ConfigError(

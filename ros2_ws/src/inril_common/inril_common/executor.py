@@ -40,7 +40,7 @@ At most twice that."""
 TIMERS_PERIOD_NS = 300_000
 """Within a round steady timers are looked at this often, where messages are short."""
 
-_ALONG = "_inril_read_along"
+_ALONG, _GATHERED = "_inril_read_along", "_inril_gathered"
 _RARE_SERVICES = ("rcl_interfaces", "type_description_interfaces")
 """Packages whose services rclpy gives each node, about its parameters and types."""
 _RARE_LIFECYCLE = ("GetAvailableStates", "GetAvailableTransitions")
@@ -62,8 +62,8 @@ class NodeExecutor(Executor):
       about parameters, types and possible transitions come up to 0.5 s late; others that a user gives do not.
     * A subscription given to `read_along` wakes nobody: see there. `/clock` is one unless a timer follows it.
 
-    gather_s: after everything that was ready it rests so long, so that what comes meanwhile costs one wake-up. For a
-    node whose answer nobody waits for; a timer can be late by as much.
+    gather_s: after everything that was ready, messages of subscriptions given to `gather` may wait so long, so that
+    what comes meanwhile costs one wake-up. Whatever else becomes ready ends that, and is served with what has waited.
     """
 
     def __init__(self, *, context: Context | None = None, gather_s: float = 0.0) -> None:
@@ -77,6 +77,8 @@ class NodeExecutor(Executor):
         """Those that were gathered, and whether they are read along."""
         self._main: WaitSet | None = None
         self._later: WaitSet | None = None
+        self._resting: WaitSet | None = None
+        """What ends a rest: the main one without the subscriptions that are gathered; None: there are none."""
         self._later_at_ns = 0
         self._along: list[Work] = []
         """Subscriptions that are read along with others."""
@@ -84,6 +86,8 @@ class NodeExecutor(Executor):
         self._timers_at_ns = 0
         self._late_timers: list[Work] = []
         """Timers that have not run in this round."""
+        self._late_ros_timers: list[Work] = []
+        """Those among them that follow simulated time, which any message may have moved."""
         self._round_begun = False
         """Whether something of this round has been served, so that a timer may have become due since the wait."""
         self._tasks_collected = False
@@ -112,8 +116,9 @@ class NodeExecutor(Executor):
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Serve nothing more; a thread that spins returns."""
         done = super().shutdown(timeout_sec)
-        self._main = self._later = None
-        self._entities, self._late_timers, self._along = None, [], []
+        self._main = self._later = self._resting = None
+        self._entities, self._along = None, []
+        self._late_timers, self._late_ros_timers = [], []
         self._ready.clear()
         return done
 
@@ -167,13 +172,13 @@ class NodeExecutor(Executor):
             return None
         if self._round_begun and self._late_timers:
             now_ns = time.monotonic_ns()
-            all_clocks = now_ns >= self._timers_at_ns
-            if all_clocks:
+            looked_at = self._late_ros_timers
+            if now_ns >= self._timers_at_ns:
                 self._timers_at_ns = now_ns + TIMERS_PERIOD_NS
-            for work in self._late_timers:
-                looked_at = all_clocks or _follows_ros_time(work.entity)
-                if looked_at and is_due(work.entity) and self.can_execute(work.entity):
-                    self._late_timers.remove(work)
+                looked_at = self._late_timers
+            for work in looked_at:
+                if is_due(work.entity) and self.can_execute(work.entity):
+                    self._set_late([late for late in self._late_timers if late is not work])
                     return work
         self._round_begun = True
         return self._ready.popleft()
@@ -209,15 +214,16 @@ class NodeExecutor(Executor):
             # no wake-up of its own for them where the caller waits no longer than that anyway
             longest_ns = 0 if self._ready else LATER_PERIOD_NS
             timeout_ns = longest_ns if timeout_ns < 0 else min(timeout_ns, longest_ns)
-            if self._gather_ns and self._gathers and timeout_ns:
-                ready, self._late_timers = main.wait(0, may_run)
+            if self._resting is not None and self._gathers and timeout_ns:
+                ready, late = main.wait(0, may_run)
                 if not ready:
                     self._gathers = False
                     rest_ns = min(timeout_ns, self._gather_ns)
-                    time.sleep(rest_ns * 1e-9)
-                    ready, self._late_timers = main.wait(timeout_ns - rest_ns, may_run)
+                    self._resting.wait(rest_ns, may_run)  # what it finds is still there for the next wait
+                    ready, late = main.wait(timeout_ns - rest_ns, may_run)
             else:
-                ready, self._late_timers = main.wait(timeout_ns, may_run)
+                ready, late = main.wait(timeout_ns, may_run)
+            self._set_late(late)
         except EntityDestroyed:
             self._entities, self._changed = None, True
             return
@@ -227,6 +233,10 @@ class NodeExecutor(Executor):
             self._gathers = True
             self._ready.extend(self._along)
             self._ready.extend(ready)
+
+    def _set_late(self, timers: list[Work]) -> None:
+        self._late_timers = timers
+        self._late_ros_timers = [work for work in timers if _follows_ros_time(work.entity)]
 
     def _refresh(self) -> None:
         """Build the wait sets again if entities have come or gone."""
@@ -245,11 +255,15 @@ class NodeExecutor(Executor):
         self._along = [replace(work, along=_queue_length(work.entity)) for work in along]
         later = [work for work in found if _may_come_late(work)]
         apart = {id(work.entity) for work in (*self._along, *later)}
-        self._main = WaitSet(self._context, [w for w in found if id(w.entity) not in apart], [guard, sigint_guard])
+        main = [work for work in found if id(work.entity) not in apart]
+        hurried = [work for work in main if not getattr(work.entity, _GATHERED, False)]
+        gathers = self._gather_ns > 0 and len(hurried) < len(main)
+        self._main = WaitSet(self._context, main, [guard, sigint_guard])
+        self._resting = WaitSet(self._context, hurried, [guard, sigint_guard]) if gathers else None
         self._later = WaitSet(self._context, later, []) if later else None
         known = {id(entity) for entity, _ in entities}
         self._ready = deque(work for work in self._ready if work.kind == "task" or id(work.entity) in known)
-        self._late_timers = [work for work in self._late_timers if id(work.entity) in known]
+        self._set_late([work for work in self._late_timers if id(work.entity) in known])
 
     def _serve(self, work: Work) -> bool:
         """Take what is ready and run its callback, a coroutine up to where it waits; false if nothing was there.
@@ -297,6 +311,14 @@ def read_along(subscription: Subscription, along: bool = True) -> None:
     executor that serves it already must be woken (`Executor.wake`) to take notice.
     """
     setattr(subscription, _ALONG, along)
+
+
+def gather(subscription: Subscription) -> None:
+    """Let messages of a subscription wait for others, for as long as its node's `gather_s` says.
+
+    For what nobody waits for. Its queue must hold what can come in between. Before an executor serves it.
+    """
+    setattr(subscription, _GATHERED, True)
 
 
 EXECUTORS: dict[str, type[Executor]] = {"inril": NodeExecutor, "rclpy": SingleThreadedExecutor}

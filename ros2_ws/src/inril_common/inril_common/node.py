@@ -50,7 +50,7 @@ class _Shared:
     """Of a process that is told to stop; above 0 where that leaves work undone."""
 
     gather_s: float = 0.0
-    """Of its executor (`NodeExecutor`): above 0 for a node that no tick waits for."""
+    """How long messages of subscriptions given to `gather` may wait for others (`NodeExecutor`)."""
 
     realtime: bool
     cores: str

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from inril_common.deadline_timer import DeadlineTimer
 from inril_common.diagnostics import ERROR, OK, Health
+from inril_common.executor import gather
 from inril_common.node import InrilNode
 from inril_common.process import run_node
 from inril_common.qos import EVENT, RECORD, sensor_qos
@@ -28,6 +29,7 @@ from inril_core.data.finisher import Finisher
 from inril_core.data.index import Annotation, Drop, EpisodeIndex
 from inril_core.data.schemas import (
     COMPRESSED_TYPE,
+    EPISODE_EVENT,
     OBSERVATION,
     SENSOR_TOPICS,
     TOPICS,
@@ -54,7 +56,7 @@ class RecorderNode(InrilNode):
     Episodes that an earlier process left unfinished are finished first, beside the recording.
     """
 
-    gather_s = 0.01
+    gather_s = 0.04
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
@@ -101,7 +103,10 @@ class RecorderNode(InrilNode):
             kind = CompressedImage if type_name == COMPRESSED_TYPE else getattr(messages, type_name.rsplit("/", 1)[1])
             quality = sensor_qos(lockstep, record=True) if topic in SENSOR_TOPICS else RECORD
             hear = self._hear(topic)
-            self._heard.append(self.create_subscription(kind, topic.lstrip("/"), hear, quality, raw=True))
+            subscription = self.create_subscription(kind, topic.lstrip("/"), hear, quality, raw=True)
+            if topic != EPISODE_EVENT:  # others wait for what begins and ends an episode
+                gather(subscription)
+            self._heard.append(subscription)
         self._look_at_disk()
         self._polling = self.deadline_timer(self.guarded(self._poll), POLL_PERIOD_S)
         self._telling = self.steady_timer(STATUS_PERIOD_S, self.guarded(self._tell))
