@@ -112,9 +112,9 @@ class Desk:
 
     def press(self, page: Page, button: str) -> None:
         """Press what may be gone or off by now."""
-        from playwright.sync_api import TimeoutError as TooLate  # not on every machine
+        from playwright.sync_api import Error  # not on every machine
 
-        with suppress(TooLate):
+        with suppress(Error):
             page.click(button, force=True, timeout=PRESS_MS)
 
     def works(self, page: Page, button: str) -> bool:
