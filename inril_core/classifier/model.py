@@ -123,7 +123,10 @@ def load_classifier(path: Path) -> Classifier:
     Raises:
         ConfigError: it cannot be read, or is something else.
     """
-    parts, facts = read_checkpoint(path)
+    try:
+        parts, facts = read_checkpoint(path)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: no readable success classifier; make one with `inril classifier train`") from error
     if facts.get("kind") != "success_classifier":
         raise ConfigError(f"{path}: is no success classifier; make one with `inril classifier train`")
     try:

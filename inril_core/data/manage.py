@@ -149,8 +149,8 @@ def open_index(folder: Path) -> EpisodeIndex:
     """
     if not folder.is_dir():
         raise ConfigError(
-            f"{folder.parent}: no folder of a run, there is no {folder.name}/ in it; give the --run-dir that episodes "
-            "were recorded into"
+            f"{folder.parent}: no folder of a run, there is no {folder.name}/ in it; give the folder that was "
+            "--run-dir or run_dir:= when the episodes were recorded"
         )
     try:
         return EpisodeIndex(folder)

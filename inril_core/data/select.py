@@ -30,7 +30,7 @@ class Selection:
     min_steps: int = 1
     max_steps: int | None = None
     complete: bool = False
-    """Only episodes of which nothing is missing."""
+    """Only episodes of which nothing is missing: no step, and no image; the audit found nothing."""
     human_share: tuple[float, float] = (0.0, 1.0)
     """Least and greatest share of steps in which a human was in control."""
     since: datetime | None = None
@@ -49,7 +49,7 @@ class Selection:
             and (not self.outcomes or outcome_word(success) in self.outcomes)
             and (not self.by or fnmatch.fnmatchcase(by, self.by))
             and (not self.ids or any(fnmatch.fnmatchcase(entry.episode_id, pattern) for pattern in self.ids))
-            and (not self.complete or entry.complete)
+            and (not self.complete or (entry.complete and not entry.problems))
             and (self.dropped or not index.dropped(entry.episode_id))
         )
 

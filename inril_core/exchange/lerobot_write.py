@@ -259,7 +259,7 @@ def _check_frames(episode: Episode) -> None:
             first = lacking[0] if lacking else 0
             raise ConfigError(
                 f"{episode.episode_id}: camera {name} has no image at step {first} ({len(lacking)} of {episode.steps} "
-                "lack); export without images, or leave this episode out"
+                "lack); export with --no-images, or only with --complete what lacks nothing"
             )
 
 

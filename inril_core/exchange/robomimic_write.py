@@ -97,7 +97,7 @@ class RobomimicWriter:
                 if lacking:
                     raise ConfigError(
                         f"{episode.episode_id}: camera {name} has no image at observation {lacking[0]} ({len(lacking)} "
-                        "lack); export without images, or leave this episode out"
+                        "lack); export with --no-images, or only with --complete what lacks nothing"
                     )
                 rows = pixels[[places[step] for step in range(begin, end)]]
                 options = {"compression": "gzip", "compression_opts": 1} if self._compress else {}

@@ -92,6 +92,8 @@ def test_what_cannot_be_learned_from_is_named(made, tmp_path) -> None:
     write_checkpoint(tmp_path / "other", {}, {"kind": "policy"})
     with pytest.raises(ConfigError, match="is no success classifier"):
         load_classifier(tmp_path / "other")
+    with pytest.raises(ConfigError, match="none.*make one with `inril classifier train`"):
+        load_classifier(tmp_path / "none")
     for wrong in ({"precision": 1.0}, {"confidence": 0.4}, {"held_out": 0.0}, {"updates": 0}):
         with pytest.raises(ConfigError, match="must be"):
             TrainingSettings(**wrong)

@@ -45,6 +45,8 @@ class OneProcess:
         self._heard: dict[str, Any] = {}
         self.sources: list[int] = []
         self.targets = 0
+        self.faults = 0
+        """Statuses of the arbiter that name a fault."""
         self._over = threading.Event()
         self.trouble = ""
 
@@ -83,6 +85,7 @@ class OneProcess:
         self.port = self._console._console.port
         observer = rclpy.create_node("test_observer")
         self._nodes.append(observer)
+        observer.create_subscription(ArbiterStatus, "arbiter_status", self._count_faults, LATCHED)
         for name, kind, qos in (
             ("arbiter", ArbiterStatus, LATCHED),
             ("session", SessionStatus, LATCHED),
@@ -118,6 +121,9 @@ class OneProcess:
 
     def _count(self, _: Target) -> None:
         self.targets += 1
+
+    def _count_faults(self, said: ArbiterStatus) -> None:
+        self.faults += bool(said.faults)
 
     def status(self, name: str) -> Any:
         """Newest status of arbiter or session, or robot state; None before the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import shutil
 from collections.abc import Iterator
@@ -39,10 +40,19 @@ def _program() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """The system's Chromium, driven by playwright."""
+    """The system's Chromium, driven by playwright.
+
+    As root it would raise its own priority above that of the nodes (nice -8) and starve the simulated arm on a small
+    machine, so what this process starts from here on may not raise its priority.
+    """
     from playwright.sync_api import sync_playwright
+
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0)  # without the right to, nothing happens
 
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=_program(), args=FLAGS, timeout=120_000)

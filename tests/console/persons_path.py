@@ -38,7 +38,7 @@ END_S = 60.0
 PRESET = "hg_dagger"
 CHANGES = {"episode_length_steps": 200}
 """Of the shipped contract: a person needs longer than 10 s."""
-PATIENT_LINKS = ("robot_state_s", "part_poses_s", "camera_s", "policy_action_s", "teleop_s", "target_s", "monitor_s")
+STAGES = ("demonstrations", "before", "corrections", "after")
 IMAGE = {"recorded_in": ["demo", "train"], "width_px": 320, "height_px": 240}
 """A person wants a picture while the policy is trained too, and more than 84 pixels of it."""
 
@@ -60,8 +60,6 @@ class PersonsPath:
         shipped = yaml.safe_load((resources.files("inril_core.contract") / "tasks" / "insert_leg.yaml").read_text())
         shipped |= CHANGES
         shipped["images"][0] |= IMAGE
-        if self._options.patience_s:
-            shipped["staleness"] |= dict.fromkeys(PATIENT_LINKS, self._options.patience_s)
         self.contract.write_text(yaml.safe_dump(shipped, sort_keys=False))
 
     def note(self, **values: Any) -> None:
@@ -80,8 +78,6 @@ class PersonsPath:
             return
         by_hand = {"real_time_factor": self._options.real_time_factor, "console": "true", "device": "browser"}
         by_hand |= {"console_port": self._options.port}
-        if self._options.patience_s:
-            by_hand["device_settings"] = f"{{max_age_s: {self._options.patience_s}}}"
         alone = {"real_time_factor": 0.0, "arm_at_start": "true", "unattended": "true"}
         arguments = {"contract": self.contract, "run_dir": run, "plan": plan, **(by_hand if person else alone), **more}
         command = ["up", name, *(f"{key}:={value}" for key, value in arguments.items())]
@@ -135,6 +131,8 @@ class PersonsPath:
         """What the person does in demonstrations."""
         safety, seen = who.eyes["safety"], who.eyes["observed"]
         if safety.get("heard") and not safety["armed"] and who.page.locator("body.holds").count():
+            if not who.eyes["pose"].get("measured") or "not heard" in who.eyes["session_state"].get("waiting_for", ""):
+                return  # it looks at the arm before it arms
             self.picture(who, "howto_arm", True)
         who.demonstrate()
         self.picture(who, "howto_demonstrate", who.drives and 25 <= seen.get("step", 0) <= 60)
@@ -156,11 +154,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", help="everything of this path goes there; one that exists is gone on with")
     parser.add_argument("--pictures", help="folder of the pictures, as docs/assets")
     parser.add_argument("--demos", type=int, default=10)
-    parser.add_argument("--train-steps", type=int, default=3000, help="control steps of fine-tuning, at 10 Hz")
-    parser.add_argument("--eval-episodes", type=int, default=40)
+    parser.add_argument("--train-steps", type=int, default=1200, help="control steps of fine-tuning, at 10 Hz")
+    parser.add_argument("--eval-episodes", type=int, default=100)
     parser.add_argument("--real-time-factor", type=float, default=1.0)
     parser.add_argument(
-        "--patience-s", type=float, default=0.0, help="for a busy machine: limits of staleness; 0: shipped"
+        "--until", choices=STAGES, default=STAGES[-1], help="stop after this stage; the next run goes on"
     )
     parser.add_argument("--port", type=int, default=8771)
     parser.add_argument("--seed", type=int, default=0)
@@ -169,7 +167,10 @@ def main(words: Sequence[str] | None = None) -> int:
         path = PersonsPath(options, domain)
         path.write_contract()
         seed = {"seed": options.seed}
+        stages = STAGES[: STAGES.index(options.until) + 1]
         path.graph("collect_demos", f"demo:{options.demos}:episodes", path.demos, path.demonstrate, **seed)
+        if "before" not in stages:
+            return 0
         if not path.first.exists():
             pretrain = ["pretrain", "--demos", path.demos, "--out", path.first, "--contract", path.contract]
             pretrain += ["--preset", PRESET]
@@ -179,8 +180,10 @@ def main(words: Sequence[str] | None = None) -> int:
         train = f"{before},train:{options.train_steps}:steps"
         tuned = {"demos": path.demos, "initial_weights": path.first, "preset": PRESET, **seed}
         path.graph("finetune", before, path.run, None, **tuned)
-        path.graph("finetune", train, path.run, path.correct, **tuned)
-        path.graph("finetune", f"{train},{before}", path.run, None, **tuned)
+        if "corrections" in stages:
+            path.graph("finetune", train, path.run, path.correct, **tuned)
+        if "after" in stages:
+            path.graph("finetune", f"{train},{before}", path.run, None, **tuned)
         print(json.dumps(report(path)), flush=True)
     return 0
 

@@ -1,6 +1,8 @@
 """Pins: a page that drives no arm, or one that drives on when nobody is there. Real nodes, driven by Chromium.
 
 One run, in the order of a person's day; `INRIL_PICTURES=docs/assets` keeps the pictures of docs/console.md.
+On a machine that stalls the arm holds with a fault, as it must: whoever is at the page then does what a person does,
+and looks, arms and drives again. What the arm must never do is looked at in stretches without a fault.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +28,19 @@ from tests.console.chromium import operators_page, save_picture
 from tests.console.test_page_look import all_on_screen
 from tests.graph.harness import patient_contract
 
-BUSY = 4.0
-LOAD = os.getloadavg()[0] / (os.cpu_count() or 1)
-pytestmark = [
-    pytest.mark.timeout(2400),
-    pytest.mark.skipif(
-        LOAD > BUSY,
-        reason=f"{LOAD:.0f} processes wait for each processor: a page that is not answered within 5 s is a lost device",
-    ),
-]
+pytestmark = pytest.mark.timeout(2400)
 PATIENT_MS = 300_000
+PRESS_MS = 20_000
 STALL_S = 60.0
 """The machine may stand still for so long; what a page may is bounded by the device (5 s)."""
+ATTEMPTS_N = 20
+KEEP_NOTICES = """window.noticesSaid = [];
+new MutationObserver((changes) => { for (const change of changes) for (const item of change.addedNodes)
+  if (item.parentElement?.id === "notices") window.noticesSaid.push(item.textContent); })
+  .observe(document, { childList: true, subtree: true });"""
+"""A notice goes after some seconds, and the test may look later."""
 Page = Any
+Wish = Callable[[Page], bool]
 
 
 def contract_with_pictures(folder: Path) -> Path:
@@ -72,53 +74,85 @@ class Desk:
         token = load_or_create_token(graph.paths.console_token)
         self._address = f"http://127.0.0.1:{graph.port}/#token={token.reveal}"
         self._pictures = os.environ.get("INRIL_PICTURES")
+        self._sees_to_it: Callable[[], bool] = lambda: True
 
     @contextmanager
     def page(self, name: str, size: str = "desk") -> Iterator[Page]:
         with operators_page(self._browser, name, size, PATIENT_MS) as page:
+            page.add_init_script(KEEP_NOTICES)
             page.goto(self._address)
             self.shows(page, "#lamp-connection", "Connected")
             yield page
 
-    def shows(self, page: Page, where: str, text: str) -> None:
-        """Wait until the page says it; the graph's messages are heard meanwhile."""
-        self.graph.until(lambda: text in (page.text_content(where) or ""), f"{text!r} in {where}", PATIENT_MS / 1000)
+    @contextmanager
+    def keeps(self, wish: Wish, page: Page) -> Iterator[None]:
+        """Meanwhile whoever is at the page sees to it that it stays so, whatever the machine does."""
+        self._sees_to_it = lambda: wish(page)
+        try:
+            self.until(lambda: True, "what the operator wishes")
+            yield
+        finally:
+            self._sees_to_it = lambda: True
 
     def until(self, condition: Callable[[], Any], what: str) -> None:
-        self.graph.until(condition, what, PATIENT_MS / 1000)
+        """Wait until it is as the operator wishes, and the condition holds."""
+        self.graph.until(lambda: self._sees_to_it() and condition(), what, PATIENT_MS / 1000)
 
-    def in_control(self, source: Source) -> None:
-        self.until(lambda: self.graph.status("arbiter").in_control == source, f"{source.name} in control")
+    def shows(self, page: Page, where: str, text: str) -> None:
+        """Wait until the page says it; the graph's messages are heard meanwhile."""
+        self.until(lambda: text in (page.text_content(where) or ""), f"{text!r} in {where}")
 
-    def take_control(self, page: Page) -> None:
-        page.click("#take")
-        if page.is_visible("#ask"):
-            page.click("#ask-yes")
-        self.until(lambda: page.locator("body.holds").count(), "a page that has control")
+    def said(self, page: Page, text: str) -> bool:
+        """The page has shown a notice with this text."""
+        return any(text in notice for notice in page.evaluate("window.noticesSaid"))
 
-    def says_no(self, page: Page, button: str, why: str) -> None:
-        """A button that does not work tells whoever presses it why."""
-        assert page.get_attribute(button, "aria-disabled") == "true"
-        page.click(button, force=True)
-        self.shows(page, "#notices", why)
+    def errors(self, page: Page) -> int:
+        """How many errors the page has shown."""
+        return sum(notice.startswith("✗") for notice in page.evaluate("window.noticesSaid"))
+
+    def press(self, page: Page, button: str) -> None:
+        """Press what may be gone or off by now."""
+        from playwright.sync_api import Error  # not on every machine
+
+        with suppress(Error):
+            page.click(button, force=True, timeout=PRESS_MS)
 
     def works(self, page: Page, button: str) -> bool:
         return page.get_attribute(button, "aria-disabled") == "false"
 
+    def says_no(self, page: Page, button: str, why: str) -> None:
+        """A button that does not work tells whoever presses it why."""
+
+        def told() -> bool:
+            assert page.get_attribute(button, "aria-disabled") == "true"
+            page.click(button, force=True)
+            return self.said(page, why)
+
+        self.until(told, f"the notice {why!r}")
+
+    def has_control(self, page: Page) -> bool:
+        """The page has control; else it is taken."""
+        if page.locator("body.holds").count():
+            return True
+        if page.is_visible("#ask"):
+            self.press(page, "#ask-yes")
+        elif self.works(page, "#take"):
+            self.press(page, "#take")
+        return False
+
     def armed(self, page: Page) -> bool:
-        """It is armed without a fault; else it is asked for. A machine that stalls is a page that is lost."""
+        """The page has control and the arm is armed without a fault; else that is seen to."""
+        if not self.has_control(page):
+            return False
         said = self.graph.status("arbiter")
         if said and said.armed and not said.faults:
             return True
         if self.works(page, "#arm"):
-            page.click("#arm", force=True)  # it may stop working while it is pressed
+            self.press(page, "#arm")
         return False
 
-    def arm(self, page: Page) -> None:
-        self.until(lambda: self.armed(page), "an armed arbiter")
-
     def drives(self, page: Page) -> bool:
-        """The page drives; else it is asked to."""
+        """The page drives; else that is seen to."""
         if not self.armed(page):
             return False
         taken = self.graph.status("arbiter").in_control == Source.HUMAN
@@ -128,8 +162,15 @@ class Desk:
             page.keyboard.press("g")
         return False
 
-    def drive(self, page: Page) -> None:
-        self.until(lambda: self.drives(page), "a page that drives")
+    def hands_back(self, page: Page) -> bool:
+        """The policy drives; else the arm is handed back to it."""
+        if not self.armed(page):
+            return False
+        if self.graph.status("arbiter").in_control == Source.POLICY:
+            return True
+        if self.works(page, "#hand-back"):
+            page.keyboard.press("h")
+        return False
 
     def x_m(self) -> float:
         return float(self.graph.status("robot").tool_pose.position.x)
@@ -171,57 +212,53 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.shows(ada, "#lamp-armed", "Not armed")
         desk.says_no(ada, "#arm", "take control first")
         assert not graph.status("arbiter").armed, "a page without control arms"
-        desk.take_control(ada)
+        desk.until(lambda: desk.has_control(ada), "a page that has control")
         desk.shows(bob, "#holder", "Ada has control")
         desk.says_no(bob, "[data-word=success]", "Ada has control; take control first")
-        desk.arm(ada)
-        desk.shows(ada, "#lamp-session", "Episode runs (train)")
-        desk.shows(ada, "#lamp-control", "Policy drives")
-        desk.shows(ada, "#cameras figcaption", "s old")
-        desk.until(lambda: ada.evaluate("document.querySelector('#cameras img').naturalWidth") == 320, "a picture")
+        with desk.keeps(desk.armed, ada):
+            desk.shows(ada, "#lamp-session", "Episode runs (train)")
+            desk.shows(ada, "#lamp-control", "Policy drives")
+            desk.shows(ada, "#cameras figcaption", "s old")
+            desk.until(lambda: ada.evaluate("document.querySelector('#cameras img').naturalWidth") == 320, "a picture")
 
-        desk.drive(ada)
         desk.push(ada, "w", 1.0)
-        desk.shows(ada, "#lamp-control", "Person drives")
-        desk.shows(ada, "#drive-text", "You drive")
-        ada.keyboard.down("s")
-        all_on_screen(ada, "#cameras img", "#drive", "[data-word=success]", "[data-word=ready]", "#stop")
-        desk.picture(ada, "console_drive")
-        ada.keyboard.up("s")
+        with desk.keeps(desk.drives, ada):
+            desk.shows(ada, "#lamp-control", "Person drives")
+            desk.shows(ada, "#drive-text", "You drive")
+            ada.keyboard.down("s")
+            all_on_screen(ada, "#cameras img", "#drive", "[data-word=success]", "[data-word=ready]", "#stop")
+            desk.picture(ada, "console_drive")
+            ada.keyboard.up("s")
 
-        # a page without the focus holds: the key is never let go
-        ada.keyboard.down("s")
-        desk.until(lambda: ada.evaluate("dispatchEvent(new Event('blur')) || true"), "blur")
-        still_m = settled(desk)
-        heard = graph.targets
-        desk.until(lambda: graph.targets > heard + 10, "ten more targets")
-        assert abs(desk.x_m() - still_m) < 0.002
-        assert graph.status("arbiter").in_control == Source.HUMAN
-        ada.keyboard.up("s")
+        holds_without_the_focus(desk, ada)
+
+        said: set[tuple[str, int]] = set()
 
         def labelled() -> bool:
-            if any(r.success and r.source == "Ada" for r in graph.results()):
+            if any(r.success and r.valid and r.source == "Ada" for r in graph.results()):
                 return True
-            if desk.drives(ada) and desk.works(ada, "[data-word=success]"):
+            now = graph.status("session").episode_id, desk.errors(ada)
+            if now not in said and desk.works(ada, "[data-word=success]"):
+                said.add(now)  # again for another episode, or where the page said that it failed
                 ada.keyboard.press("1")
             return False
 
-        desk.until(labelled, "a success by Ada")
-        assert graph.results()[-1].valid
-
-        # the person keeps the arm over the next episode's beginning, and hands it back
-        desk.shows(ada, "#lamp-session", "Episode runs (train)")
-        ada.keyboard.press("h")
-        desk.in_control(Source.POLICY)
-        desk.shows(ada, "#lamp-control", "Policy drives")
+        with desk.keeps(desk.drives, ada):
+            desk.until(labelled, "a success by Ada")
+            # the person keeps the arm over the next episode's beginning, and hands it back
+            desk.shows(ada, "#lamp-session", "Episode runs (train)")
+        with desk.keeps(desk.hands_back, ada):
+            desk.shows(ada, "#lamp-control", "Policy drives")
 
         # the other operator relieves the first, who is told
-        desk.take_control(bob)
-        desk.shows(ada, "#notices", "Bob has taken control from you")
+        desk.until(lambda: desk.has_control(ada), "a page that has control")
+        desk.until(lambda: desk.has_control(bob), "a page that has control")
+        desk.until(lambda: desk.said(ada, "Bob has taken control from you"), "a page that is told")
         desk.says_no(ada, "#drive", "Bob has control")
-        desk.drive(bob)
-        all_on_screen(bob, "#pad-xy", "#pad-zr", "#pad-tilt", "[data-word=success]", "[data-word=ready]", "#stop")
-        desk.picture(bob, "console_tablet")
+        with desk.keeps(desk.drives, bob):
+            all_on_screen(bob, "#pad-xy", "#pad-zr", "#pad-tilt", "[data-word=success]", "[data-word=ready]", "#stop")
+            desk.shows(bob, "#lamp-control", "Person drives")
+            desk.picture(bob, "console_tablet")
         desk.push(bob, "s", -1.0)
 
         # Bob's page is gone while it drives: the arm holds, and the policy does not take it
@@ -235,14 +272,35 @@ def test_a_person_takes_over_labels_hands_back_loses_the_connection_and_stops(de
         desk.picture(ada, "console_lost")
 
         # Ada takes over, looks, arms; the session is silent, and the stop still stops
-        desk.take_control(ada)
-        desk.arm(ada)
+        desk.until(lambda: desk.armed(ada), "an armed arbiter")
         graph.silence_session()
         desk.shows(ada, "#lamp-session", "Session not heard")
         ada.keyboard.press("Space")
         desk.until(lambda: not graph.status("arbiter").armed, "a disarmed arbiter")
-        desk.shows(ada, "#lamp-armed", "Not armed")
+        desk.shows(ada, "#lamp-armed", "ot armed")  # with a fault or without
         desk.picture(ada, "console_stopped")
+
+
+def holds_without_the_focus(desk: Desk, page: Page) -> None:
+    """A page without the focus holds: the key is never let go."""
+    graph = desk.graph
+    for _ in range(ATTEMPTS_N):
+        desk.until(lambda: desk.drives(page), "a page that drives")
+        faults = graph.faults
+        page.keyboard.down("s")
+        page.evaluate("dispatchEvent(new Event('blur'))")
+        still_m = settled(desk)
+        heard = graph.targets
+        desk.until(
+            lambda heard=heard, faults=faults: graph.targets > heard + 10 or graph.faults > faults, "ten targets"
+        )
+        moved_m, control = abs(desk.x_m() - still_m), graph.status("arbiter").in_control
+        page.keyboard.up("s")
+        if graph.faults == faults:
+            assert moved_m < 0.002
+            assert control == Source.HUMAN
+            return
+    raise AssertionError(f"a fault in each of {ATTEMPTS_N} stretches: {graph.status('arbiter').details}")
 
 
 def settled(desk: Desk) -> float:

@@ -156,3 +156,37 @@ def test_a_page_that_knows_only_a_part_shows_nothing_and_lets_no_press_be_lost(b
         sockets[-1].send(withheld[-1])
         wait(page, "#lamp-armed", "Armed")
         page.wait_for_function("() => document.querySelector('#take').dataset.why === ''")
+
+
+def test_a_hand_back_that_nobody_heard_is_no_silent_one(browser: Any) -> None:
+    """The page asks for some seconds; on a machine that stalled for longer the arm stayed with the person, unsaid."""
+    with (
+        console(drive_timeout_s=5.0, robot=robot_description("")) as (made, _),
+        operators_page(browser, "Ada", "desk", PATIENT_MS) as page,
+    ):
+        for said in (safety(in_control="human"), session()):
+            made.tell(said)
+        page.goto(f"http://127.0.0.1:{made.port}/#token={TOKEN.reveal}")
+        wait(page, "#lamp-control", "Person drives")
+        page.click("#take")
+        page.wait_for_selector("body.holds")
+        page.keyboard.press("h")
+        wait(page, "#notices", "The arm is not handed back")
+        assert page.get_attribute("#hand-back", "aria-disabled") == "false"
+        page.keyboard.press("h")
+        made.tell(safety(in_control="policy"))
+        wait(page, "#lamp-control", "Policy drives")
+        assert page.get_attribute("#hand-back", "aria-disabled") == "true"
+
+
+def test_a_target_of_long_ago_is_not_shown_as_what_is_commanded(browser: Any) -> None:
+    """After a stop the page said for ever how far the last Target was, as if the arm were still sent there."""
+    with (
+        console(drive_timeout_s=5.0, robot=robot_description("")) as (made, _),
+        operators_page(browser, "Ada", "desk", PATIENT_MS) as page,
+    ):
+        made.tell(m.Pose(JOINTS, 0.04, POSE, (0.6, *POSE[1:]), 0.05, 0.1))
+        page.goto(f"http://127.0.0.1:{made.port}/#token={TOKEN.reveal}")
+        wait(page, "#pose-text", "command 100 mm away")
+        made.tell(m.Pose(JOINTS, 0.04, POSE, (0.6, *POSE[1:]), 0.05, 1.2))
+        wait(page, "#pose-text", "nothing is commanded")

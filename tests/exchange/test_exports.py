@@ -147,6 +147,10 @@ def test_a_missing_picture_is_named(tmp_path):
     for kind in ("lerobot", "hdf5"):
         with pytest.raises(ConfigError, match="made-1: camera front has no image at (step|observation) 2"):
             export_run(run, tmp_path / "out", kind)
+        with pytest.raises(ConfigError, match="--no-images.*--complete"):
+            export_run(run, tmp_path / "out", kind)
+        assert export_run(run, tmp_path / f"no_images_{kind}", kind, images=False).episodes == 2
+        assert export_run(run, tmp_path / f"complete_{kind}", kind, Selection(complete=True)).episodes == 1
 
 
 def test_a_rate_that_is_no_whole_number_is_refused_by_lerobot_alone(tmp_path):

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -105,7 +106,9 @@ def test_the_list_names_every_kind_and_what_is_missing(capsys: pytest.CaptureFix
     assert table["joy"]["topics"] == ["joy (sensor_msgs/msg/Joy)"]
     with pytest.raises(SystemExit):
         main(["devices"])
-    assert "leader/joint_states (sensor_msgs/msg/JointState)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "leader/joint_states (sensor_msgs/msg/JointState)" in said
+    assert re.search(r"scripted +nothing to plug in", said), "a simulated person is missing, it seems"
 
 
 def test_the_rules_and_the_command_that_installs_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

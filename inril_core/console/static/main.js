@@ -20,6 +20,7 @@ let link, plots, view, inputs;
 let token = "";
 let driving = false; // the person has taken the arm with this page
 let releasedAt = -1e9; // hand back with each drive message for a while, so that a lost one does not matter
+let handingBack = false; // asked for, and not seen yet
 let stopTrouble = ""; // of the newest stop, until one is done or the connection is back
 let armAskedAt = -1e9;
 let grabbedAt = 0;
@@ -191,6 +192,7 @@ function drive() {
   inputs.letGo();
   inputs.gripper = null;
   driving = true;
+  handingBack = false;
   releasedAt = -1e9;
   grabbedAt = performance.now();
   refresh();
@@ -199,12 +201,13 @@ function drive() {
 function handBack() {
   if (!works($("hand-back"))) return;
   driving = false;
+  handingBack = true;
   releasedAt = performance.now();
   refresh();
 }
 
 function stopDriving() {
-  driving = false;
+  driving = handingBack = false;
   releasedAt = -1e9;
   inputs.letGo();
 }
@@ -245,6 +248,11 @@ function tick() {
     stopDriving();
     notice("error", now.safety?.armed ? "The arm does not follow you; see its faults, and Links." : "The arm is not armed. Look, arm it, then press Drive.");
     refresh();
+  }
+  handingBack &&= personDrives();
+  if (handingBack && performance.now() - releasedAt > RELEASE_MS.most) {
+    handingBack = false;
+    notice("error", "The arm is not handed back: a person still has it, and it holds. Press Hand back again; if that fails, see Links.");
   }
   if (!link?.isOpen || !iHold()) return;
   const motion = driving ? inputs.motion(Number($("speed").value)) : [0, 0, 0, 0, 0, 0];

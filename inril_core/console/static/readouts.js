@@ -19,12 +19,16 @@ export function showPolicy(policy) {
     Object.assign(document.createElement("option"), { value: JSON.stringify(version), textContent: `version ${version.n}` })));
 }
 
+const COMMAND_S = 1; // a Target that is older commands nothing: the arm's watchdog ends it long before
+
+export const isCommanded = (pose) => pose.commanded.length > 0 && pose.commanded_age_s <= COMMAND_S;
+
 export function showPose(pose) {
   if (!pose.measured.length) return;
   const mm = (values) => values.slice(0, 3).map((value) => Math.round(value * 1000)).join(" ");
-  const apart = pose.commanded.length ? Math.hypot(...[0, 1, 2].map((i) => pose.commanded[i] - pose.measured[i])) * 1000 : null;
+  const apart = isCommanded(pose) ? Math.hypot(...[0, 1, 2].map((i) => pose.commanded[i] - pose.measured[i])) * 1000 : null;
   const age = pose.age_s > 1 ? `, ${Math.round(pose.age_s)} s old` : "";
-  text($("pose-text"), `tool ${mm(pose.measured)} mm${age}${apart === null ? "" : `; command ${apart.toFixed(0)} mm away`}`);
+  text($("pose-text"), `tool ${mm(pose.measured)} mm${age}; ${apart === null ? "nothing is commanded" : `command ${apart.toFixed(0)} mm away`}`);
 }
 
 /** observation: the fields of the contract, in order. */

@@ -3,6 +3,7 @@
 import * as THREE from "three";
 import { OrbitControls } from "/static/vendor/OrbitControls.js";
 import URDFLoader from "/static/vendor/URDFLoader.js";
+import { isCommanded } from "/static/readouts.js";
 
 const GHOST = 0x1769c9;
 const POSE_MS = 200; // between two drawings of a moving arm: a tablet's battery and a busy machine's processor pay for each
@@ -45,6 +46,7 @@ export class ArmView {
   setRobot(text) {
     const loader = new URDFLoader();
     this.robot = loader.parse(text);
+    this.robot.visible = false; // until it is known how it stands
     this.scene.add(this.robot);
     const joints = Object.values(this.robot.joints);
     this.hinges = joints.filter((joint) => joint.jointType === "revolute" || joint.jointType === "continuous");
@@ -68,11 +70,12 @@ export class ArmView {
     if (this.robot && pose.joints_rad.length) {
       this.hinges.slice(0, pose.joints_rad.length).forEach((joint, i) => joint.setJointValue(pose.joints_rad[i]));
       for (const joint of this.slides) joint.setJointValue((pose.gripper_width_m ?? 0) / 2);
+      this.robot.visible = true;
     }
     place(this.measured, pose.measured);
-    place(this.commanded, pose.commanded);
-    if (this.ghost && pose.commanded.length) {
-      this.ghost.visible = true;
+    place(this.commanded, isCommanded(pose) ? pose.commanded : []);
+    if (this.ghost) this.ghost.visible = this.commanded.visible;
+    if (this.ghost?.visible) {
       this.commanded.updateMatrix();
       this.ghost.matrix.multiplyMatrices(this.commanded.matrix, this.toolToHand);
     }

@@ -26,7 +26,7 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--human-share", metavar="MIN:MAX", help="share of steps in human control, e.g. 0.1:1")
     group.add_argument("--since", metavar="DATE", help="began at or after, e.g. 2026-11-05 or 2026-11-05T14:00")
     group.add_argument("--until", metavar="DATE", help="began before or at")
-    group.add_argument("--complete", action="store_true", help="nothing is missing")
+    group.add_argument("--complete", action="store_true", help="`inril data list` shows nothing amiss")
     group.add_argument("--with-dropped", action="store_true", help="also what was dropped")
 
 

@@ -70,9 +70,10 @@ def _list(arguments: argparse.Namespace) -> int:
     contract = load_contract("insert_leg")
     table: dict[str, dict[str, Any]] = {}
     for name in KIND.known():
-        row: dict[str, Any] = {"found": [], "topics": [], "missing": ""}
+        row: dict[str, Any] = {"found": [], "topics": [], "missing": "", "simulated_only": False}
         try:
             config: Any = KIND.find(name)
+            row["simulated_only"] = config.simulated_only
             row["found"] = config.plugged_in()
             row["topics"] = [f"{topic.name} ({topic.message})" for topic in config().build(contract).topics]
         except (DeviceLost, ConfigError) as error:
@@ -85,7 +86,8 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     for name, row in table.items():
         found, topics = ", ".join(row["found"]), ", ".join(row["topics"])
-        print(f"{name:12} {found or (f'listens to {topics}' if topics else row['missing'] or 'none plugged in')}")
+        nothing = "nothing to plug in: for simulated cells only" if row["simulated_only"] else "none plugged in"
+        print(f"{name:12} {found or (f'listens to {topics}' if topics else row['missing'] or nothing)}")
     print("\n`inril devices live NAME` shows what comes; `inril devices map NAME --out FILE` writes a mapping")
     return 0
 
