@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inril_core.sim.kinematics import MAX_STEP_RAD, ArmKinematics, OutOfReach
+from inril_core.sim.kinematics import DAMPING, MAX_STEP_RAD, POSTURE_GAIN, ArmKinematics, OutOfReach
 from inril_core.sim.scenes.insert_leg import REST_RAD
-from inril_core.transforms import quat_from_rotvec, quat_multiply
+from inril_core.transforms import quat_difference, quat_from_rotvec, quat_multiply
 
 ARM = ArmKinematics(REST_RAD)
 
@@ -43,3 +45,25 @@ def test_far_targets_are_approached_slowly_and_reported() -> None:
     assert np.abs(joint_rad - REST_RAD).max() <= MAX_STEP_RAD + 1e-12
     with pytest.raises(OutOfReach, match="out of reach"):
         ARM.solve(REST_RAD, target)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_step_is_damped_least_squares_with_the_posture_in_the_null_space(seed: int) -> None:
+    """q + J+ (e - J p) + p with J+ = J^T (J J^T + d^2 I)^-1 and p towards rest; J by finite differences."""
+    rng = np.random.default_rng(seed)
+    joint_rad = REST_RAD + rng.normal(0.0, 0.1, 7)
+    target = ARM.tool_pose(joint_rad + rng.normal(0.0, 0.01, 7))
+    reached, error = ARM.step(joint_rad, target)
+    offset = _offset(target, joint_rad)
+    assert error == pytest.approx(np.abs(offset).sum(), abs=1e-9)
+    ahead, back = (np.array([_offset(target, joint_rad + d) for d in s * 1e-6 * np.eye(7)]).T for s in (1.0, -1.0))
+    jacobian = (back - ahead) / 2e-6
+    inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING**2 * np.eye(6))
+    posture = POSTURE_GAIN * (REST_RAD - joint_rad)
+    wanted = joint_rad + inverse @ (offset - jacobian @ posture) + posture
+    assert reached == pytest.approx(wanted, abs=1e-4)
+
+
+def _offset(target: np.ndarray, joint_rad: np.ndarray) -> np.ndarray:
+    pose = ARM.tool_pose(joint_rad)
+    return np.array([*(target[:3] - pose[:3]), *quat_difference(target[3:].tolist(), pose[3:].tolist())])
