@@ -13,6 +13,8 @@ from inril_core.transforms import quat_conjugate, quat_multiply, rotvec_from_qua
 DAMPING = 0.005  # bounds the step where the arm is singular, costs < 0.1 mm elsewhere
 MAX_STEP_RAD = 0.3  # of a joint: a target far away is approached, not jumped to
 POSTURE_GAIN = 0.1  # share of the way back to the rest posture per step, in the null space
+STRAY_M = 0.002  # a tool nearer to its target than this may move away from it again, as its turn asks
+_HALVINGS = 6
 
 
 class OutOfReach(InrilError):
@@ -48,6 +50,9 @@ class ArmKinematics:
     def step(self, joint_rad: np.ndarray, target_pose: np.ndarray) -> tuple[np.ndarray, float]:
         """One step towards `target_pose` (float64[7], m and xyzw, base frame).
 
+        Near joint limits and singular postures the whole step can lead away from the target; then a half, a quarter
+        and so on of it is taken, or none, so that the tool's distance from the target does not grow.
+
         Returns the new joint positions float64[7], within their range, and the error before the step,
         m + rad.
         """
@@ -63,7 +68,20 @@ class ArmKinematics:
         posture = POSTURE_GAIN * (self._rest_rad - joint_rad)
         delta = inverse @ (error - jacobian @ posture) + posture
         delta /= max(1.0, float(np.abs(delta).max()) / MAX_STEP_RAD)
-        return np.clip(joint_rad + delta, self._low_rad, self._high_rad), float(np.abs(error).sum())
+        reached_rad = np.clip(joint_rad + delta, self._low_rad, self._high_rad)
+        allowed_m = max(float(np.linalg.norm(error[:3])), STRAY_M)
+        for _ in range(_HALVINGS):
+            if self._distance_m(reached_rad, target_pose) <= allowed_m:
+                break
+            reached_rad = joint_rad + 0.5 * (reached_rad - joint_rad)
+        else:
+            reached_rad = np.array(joint_rad)
+        return reached_rad, float(np.abs(error).sum())
+
+    def _distance_m(self, joint_rad: np.ndarray, target_pose: np.ndarray) -> float:
+        self._data.qpos[:7] = joint_rad
+        mujoco.mj_kinematics(self._model, self._data)
+        return float(np.linalg.norm(self._data.site_xpos[self._site] - target_pose[:3]))
 
     def solve(self, start_rad: np.ndarray, target_pose: np.ndarray, tolerance: float = 1e-4) -> np.ndarray:
         """Joint positions float64[7] whose tool pose is `target_pose`, from `start_rad` on.
