@@ -42,6 +42,8 @@ PRESET = "weighted_sum"
 DEMOS = 12
 """Demonstrations that the finetune graph starts from."""
 TIMEOUT_S = 300.0
+ALONE_S = 20.0
+"""Longest time for which the learner is measured with nothing beside it."""
 POLL_S = 0.1
 STILL_S = 30.0
 SCENARIOS = (
@@ -97,13 +99,13 @@ class Graph:
         nodes = json.loads((self.run_dir / STATUS_FILE).read_text())["nodes"]
         return {name: cpu_s(node["pid"]) for name, node in nodes.items() if node["pid"] is not None}
 
-    def until(self, condition: Callable[[], Any], what: str) -> None:
+    def until(self, condition: Callable[[], Any], what: str, longest_s: float = TIMEOUT_S) -> None:
         """Wait; the graph must not end meanwhile. Where it does nothing for `STILL_S`, arm as its operator would.
 
         Raises:
             RuntimeError: it ended, or the time is over; with the end of its log.
         """
-        deadline_s = time.monotonic() + TIMEOUT_S
+        deadline_s = time.monotonic() + longest_s
         episodes, still_since_s = self.steps()[0], time.monotonic()
         while not condition():
             if (now := self.steps()[0]) != episodes:
@@ -246,7 +248,9 @@ def measure(
                 graph.until(lambda: updates_of(run_dir), "first updates")
             begin_s, begin_unix_ns, before, (_, first) = time.monotonic(), time.time_ns(), graph.cpu_s(), graph.steps()
             updates = updates_of(run_dir)
-            graph.until(lambda: time.monotonic() - begin_s >= seconds and graph.steps()[1] > first, "end")
+            graph.until(
+                lambda: time.monotonic() - begin_s >= seconds and graph.steps()[1] > first, "end", seconds + TIMEOUT_S
+            )
             wall_s, end_unix_ns = time.monotonic() - begin_s, time.time_ns()
             after, (_, last) = graph.cpu_s(), graph.steps()
             updates = updates_of(run_dir) - updates
@@ -300,7 +304,7 @@ def main() -> None:
         for rate_hz in sorted({_rate_hz(scenario) for scenario in wanted}):
             starts[rate_hz] = Start((arguments.start or folder / "start") / f"{rate_hz}_hz", rate_hz)
             starts[rate_hz].make(arguments.domain)
-        alone = updates_per_s_alone(arguments.seconds) if any(scenario.learner for scenario in wanted) else 0.0
+        alone = updates_per_s_alone(min(arguments.seconds, ALONE_S)) if any(scenario.learner for scenario in wanted) else 0.0
         found: dict[str, Any] = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
         for name in arguments.scenarios:
             results: dict[str, list[ScenarioResult]] = {variant.name: [] for variant in variants}
