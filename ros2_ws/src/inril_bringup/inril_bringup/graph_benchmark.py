@@ -304,7 +304,8 @@ def main() -> None:
         for rate_hz in sorted({_rate_hz(scenario) for scenario in wanted}):
             starts[rate_hz] = Start((arguments.start or folder / "start") / f"{rate_hz}_hz", rate_hz)
             starts[rate_hz].make(arguments.domain)
-        alone = updates_per_s_alone(min(arguments.seconds, ALONE_S)) if any(scenario.learner for scenario in wanted) else 0.0
+        alone_s = min(arguments.seconds, ALONE_S)
+        alone = updates_per_s_alone(alone_s) if any(scenario.learner for scenario in wanted) else 0.0
         found: dict[str, Any] = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
         for name in arguments.scenarios:
             results: dict[str, list[ScenarioResult]] = {variant.name: [] for variant in variants}
