@@ -47,6 +47,11 @@ class RunPaths:
         return self.root / "session.jsonl"
 
     @property
+    def starts(self) -> Path:
+        """Pictures of how the cell is to be laid out, which a person puts there."""
+        return self.root / "starts"
+
+    @property
     def console_token(self) -> Path:
         """The token of the console's page; only its owner can read it."""
         return self.root / "console.token"

@@ -176,6 +176,27 @@ class SessionState(ToPage):
 
 
 @dataclass(frozen=True)
+class WantedPicture:
+    """How a camera sees the cell when it is laid out."""
+
+    camera: str
+    jpeg: str
+    """Base64; empty: the file cannot be used."""
+    trouble: str
+    """Why not, and the fix."""
+
+
+@dataclass(frozen=True)
+class WantedStart(ToPage):
+    """Pictures of the start that is being laid out."""
+
+    newest_wins: ClassVar[bool] = True
+    start: int
+    """The episode's; -1: no start is laid out, or there is no picture of it."""
+    pictures: tuple[WantedPicture, ...]
+
+
+@dataclass(frozen=True)
 class ShownVersion:
     """An accepted version of the policy."""
 

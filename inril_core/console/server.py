@@ -43,7 +43,7 @@ MAX_CONNECTIONS = 128
 
 POLICY_VIOLATION, TRY_LATER = 1008, 1013  # RFC 6455 section 7.4.1, and IANA's registry
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self' 'sha256-{importmap}'; style-src 'self'; img-src 'self' blob:; "
+    "default-src 'none'; script-src 'self' 'sha256-{importmap}'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; worker-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 HEADERS = {

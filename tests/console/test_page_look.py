@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from inril_core.console import messages as m
+from inril_core.console.cameras import encode
 from inril_core.hardware.description import robot_description
 from tests.console.chromium import operators_page, save_picture
 from tests.console.made import TOKEN, console
@@ -121,6 +123,28 @@ def test_where_the_console_is_gone_nothing_looks_as_if_it_worked_a_stop_least_of
         page.keyboard.press("Space")
         wait(page, "#banner", "STOP FAILED: the console does not answer. Press the arm's own emergency stop")
         keep(page, "tablet_no_connection")
+
+
+def test_while_a_start_is_laid_out_its_picture_lies_over_the_live_one(browser: Any) -> None:
+    with page_of(browser, "desk") as (made, page):
+        wanted = base64.b64encode(encode(np.full((240, 320, 3), (20, 160, 40), np.uint8))).decode()
+        waits = {"waiting_for": "a person to lay out the cell (start 700012)", "waits_for_person": True}
+        made.tell(session("resetting", **waits))
+        made.tell(m.WantedStart(700012, (m.WantedPicture("front", wanted, ""),)))
+        page.wait_for_function("() => document.querySelector('#cameras .wanted')?.naturalWidth === 320")
+        wait(page, "#cameras figcaption", "start 700012 as wanted lies over it")
+        live, over = (page.locator(f"#cameras {which}").bounding_box() for which in ("img:not(.wanted)", ".wanted"))
+        assert live == over, "one lies exactly over the other"
+        page.locator("#cameras input").fill("100")
+        assert page.eval_on_selector("#cameras .wanted", "e => getComputedStyle(e).opacity") == "1"
+        page.locator("#cameras input").fill("50")
+        all_on_screen(page, "#cameras input", "#cameras figcaption", "#words [data-word=ready]")
+        keep(page, "desk_start")
+        made.tell(m.WantedStart(700013, (m.WantedPicture("front", "", "front.png: no picture"),)))
+        wait(page, "#cameras figcaption", "no wanted picture: front.png: no picture")
+        made.tell(m.WantedStart(-1, ()))
+        page.wait_for_function("() => document.querySelector('#cameras .wanted').hidden")
+        page.wait_for_function("() => !document.querySelector('#cameras figcaption').textContent.includes('wanted')")
 
 
 def test_a_page_that_knows_only_a_part_shows_nothing_and_lets_no_press_be_lost(browser: Any) -> None:

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("rclpy")
 
@@ -228,6 +230,25 @@ def test_the_page_is_told_how_things_are_and_ticks_are_heard_only_while_it_is_op
         console.talk(work)
         console.client.destroy_timer(timer)
         console.until(lambda: target("/robot_state") == 0, "the end of the subscriptions")
+
+
+def test_the_start_that_is_laid_out_is_shown_as_wanted_and_no_longer(tmp_path: Path) -> None:
+    starts = tmp_path / "run" / "starts"
+    starts.mkdir(parents=True)
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(starts / "12-front.png")
+    with made(tmp_path / "run") as console:
+        session = console.client.create_publisher(SessionStatus, "session_status", LATCHED)
+        state = ["resetting"]
+        timer = console.client.create_timer(0.05, lambda: session.publish(SessionStatus(state=state[0], start=12)))
+
+        async def work(page: ClientConnection) -> None:
+            said = await hear(page, "wanted_start", lambda said: said["start"] == 12)
+            assert [picture["camera"] for picture in said["pictures"]] == ["front"] and said["pictures"][0]["jpeg"]
+            state[0] = "running"
+            await hear(page, "wanted_start", lambda said: said["start"] == -1 and not said["pictures"])
+
+        console.talk(work)
+        console.client.destroy_timer(timer)
 
 
 def test_a_console_whose_port_is_taken_says_so(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import { Link } from "/static/link.js";
 import { Inputs } from "/static/drive.js";
 import { Plots } from "/static/plots.js";
 import { $, ask, banner, lamp, notice, off, showItems, text, works } from "/static/ui.js";
-import { cameraBox, showAges, showFrame } from "/static/cameras.js";
+import { cameraBox, showAges, showFrame, showWanted } from "/static/cameras.js";
 import { showLabels, showLinks, showObserved, showPolicy, showPose } from "/static/readouts.js";
 
 const now = { welcome: null, control: null, safety: null, session: null, policy: null, pose: null };
@@ -58,6 +58,7 @@ const show = {
   pose(message) { now.pose = message; view?.setPose(message); showPose(message); },
   observed(message) { showObserved(message, now.welcome.observation); },
   links: showLinks,
+  wanted_start: showWanted,
   episodes(message) { plots.showEpisodes(message.points); showLabels(message.points, iHold() ? label : null); },
   disagreement(message) { plots.showDisagreement(message); },
   notice(message) {

@@ -34,11 +34,22 @@ from inril_core.console import messages as m
 from inril_core.console.access import Access, load_or_create_token
 from inril_core.console.console import Console, ConsoleFacts
 from inril_core.console.tally import DisagreementTrace, EpisodeTally
+from inril_core.console.wanted import WantedStarts
 from inril_core.hardware.description import robot_description
 from inril_core.run import open_run
 from inril_core.session.ledger import read_ledger
 from inril_core.vocabulary import COMMANDS, LABELS
-from inril_session.console_view import Heard, LinkTable, kept_versions, observed, policy, pose, safety, session
+from inril_session.console_view import (
+    Heard,
+    LinkTable,
+    kept_versions,
+    observed,
+    policy,
+    pose,
+    safety,
+    session,
+    start_laid_out,
+)
 
 SHOW_PERIOD_S = 0.1
 SLOW_PERIOD_NS = 1_000_000_000
@@ -81,6 +92,7 @@ class ConsoleNode(InrilPlainNode):
             self.param("drive_timeout_s", 0.3, "oldest echo with which a page still drives", 0.05, 5.0),
             robot_description(self.param("urdf", "", "URDF of the arm; empty: the Panda that comes with inril")),
         )
+        self._wanted = WantedStarts(run.paths.starts, facts.cameras)
         access = Access(
             load_or_create_token(run.paths.console_token), [name.strip() for name in names.split(",") if name.strip()]
         )
@@ -144,6 +156,7 @@ class ConsoleNode(InrilPlainNode):
             console.tell(self._links.message(now_ns))
             self._versions = kept_versions(self._run.paths.weights)
             self._show_episodes(console)
+        console.tell(self._wanted.of(start_laid_out(self._heard, now_ns)))
         console.tell(safety(self._heard, now_ns))
         console.tell(session(self._heard, now_ns))
         console.tell(policy(self._heard, now_ns, self._versions))

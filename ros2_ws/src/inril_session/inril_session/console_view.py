@@ -101,6 +101,12 @@ def session(heard: Heard, now_ns: int) -> m.SessionState:
     )
 
 
+def start_laid_out(heard: Heard, now_ns: int) -> int:
+    """The start that is being laid out; -1: none is."""
+    said = heard.newest("session")
+    return said.start if said is not None and heard.lives("session", now_ns) and said.state == "resetting" else -1
+
+
 def policy(heard: Heard, now_ns: int, versions: tuple[m.ShownVersion, ...]) -> m.PolicyState:
     """Policy and learner."""
     said, learner = heard.newest("policy"), heard.newest("learner")

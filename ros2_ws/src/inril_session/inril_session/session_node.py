@@ -365,6 +365,7 @@ class SessionNode(InrilPlainNode):
             waiting_for=session.waiting.text,
             waits_for_person=session.waiting.person,
             episode_id="" if session.attempt is None else session.attempt.episode_id,
+            start=-1 if session.attempt is None else session.attempt.seed,
             episodes=progress.episodes,
             steps=progress.steps,
             successes=progress.successes,
