@@ -122,6 +122,7 @@ def test_a_slow_arm_of_somebody_elses_and_a_person_who_ends_the_demonstration(tm
         graph.say(reset_id, ResetStatus.WORKING, "homing joint 3")
         graph.until(lambda: "homing joint 3" in graph.status[-1].waiting_for, "what the arm does")
         assert graph.status[-1].state == "resetting" and not graph.begun
+        assert graph.status[-1].start == 1_000_000
         for _ in range(2):
             graph.say(reset_id, ResetStatus.DONE)
         graph.until(lambda: graph.status[-1].state == "running", "episode")
