@@ -68,8 +68,8 @@ def test_who_comes_late_is_told_how_things_are() -> None:
     bench.pages.tell(m.Disagreement((1,), (0.5,), "e"))
     bench.pages.tell(m.Disagreement((1, 2), (0.5, 0.25), "e"))
     kinds = bench.heard(bench.page())
-    assert [said["kind"] for said in kinds] == ["welcome", "disagreement", "control"]
-    assert kinds[1]["steps"] == [1, 2]
+    assert [said["kind"] for said in kinds] == ["welcome", "control", "disagreement"]
+    assert kinds[2]["steps"] == [1, 2]
 
 
 def test_numbers_that_are_not_finite_are_null() -> None:
