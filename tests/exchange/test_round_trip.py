@@ -28,6 +28,7 @@ KINDS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.timeout(1200)
 @settings(max_examples=12, deadline=None)
 @given(st.lists(KINDS, min_size=1, max_size=3), st.booleans())
 def test_every_format_gives_back_what_it_was_given(kinds, images):
