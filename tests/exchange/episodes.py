@@ -59,6 +59,7 @@ def make(
         if name.endswith("rot6d"):
             state[:, place] = turned.as_matrix()[:, :, :2].transpose(0, 2, 1).reshape(-1, 6)
     pixels = pictures(steps + 1, seed)
+    apart = np.where(source == 1, rng.random(steps), np.nan).astype(np.float32)
     return Episode(
         episode_id=f"made-{seed}",
         run_id="run",
@@ -94,7 +95,8 @@ def make(
         chunk_index=chunk_index,
         marks=rng.integers(0, 4, steps).astype(np.uint8) if marks else None,
         given_rewards=np.where(np.arange(steps) % 3 == 1, np.nan, 0.25).astype(np.float32) if marks else None,
-        disagreement=np.where(source == 1, rng.random(steps), np.nan).astype(np.float32) if marks else None,
+        # a recording in which no person drove has none at all
+        disagreement=apart if marks and np.isfinite(apart).any() else None,
     )
 
 
