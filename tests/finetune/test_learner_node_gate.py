@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from inril_core.finetune.config import load_config
-from inril_core.policies import save_policy
-from tests.data.synthetic import CONTRACT, Synthetic
+from tests.data.synthetic import Synthetic
 from tests.finetune.test_learner_node import LearnerBench, record
-from tests.finetune.test_learner_node_guard import RUINOUS, easy_contract, newest
+from tests.finetune.test_learner_node_guard import RUINOUS, learns, newest
 
 GATED = (
     "\n".join(line for line in RUINOUS.splitlines() if not line.startswith("guard:"))
@@ -27,19 +24,7 @@ gate: {every_updates: 30, trials: 6}
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[LearnerBench]:
-    (tmp_path / "small.yaml").write_text(GATED)
-    record(tmp_path / "demos", Synthetic(steps=8, episode_id="demo-0", purpose="demo", human_from=0))
-    config = load_config(tmp_path / "small.yaml")
-    policy = config.policy.build(CONTRACT.observation_size, CONTRACT.action_size)
-    with torch.no_grad():  # it goes straight down
-        policy.head.weight.zero_()
-        policy.head.bias.zero_()
-        policy.head.bias[2] = -2.0
-    facts = {"interface_digest": CONTRACT.interface_digest, "contract_text": CONTRACT.text}
-    save_policy(tmp_path / "initial.inril", policy, facts)
-    with LearnerBench(tmp_path) as bench:
-        bench.start("inril_session.store_node", label_timeout_s=0.1)
-        bench.start_learner(contract=easy_contract(tmp_path / "easy.yaml"))
+    with learns(tmp_path, GATED) as bench:
         yield bench
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,28 @@ def easy_contract(path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[LearnerBench]:
-    (tmp_path / "small.yaml").write_text(RUINOUS)
-    record(tmp_path / "demos", Synthetic(steps=8, episode_id="demo-0", purpose="demo", human_from=0))
-    config = load_config(tmp_path / "small.yaml")
+@contextmanager
+def learns(folder: Path, settings: str) -> Iterator[LearnerBench]:
+    """A learner node with these settings, whose policy succeeds before it learns."""
+    (folder / "small.yaml").write_text(settings)
+    record(folder / "demos", Synthetic(steps=8, episode_id="demo-0", purpose="demo", human_from=0))
+    config = load_config(folder / "small.yaml")
     policy = config.policy.build(CONTRACT.observation_size, CONTRACT.action_size)
     with torch.no_grad():  # it goes straight down
         policy.head.weight.zero_()
         policy.head.bias.zero_()
         policy.head.bias[2] = -2.0
     facts = {"interface_digest": CONTRACT.interface_digest, "contract_text": CONTRACT.text}
-    save_policy(tmp_path / "initial.inril", policy, facts)
-    with LearnerBench(tmp_path) as bench:
+    save_policy(folder / "initial.inril", policy, facts)
+    with LearnerBench(folder) as bench:
         bench.start("inril_session.store_node", label_timeout_s=0.1)
-        bench.start_learner(contract=easy_contract(tmp_path / "easy.yaml"))
+        bench.start_learner(contract=easy_contract(folder / "easy.yaml"))
+        yield bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[LearnerBench]:
+    with learns(tmp_path, RUINOUS) as bench:
         yield bench
 
 
