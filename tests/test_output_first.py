@@ -44,7 +44,7 @@ def test_every_command_with_an_output_file_tries_it_first() -> None:
         ("inril_core.calibration.evidence", ["--out", "OUT"], "hand_eye_table"),
         ("inril_core.calibration.evidence", ["--example", "OUT"], "write_example"),
         ("inril_bringup.graph_benchmark", ["--out", "OUT"], "updates_per_s_alone"),
-        ("inril_bringup.recording_benchmark", ["--out", "OUT"], "_pictures"),
+        ("inril_bringup.recording_benchmark", ["--out", "OUT"], "draw_pictures"),
         ("inril_bringup.takeover_benchmark", ["--out", "OUT"], "takeovers"),
         ("inril_bringup.weights_benchmark", ["--out", "OUT"], "_tcp_pair"),
     ],

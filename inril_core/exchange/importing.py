@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from inril_core.contract import load_contract
 from inril_core.data.episode import Episode, InvalidEpisode
 from inril_core.data.index import EpisodeIndex
@@ -24,6 +26,7 @@ from inril_core.exchange.plain import read_plain
 from inril_core.exchange.record import record_episode
 from inril_core.exchange.robomimic_read import read_own_robomimic, read_robomimic_file
 from inril_core.exchange.rosbag_read import described, is_rosbag, read_rosbag
+from inril_core.exchange.rosetta import read_rosetta
 from inril_core.output import Output, is_marked, mark
 from inril_core.run import new_run_id, open_run
 
@@ -69,17 +72,25 @@ def detect(source: Path) -> Format:
     raise ConfigError(f"{source}: of no format that is known; say which with --format, one of {', '.join(FORMATS)}")
 
 
-def write_map(source: Path, out: Path, contract_name: str, format: Format | None = None) -> None:
+def write_map(
+    source: Path, out: Path, contract_name: str, format: Format | None = None, rosetta: Path | None = None
+) -> None:
     """Write a mapping to fill in for a file of another project.
 
+    rosetta: the contract that a bag was recorded by; it says the mapping's topics and clock.
+
     Raises:
-        ConfigError: the file cannot be read, ``out`` is there already, or no such contract.
+        ConfigError: the file cannot be read, ``out`` is there already, no such contract, or the bag lacks a topic.
     """
     kind, contract = format or detect(source), load_contract(contract_name)
     if out.exists():
         raise ConfigError(f"{out}: is there already; give another place")
     example, tail = None, ""
-    if kind == "rosbag":
+    if rosetta is not None:
+        if kind != "rosbag":
+            raise ConfigError(f"{source}: rosetta records rosbag2, and this is {kind}")
+        example, tail = _by_rosetta(source, rosetta)
+    elif kind == "rosbag":
         tail = "topics: {}  # column: /TOPIC:FIELD.FIELD\nclock: ???  # the topic whose messages are the steps\n"
         tail += "".join(f"#   {part}\n" for part in described(source).split("), "))
     elif kind == "parquet":
@@ -90,6 +101,18 @@ def write_map(source: Path, out: Path, contract_name: str, format: Format | None
         out.write_text(template(contract_name, contract, example) + tail)
     except OSError as error:
         raise ConfigError(f"{out}: {error.strerror or error}; give a place that you may write to") from error
+
+
+def _by_rosetta(source: Path, path: Path) -> tuple[Foreign, str]:
+    """A bag read as its contract says, and the lines of a mapping that say so again."""
+    said = read_rosetta(path)
+    if not said.topics:
+        raise ConfigError(f"{path}: holds images alone")
+    example = read_rosbag(source, said.topics, said.rate_hz)
+    example.skipped = list(said.images.values())
+    values = {"topics": said.topics, "clock": said.rate_hz}
+    shown = [f"#   {topic}: image {key}\n" for key, topic in said.images.items()]
+    return example, f"# From {path.name}, of rosetta:\n{yaml.safe_dump(values, sort_keys=False)}" + "".join(shown)
 
 
 def import_episodes(

@@ -91,10 +91,10 @@ class ImportMap(Settings):
     """Contract's image to the file's key; images that are left out are not imported."""
     subset: str | None = None
     """robomimic: name of one of the file's masks."""
-    topics: dict[str, str] = {}
-    """rosbag2: column to ``TOPIC:FIELD.FIELD``."""
-    clock: str = ""
-    """rosbag2: the topic whose messages are the steps."""
+    topics: dict[str, Sources] = {}
+    """rosbag2: column to ``TOPIC:FIELD.FIELD``, or to a list of such, one behind the other."""
+    clock: float | str = ""
+    """rosbag2: the topic whose messages are the steps, or a rate in Hz."""
 
 
 def read_map(path: Path) -> ImportMap:
@@ -144,6 +144,7 @@ def template(contract_name: str, contract: Contract, example: Foreign | None) ->
         for f in contract.observation
     }
     action_key = next((key for key in ("action", "actions") if columns.get(key) == contract.action_size), ASK)
+    has_images = example is not None and bool(example.images or example.skipped)
     values = {
         "contract": contract_name,
         "purpose": "demo",
@@ -153,7 +154,7 @@ def template(contract_name: str, contract: Contract, example: Foreign | None) ->
         "success": "file" if example is not None and example.success is not None else ASK,
         "observation": observation,
         "action": {"from": action_key, "kind": ASK},
-        "images": {image.name: ASK for image in contract.images} if example is not None and example.images else {},
+        "images": {image.name: ASK for image in contract.images} if has_images else {},
     }
     lines = [
         "# What the columns of the file mean in the contract's terms. Replace each ??? ; unknown words are refused."

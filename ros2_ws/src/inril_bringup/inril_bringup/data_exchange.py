@@ -36,6 +36,7 @@ def add_arguments(actions: Any, add: Callable[..., argparse.ArgumentParser]) -> 
     imports.add_argument("--map", type=Path, metavar="FILE", help="what their columns mean; exports of inril need none")
     imports.add_argument("--write-map", type=Path, metavar="FILE", help="write a mapping to fill in, and stop")
     imports.add_argument("--contract", metavar="NAME", help="with --write-map: name or path of the contract")
+    imports.add_argument("--rosetta", metavar="FILE", type=Path, help="with --write-map: a rosetta contract of the bag")
     imports.add_argument("--format", choices=IMPORTS, help="without, it is seen from the file")
     imports.add_argument("--leave-out-bad", action="store_true", help="import the others when an episode does not fit")
     _add_force(imports)
@@ -83,9 +84,11 @@ def _import(arguments: argparse.Namespace) -> int:
     if arguments.write_map is not None:
         if arguments.contract is None:
             raise ConfigError("import --write-map: give the --contract that the episodes shall have")
-        write_map(arguments.source, arguments.write_map, arguments.contract, arguments.format)
+        write_map(arguments.source, arguments.write_map, arguments.contract, arguments.format, arguments.rosetta)
         _say(arguments, {"map": str(arguments.write_map)}, (), f"{arguments.write_map}: replace each ??? in it")
         return 0
+    if arguments.rosetta is not None:
+        raise ConfigError("import: --rosetta goes with --write-map; look at the mapping, then give it with --map")
     if arguments.out is None:
         raise ConfigError("import: give the new run folder behind the source")
     with progress(arguments, "importing") as on_progress:

@@ -2,9 +2,10 @@
 
 Runs the shipped graphs in lockstep and in real time, without and with the learner, on an idle machine and beside two
 busy processes, and writes docs/results/graph.md. In lockstep the learner makes the preset's updates per step; in real
-time it has always more to do, and pushes weights each second. CPU time is read from /proc, times and ages from the
-recording: the measurement puts nothing into the graph. A run of a part of the scenarios (`--scenarios`) replaces only
-their rows. `--against` runs the nodes of another checkout and of this one in turn.
+time it has always more to do, and pushes weights each second. In the last scenario the arm is behind the topics of
+ros2_control in a process of its own, and two cameras of 640x480 at 30 Hz are recorded beside it. CPU time is read from
+/proc, times and ages from the recording: the measurement puts nothing into the graph. A run of a part of the scenarios
+(`--scenarios`) replaces only their rows. `--against` runs the nodes of another checkout and of this one in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from inril_common.sampling import PROFILE, read_samples
 from inril_bringup.environment import dds_environment
 from inril_bringup.graph_report import Scenario, ScenarioResult, Ticks, Variant, report, ticks_of
 from inril_bringup.programs import interrupt
+from inril_bringup.shown_camera import chosen_cameras, draw_pictures
 from inril_bringup.supervisor import STATUS_FILE
 from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
@@ -55,10 +57,34 @@ SCENARIOS = (
     Scenario("25 Hz", 25),
     Scenario("50 Hz", 50),
     Scenario("50 Hz, learner", 50, learner=True),
+    Scenario("50 Hz, learner, realtime", 50, learner=True, realtime=True),
     Scenario("50 Hz, 2 busy processes", 50, busy=2),
+    Scenario("10 Hz, ros2_control, 2 cameras", 10, controllers=True),
 )
 # The simulated cell can be driven at 10, 25 and 50 Hz: its period is a multiple of five physics steps of 4 ms.
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+BEHIND_CONTROLLERS = {
+    "description": "The policy drives an arm behind the topics of ros2_control; two cameras are recorded.",
+    "nodes": ["robot_node", "camera_node", "safety_monitor", "observation_node", "policy_node", "arbiter_node"]
+    + ["recorder_node", "store_node", "session_node", "lifecycle_manager"],
+    "defaults": {
+        "arm": "ros2_control",
+        "arm_settings": "{mode_topic: robot_mode, recovery: error_recovery, connect_s: 60.0}",
+        "without_teleop_check": "teleop_check_ros2_control_insert_leg",  # a simulated arm
+        "full_rate": True,
+    },
+    "parameters": {
+        "observation_node": {"expected_subscribers": "observation:3,episode_outcome:1"},
+        "policy_node": {"expected_subscribers": "policy_action:1"},
+        "arbiter_node": {"expects_teleop": False, "expects_device": False},
+        "session_node": {"expects_learner": False},
+    },
+}
+
+
+def environment(variant: Variant, domain: int) -> dict[str, str]:
+    """Of processes in a DDS domain."""
+    return {**os.environ, **dds_environment(os.environ), **variant.environment(), "ROS_DOMAIN_ID": str(domain)}
 
 
 class Graph:
@@ -69,16 +95,10 @@ class Graph:
     ) -> None:
         self.run_dir = run_dir
         self.arm_count = 0
-        """How often it was armed since it had stood still."""
+        """How often it was armed because it stood still, at first too where nothing arms it at the start."""
         self._log = run_dir.with_suffix(".log")
         words = [f"{key}:={value}" for key, value in {"run_dir": run_dir, "arm_at_start": "true", **arguments}.items()]
-        self._environment = {
-            **os.environ,
-            **dds_environment(os.environ),
-            **variant.environment(),
-            "ROS_DOMAIN_ID": str(domain),
-            **({} if profile is None else {PROFILE: str(profile)}),
-        }
+        self._environment = environment(variant, domain) | ({} if profile is None else {PROFILE: str(profile)})
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "inril_bringup.cli", "up", name, *words],
@@ -159,7 +179,14 @@ class Start:
         given: dict[str, object] = {"contract": self.contract, "initial_weights": self.weights}
         if scenario.learner:
             given |= {"demos": self.demos, "preset": self._preset(scenario, updates_per_s)}
-        given |= {"plan": "train:1000000:steps", "real_time_factor": 0.0 if scenario.rate_hz is None else 1.0}
+        given |= {"plan": "train:1000000:steps", "realtime": str(scenario.realtime).lower()}
+        if scenario.controllers:
+            pictures = draw_pictures(self.folder, ("front", "wrist"))
+            given |= {"contract": self._contract_with(pictures), "cameras": chosen_cameras(pictures)}
+            graph = self.folder / "behind_controllers.yaml"
+            graph.write_text(yaml.safe_dump(BEHIND_CONTROLLERS))
+            return str(graph), given | {"arm_at_start": "false"}
+        given["real_time_factor"] = 0.0 if scenario.rate_hz is None else 1.0
         return ("finetune" if scenario.learner else "deploy"), given
 
     def _preset(self, scenario: Scenario, updates_per_s: float) -> Path:
@@ -172,6 +199,14 @@ class Start:
             schedule["utd"] = 100.0
             given["push_every_updates"] = max(1, round(updates_per_s))
         path.write_text(yaml.safe_dump(given))
+        return path
+
+    def _contract_with(self, cameras: Iterable[str]) -> Path:
+        """The contract with the images of cameras, in every episode."""
+        path = self.folder / "with_cameras.yaml"
+        written = yaml.safe_load(self.contract.read_text())
+        written["images"] = [{"name": name, "camera": name, "width_px": 84, "height_px": 84} for name in cameras]
+        path.write_text(yaml.safe_dump(written))
         return path
 
     def make(self, domain: int) -> None:
@@ -229,6 +264,17 @@ def busy_processes(count: int) -> Iterator[None]:
             other.wait(timeout=10)
 
 
+@contextlib.contextmanager
+def controllers(contract: object, environment: dict[str, str]) -> Iterator[None]:
+    """The simulated arm behind the topics of ros2_control."""
+    command = [sys.executable, "-m", "inril_hardware.simulated_controllers", "--ros-args", "-p"]
+    process = subprocess.Popen([*command, f"contract:={contract}"], env=environment, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        interrupt(process)
+
+
 def measure(
     graphs: tuple[str, dict[str, object]],
     scenario: Scenario,
@@ -240,13 +286,15 @@ def measure(
 ) -> ScenarioResult:
     """Run a scenario: the first episode and first updates warm up, then it is measured for `seconds`."""
     name, arguments = graphs
-    with busy_processes(scenario.busy):
+    behind = controllers(arguments["contract"], environment(variant, domain)) if scenario.controllers else None
+    with busy_processes(scenario.busy), behind or contextlib.nullcontext():
         graph = Graph(name, run_dir, variant, domain, profile, **arguments)
         try:
             graph.until(lambda: graph.steps()[0] >= 1, "first episode")
             if scenario.learner:
                 graph.until(lambda: updates_of(run_dir), "first updates")
             begin_s, begin_unix_ns, before, (_, first) = time.monotonic(), time.time_ns(), graph.cpu_s(), graph.steps()
+            armed = graph.arm_count
             updates = updates_of(run_dir)
             graph.until(
                 lambda: time.monotonic() - begin_s >= seconds and graph.steps()[1] > first, "end", seconds + TIMEOUT_S
@@ -269,7 +317,7 @@ def measure(
         faulty_episodes=sum(not result.valid for result in results),
         seconds=wall_s,
         updates_per_s=updates / wall_s if scenario.learner else None,
-        arm_count=graph.arm_count,
+        arm_count=graph.arm_count - armed,
         ticks=recorded,
     )
 

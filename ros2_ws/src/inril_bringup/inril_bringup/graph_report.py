@@ -38,6 +38,10 @@ class Scenario:
     """The learner trains and pushes weights."""
     busy: int = 0
     """Other processes that use a processor each."""
+    realtime: bool = False
+    """Nodes of the tick run before ordinary processes (`realtime:=true`)."""
+    controllers: bool = False
+    """The arm is behind ros2_control's topics in another process, and two cameras see it."""
 
 
 @dataclass(frozen=True)

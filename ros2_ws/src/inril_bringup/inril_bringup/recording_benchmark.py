@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import signal
 import subprocess
@@ -41,17 +40,13 @@ from inril_bringup.environment import dds_environment
 from inril_bringup.recording_report import (
     CAMERAS,
     EPISODE_S,
-    HEIGHT,
-    NOISE,
-    PICTURES,
-    RATE_HZ,
     STATE_HZ,
-    WIDTH,
     Codec,
     Episode,
     Result,
     page,
-)  # fmt: skip
+)
+from inril_bringup.shown_camera import HEIGHT, RATE_HZ, WIDTH, chosen_cameras, draw_pictures, number_of
 from inril_core.contract import load_contract
 from inril_core.data.container import read_recording
 from inril_core.data.frames import read_frames
@@ -59,46 +54,9 @@ from inril_core.data.reader import MAX_EPISODE_BYTES, decode_topics, load_file
 from inril_core.data.schemas import ROBOT_STATE, camera_topic
 from inril_core.errors import ConfigError
 from inril_core.files import check_writable, write_atomically
-from inril_core.hardware.arms.base import Arm, arm_config
-from inril_core.hardware.arms.simulated import SimulatedArm
-from inril_core.hardware.cameras.base import CameraConfig, CameraSource, Frame
 from inril_core.run import RunPaths
 
 WAIT_S = 60.0
-
-
-class Config(CameraConfig):
-    """A camera that shows stored pictures in turn, each at its time."""
-
-    path: Path
-    """.npy, uint8[N, H, W, 3]."""
-
-    def build(self, camera: str, width_px: int, height_px: int, arm: Arm | None) -> Shown:
-        """See `CameraConfig.build`."""
-        return Shown(np.load(self.path, allow_pickle=False))
-
-
-class Shown(CameraSource):
-    """Image n is due n periods after the beginning, and stamped so: a stamp says which image it is."""
-
-    def __init__(self, pictures: np.ndarray) -> None:
-        self._pictures, self._n = pictures, 0
-
-    def open(self) -> None:
-        """See `CameraSource.open`. Periods are counted from the beginning of the epoch."""
-        self._n = number_of(time.time_ns())
-
-    def read(self) -> Frame:
-        """See `CameraSource.read`."""
-        self._n = max(self._n + 1, number_of(time.time_ns()))
-        stamp_ns = self._n * 1_000_000_000 // RATE_HZ
-        time.sleep(max(0.0, (stamp_ns - time.time_ns()) * 1e-9))
-        return Frame(self._pictures[self._n % len(self._pictures)], stamp_ns, self._n)
-
-
-def number_of(stamp_ns: int) -> int:
-    """Of the image with this stamp, or the last one before a time."""
-    return (stamp_ns * RATE_HZ + 500) // 1_000_000_000
 
 
 class Rig(Node):
@@ -208,35 +166,13 @@ def main() -> None:
         except ConfigError as error:
             raise SystemExit(str(error)) from error
     with tempfile.TemporaryDirectory() as folder:
-        pictures = _pictures(Path(folder))
+        pictures = draw_pictures(Path(folder), CAMERAS)
         codecs = _codecs(np.load(pictures["front"]))
         result = _measured(Path(folder), pictures, arguments.minutes, arguments.domain)
     text = page(arguments.minutes, result, codecs)
     print(text)
     if arguments.out is not None:
         write_atomically(arguments.out, text.encode())
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    """Of the cell while its arm moves, with noise."""
-    rng = np.random.default_rng(0)
-    arm = arm_config("simulated", "").build(load_contract("insert_leg"))
-    assert isinstance(arm, SimulatedArm)
-    arm.open()
-    arm.reset(0, "train")
-    pose = arm.measure().tool_pose.copy()
-    shown: dict[str, list[np.ndarray]] = {name: [] for name in CAMERAS}
-    for _ in range(PICTURES):
-        pose[:3] += rng.uniform(-0.006, 0.006, 3)
-        arm.follow(pose, None)
-        for name, images in shown.items():
-            clean = arm.cell.render(name, WIDTH, HEIGHT).astype(np.float32)
-            images.append(np.clip(clean + rng.normal(0.0, NOISE, clean.shape), 0, 255).astype(np.uint8))
-    arm.close()
-    paths = {name: folder / f"{name}.npy" for name in CAMERAS}
-    for name, path in paths.items():
-        np.save(path, np.stack(shown[name]))
-    return paths
 
 
 def _measured(folder: Path, pictures: dict[str, Path], minutes: float, domain: int) -> Result:
@@ -246,11 +182,9 @@ def _measured(folder: Path, pictures: dict[str, Path], minutes: float, domain: i
     content["episode_length_steps"] = 2 * round(EPISODE_S * 10)
     content["images"] = [{"name": n, "camera": n, "width_px": 84, "height_px": 84} for n in CAMERAS]
     contract_path.write_text(yaml.safe_dump(content))
-    source = f"{__spec__.name}:Config" if __spec__ is not None else "inril_bringup.recording_benchmark:Config"
-    chosen = json.dumps({name: {"source": source, "path": str(path)} for name, path in pictures.items()})
     common = ["-p", f"contract:={contract_path}"]
     programs = {
-        "inril_hardware.camera_node": [*common, "-p", f"cameras:='{chosen}'"],
+        "inril_hardware.camera_node": [*common, "-p", f"cameras:='{chosen_cameras(pictures)}'"],
         "inril_session.recorder_node": [*common, "-p", f"run_dir:={run}", "-p", "real_time_factor:=1.0"]
         + ["-p", "full_rate:=true"],
     }

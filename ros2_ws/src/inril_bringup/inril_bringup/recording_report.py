@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 
 from inril_hardware.camera_topics import JPEG_QUALITY
 
+from inril_bringup.shown_camera import HEIGHT, NOISE, PICTURES, RATE_HZ, WIDTH
+
 CAMERAS = ("close", "front", "wrist")
-WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
 STATE_HZ = 100
-PICTURES = 20
-NOISE = 2.0
-"""Standard deviation of a pixel, of 255: a camera indoors; without it a JPEG is smaller than any real one."""
 EPISODE_S = 30.0
 
 
