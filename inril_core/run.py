@@ -47,6 +47,11 @@ class RunPaths:
         return self.root / "session.jsonl"
 
     @property
+    def evaluation_plan(self) -> Path:
+        """The locked plan; a run that has one is an evaluation."""
+        return self.root / "plan.json"
+
+    @property
     def starts(self) -> Path:
         """Pictures of how the cell is to be laid out, which a person puts there."""
         return self.root / "starts"

@@ -167,6 +167,10 @@ class SessionState(ToPage):
     steps: int
     steps_per_s: float
     eta_s: float
+    trials: int
+    """That the evaluation has planned; 0: the session is none."""
+    failure_tags: tuple[str, ...]
+    """What a person may say of a trial that failed."""
     reset_text: str
     """What the reset of the cell does or waits for."""
     recorder: str
@@ -285,8 +289,17 @@ class EpisodePoint:
     """An ended episode in the curves."""
 
     episode_id: str
+    index: int
+    """Within its segment, from 0; of a trial its place in the evaluation's plan."""
     purpose: str
     success: bool
+    """What counts: a person's word before the task's."""
+    by: str
+    """Who says so: cell, episode_length, safety, session, or a person."""
+    tag: str
+    """Why a trial of an evaluation failed: a person's tag, or that the arm's safety stopped it; empty: nobody says."""
+    task_says: Literal["", "success", "failure"]
+    """The task's own word on it; empty: it has none."""
     valid: bool
     steps: int
     interventions: int
@@ -442,6 +455,8 @@ class Label:
     episode_id: Word
     label: Literal["success", "failure", "unknown"]
     """Of a `vocabulary.Label`."""
+    tag: Word
+    """One of `SessionState.failure_tags`; empty: none."""
     kind: Literal["label"] = "label"
 
 

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from inril_core.console.messages import Disagreement, EpisodePoint, Episodes
+from inril_core.outcome import CELL, EPISODE_LENGTH
 from inril_core.session.ledger import EpisodeResult
-from inril_core.vocabulary import Source
+from inril_core.session.trials import SAFETY_STOP
+from inril_core.vocabulary import Source, outcome_word
 
 SHOWN_EPISODES = 200
 SHOWN_STEPS = 300
+
+
+class Said(Protocol):
+    """A person's word on a trial, kept beside its result."""
+
+    @property
+    def success(self) -> bool | None: ...
+
+    @property
+    def tag(self) -> str:
+        """Why it failed; empty: not said."""
+
+    @property
+    def by(self) -> str:
+        """A person's name."""
 
 
 @dataclass
@@ -39,18 +57,28 @@ class EpisodeTally:
         counted.human_steps += source == Source.HUMAN
         counted.interventions += takeover
 
-    def curves(self, results: Iterable[EpisodeResult]) -> Episodes:
-        """The newest episodes of the ledger with what was counted of them."""
-        newest = list(results)[-SHOWN_EPISODES:]
-        return Episodes(tuple(self._point(result) for result in newest))
+    def curves(self, results: Iterable[EpisodeResult], said: Mapping[str, Said]) -> Episodes:
+        """The newest episodes of the ledger with what was counted of them.
 
-    def _point(self, result: EpisodeResult) -> EpisodePoint:
+        Args:
+            said: people's words on trials of an evaluation, by episode id.
+        """
+        newest = list(results)[-SHOWN_EPISODES:]
+        return Episodes(tuple(self._point(result, said.get(result.episode_id)) for result in newest))
+
+    def _point(self, result: EpisodeResult, said: Said | None) -> EpisodePoint:
         counted = self._counted.get(result.episode_id)
         share = counted.human_steps / counted.steps if counted is not None and counted.steps else math.nan
+        stopped = SAFETY_STOP if result.reason.startswith(SAFETY_STOP) else ""
+        success = result.success if said is None else bool(said.success)
         return EpisodePoint(
             result.episode_id,
+            result.index,
             result.purpose,
-            result.success,
+            success,
+            result.source if said is None else said.by,
+            "" if success else (said.tag if said is not None and said.tag else stopped),
+            outcome_word(result.success) if result.source in (CELL, EPISODE_LENGTH) else "",
             result.valid,
             result.steps,
             -1 if counted is None else counted.interventions,

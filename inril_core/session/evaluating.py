@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from inril_core.errors import ConfigError
 from inril_core.session.ledger import EpisodeResult
 from inril_core.session.readiness import NOTHING, Readiness, Wait
 from inril_core.session.requests import Attempt, ChooseVersion, Request
@@ -30,6 +31,26 @@ class Evaluating:
     def __init__(self, trials: Trials | None, readiness: Readiness, ask: Callable[[Request], None]) -> None:
         self._trials, self._readiness, self._ask = trials, readiness, ask
         self._asked_ns: int | None = None
+
+    @property
+    def trials_n(self) -> int:
+        """Planned trials; 0: the session is no evaluation."""
+        return 0 if self._trials is None else len(self._trials)
+
+    @property
+    def failure_tags(self) -> tuple[str, ...]:
+        """What a person may say of a trial that failed."""
+        return () if self._trials is None else self._trials.failure_tags
+
+    def label(self, number: int, episode_id: str, success: bool | None, tag: str, by: str) -> str:
+        """Write a person's word on a trial down, see `Trials.label`; why it is not written, or empty."""
+        if self._trials is None:
+            return f"tag = {tag!r}: only trials of an evaluation have tags; leave it out" if tag else ""
+        try:
+            self._trials.label(number, episode_id, success, tag, by)
+        except ConfigError as error:
+            return str(error)
+        return ""
 
     def planned(self, number: int) -> PlannedTrial | None:
         """The trial with this number; None: no evaluation was planned."""

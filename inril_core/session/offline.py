@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,7 @@ class GraphIsUp(InrilError):
     """A recorder writes into this run: the session is to be asked instead."""
 
 
-def label_offline(run_dir: Path, episode_id: str, success: bool | None, by: str, stamp_ns: int) -> str:
+def label_offline(run_dir: Path, episode_id: str, success: bool | None, by: str, stamp_ns: int, tag: str = "") -> str:
     """Append a label to a run's list of episodes and to its ledger; returns what was done.
 
     The learner and `inril pretrain` read the newest label; the recording stays as it is.
@@ -30,10 +31,11 @@ def label_offline(run_dir: Path, episode_id: str, success: bool | None, by: str,
         success: None takes an earlier label back: nobody says any more.
         by: a person's name.
         stamp_ns: Unix time.
+        tag: why it failed; episodes of a run have none.
 
     Raises:
         GraphIsUp: a recorder writes into this run.
-        ConfigError: there is no such run or episode, or the disk is full.
+        ConfigError: there is no such run or episode, it has no tags, it is an evaluation, or the disk is full.
     """
     paths = RunPaths(run_dir.expanduser().absolute())
     if not (paths.root / "run.json").exists():
@@ -43,6 +45,14 @@ def label_offline(run_dir: Path, episode_id: str, success: bool | None, by: str,
         index = EpisodeIndex(paths.episodes)
         ledger = Ledger(paths.session)
         result = ledger.find(episode_id)
+        if result is not None and paths.evaluation_plan.exists():  # its result keeps the task's own word
+            words = f"{result.index} {Label.of(success).word}{tag and f' --tag {shlex.quote(tag)}'}"
+            raise ConfigError(
+                f"{episode_id} is a trial of an evaluation; say `inril evaluate label {shlex.quote(str(run_dir))} "
+                f"{words}`"
+            )
+        if tag:
+            raise ConfigError(f"tag = {tag!r}: only trials of an evaluation have tags; leave it out")
         if index.find(episode_id) is None:
             raise ConfigError(_unknown(paths, index, episode_id))
         try:

@@ -75,7 +75,7 @@ class Session:
         self.ended: EpisodeResult | None = None
         """Closed, and not written down yet."""
         self._settings = settings
-        self._evaluating = Evaluating(trials, readiness, self.requests.append)
+        self.evaluating = Evaluating(trials, readiness, self.requests.append)
         self._unix_s = unix_s
         self._state = State.WAITING
         self._by_hand = False
@@ -99,7 +99,7 @@ class Session:
     @property
     def segment_index(self) -> int:
         """The first segment that is not done; the plan's length when all are."""
-        if self._evaluating.decided(self.ledger.results):
+        if self.evaluating.decided(self.ledger.results):
             return len(self.plan)
         for index, segment in enumerate(self.plan):
             if not self.ledger.progress(index).done(segment):
@@ -130,19 +130,19 @@ class Session:
         index = self.segment_index
         if self.arming.wanted:
             self.waiting = self.arming.waiting
+        elif self.paused_by:  # also at the end of the plan: what was done last can still be labelled or done again
+            self.waiting = Wait(f"{self.paused_by}, who paused the session (`inril episode resume`)", person=True)
         elif index == len(self.plan):
             self.waiting = self.readiness.drained(now_ns)
             if not self.waiting:
                 self._end(ExitCode.FINISHED, "plan finished")
-        elif self.paused_by:
-            self.waiting = Wait(f"{self.paused_by}, who paused the session (`inril episode resume`)", person=True)
         else:
             self.waiting = (
                 self.readiness.blocked_by(self.plan[index].purpose, now_ns)
                 or Wait("" if self._settings.reset_by_hand else self._reset_unserved)
                 or Wait(self._begin_unserved)
                 or Wait(self._failure if now_ns < self._retry_ns else "")
-                or self._evaluating.choose(self.ledger.progress(index).episodes, now_ns)
+                or self.evaluating.choose(self.ledger.progress(index).episodes, now_ns)
             )
             if not self.waiting:
                 self._ask_reset(index, now_ns)
@@ -156,7 +156,7 @@ class Session:
         # also counts resets that no episode followed: a new reset has a new id
         attempt = max(self.ledger.attempts(index), self._asked_attempts.get(index, -1) + 1)
         self._asked_attempts[index] = attempt
-        settings, trial = self._settings, self._evaluating.planned(number)
+        settings, trial = self._settings, self.evaluating.planned(number)
         return Attempt(
             f"{settings.run_id}-{index}-{segment.purpose}-{attempt:05d}-{settings.boot_id[:6]}",
             index,
@@ -217,7 +217,7 @@ class Session:
         )
         if self.waiting:
             return
-        self.waiting = self._evaluating.begin(self.attempt)
+        self.waiting = self.evaluating.begin(self.attempt)
         if self.waiting:
             return
         self.reset, self._state = None, State.BEGINNING
@@ -285,7 +285,7 @@ class Session:
     ) -> None:
         attempt = self.attempt
         assert attempt is not None
-        closing = self._evaluating.close(attempt, Closing(success, terminated, by, reason, valid))
+        closing = self.evaluating.close(attempt, Closing(success, terminated, by, reason, valid))
         success, terminated, by, reason, valid = closing
         self._announce(EventKind.END, success, by, reason)
         self.ended = EpisodeResult(

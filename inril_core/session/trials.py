@@ -56,3 +56,19 @@ class Trials(Protocol):
 
     def decided(self, results: Sequence[EpisodeResult]) -> bool:
         """Whether the session may end before its last trial."""
+
+    @property
+    def failure_tags(self) -> tuple[str, ...]:
+        """What a person may say of a failure."""
+
+    def label(self, number: int, episode_id: str, success: bool | None, tag: str, by: str) -> None:
+        """Write down what a person says of an attempt that was begun; the newest word counts, if the attempt does.
+
+        Args:
+            number: the trial's place in the plan.
+            success: None takes earlier words back.
+            tag: why it failed; empty: nobody says.
+
+        Raises:
+            ConfigError: there is no such tag, a success is given one, or the disk is full; nothing was written.
+        """

@@ -15,7 +15,7 @@ const TILT_BUTTON = 6, FINER_BUTTON = 7;
 const PAD_BUTTONS = { 0: "drive", 1: "handBack", 4: "close", 5: "open", 8: "stop" };
 
 export class Inputs {
-  /** actions: drive(), handBack(), stop(), word(text), and gripper is kept here. */
+  /** actions: drive(), handBack(), stop(), word(number), label(), and gripper is kept here. */
   constructor(actions) {
     this.actions = actions;
     this.held = new Set();
@@ -43,8 +43,9 @@ export class Inputs {
 
   onKey(event) {
     this.finer = event.shiftKey;
-    const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) || document.querySelector("dialog[open]");
-    if (event.code === "Space" && !typing) {
+    const asked = document.querySelector("dialog[open]"); // text is typed in dialogs alone
+    const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) || asked;
+    if (event.code === "Space" && !asked) {
       event.preventDefault();
       if (!event.repeat) this.actions.stop();
       return;
@@ -59,6 +60,7 @@ export class Inputs {
     const once = {
       KeyG: () => this.actions.drive(), KeyH: () => this.actions.handBack(),
       KeyC: () => { this.gripper = 1; }, KeyV: () => { this.gripper = -1; },
+      Digit8: () => { event.preventDefault(); this.actions.label(); },
     };
     if (event.code in once) once[event.code]();
     else if (/^Digit[1-7]$/.test(event.code)) this.actions.word(Number(event.code.slice(5)));

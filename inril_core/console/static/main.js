@@ -5,7 +5,8 @@ import { Inputs } from "/static/drive.js";
 import { Plots } from "/static/plots.js";
 import { $, ask, banner, lamp, notice, off, showItems, text, works } from "/static/ui.js";
 import { cameraBox, showAges, showFrame, showWanted } from "/static/cameras.js";
-import { showLabels, showLinks, showObserved, showPolicy, showPose } from "/static/readouts.js";
+import { Labels } from "/static/labels.js";
+import { showLinks, showObserved, showPolicy, showPose } from "/static/readouts.js";
 
 const now = { welcome: null, control: null, safety: null, session: null, policy: null, pose: null };
 const WORDS = ["success", "failure", "discard", "redo", "pause", "resume", "ready"];
@@ -16,7 +17,7 @@ const ARMING_MS = 16000; // the arbiter waits for the arm's watchdog
 const NEEDS_A_SECOND_LOOK = { discard: "Discard this episode? It does not count and is done again.",
   redo: "Do the episode again? The running one, or else the last one, does not count then." };
 
-let link, plots, view, inputs;
+let link, plots, view, inputs, labels;
 let token = "";
 let driving = false; // the person has taken the arm with this page
 let releasedAt = -1e9; // hand back with each drive message for a while, so that a lost one does not matter
@@ -38,6 +39,7 @@ const show = {
     text($("task"), message.namespace ? `${message.task} (${message.namespace})` : message.task);
     text($("run"), `run ${message.run_id}, you are ${message.name}`);
     document.body.classList.toggle("has-gripper", message.has_gripper);
+    document.body.classList.toggle("drives", message.drives);
     view?.setLimits(message.position_min_m, message.position_max_m);
     for (const camera of message.cameras) cameraBox(camera.name).purposes = camera.purposes;
     refresh();
@@ -59,7 +61,7 @@ const show = {
   observed(message) { showObserved(message, now.welcome.observation); },
   links: showLinks,
   wanted_start: showWanted,
-  episodes(message) { plots.showEpisodes(message.points); showLabels(message.points, iHold() ? label : null); },
+  episodes(message) { plots.showEpisodes(message.points); labels.showEpisodes(message.points); },
   disagreement(message) { plots.showDisagreement(message); },
   notice(message) {
     if (message.asked === "ArmAgain") armAskedAt = -1e9;
@@ -118,7 +120,7 @@ function showControl() {
   off($("arm"), watching || (fine ? "it is armed" : arming));
   off($("roll-back"), watching || ($("versions").value ? "" : "no other version is kept"));
   off($("unpin"), watching);
-  for (const choice of document.querySelectorAll("#versions, #episodes select")) choice.disabled = watching !== "";
+  $("versions").disabled = watching !== "";
 }
 
 /** Why this page may only watch; empty: it has control. */
@@ -152,7 +154,8 @@ function showSession() {
   const { session, safety } = now;
   if (!session) return;
   const rate = session.steps_per_s === null ? "" : `, ${session.steps_per_s} steps/s`;
-  const counts = `${session.segment}: ${session.episodes} episodes, ${session.successes} successes, ${session.failures} failures${rate}.`;
+  const counts = session.trials ? `${session.episodes} of ${session.trials} trials are done${rate}.`
+    : `${session.segment}: ${session.episodes} episodes, ${session.successes} successes, ${session.failures} failures${rate}.`;
   let words = session.heard ? counts : "session_node is not heard. STOP still works.";
   if (session.heard && session.waiting_for) words += ` Waits for: ${session.waiting_for}.`;
   if (session.reset_text) words += ` Reset: ${session.reset_text}.`;
@@ -166,6 +169,7 @@ function showSession() {
       resume: paused ? "" : "the session is not paused", ready: session.state === "resetting" ? "" : "no reset waits for you" };
     off(button, whyWatching() || (session.heard ? why[word] : "session_node is not heard"));
   }
+  labels.showSession(session, whyWatching() || (session.heard ? "" : "session_node is not heard"));
   const next = session.state === "running" && safety && !personDrives() && session.segment !== "demo";
   text($("arm-note"), safety && !safety.armed && next ? "After arming, the policy drives on at once." : "");
 }
@@ -232,8 +236,8 @@ async function say(word) {
   link.send({ kind: "session_word", word, episode_id });
 }
 
-function label(episode_id, word) {
-  link.send({ kind: "label", episode_id, label: word });
+function label(episode_id, word, tag) {
+  link.send({ kind: "label", episode_id, label: word, tag });
 }
 
 /** Until it is done, and at least for a moment. */
@@ -276,6 +280,7 @@ function connection(name, words) {
   showItems(["Not known: there is no connection."], true);
   text($("arm"), "Arm");
   allOff("there is no connection");
+  labels.off("there is no connection");
   lamp("lamp-connection", "bad", "No connection");
   for (const id of ["lamp-armed", "lamp-control", "lamp-session"]) lamp(id, "idle", "Not known");
   banner(stopTrouble + NO_CONNECTION + (words ? ` (${words})` : ""));
@@ -323,8 +328,10 @@ function begin() {
   if (given) history.replaceState(null, "", location.pathname);
   token = given ?? sessionStorage.getItem("inril token") ?? "";
   plots = new Plots();
+  labels = new Labels(label);
   allOff("the console has not answered yet");
-  inputs = new Inputs({ drive, handBack, stop, word: (number) => say(WORDS[number - 1]) });
+  inputs = new Inputs({ drive, handBack, stop, word: (number) => say(WORDS[number - 1]),
+    label: () => labels.choose() });
   $("stop").addEventListener("click", stop);
   $("take").addEventListener("click", takeControl);
   $("give-up").addEventListener("click", () => { handBackFirst(); });

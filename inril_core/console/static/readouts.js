@@ -1,4 +1,4 @@
-/** What the graph says and nobody presses: policy, pose, observation, links and the last episodes. */
+/** What the graph says and nobody presses: policy, pose, observation and links. */
 
 import { $, text } from "/static/ui.js";
 
@@ -56,24 +56,4 @@ export function showLinks(message) {
   $("links").replaceChildren(row("th", ["node", "link", "state", "rate", "age", "lost"]), ...message.lines.map((line) =>
     row("td", [line.node, line.name, line.level === "ok" ? signs.ok : `${signs[line.level]}: ${line.message}`.slice(0, 120),
       number(line.rate_hz, "Hz"), number(line.age_s, "s"), line.rate_hz === null ? "" : String(line.drops)])));
-}
-
-/** label: called with an episode and the word that a person chose; null: this page only watches. */
-export function showLabels(points, label) {
-  const rows = points.slice(-8).reverse().map((point) => {
-    const tr = document.createElement("tr");
-    const share = point.human_share === null ? "" : `${Math.round(point.human_share * 100)} % person`;
-    const said = !point.valid ? "– does not count" : point.success ? "✓ success" : "✗ failure";
-    for (const words of [point.episode_id, point.purpose, said, `${point.steps} steps`, share])
-      tr.append(Object.assign(document.createElement("td"), { textContent: words }));
-    const choice = document.createElement("select");
-    choice.disabled = label === null;
-    for (const word of ["change label", "success", "failure"]) choice.append(new Option(word, word));
-    choice.addEventListener("change", () => { label(point.episode_id, choice.value); choice.selectedIndex = 0; });
-    const last = document.createElement("td");
-    last.append(choice);
-    tr.append(last);
-    return tr;
-  });
-  $("episodes").replaceChildren(...rows);
 }

@@ -18,7 +18,8 @@ from inril_core.session.ledger import EpisodeResult, read_ledger
 
 BEGUN, LABELS, DEVIATIONS, UNSEALED = "begun.jsonl", "labels.jsonl", "deviations.jsonl", "unsealed.jsonl"
 LOCKED_PLANS = "plans"
-_LOCK_WAIT_S = 10.0
+_LOCK_WAIT_S = 1.0
+"""A note is a line; the graph's session stands still while it waits to write one."""
 
 
 @with_config(extra="forbid", allow_inf_nan=False)
@@ -36,10 +37,14 @@ class Begun:
 @with_config(extra="forbid", allow_inf_nan=False)
 @dataclass(frozen=True)
 class Label:
-    """What an operator says of a trial. The newest word counts; what the task itself said is kept beside it."""
+    """What an operator says of an attempt at a trial. The newest word counts, if the attempt does; what the task itself
+    said is kept beside it."""
 
     trial: int
-    success: bool
+    episode_id: str
+    """Of the attempt: one that is done again has no label yet."""
+    success: bool | None
+    """None: earlier words are taken back, the task's counts."""
     tag: str
     """Of a failure; one of the plan's, or empty."""
     by: str
@@ -103,9 +108,16 @@ class SessionFolder:
         return read_sound_lines(self.root / BEGUN, Begun).values
 
     @property
-    def labels(self) -> dict[int, Label]:
-        """Newest label by trial."""
-        return {label.trial: label for label in read_sound_lines(self.root / LABELS, Label).values}
+    def labels(self) -> dict[str, Label]:
+        """What operators say now, by episode id; see `read_labels`."""
+        return read_labels(self.root)
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines of its notes and results that cannot be read, and are left out."""
+        kinds = ((BEGUN, Begun), (LABELS, Label), (DEVIATIONS, Deviation), (UNSEALED, Unsealing))
+        found = [problem for name, kind in kinds for problem in read_sound_lines(self.root / name, kind).problems]
+        return found + read_ledger(self.paths.session).problems
 
     @property
     def deviations(self) -> list[Deviation]:
@@ -144,19 +156,36 @@ class SessionFolder:
             return
         append_line(self.root / DEVIATIONS, asdict(Deviation(what, reason, by, unix_s, len(self.begun))))
 
-    def label(self, trial: int, success: bool, tag: str, by: str, unix_s: float) -> Label:
-        """Append an operator's word.
+    def label(self, trial: int, success: bool | None, tag: str, by: str, unix_s: float) -> Label:
+        """Append an operator's word on a trial that has a result.
+
+        Args:
+            success: None takes earlier words back.
 
         Raises:
             ConfigError: there is no such trial or tag, it has not been run, or the disk is full.
         """
-        if trial not in self.done:
+        result = self.done.get(trial)
+        if result is None:
             raise ConfigError(
                 f"trial {trial}: has no result yet; trials are counted from 0, see `inril evaluate report`"
             )
-        if tag and (success or tag not in self.plan.failure_tags):
-            raise ConfigError(f"tag = {tag!r}: give it to a failure only, one of {', '.join(self.plan.failure_tags)}")
-        word = Label(trial, success, tag, by, unix_s)
+        return self.label_attempt(trial, result.episode_id, success, tag, by, unix_s)
+
+    def label_attempt(
+        self, trial: int, episode_id: str, success: bool | None, tag: str, by: str, unix_s: float
+    ) -> Label:
+        """Append an operator's word on an attempt, which may still run; it counts if the attempt does.
+
+        Raises:
+            ConfigError: there is no such tag, something else than a failure has one, or the disk is full.
+        """
+        if tag and success is not False:
+            raise ConfigError(f"tag = {tag!r}: give it with a failure only")
+        if tag and tag not in self.plan.failure_tags:
+            tags = ", ".join(self.plan.failure_tags)
+            raise ConfigError(f"tag = {tag!r}: the plan has no such failure tag; give one of {tags}")
+        word = Label(trial, episode_id, success, tag, by, unix_s)
         with self._alone():
             _append(self.root / LABELS, word)
         return word
@@ -198,6 +227,12 @@ class SessionFolder:
             raise ConfigError(
                 f"{self.root}: {error.strerror or error}; free some space, or make it writable"
             ) from error
+
+
+def read_labels(root: Path) -> dict[str, Label]:
+    """What operators say now of the attempts of a session, by episode id; words that were taken back are left out."""
+    newest = {label.episode_id: label for label in read_sound_lines(root / LABELS, Label).values}
+    return {episode_id: label for episode_id, label in newest.items() if label.success is not None}
 
 
 def lock_plan(folder: Path, plan: Plan) -> None:

@@ -49,6 +49,15 @@ class GraphTrials:
         """See `Trials`."""
         self._folder.note_begun(number, episode_id, time.time())
 
+    @property
+    def failure_tags(self) -> tuple[str, ...]:
+        """See `Trials`."""
+        return self._folder.plan.failure_tags
+
+    def label(self, number: int, episode_id: str, success: bool | None, tag: str, by: str) -> None:
+        """See `Trials`."""
+        self._folder.label_attempt(number, episode_id, success, tag, by, time.time())
+
     def decided(self, results: Sequence[EpisodeResult]) -> bool:
         """See `Trials`; looked at after whole blocks."""
         if not self._folder.plan.sequential:

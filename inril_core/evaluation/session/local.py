@@ -24,6 +24,7 @@ from inril_core.finetune.local import Act, expert_actor, policy_actor, run_episo
 from inril_core.policies import Policy, load_policy
 from inril_core.policies.files import policy_sha256
 from inril_core.session.ledger import EpisodeResult, Ledger
+from inril_core.session.trials import SAFETY_STOP
 from inril_core.tasks import Task, TaskStep, make_task
 
 UNKNOWN_STEPS = 0
@@ -188,7 +189,7 @@ def _run(folder: SessionFolder, number: int, trial: Trial, subjects: Subjects, t
     try:
         episode = run_episode(watched, act, trial.seed, trial.purpose, plan.explore)
     except (ValueError, BadMeasurement) as error:  # an answer that no arm would be given
-        stopped = f"safety stop: {error}"[:200]
+        stopped = f"{SAFETY_STOP}: {error}"[:200]
     trace = watched.trace()
     if trace is not None:
         if episode is not None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.folder import lock_plan
-from inril_core.evaluation.session.plan import FAILURE_TAGS, FIRST_SEED, PLAN_NAME, Level, Plan, Question, order
+from inril_core.evaluation.session.plan import FAILURE_TAGS, FIRST_SEED, Level, Plan, Question, order
 from inril_core.evaluation.session.sealed import POLICIES, Sealed, Subject, write_sealed
 from inril_core.evaluation.statistics.power import paired_power, paired_trials_n
 from inril_core.files import parse_line, write_atomically
@@ -67,7 +67,7 @@ def make_session(root: Path, wish: Wish, rng: np.random.Generator | None = None)
             plan already.
     """
     root = root.expanduser().absolute()
-    if (root / PLAN_NAME).exists():
+    if RunPaths(root).evaluation_plan.exists():
         raise ConfigError(f"{root}: holds a plan already; give another folder, or `inril evaluate amend` it")
     if wish.control not in wish.subjects or len(wish.subjects) > len(string.ascii_uppercase):
         raise ConfigError(

@@ -20,10 +20,9 @@ from inril_core.evaluation.statistics.sequential import SequentialComparison
 from inril_core.files import write_atomically
 from inril_core.outcome import CELL, EPISODE_LENGTH
 from inril_core.session.ledger import EpisodeResult
+from inril_core.session.trials import SAFETY_STOP
 
 TRACES = "traces"
-SAFETY_STOP = "safety stop"
-"""How the reason of a result begins that the arm's safety ended; such a trial counts."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,8 @@ class TrialOutcome:
             return "a person helped"
         if self.result.source == EPISODE_LENGTH:
             return "time limit"
+        if self.label is not None and self.automatic is not False:
+            return "no tag given"  # only a person says that it failed
         return self.result.reason or "no reason given"
 
     @property
@@ -110,8 +111,8 @@ def read_outcomes(folder: SessionFolder, traces: bool = True) -> list[TrialOutco
         trial = folder.plan.trials[number]
         expert = folder.sealed.subjects[trial.code].kind == "expert"
         trace = read_trace(folder.root, result.episode_id, expert) if traces else "not read"
-        label = labels.get(number)
-        success = result.success if label is None else label.success
+        label = labels.get(result.episode_id)
+        success = result.success if label is None else bool(label.success)
         helped = isinstance(trace, Trace) and trace.human_steps > 0
         if helped and folder.plan.on_intervention == "failure":
             success = False

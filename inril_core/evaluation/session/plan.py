@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
+from inril_core.run import RunPaths
 
-PLAN_NAME = "plan.json"
 FIRST_SEED = 700_000
 """Of the starts: none of demonstrations, training or other evaluations (`inril_core.session.plan.SEED_BASE`)."""
 FAILURE_TAGS = ("missed", "dropped", "stuck", "collision", "wrong pose", "too slow", "safety stop", "other")
@@ -162,7 +162,8 @@ def write_plan(folder: Path, plan: Plan) -> None:
         OSError: the disk is full or broken.
     """
     content = {"digest": plan.digest, "plan": plan.model_dump(mode="json")}
-    write_atomically(folder / PLAN_NAME, (json.dumps(content, indent=1) + "\n").encode(), mode=0o444)
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(RunPaths(folder).evaluation_plan, text.encode(), mode=0o444)
 
 
 def read_plan(folder: Path) -> Plan:
@@ -174,8 +175,8 @@ def read_plan(folder: Path) -> Plan:
     plan, digest = read_unlocked(folder)
     if plan.digest != digest:
         raise ConfigError(
-            f"{folder / PLAN_NAME}: was changed after it was locked; restore it, or lock the change with `inril "
-            f"evaluate amend {folder} --reason WHY`, which records it"
+            f"{RunPaths(folder).evaluation_plan}: was changed after it was locked; restore it, or lock the change with "
+            f"`inril evaluate amend {folder} --reason WHY`, which records it"
         )
     return plan
 
@@ -186,7 +187,7 @@ def read_unlocked(folder: Path) -> tuple[Plan, str]:
     Raises:
         ConfigError: there is none, or it is no plan.
     """
-    path = folder / PLAN_NAME
+    path = RunPaths(folder).evaluation_plan
     try:
         content: Any = json.loads(path.read_bytes())
         return Plan.model_validate(content["plan"]), str(content["digest"])

@@ -35,6 +35,7 @@ def write_report(folder: SessionFolder) -> tuple[Path, Path]:
             analysis=analysis,
             headline=_headlines(analysis),
             deviations=folder.deviations,
+            problems=folder.problems,
             done_n=len(folder.done),
             rates=pictures.rates(analysis.summaries) if analysis.summaries else None,
             differences=pictures.differences(analysis.comparisons, folder.plan.question.difference)

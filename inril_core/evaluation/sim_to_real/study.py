@@ -24,7 +24,7 @@ from inril_core.evaluation.session.folder import SessionFolder
 from inril_core.evaluation.session.local import Watched, run_locally
 from inril_core.evaluation.session.make import Wish, make_session
 from inril_core.evaluation.session.outcomes import finished
-from inril_core.evaluation.session.plan import FIRST_SEED, PLAN_NAME
+from inril_core.evaluation.session.plan import FIRST_SEED
 from inril_core.evaluation.sim_to_real.compare import compare, write_comparison
 from inril_core.evaluation.sim_to_real.identify import Fit, Replay, fit
 from inril_core.evaluation.sim_to_real.twin import with_physics, write_contract
@@ -33,6 +33,7 @@ from inril_core.finetune.config import load_config
 from inril_core.finetune.local import collect_demos, expert_actor, run_episode
 from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import save_policy
+from inril_core.run import RunPaths
 from inril_core.session.plan import episode_seed
 from inril_core.tasks.families.cell import CellEnv
 
@@ -92,7 +93,7 @@ def find_physics(folder: Path, reality: Contract) -> Fit:
 
 def evaluate(root: Path, contract: Path, policies: dict[str, str], starts_n: int, first_seed: int) -> SessionFolder:
     """One plan in one cell."""
-    if not (root / PLAN_NAME).exists():
+    if not RunPaths(root).evaluation_plan.exists():
         wish = Wish(
             str(contract), policies, list(policies)[0], {"full": starts_n}, difference=0.2, first_seed=first_seed
         )

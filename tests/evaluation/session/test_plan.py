@@ -15,13 +15,14 @@ from inril_core.errors import ConfigError
 from inril_core.evaluation.session.folder import SessionFolder, amend
 from inril_core.evaluation.session.local import run_locally
 from inril_core.evaluation.session.make import make_session
-from inril_core.evaluation.session.plan import PLAN_NAME, Level, order, read_plan
+from inril_core.evaluation.session.plan import Level, order, read_plan
+from inril_core.run import RunPaths
 from tests.evaluation.session.made import session, weights, wish
 
 
 def change(folder: Path, edit) -> None:
     """As a person with an editor."""
-    path = folder / PLAN_NAME
+    path = RunPaths(folder).evaluation_plan
     content = json.loads(path.read_text())
     edit(content["plan"])
     path.unlink()
@@ -114,7 +115,7 @@ def test_another_secret_than_the_plan_commits_to_is_refused(tmp_path: Path) -> N
 def test_wishes_that_cannot_be_planned_leave_no_plan(tmp_path: Path, changes: dict, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         session(tmp_path, **changes)
-    assert not (tmp_path / "session" / PLAN_NAME).exists()
+    assert not RunPaths(tmp_path / "session").evaluation_plan.exists()
 
 
 def test_weights_of_another_task_are_refused(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_plan_is_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"plan": {}, "digest": ""}', b"\xff\xfe", b"[" * 10_000])
 def test_damaged_plans_are_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / PLAN_NAME).write_bytes(content)
+    RunPaths(tmp_path).evaluation_plan.write_bytes(content)
     with pytest.raises(ConfigError, match="no plan of an evaluation session"):
         read_plan(tmp_path)
 

@@ -26,11 +26,13 @@ def add(commands: argparse._SubParsersAction, add_command: Callable[..., argpars
     """Add `inril episode` and `inril label`."""
     say = add_command(
         commands, "episode", episode, "end, discard or repeat an episode, pause the session, confirm a reset",
-        "success", "discard", "pause",
+        "success", "failure --tag dropped", "pause",
     )  # fmt: skip
     what = "; ".join(f"{word}: {meaning}" for word, meaning in WORDS.items())
     say.add_argument("word", choices=list(WORDS), metavar="WORD", help=what)
     say.add_argument("--episode-id", default="", help="refuse if it is another episode (default: any)")
+    tag = "why a trial of an evaluation failed, one of the plan's failure tags"
+    say.add_argument("--tag", default="", help=f"with failure: {tag}")
     mark = add_command(
         commands, "label", label, "label an ended episode, also after its graph has stopped",
         "mine-0-train-00012-a1b2c3 failure", "runs/demos demos-0-demo-00003-a1b2c3 success",
@@ -38,6 +40,7 @@ def add(commands: argparse._SubParsersAction, add_command: Callable[..., argpars
     mark.add_argument("run_dir", type=Path, nargs="?", help="folder of the run; needed when its graph is not up")
     mark.add_argument("episode_id", help="from `inril status` or the name of its file")
     mark.add_argument("label", choices=list(LABELS))
+    mark.add_argument("--tag", default="", help=f"{tag}; while its graph is up")
 
 
 def episode(arguments: argparse.Namespace) -> int:
@@ -52,6 +55,7 @@ def episode(arguments: argparse.Namespace) -> int:
             command=COMMANDS[arguments.word],
             episode_id=arguments.episode_id,
             by=operate.person_name(),
+            tag=arguments.tag,
         )
         print(person.call(SessionCommand, "session/command", request).message)
     return 0
@@ -67,7 +71,12 @@ def label(arguments: argparse.Namespace) -> int:
         try:
             print(
                 label_offline(
-                    arguments.run_dir, arguments.episode_id, LABELS[arguments.label].success, by, time.time_ns()
+                    arguments.run_dir,
+                    arguments.episode_id,
+                    LABELS[arguments.label].success,
+                    by,
+                    time.time_ns(),
+                    arguments.tag,
                 )
             )
             return 0
@@ -77,7 +86,12 @@ def label(arguments: argparse.Namespace) -> int:
 
     with operate.meant(arguments.namespace) as person:
         code = LABELS[arguments.label]
-        request = LabelEpisode.Request(graph_id=person.graph_id(), episode_id=arguments.episode_id, label=code, by=by)
+        request = LabelEpisode.Request(
+            graph_id=person.graph_id(), episode_id=arguments.episode_id, label=code, by=by, tag=arguments.tag
+        )
         answer = person.call(LabelEpisode, "session/label_episode", request)
-    print(answer.message or f"{arguments.episode_id} is labelled {arguments.label}")
+    print(
+        answer.message
+        or f"{arguments.episode_id} is labelled {arguments.label}{arguments.tag and f', {arguments.tag}'}"
+    )
     return 0

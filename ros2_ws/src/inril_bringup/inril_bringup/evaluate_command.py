@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from inril_bringup.evaluate_sim2real import add_actions
 from inril_core.errors import ConfigError, InrilError
-from inril_core.vocabulary import OUTCOMES, outcome_word
+from inril_core.vocabulary import LABELS
 
 SUMMARY = "compare policies in a session that settles the question: plan, run, report, gate"
 EXAMPLES = (
@@ -321,7 +321,7 @@ def _add_notes(actions: Any) -> None:
     label = _action(actions, "label", _label, "say how a trial went; what the task said is kept beside it")
     label.add_argument("folder", type=Path, metavar="DIR")
     label.add_argument("trial", type=_whole, help="its place in the plan, from 0")
-    label.add_argument("outcome", choices=OUTCOMES[:2])
+    label.add_argument("outcome", choices=list(LABELS), help="unknown: earlier words are taken back")
     label.add_argument("--tag", default="", help="why it failed, one of the plan's failure tags")
 
     change = _action(actions, "amend", _amend, "lock a plan.json that was changed; after the first trial a deviation")
@@ -337,9 +337,9 @@ def _label(arguments: argparse.Namespace) -> int:
     from inril_bringup.control import person_name
     from inril_core.evaluation.session.folder import SessionFolder
 
-    success = arguments.outcome == OUTCOMES[0]
+    success = LABELS[arguments.outcome].success
     word = SessionFolder(arguments.folder).label(arguments.trial, success, arguments.tag, person_name(), time.time())
-    print(f"trial {word.trial}: {outcome_word(word.success)}{word.tag and f', {word.tag}'}")
+    print(f"trial {word.trial}: {arguments.outcome}{word.tag and f', {word.tag}'}")
     return 0
 
 

@@ -30,13 +30,13 @@ from inril_core.evaluation.session.analysis import analyse
 from inril_core.evaluation.session.folder import SessionFolder
 from inril_core.evaluation.session.make import EXPERT, Wish, make_session
 from inril_core.evaluation.session.outcomes import finished, read_outcomes
-from inril_core.evaluation.session.plan import PLAN_NAME
 from inril_core.evaluation.session.report import write_report
 from inril_core.files import append_line, read_sound_lines
 from inril_core.finetune.config import load_config
 from inril_core.finetune.local import collect_demos, fine_tune
 from inril_core.finetune.pretrain import pretrain
 from inril_core.policies import save_policy
+from inril_core.run import RunPaths
 from inril_core.session.plan import episode_seed
 from inril_core.tasks import make_task
 
@@ -202,7 +202,7 @@ def main() -> int:
     folder = arguments.folder.absolute()
     policies, root = make_policies(folder), folder / "session"
     try:
-        if not (root / PLAN_NAME).exists():
+        if not RunPaths(root).evaluation_plan.exists():
             make_session(root, Wish(TASK, policies, "cloned", STARTS, difference=0.2, baseline=0.6))
         run_through_graph(root, arguments.domain)
         session = SessionFolder(root)

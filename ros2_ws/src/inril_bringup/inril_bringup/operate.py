@@ -325,10 +325,10 @@ def describe(states: dict[str, dict[str, Any] | None]) -> list[str]:
 def _session(s: dict[str, Any]) -> str:
     eta = "" if s["eta_s"] is None else f", {s['eta_s']:.0f} s to go"
     doing = f"waits for {s['waiting_for']}" if s["waiting_for"] else f"episode {s['episode_id']}"
-    return (
-        f"{s['segment']}: {s['episodes']} episodes ({s['successes']} successes, {s['failures']} failures), "
-        f"{s['steps']} steps, {s['steps_per_s']:.1f} steps/s{eta}; {doing}"
-    )
+    done = f"{s['episodes']} episodes ({s['successes']} successes, {s['failures']} failures)"
+    if s["trials"]:  # how they count is the report's to say: people's labels are notes beside the results
+        done = f"{s['episodes']} of {s['trials']} trials"
+    return f"{s['segment']}: {done}, {s['steps']} steps, {s['steps_per_s']:.1f} steps/s{eta}; {doing}"
 
 
 def _arbiter(s: dict[str, Any]) -> str:

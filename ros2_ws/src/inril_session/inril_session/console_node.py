@@ -35,6 +35,8 @@ from inril_core.console.access import Access, load_or_create_token
 from inril_core.console.console import Console, ConsoleFacts
 from inril_core.console.tally import DisagreementTrace, EpisodeTally
 from inril_core.console.wanted import WantedStarts
+from inril_core.evaluation.session.folder import LABELS as SAID
+from inril_core.evaluation.session.folder import read_labels
 from inril_core.hardware.description import robot_description
 from inril_core.run import open_run
 from inril_core.session.ledger import read_ledger
@@ -79,7 +81,8 @@ class ConsoleNode(InrilPlainNode):
         self._socket = self.param("control_socket", "", "Unix socket of the arbiter, for the stop; empty: a service")
         self._run, self._heard, self._links = run, Heard(), LinkTable()
         self._tally, self._trace = EpisodeTally(), DisagreementTrace()
-        self._ledger_mtime_ns = self._next_slow_ns = 0
+        self._next_slow_ns = 0
+        self._shown_results: tuple[Any, Any] = (None, None)
         self._watching: list[Any] = []
         self._counting: Any = None
         self._observing: Any = None
@@ -165,14 +168,11 @@ class ConsoleNode(InrilPlainNode):
             console.tell(self._trace.message())
 
     def _show_episodes(self, console: Console) -> None:
-        path = self._run.paths.session
-        try:
-            written_ns = path.stat().st_mtime_ns
-        except OSError:
-            return
-        if written_ns != self._ledger_mtime_ns:
-            self._ledger_mtime_ns = written_ns
-            console.tell(self._tally.curves(read_ledger(path).values))
+        paths = self._run.paths
+        written = _written(paths.session), _written(paths.root / SAID)
+        if written != self._shown_results:
+            self._shown_results = written
+            console.tell(self._tally.curves(read_ledger(paths.session).values, read_labels(paths.root)))
 
     def _listen(self, watched: bool) -> None:
         """To ticks once the nodes are active, to arm and cameras while somebody looks."""
@@ -241,10 +241,11 @@ class ConsoleNode(InrilPlainNode):
                 code = COMMANDS[word]
                 request = SessionCommand.Request(graph_id=graph_id, command=code, episode_id=episode_id, by=by)
                 self._ask(client_id, asked, SessionCommand, "session/command", request)
-            case m.Label(episode_id, label):
-                code = LABELS[label]
-                labelling = LabelEpisode.Request(graph_id=graph_id, episode_id=episode_id, label=code, by=by)
-                done = f"{episode_id} is labelled {label}"
+            case m.Label(episode_id, label, tag):
+                labelling = LabelEpisode.Request(
+                    graph_id=graph_id, episode_id=episode_id, label=LABELS[label], by=by, tag=tag
+                )
+                done = f"{episode_id} is labelled {label}{tag and f', {tag}'}"
                 self._ask(client_id, asked, LabelEpisode, "session/label_episode", labelling, done)
             case m.RollBackTo(run_id, n):
                 back = RollBack.Request(graph_id=graph_id, run_id=run_id, n=n, unpin=False)
@@ -295,6 +296,15 @@ class ConsoleNode(InrilPlainNode):
         if not self._socket:
             return False, "this console has no control socket; use `inril disarm`"
         return self._ask_socket("disarm", by)
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """What changes when somebody appends to a file; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def main() -> None:

@@ -94,6 +94,8 @@ def session(heard: Heard, now_ns: int) -> m.SessionState:
         *counts,
         math.nan if said is None else round(said.steps_per_s, 1),
         math.nan if said is None else said.eta_s,
+        0 if said is None else said.trials,
+        () if said is None else tuple(said.failure_tags),
         reset.text if resets else "",
         _RECORDER.get(recorder.state, "unknown") if records else "",
         recorder.reason if records else "",

@@ -331,7 +331,7 @@ class SessionNode(InrilPlainNode):
         if response.message:
             return response
         response.success, response.message = obey(
-            session, request.command, request.episode_id, request.by, self.mono_ns()
+            session, request.command, request.episode_id, request.by, self.mono_ns(), request.tag
         )
         self.get_logger().info(f"{request.by!r}: {response.message}")
         self._act()  # not further: the answer must leave before the node may end
@@ -346,7 +346,7 @@ class SessionNode(InrilPlainNode):
             response.message = f"label = {request.label}: give one of {[f'{one.value} ({one.name})' for one in Label]}"
             return response
         response.success, response.message = label_earlier(
-            self._session, request.episode_id, Label(request.label).success, request.by
+            self._session, request.episode_id, Label(request.label).success, request.by, request.tag
         )
         self._act()
         return response
@@ -372,6 +372,8 @@ class SessionNode(InrilPlainNode):
             failures=progress.episodes - progress.successes,
             steps_per_s=self._steps_per_s(session),
             eta_s=math.nan if done else session.ledger.eta_s(session.plan[index], index),
+            trials=session.evaluating.trials_n,
+            failure_tags=list(session.evaluating.failure_tags),
         )
         status.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(status)
