@@ -55,10 +55,10 @@ def contract_with_pictures(folder: Path) -> Path:
     return path
 
 
-def still_policy(contract_path: Path, path: Path) -> None:
+def still_policy(contract_path: Path, path: Path, seed: int = 0) -> None:
     """A policy that hardly moves: it holds the leg where it is."""
     contract = load_contract(contract_path)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     policy = Config(hidden=(8,)).build(contract.observation_size, contract.action_size)
     with torch.no_grad():
         for parameter in policy.parameters():

@@ -38,7 +38,21 @@ def session(state: str = "running", **changes: Any) -> m.SessionState:
     values = {"heard": True, "segment": "train", "state": state, "waiting_for": "", "waits_for_person": False}
     values |= {"episode_id": "run-1-000012", "episodes": 12, "successes": 8, "failures": 4, "steps": 1040}
     values |= {"steps_per_s": 9.9, "eta_s": 100.0, "reset_text": "", "recorder": "recording", "recorder_reason": ""}
+    values |= {"trials": 0, "failure_tags": ()}
     return m.SessionState(**(values | {"free_gb": 120.0} | changes))
+
+
+def evaluation(**changes: Any) -> m.SessionState:
+    return session(**({"segment": "eval", "trials": 40, "failure_tags": ("missed", "dropped", "wrong pose")} | changes))
+
+
+def point(number: int, **changes: Any) -> m.EpisodePoint:
+    values = {"episode_id": f"e-{number}", "index": number, "purpose": "eval", "success": True, "by": "cell", "tag": ""}
+    values |= {"task_says": "success", "valid": True, "steps": 80, "interventions": 0, "human_share": 0.0}
+    return m.EpisodePoint(**(values | changes))
+
+
+FAILED = {"success": False, "by": "episode_length", "task_says": "failure"}
 
 
 @contextmanager
@@ -53,7 +67,7 @@ def page_of(browser: Any, size: str, take: bool = True) -> Iterator[tuple[Any, A
             ),
             m.Pose(JOINTS, 0.04, POSE, (0.51, *POSE[1:]), 0.05, 0.1),
             m.Links((m.LinkLine("arbiter_node", "policy_action", "ok", "", 10.0, 0.05, 0),)),
-            m.Episodes(tuple(m.EpisodePoint(f"e-{i}", "train", i % 3 > 0, True, 80, i % 2, 0.3) for i in range(12))),
+            m.Episodes(tuple(point(i, purpose="train", success=i % 3 > 0, interventions=i % 2) for i in range(12))),
             m.Disagreement(tuple(range(30)), tuple(0.3 + 0.2 * math.sin(i / 4) for i in range(30)), "e-1"),
         ):
             made.tell(said)
@@ -145,6 +159,80 @@ def test_while_a_start_is_laid_out_its_picture_lies_over_the_live_one(browser: A
         made.tell(m.WantedStart(-1, ()))
         page.wait_for_function("() => document.querySelector('#cameras .wanted').hidden")
         page.wait_for_function("() => !document.querySelector('#cameras figcaption').textContent.includes('wanted')")
+
+
+@pytest.mark.parametrize("size", ["desk", "tablet"])
+def test_an_operator_says_why_a_trial_failed(browser: Any, size: str) -> None:
+    with page_of(browser, size) as (made, page):
+        assert not page.is_visible("#trial"), "outside evaluations there are no tags"
+        made.tell(evaluation())
+        made.tell(m.Episodes((point(0), point(1, **FAILED), point(2, valid=False))))
+        wait(page, "#trial-text", "Trial 1: ✗ failure, at the time limit.")
+        wait(page, "#session-text", "12 of 40 trials are done")
+        all_on_screen(page, "#said", "#say-so", "#stop", "#words [data-word=ready]")
+        page.click("#say-so", force=True)
+        wait(page, "#notices", "Say so: not now, choose what to say first")
+        page.select_option("#said", label="failure: wrong pose")
+        keep(page, f"{size}_trial")
+        # another trial ends meanwhile: what is said stays with the one that the person looks at
+        made.tell(m.Episodes((point(0), point(1, **FAILED), point(2, valid=False), point(3))))
+        wait(page, "#episodes", "trial 3")
+        assert "Trial 1:" in page.text_content("#trial-text") and made.asked.empty()
+        page.tap("#say-so") if size == "tablet" else page.click("#say-so")
+        assert made.asked.get(timeout=60.0).message == m.Label("e-1", "failure", "wrong pose")
+        wait(page, "#trial-text", "Trial 3: ✓ success, says the task.")
+
+        said = {"success": False, "by": "Ada", "tag": "dropped"}
+        stopped = {"success": False, "by": "safety", "tag": "safety stop", "task_says": ""}
+        made.tell(m.Episodes((point(1, **FAILED | said), point(3, **said), point(4, **stopped))))
+        wait(page, "#episodes", "✗ failure: dropped, says Ada (the task: success)")
+        wait(page, "#trial-text", "Trial 4: ✗ failure: safety stop, says the arm's safety.")
+        page.click("#panel-session summary")
+        row = page.locator("#episodes tr", has_text="trial 3")
+        row.locator("select").select_option(label="take labels back")
+        row.locator("button").click()
+        assert made.asked.get(timeout=60.0).message == m.Label("e-3", "unknown", "")
+        keep(page, f"{size}_labels")
+
+
+def test_keys_alone_label_a_trial_and_space_stops_wherever_the_focus_is(browser: Any) -> None:
+    with page_of(browser, "desk") as (made, page):
+        made.tell(evaluation())
+        made.tell(m.Episodes((point(7, **FAILED),)))
+        wait(page, "#trial-text", "Trial 7")
+        page.keyboard.press("8")
+        assert page.evaluate("document.activeElement.id") == "said"
+        for _ in range(3):  # over success and failure to the first tag: nothing is said on the way
+            page.keyboard.press("ArrowDown")
+        assert page.locator("#said option:checked").text_content() == "failure: missed"
+        assert made.asked.empty()
+        page.keyboard.press("Enter")
+        assert made.asked.get(timeout=60.0).message == m.Label("e-7", "failure", "missed")
+        assert page.evaluate("document.activeElement.tagName") == "BODY", "keys drive again"
+        page.keyboard.press("8")
+        page.keyboard.press("Space")
+        wait(page, "#notices", "Stop by Ada: disarmed by Ada")
+
+
+def test_a_label_that_cannot_be_given_now_says_why(browser: Any) -> None:
+    with page_of(browser, "desk", take=False) as (made, page):
+        made.tell(evaluation())
+        made.tell(m.Episodes((point(7, **FAILED),)))
+        wait(page, "#trial-text", "Trial 7")
+        page.click("#say-so", force=True)
+        wait(page, "#notices", "Say so: not now, take control first")
+        assert page.is_disabled("#said") and page.get_attribute("#said", "title") == "Not now: take control first"
+        page.click("#take")
+        page.wait_for_function("() => !document.querySelector('#said').disabled")
+        made.tell(evaluation(heard=False))
+        page.wait_for_function("() => document.querySelector('#said').disabled")
+        page.click("#say-so", force=True)
+        wait(page, "#notices", "Say so: not now, session_node is not heard")
+        made.close()
+        wait(page, "#banner", "Connection lost")
+        page.click("#say-so", force=True)
+        wait(page, "#notices", "Say so: not now, there is no connection")
+        assert page.is_disabled("#said") and made.asked.empty()
 
 
 def test_a_page_that_knows_only_a_part_shows_nothing_and_lets_no_press_be_lost(browser: Any) -> None:

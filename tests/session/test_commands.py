@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inril_core.session import requests as ask
-from inril_core.session.commands import label_earlier
+from inril_core.session.commands import label_earlier, obey
 from inril_core.session.ledger import Ledger
 from inril_core.session.states import State
 from inril_core.session.statuses import RecorderNews
@@ -176,3 +176,13 @@ def test_a_full_disk_costs_no_result(bench: SessionBench, monkeypatch: pytest.Mo
     monkeypatch.undo()
     bench.step()
     assert Ledger(bench.path).find(episode_id) is not None
+
+
+def test_tags_are_for_trials_of_an_evaluation(bench: SessionBench) -> None:
+    episode_id = bench.end_by_cell()
+    done, why = label_earlier(bench.session, episode_id, False, "anna", "stuck")
+    assert not done and "only trials of an evaluation have tags" in why
+    bench.until(State.RUNNING)
+    done, why = obey(bench.session, Command.FAILURE, "", "anna", bench.now_ns, "stuck")
+    assert not done and "only trials of an evaluation have tags" in why and bench.state is State.RUNNING
+    assert Ledger(bench.path).results[0].source == "cell"

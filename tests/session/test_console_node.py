@@ -26,6 +26,10 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from inril_core.console.access import load_or_create_token
 from inril_core.errors import ConfigError
+from inril_core.evaluation.session.folder import SessionFolder
+from inril_core.evaluation.session.make import Wish, make_session
+from inril_core.session.ledger import EpisodeResult, Ledger
+from tests.control.test_policy_node_evaluation import save
 from tests.sim.nodes import Bench, bench
 
 PATIENT_S = 60.0
@@ -127,7 +131,7 @@ def test_what_the_page_asks_reaches_the_graph_in_the_persons_name(tmp_path: Path
             await take(page)
             for asked, name in (
                 ({"kind": "session_word", "word": "success", "episode_id": "e1"}, "SessionWord"),
-                ({"kind": "label", "episode_id": "e0", "label": "failure"}, "Label"),
+                ({"kind": "label", "episode_id": "e0", "label": "failure", "tag": "lost"}, "Label"),
                 ({"kind": "roll_back_to", "run_id": "r", "n": 3}, "RollBackTo"),
                 ({"kind": "unpin"}, "Unpin"),
                 ({"kind": "arm_again"}, "ArmAgain"),
@@ -146,7 +150,7 @@ def test_what_the_page_asks_reaches_the_graph_in_the_persons_name(tmp_path: Path
         assert inputs[0].operator_name == "Ada" and inputs[0].grab and list(inputs[0].motion)[1] == -0.5
         session, label, back, unpin = console.requests
         assert (session.command, session.episode_id, session.by) == (SessionCommand.Request.SUCCESS, "e1", "Ada")
-        assert (label.episode_id, label.label, label.by) == ("e0", 2, "Ada")
+        assert (label.episode_id, label.label, label.tag, label.by) == ("e0", 2, "lost", "Ada")
         assert (back.run_id, back.n, back.unpin, unpin.unpin) == ("r", 3, False, True)
         assert {request.graph_id for request in console.requests} == {"g"}
         assert [(a["ask"], a["operator_name"], a["graph_id"]) for a in arbiter.asked] == [("arm", "Ada", "g")]
@@ -249,6 +253,49 @@ def test_the_start_that_is_laid_out_is_shown_as_wanted_and_no_longer(tmp_path: P
 
         console.talk(work)
         console.client.destroy_timer(timer)
+
+
+def test_a_page_shows_what_was_said_of_trials_and_no_policys_name(tmp_path: Path) -> None:
+    """Labels lie beside the results; a page that showed the results alone told an operator that none was taken."""
+    root = tmp_path / "run"
+    subjects = {"unmistakable-one": save(tmp_path / "1", 1), "unmistakable-two": save(tmp_path / "2", 2)}
+    make_session(root, Wish("insert_leg", subjects, "unmistakable-one", {"full": 2}, 0.3, failure_tags=("lost",)))
+    folder = SessionFolder(root)
+    ledger = Ledger(folder.paths.session)
+    for number in range(2):
+        source, reason = ("cell", "") if number == 0 else ("safety", "safety stop: limit_stop")
+        ledger.append(
+            EpisodeResult(
+                *(0, "eval:4:episodes", number, f"e{number}", "eval", 700_000, 9, number == 0, True, source, reason),
+                *(0, 0, 1.0, 1.0, True),
+            )
+        )
+    told: list[str] = []
+    with made(root) as console:
+        session = console.client.create_publisher(SessionStatus, "session_status", LATCHED)
+        status = SessionStatus(state="running", segment="eval", trials=4, failure_tags=["lost"])
+        timer = console.client.create_timer(0.05, lambda: session.publish(status))
+
+        async def work(page: ClientConnection) -> None:
+            async def point(number: int, fits: Callable[[Any], bool]) -> Any:
+                said = await hear(page, "episodes", lambda said: fits(said["points"][number]))
+                told.append(json.dumps(said))
+                return said["points"][number]
+
+            said = await hear(page, "session_state", lambda said: said["heard"])
+            told.append(json.dumps(said))
+            assert (said["trials"], said["failure_tags"]) == (4, ["lost"])
+            said = await point(1, lambda _: True)
+            assert (said["success"], said["by"], said["tag"], said["index"]) == (False, "safety", "safety stop", 1)
+            folder.label(0, False, "lost", "Bob", 1.0)
+            said = await point(0, lambda point: point["by"] == "Bob")
+            assert (said["success"], said["tag"], said["task_says"]) == (False, "lost", "success")
+            folder.label(0, None, "", "Bob", 2.0)
+            await point(0, lambda point: point["success"] and point["by"] == "cell")
+
+        console.talk(work)
+        console.client.destroy_timer(timer)
+    assert not [text for text in told if "unmistakable" in text]
 
 
 def test_a_console_whose_port_is_taken_says_so(tmp_path: Path) -> None:

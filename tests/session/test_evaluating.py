@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from inril_core.errors import ConfigError
 from inril_core.safety.faults import Fault
 from inril_core.session import requests as ask
+from inril_core.session.commands import label_earlier, obey
 from inril_core.session.ledger import EpisodeResult, Ledger
-from inril_core.session.states import ExitCode, State
-from inril_core.session.statuses import ArbiterNews
+from inril_core.session.states import EpisodeOutcome, ExitCode, State
+from inril_core.session.statuses import ArbiterNews, RecorderNews
 from inril_core.session.trials import SAFETY_FAULTS, PlannedTrial
+from inril_core.vocabulary import Command
 from tests.session.session_bench import SessionBench
 
 TRIALS = [
@@ -32,6 +35,8 @@ class Planned:
         self.begun: list[tuple[int, str]] = []
         self.full = False
         self.enough = 99
+        self.failure_tags: tuple[str, ...] = ("dropped", "stuck")
+        self.said: list[tuple[int, str, bool | None, str, str]] = []
 
     def __len__(self) -> int:
         return len(TRIALS)
@@ -43,6 +48,13 @@ class Planned:
         if self.full:
             raise OSError(28, "No space left on device")
         self.begun.append((number, episode_id))
+
+    def label(self, number: int, episode_id: str, success: bool | None, tag: str, by: str) -> None:
+        if self.full:
+            raise ConfigError("the disk is full; free some space")
+        if tag and tag not in self.failure_tags:
+            raise ConfigError(f"tag = {tag!r}: one of dropped, stuck")
+        self.said.append((number, episode_id, success, tag, by))
 
     def decided(self, results: Sequence[EpisodeResult]) -> bool:
         return sum(result.valid for result in results) >= self.enough
@@ -158,3 +170,90 @@ def test_a_decided_session_ends(tmp_path: Path) -> None:
 
 def test_the_faults_have_the_arbiters_names() -> None:
     assert {str(fault) for fault in Fault} >= SAFETY_FAULTS
+
+
+def test_a_persons_word_on_a_trial_is_a_note_beside_its_result(tmp_path: Path) -> None:
+    """A label overwrote what the task had said, so that nobody could see where the two differ."""
+    bench, trials = evaluation(tmp_path)
+    episode_id = bench.end_by_cell()
+    written = bench.path.read_bytes()
+    assert label_earlier(bench.session, episode_id, False, "anna", "stuck") == (True, "")
+    assert label_earlier(bench.session, episode_id, None, "bert") == (True, "")
+    assert trials.said == [(0, episode_id, False, "stuck", "anna"), (0, episode_id, None, "", "bert")]
+    assert bench.path.read_bytes() == written
+    bench.act()
+    told = [(r.success, r.by) for r in bench.asked(ask.Announce) if r.kind is ask.EventKind.LABEL]
+    assert told == [(False, "anna"), (None, "bert")], "the recording's list of labels follows"
+
+
+def test_a_word_that_cannot_be_written_down_is_not_taken(tmp_path: Path) -> None:
+    bench, trials = evaluation(tmp_path)
+    episode_id = bench.end_by_cell()
+    assert "dropped, stuck" in label_earlier(bench.session, episode_id, False, "anna", "fell")[1]
+    bench.until(State.RUNNING)
+    assert bench.session.attempt is not None
+    running = bench.session.attempt.episode_id
+    assert "is not over" in label_earlier(bench.session, running, False, "anna", "stuck")[1]
+    assert "with a failure only" in obey(bench.session, Command.SUCCESS, "", "anna", bench.now_ns, "stuck")[1]
+    trials.full = True
+    assert "free some space" in label_earlier(bench.session, episode_id, False, "anna", "stuck")[1]
+    done, why = obey(bench.session, Command.FAILURE, "", "anna", bench.now_ns, "stuck")
+    assert not done and "free some space" in why and bench.state is State.RUNNING
+    bench.act()
+    assert not trials.said and not [r for r in bench.asked(ask.Announce) if r.kind is ask.EventKind.LABEL]
+
+
+def test_a_trial_that_does_not_count_has_no_label(tmp_path: Path) -> None:
+    bench, trials = evaluation(tmp_path)
+    episode_id = bench.end_by_cell()
+    assert bench.say(Command.REDO)[0]
+    done, why = label_earlier(bench.session, episode_id, False, "anna", "stuck")
+    assert not done and "does not count and is done again (taken back by anna)" in why and not trials.said
+
+
+def test_who_ends_a_trial_as_a_failure_may_say_why(tmp_path: Path) -> None:
+    bench, trials = evaluation(tmp_path)
+    bench.until(State.RUNNING)
+    assert bench.session.attempt is not None
+    episode_id = bench.session.attempt.episode_id
+    done, said = obey(bench.session, Command.FAILURE, "", "anna", bench.now_ns, "dropped")
+    assert done and said == f"{episode_id}: a failure (dropped), says anna"
+    assert trials.said == [(0, episode_id, False, "dropped", "anna")], "on disk before the trial has ended"
+    bench.act()
+    bench.step()
+    result = Ledger(bench.path).results[0]
+    assert (result.success, result.source, result.valid) == (False, "anna", True)
+
+
+def test_a_word_just_after_the_end_leaves_the_tasks_own(tmp_path: Path) -> None:
+    bench, trials = evaluation(tmp_path)
+    bench.until(State.RUNNING)
+    assert bench.session.attempt is not None
+    episode_id = bench.session.attempt.episode_id
+    bench.news["recorder"] = RecorderNews("r", state=1, episode_id=episode_id, last_step_on_disk=5)
+    bench.step()
+    bench.session.on_outcome(EpisodeOutcome(episode_id, 19, False, False, "episode_length", "100 steps"), bench.now_ns)
+    assert bench.state is State.RECORDING
+    assert bench.say(Command.SUCCESS)[0]
+    assert trials.said == [(0, episode_id, True, "", "anna")]
+    bench.news["recorder"] = RecorderNews("r", episode_id=episode_id, last_step_on_disk=19)
+    bench.step()
+    result = Ledger(bench.path).results[0]
+    assert (result.success, result.source, result.valid) == (False, "episode_length", True)
+
+
+def test_who_pauses_in_the_last_trial_has_time_to_label_it(tmp_path: Path) -> None:
+    """The graph ended with its last trial, before anybody could say why it had failed."""
+    bench, trials = evaluation(tmp_path)
+    for _ in TRIALS[1:]:
+        bench.end_by_cell()
+    bench.until(State.RUNNING)
+    assert bench.say(Command.PAUSE)[0]
+    episode_id = bench.end_by_cell(success=False)
+    for _ in range(4):
+        bench.step()
+    assert bench.state is State.PAUSED
+    assert label_earlier(bench.session, episode_id, False, "anna", "stuck")[0] and trials.said
+    assert bench.say(Command.RESUME)[0]
+    bench.until(State.DONE)
+    assert bench.session.exit_code == ExitCode.FINISHED
