@@ -94,7 +94,7 @@ class Command(Worded):
     REDO = 4
     """The running episode, or between episodes the last one that counted, does not count and is done again."""
     PAUSE = 5
-    """No further episode begins; a running one goes on to its end, a reset is cancelled."""
+    """No further episode begins; a running one goes on to its end, a reset is cancelled. The session does not end."""
     RESUME = 6
     """Go on after a pause."""
     READY = 7

@@ -345,9 +345,8 @@ class SessionNode(InrilPlainNode):
         if request.label not in [label.value for label in Label]:
             response.message = f"label = {request.label}: give one of {[f'{one.value} ({one.name})' for one in Label]}"
             return response
-        response.success, response.message = label_earlier(
-            self._session, request.episode_id, Label(request.label).success, request.by, request.tag
-        )
+        said = Label(request.label).success, request.by, request.tag
+        response.success, response.message = label_earlier(self._session, request.episode_id, *said)
         self._act()
         return response
 
