@@ -14,7 +14,7 @@ WORDS = {
     "failure": "end the running episode as a failure",
     "discard": "end the running episode; it does not count and is done again from the same start",
     "redo": "the running episode, or between episodes the last one that counted, does not count and is done again",
-    "pause": "no further episode begins; a running one goes on to its end, a reset is cancelled; the session does not end",
+    "pause": "no further episode begins, no end of the session; a running one goes on, a reset is cancelled",
     "resume": "go on after a pause",
     "ready": "the cell is laid out (reset:=by_hand)",
 }
