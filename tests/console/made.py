@@ -20,8 +20,10 @@ TOKEN = Token("t" * 32)
 SECOND = 1_000_000_000
 
 
-def facts(drive_timeout_s: float = 0.3, contract: Contract | None = None, robot: str = "") -> ConsoleFacts:
-    return ConsoleFacts(contract or load_contract("insert_leg"), "", "run", "browser", drive_timeout_s, robot)
+def facts(
+    drive_timeout_s: float = 0.3, contract: Contract | None = None, robot: str = "", device: str = "browser"
+) -> ConsoleFacts:
+    return ConsoleFacts(contract or load_contract("insert_leg"), "", "run", device, drive_timeout_s, robot)
 
 
 class Bench:

@@ -56,9 +56,9 @@ FAILED = {"success": False, "by": "episode_length", "task_says": "failure"}
 
 
 @contextmanager
-def page_of(browser: Any, size: str, take: bool = True) -> Iterator[tuple[Any, Any]]:
+def page_of(browser: Any, size: str, take: bool = True, device: str = "browser") -> Iterator[tuple[Any, Any]]:
     """A page at a console that was told a usual state; the page has control."""
-    with console(drive_timeout_s=5.0, robot=robot_description("")) as (made, _):
+    with console(drive_timeout_s=5.0, robot=robot_description(""), device=device) as (made, _):
         for said in (
             safety(),
             session(),
@@ -163,7 +163,7 @@ def test_while_a_start_is_laid_out_its_picture_lies_over_the_live_one(browser: A
 
 @pytest.mark.parametrize("size", ["desk", "tablet"])
 def test_an_operator_says_why_a_trial_failed(browser: Any, size: str) -> None:
-    with page_of(browser, size) as (made, page):
+    with page_of(browser, size, device="scripted") as (made, page):
         assert not page.is_visible("#trial"), "outside evaluations there are no tags"
         made.tell(evaluation())
         made.tell(m.Episodes((point(0), point(1, **FAILED), point(2, valid=False))))

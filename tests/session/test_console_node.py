@@ -276,22 +276,29 @@ def test_a_page_shows_what_was_said_of_trials_and_no_policys_name(tmp_path: Path
         status = SessionStatus(state="running", segment="eval", trials=4, failure_tags=["lost"])
         timer = console.client.create_timer(0.05, lambda: session.publish(status))
 
-        async def work(page: ClientConnection) -> None:
-            async def point(number: int, fits: Callable[[Any], bool]) -> Any:
-                said = await hear(page, "episodes", lambda said: fits(said["points"][number]))
-                told.append(json.dumps(said))
-                return said["points"][number]
+        newest: dict[str, Any] = {}
 
-            said = await hear(page, "session_state", lambda said: said["heard"])
-            told.append(json.dumps(said))
-            assert (said["trials"], said["failure_tags"]) == (4, ["lost"])
-            said = await point(1, lambda _: True)
+        async def work(page: ClientConnection) -> None:
+            async def until(fits: Callable[[], bool]) -> None:
+                while not fits():
+                    text = await page.recv()
+                    if isinstance(text, str):
+                        told.append(text)
+                        said = json.loads(text)
+                        newest[said["kind"]] = said
+
+            def point(number: int) -> Any:
+                return newest["episodes"]["points"][number]
+
+            await until(lambda: "episodes" in newest and newest.get("session_state", {}).get("heard"))
+            assert (newest["session_state"]["trials"], newest["session_state"]["failure_tags"]) == (4, ["lost"])
+            said = point(1)
             assert (said["success"], said["by"], said["tag"], said["index"]) == (False, "safety", "safety stop", 1)
             folder.label(0, False, "lost", "Bob", 1.0)
-            said = await point(0, lambda point: point["by"] == "Bob")
-            assert (said["success"], said["tag"], said["task_says"]) == (False, "lost", "success")
+            await until(lambda: point(0)["by"] == "Bob")
+            assert (point(0)["success"], point(0)["tag"], point(0)["task_says"]) == (False, "lost", "success")
             folder.label(0, None, "", "Bob", 2.0)
-            await point(0, lambda point: point["success"] and point["by"] == "cell")
+            await until(lambda: point(0)["success"] and point(0)["by"] == "cell")
 
         console.talk(work)
         console.client.destroy_timer(timer)
