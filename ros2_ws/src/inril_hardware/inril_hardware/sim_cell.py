@@ -91,10 +91,17 @@ class SimCell(InrilNode):
         self._driver = self._make_driver(round(timeout_s * 1e9))
         self._states_per_period, self._state_number = 1, 0
         state_rate_hz = self.param(
-            "state_rate_hz", 100.0, "states a second of an arm that is not simulated", 1.0, 500.0
+            "state_rate_hz",
+            100.0,
+            "states a second in real time; of a simulated arm, at most",
+            1.0,
+            500.0,
         )
-        if not self._driver.hardware.simulated:
-            self._states_per_period = max(1, round(state_rate_hz / self.contract.control_rate_hz))
+        if self._factor == 1.0:
+            most = max(1, round(state_rate_hz / self.contract.control_rate_hz))
+            arm = self._driver.hardware
+            self._states_per_period = arm.cut_periods(most) if arm.simulated else most
+        self._target_came = False
         noise = self.param(
             "part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says"
         )
@@ -210,6 +217,8 @@ class SimCell(InrilNode):
             return
         if self._lockstep:
             self._publish(self._driver.lockstep_period())
+        else:
+            self._target_came = True
 
     def _on_permit(self, message: SafetyPermit) -> None:
         reasons = () if message.permitted else tuple(message.reasons) or ("no permit",)
@@ -228,20 +237,24 @@ class SimCell(InrilNode):
             self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
-        """A state of the arm; every so many of them end a control period."""
-        self._state_number = (self._state_number + 1) % self._states_per_period
-        whole_period = self._state_number == 0
+        """A state of the arm. A period begins when a Target came, or with the last one again where none comes."""
+        self._state_number += 1
+        late = self._state_number >= self._states_per_period + self._states_per_period // 2
+        begins = self._target_came or late
+        if begins:
+            self._state_number, self._target_came = 0, False
         held = self._driver.needs_rearm
         try:
             self._find_arm()
-            state = self._driver.run_period(self.mono_ns()) if whole_period else self._driver.measure()
+            state = self._driver.run_period(self.mono_ns()) if begins else self._driver.run_part(self.mono_ns())
         except Exception as error:  # code of somebody else: whatever it raises, the arm is not heard now
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
             why = state.fault or self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
             self.get_logger().error(f"{why}: the arm holds; look at it, then `inril arm`")
-        self._publish(state, images=whole_period)
+        # near the next tick, and not so near that a Target which comes early takes the images' turn
+        self._publish(state, images=self._state_number == max(0, self._states_per_period - 2))
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
         """A simulated cell is laid out within the call: it never answers `working`, and has nothing to cancel."""
