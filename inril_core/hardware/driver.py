@@ -86,6 +86,11 @@ class ArmDriver:
         """The arm was told to hold last."""
 
     @property
+    def waits(self) -> bool:
+        """Nothing moves before the first Target of the episode."""
+        return self._paused
+
+    @property
     def holding(self) -> bool:
         """The arm's own watchdog, or a person, keeps it still."""
         return self.needs_rearm
