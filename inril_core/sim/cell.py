@@ -20,6 +20,7 @@ from inril_core.vocabulary import Purpose
 
 PIECES = 5  # of a control period, over which the joint target is interpolated
 HAND_WIDTH_M = 0.08
+_SHARES = np.arange(1, PIECES + 1)[:, None] / PIECES
 _DIVERGED = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}") for name in ("QPOS", "QVEL", "QACC")]
 
 
@@ -61,6 +62,7 @@ class Cell:
         self.scene = make_scene(contract, TIMESTEP_S)
         self._model = self.scene.model
         self._data = mujoco.MjData(self._model)
+        self._warnings = [self._data.warning[kind] for kind in _DIVERGED]
         self.kinematics = ArmKinematics(self.scene.rest_rad)
         self._finger_step_m = self.scene.finger_speed_mps * self._piece_steps * TIMESTEP_S
         # How far ahead of its target a joint must be commanded for damping not to make it trail, s.
@@ -179,13 +181,11 @@ class Cell:
         if self._state is None:
             raise CellError("the cell has not been laid out; call reset first")
         for _ in range(pieces):
-            self._piece += 1
             if self._piece < PIECES:
-                self._joint_target_rad = self._begin_rad + self._change_rad * (self._piece / PIECES)
-                self._advance(self._joint_target_rad + self._lead_rad)
-            elif self._piece == PIECES:
-                self._advance(self._begin_rad + self._change_rad + self._lead_rad)
-                self._joint_target_rad = self._goal_rad
+                target_rad = self._way_rad[self._piece]
+                self._piece += 1
+                self._joint_target_rad = target_rad if self._piece < PIECES else self._goal_rad
+                self._advance(target_rad + self._lead_rad)
             else:
                 self._advance(self._joint_target_rad)
         self._state = self._measure(self._periods)
@@ -208,10 +208,11 @@ class Cell:
             self._renderer = None
 
     def _aim(self, goal_rad: np.ndarray) -> None:
-        self._begin_rad, self._goal_rad = self._joint_target_rad, goal_rad
-        self._change_rad = goal_rad - self._begin_rad
-        self._lead_rad = self._change_rad / self.period_s * self._lead_s
-        self._piece = 0
+        change_rad = goal_rad - self._joint_target_rad
+        self._way_rad = self._joint_target_rad + _SHARES * change_rad
+        """float64[PIECES, 7]."""
+        self._lead_rad = change_rad / self.period_s * self._lead_s
+        self._goal_rad, self._piece = goal_rad, 0
 
     def _advance(self, arm_target_rad: np.ndarray) -> None:
         """One piece of a period with a joint target, the fingers' target on its way."""
@@ -229,16 +230,16 @@ class Cell:
     def _measure(self, step: int) -> CellState:
         data = self._data
         mujoco.mju_mat2Quat(self._quat, data.site_xmat[self._tool])
-        tool_pose = np.concatenate([data.site_xpos[self._tool], self._quat[[1, 2, 3, 0]]])
+        tool_pose = np.concatenate([data.site_xpos[self._tool], self._quat[1:], self._quat[:1]])
         # mj_step leaves site poses one physics step behind the joints; twist is of the same instant.
         mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tool, self._twist, 0)
         parts = self.scene.parts(data)
         success, failed, reason = False, True, "physics_diverged"
-        if not any(data.warning[kind].number for kind in _DIVERGED):
+        if not any([warning.number for warning in self._warnings]):
             success, failed, reason = self.scene.judge(parts, tool_pose)
         return CellState(
             tool_pose=tool_pose,
-            tool_twist=self._twist[[3, 4, 5, 0, 1, 2]],
+            tool_twist=np.concatenate([self._twist[3:], self._twist[:3]]),
             joint_position_rad=data.qpos[:7].copy(),
             joint_velocity_radps=data.qvel[:7].copy(),
             joint_torque_nm=data.qfrc_actuator[:7].copy(),
