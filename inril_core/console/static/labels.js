@@ -21,6 +21,7 @@ class Choice {
   constructor(say) {
     this.say = say;
     this.point = null;
+    this.dropped = () => {}; // called when it is free for another episode
     this.why = "";
     this.select = document.createElement("select");
     this.button = Object.assign(document.createElement("button"), { textContent: "Say so" });
@@ -65,14 +66,16 @@ class Choice {
 
   press() {
     if (!works(this.button)) return;
-    this.say(this.point.episode_id, ...JSON.parse(this.select.value));
+    const said = [this.point.episode_id, ...JSON.parse(this.select.value)];
     this.drop();
+    this.say(...said);
   }
 
   drop() {
     this.select.value = "";
     this.select.blur();
     this.refresh();
+    this.dropped();
   }
 }
 
@@ -86,6 +89,7 @@ export class Labels {
     this.why = "the console has not answered yet";
     this.rows = new Map();
     this.trial = new Choice(say);
+    this.trial.dropped = () => this.showTrial();
     this.trial.select.id = "said";
     this.trial.button.id = "say-so";
     $("trial-row").append(this.trial.select, this.trial.button);
