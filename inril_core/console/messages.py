@@ -298,8 +298,8 @@ class EpisodePoint:
     """Who says so: cell, episode_length, safety, session, or a person."""
     tag: str
     """Why a trial of an evaluation failed: a person's tag, or that the arm's safety stopped it; empty: nobody says."""
-    task_says: Literal["", "success", "failure"]
-    """The task's own word on it; empty: it has none."""
+    task_says: str
+    """The task's own word on it, success or failure; empty: it has none."""
     valid: bool
     steps: int
     interventions: int
