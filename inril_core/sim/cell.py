@@ -87,7 +87,7 @@ class Cell:
     @property
     def period_s(self) -> float:
         """Simulated time of one control period."""
-        return PIECES * self._piece_steps * TIMESTEP_S
+        return PIECES * self._piece_steps * float(self._model.opt.timestep)
 
     @property
     def state(self) -> CellState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from inril_core.bench.cell_physics import Run, compared, reference_env, run_both, tracking
+from inril_core.bench.cell_physics import FINE_S, Run, compared, reference_env, run_both, tracking
 from inril_core.contract import load_contract
 from inril_core.experts.scripted.base import scripted_expert
 from inril_core.tasks.families.cell import CellEnv
@@ -29,6 +29,13 @@ def test_both_run_the_same_starts_and_depths_are_those_of_a_soft_contact() -> No
     for run in runs.values():
         assert 250.0 < np.median(run.depths_um["pads"]) < 360.0
         assert run.depths_um["peg"] and len(run.force_n) > 0
+
+
+def test_a_finer_step_leaves_the_control_period_as_it_is() -> None:
+    """Pins: a reference with steps of 1 ms that leads its joint targets by a quarter of what it should."""
+    cell = reference_env(CONTRACT, FINE_S).cell
+    assert cell.model.opt.timestep == FINE_S
+    assert np.isclose(cell.period_s, 1.0 / CONTRACT.control_rate_hz)
 
 
 def test_differing_starts_are_counted_by_side() -> None:

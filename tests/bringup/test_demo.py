@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from inril_bringup import demo
@@ -72,3 +73,14 @@ def test_only_the_part_that_measures_cadence_may_be_cut(tmp_path: Path, monkeypa
     monkeypatch.setattr(demo, "_run_child", lambda command: 1)
     with pytest.raises(ConfigError, match="ended with 1"):
         demo._graph("finetune", values, may_be_cut=True)
+
+
+def test_the_time_of_each_part_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins a demo of which nobody can say what takes its minutes."""
+    now_s = [10.0]
+    monkeypatch.setattr(demo, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    took_s: dict[str, float] = {}
+    for name, seconds in (("cloning", 12.34), ("report", 5.0)):
+        with demo._stage(1, "text", took_s, name):
+            now_s[0] += seconds
+    assert took_s == {"cloning": 12.3, "report": 5.0}

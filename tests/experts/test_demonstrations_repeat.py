@@ -36,7 +36,7 @@ def demonstrate(task: Task, expert: Expert, seeds: tuple[int, ...]) -> tuple[str
 @pytest.mark.parametrize(
     ("name", "needs", "digest", "lengths"),
     [
-        ("insert_leg", "mujoco", "cee832536026cd01", [23, 24]),
+        ("insert_leg", "mujoco", "1c08ca9ea9689787", [23, 24]),
         ("one_leg:low", "furniture_bench", "237cacf413f89d41", [68, 68]),
         ("gym:Hopper-v5", "gymnasium", "61297432b7386d19", [100, 100]),
         ("robosuite:Lift", "robosuite", "5b317fca9b53de94", [26, 26]),
@@ -53,4 +53,4 @@ def test_a_seed_gives_the_same_demonstration(name: str, needs: str, digest: str,
 def test_a_seed_gives_the_same_errors() -> None:
     task = make_task("insert_leg")
     expert = make_expert(ExpertConfig(noise=0.2, bias=0.004, hesitation=0.1), task)
-    assert demonstrate(task, expert, (3,)) == ("8bc759bdd04bd116", [100])
+    assert demonstrate(task, expert, (3,)) == ("112287727cdfe00f", [100])

@@ -105,7 +105,6 @@ def test_hole_is_perceived_with_the_contract_error_but_judged_by_truth(
     assert 0.0002 < errors[:, :2].max() <= 0.002
     assert np.all(errors[:, 2] == 0.0)
     assert cell.scene.judge(*poses(0.021, 0.0))[1] is False
-    assert np.array_equal(cell.scene._hole[:3], insert_leg.HOLE_POSITION_M)
 
 
 def test_verdicts_are_plain_booleans_everywhere(env: CellEnv) -> None:

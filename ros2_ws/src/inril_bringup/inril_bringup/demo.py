@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -57,28 +58,29 @@ def run(arguments: argparse.Namespace) -> int:
         "preset": preset,
     }
 
-    _title(1, f"the scripted human shows the task {arguments.demos} times")
-    _graph("collect_demos", {**common, "run_dir": demos_dir, "plan": f"demo:{arguments.demos}:episodes"})
-    _title(2, "behaviour cloning from the recordings")
-    if not initial.exists():
-        _inril(
-            "pretrain",
-            *("--demos", str(demos_dir), "--out", str(initial), "--preset", preset),
-            *("--run-dir", str(run_dir), "--seed", str(arguments.seed), "--contract", contract),
-        )
-    _title(3, "evaluation, fine-tuning and evaluation in lockstep")
-    _graph("finetune", {**tuned, "plan": lockstep, "real_time_factor": 0.0})
+    took_s: dict[str, float] = {}
+    with _stage(1, f"the scripted human shows the task {arguments.demos} times", took_s, "demonstrations"):
+        _graph("collect_demos", {**common, "run_dir": demos_dir, "plan": f"demo:{arguments.demos}:episodes"})
+    with _stage(2, "behaviour cloning from the recordings", took_s, "cloning"):
+        if not initial.exists():
+            _inril(
+                "pretrain",
+                *("--demos", str(demos_dir), "--out", str(initial), "--preset", preset),
+                *("--run-dir", str(run_dir), "--seed", str(arguments.seed), "--contract", contract),
+            )
+    with _stage(3, "evaluation, fine-tuning and evaluation in lockstep", took_s, "lockstep"):
+        _graph("finetune", {**tuned, "plan": lockstep, "real_time_factor": 0.0})
     code = 0
     if arguments.real_time_seconds > 0:
-        _title(4, f"{arguments.real_time_seconds} s in real time, learning goes on")
-        code = _graph("finetune", {**tuned, "plan": real_time, "real_time_factor": 1.0}, may_be_cut=True)
-    _title(5, "report")
+        with _stage(4, f"{arguments.real_time_seconds} s in real time, learning goes on", took_s, "real_time"):
+            code = _graph("finetune", {**tuned, "plan": real_time, "real_time_factor": 1.0}, may_be_cut=True)
+    with _stage(5, "report", took_s, "report"):
+        from inril_core.evaluation.report import summary, write_report
 
-    from inril_core.evaluation.report import summary, write_report
-
-    report = write_report(opened.paths.root)
-    result = summary(opened.paths.root)
+        report = write_report(opened.paths.root)
+        result = summary(opened.paths.root)
     result["wall_s"] = round(time.monotonic() - began_s, 1)
+    result["stages_s"] = took_s
     result["report"] = _short(report)
     if code:
         print(
@@ -191,8 +193,13 @@ def _run_child(command: Sequence[str]) -> int:
     return code
 
 
-def _title(number: int, text: str) -> None:
+@contextlib.contextmanager
+def _stage(number: int, text: str, took_s: dict[str, float], name: str) -> Iterator[None]:
+    """Say which part begins, and note how long it took."""
     print(f"\n[{number}/5] {text}", flush=True)
+    began_s = time.monotonic()
+    yield
+    took_s[name] = round(time.monotonic() - began_s, 1)
 
 
 def _short(path: Path) -> str:
