@@ -20,7 +20,7 @@ from inril_core.weights import unpack, write_pack
 from tests.finetune.point_task import PointExpert, PointTask, contract, success_rate
 
 D, A, B, SCALE = 4, 6, 400, 0.3
-BASE = {"kind": "diffusion", "chunk": 3, "hidden": [16], "time_size": 4, "denoising_steps": 4}
+BASE = {"kind": "diffusion", "chunk": 3, "hidden": [16], "time_size": 4, "denoising_steps": 5}
 POLICY = {"kind": "residual", "freeze_base": True, "base": BASE, "hidden": [16], "scale": SCALE}
 
 

@@ -14,7 +14,7 @@ from inril_core.policies import Decision, Memory, Policy, exploration_rng, polic
 from tests.finetune.point_task import make_episode
 
 D, A, UNIT = 4, 6, 1.0 / 64.0
-BASE = {"kind": "diffusion", "chunk": 4, "hidden": [8], "time_size": 4, "denoising_steps": 3}
+BASE = {"kind": "diffusion", "chunk": 4, "hidden": [8], "time_size": 4, "denoising_steps": 5}
 
 
 class Marked(Policy):
