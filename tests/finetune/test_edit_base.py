@@ -177,8 +177,10 @@ def test_a_base_that_misses_to_one_side_is_edited_to_the_origin_and_stays_as_it_
         started = run_episode(PointTask(), policy_actor(policy, seed, False), seed, "eval")
         np.testing.assert_array_equal(started.proposed, started.aux)
     before, wins = {n: t.clone() for n, t in policy.base.named_parameters()}, success_rate(policy, 40)
-    fine_tune(config, PointTask(), policy, shown, tmp_path, 0)
+    learner, _ = fine_tune(config, PointTask(), policy, shown, tmp_path, 0)
     after = dict(policy.base.named_parameters())
+    trained = {id(parameter) for parameter in learner.parts.actor.parameters}
+    assert trained.isdisjoint(id(parameter) for parameter in after.values())
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert wins <= 0.5 and success_rate(policy, 40) >= 0.9
 
