@@ -40,7 +40,7 @@ class CellState(ArmState):
     reason: str
     """Of either."""
     step: int
-    """Control periods since the reset."""
+    """Control periods since the reset, one that has begun included."""
 
 
 class Cell:
@@ -116,14 +116,23 @@ class Cell:
         data.ctrl[:7] = self._joint_target_rad
         self._arm.hold(self._joint_target_rad)
         self._finger_goal_m = float(data.ctrl[7])
+        self._aim(self._joint_target_rad)
         mujoco.mj_step(self._model, data, self.scene.settle_steps)
+        self._periods = 0
         self._state = self._measure(0)
         return self._state
 
     def step(
         self, tool_position_m: np.ndarray, tool_quat_xyzw: np.ndarray, gripper_width_m: float | None = None
     ) -> CellState:
-        """Advance one control period towards a tool pose in the base frame.
+        """Advance one control period towards a tool pose in the base frame: `aim` and all pieces of the period."""
+        self.aim(tool_position_m, tool_quat_xyzw, gripper_width_m)
+        return self.advance(PIECES)
+
+    def aim(
+        self, tool_position_m: np.ndarray, tool_quat_xyzw: np.ndarray, gripper_width_m: float | None = None
+    ) -> None:
+        """Be at a tool pose in the base frame `PIECES` pieces from now; no time passes.
 
         tool_position_m [3], tool_quat_xyzw [4]. gripper_width_m: up to the leg's width it grasps, above it
         the fingers open to it; None keeps the last.
@@ -132,7 +141,7 @@ class Cell:
             CellError: never reset.
             ValueError: a target is not finite, or the gripper's width is outside [0, 0.08] m.
         """
-        step = self.state.step + 1
+        periods = self.state.step + 1
         position = np.asarray(tool_position_m, np.float64)
         quat = np.asarray(tool_quat_xyzw, np.float64)
         if position.shape != (3,) or quat.shape != (4,) or not np.isfinite(position).all():
@@ -140,14 +149,8 @@ class Cell:
         target = np.concatenate([position, quat_normalise(quat.tolist())])
         if gripper_width_m is not None:
             self._finger_goal_m = self._finger_target(gripper_width_m)
-        goal_rad, _ = self.kinematics.step(self._joint_target_rad, target)
-        change_rad = goal_rad - self._joint_target_rad
-        lead_rad = change_rad / self.period_s * self._lead_s
-        for piece in range(1, PIECES + 1):
-            self._advance(self._joint_target_rad + change_rad * (piece / PIECES) + lead_rad)
-        self._joint_target_rad = goal_rad
-        self._state = self._measure(step)
-        return self._state
+        self._aim(self.kinematics.step(self._joint_target_rad, target)[0])
+        self._periods = periods
 
     def hold(self) -> CellState:
         """Advance one control period with the last joint target.
@@ -155,10 +158,37 @@ class Cell:
         Raises:
             CellError: never reset.
         """
-        step = self.state.step + 1
-        for _ in range(PIECES):
-            self._advance(self._joint_target_rad)
-        self._state = self._measure(step)
+        self.aim_at_last()
+        return self.advance(PIECES)
+
+    def aim_at_last(self) -> None:
+        """Stay at the last joint target for `PIECES` pieces; no time passes.
+
+        Raises:
+            CellError: never reset.
+        """
+        self._periods = self.state.step + 1
+        self._aim(self._joint_target_rad)
+
+    def advance(self, pieces: int) -> CellState:
+        """Let pieces of a period pass on the way to what was aimed at, and stay there after the last.
+
+        Raises:
+            CellError: never reset.
+        """
+        if self._state is None:
+            raise CellError("the cell has not been laid out; call reset first")
+        for _ in range(pieces):
+            self._piece += 1
+            if self._piece < PIECES:
+                self._joint_target_rad = self._begin_rad + self._change_rad * (self._piece / PIECES)
+                self._advance(self._joint_target_rad + self._lead_rad)
+            elif self._piece == PIECES:
+                self._advance(self._begin_rad + self._change_rad + self._lead_rad)
+                self._joint_target_rad = self._goal_rad
+            else:
+                self._advance(self._joint_target_rad)
+        self._state = self._measure(self._periods)
         return self._state
 
     def render(self, camera: str = "front", width_px: int = 640, height_px: int = 480) -> np.ndarray:
@@ -176,6 +206,12 @@ class Cell:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _aim(self, goal_rad: np.ndarray) -> None:
+        self._begin_rad, self._goal_rad = self._joint_target_rad, goal_rad
+        self._change_rad = goal_rad - self._begin_rad
+        self._lead_rad = self._change_rad / self.period_s * self._lead_s
+        self._piece = 0
 
     def _advance(self, arm_target_rad: np.ndarray) -> None:
         """One piece of a period with a joint target, the fingers' target on its way."""
