@@ -101,8 +101,8 @@ def test_in_real_time_the_arm_is_seen_on_its_way() -> None:
         cell.until(lambda: robots, "states")
         start_m = robots[-1].tool_pose.position.z
         targets.publish(target(robots[-1], "a", dz_m=0.01))
-        cell.until(lambda: robots[-1].tool_pose.position.z > start_m + 0.008, "the arm at its target")
-        assert sum(0.001 < robot.tool_pose.position.z - start_m < 0.007 for robot in robots) >= 2
+        cell.until(lambda: robots[-1].tool_pose.position.z > start_m + 0.009, "the arm at its target")
+        assert any(0.002 < robot.tool_pose.position.z - start_m < 0.008 for robot in robots)
 
 
 def test_images_come_in_recorded_purposes_only() -> None:

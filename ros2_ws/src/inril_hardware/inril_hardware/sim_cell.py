@@ -63,8 +63,8 @@ class SimCell(InrilNode):
 
     In lockstep (`real_time_factor` 0) a Target moves the cell by one period; where none comes for
     `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a steady timer
-    paces it, `state_rate_hz` times a second or a little less; a period begins when its Target comes, and stamps are the
-    ROS clock's. At any other factor, lockstep too, it publishes /clock, and one state a period.
+    paces it, a period begins when its Target comes, and stamps are the ROS clock's. At any other factor, lockstep too,
+    it publishes /clock.
 
     Another arm can be named instead of the simulated one (`arm`); cameras that are not of the cell are camera_node's.
     An arm that is not
@@ -97,7 +97,7 @@ class SimCell(InrilNode):
         state_rate_hz = self.param(
             "state_rate_hz",
             100.0,
-            "states a second in real time; of a simulated arm, at most",
+            "states a second of an arm that is not simulated; of a simulated one at most so many steps",
             1.0,
             500.0,
         )
@@ -241,7 +241,10 @@ class SimCell(InrilNode):
             self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
-        """A state of the arm. A period begins when a Target came, or with the last one again where none comes."""
+        """A part of a period. A period begins when a Target came, or with the last one again where none comes.
+
+        A simulated arm's state is published near the next tick alone: earlier ones would cost, and be late news there.
+        """
         mono_ns = self.mono_ns()
         parts = self._parts_due(mono_ns)
         self._part += parts
@@ -249,8 +252,8 @@ class SimCell(InrilNode):
         overdue = begins and self._images_due
         if begins:
             self._part, self._target_came, self._images_due = 0, False, True
-        elif self._driver.waits and self._driver.hardware.simulated:
-            return  # nothing moves, and who must first hear of the reset is not told of it many times
+        # not so near that a Target which comes early takes its turn
+        near_tick = self._part >= self._parts_per_period - 2
         held = self._driver.needs_rearm
         try:
             self._find_arm()
@@ -263,8 +266,9 @@ class SimCell(InrilNode):
         if self._driver.needs_rearm and not held:
             why = state.fault or self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
             self.get_logger().error(f"{why}: the arm holds; look at it, then `inril arm`")
-        # near the next tick, and not so near that a Target which comes early takes the images' turn
-        images = overdue or (self._images_due and self._part >= self._parts_per_period - 2)
+        elif self._driver.hardware.simulated and not (begins if self._driver.waits else near_tick or overdue):
+            return
+        images = overdue or (self._images_due and near_tick)
         self._images_due = overdue or (self._images_due and not images)
         self._publish(state, images=images)
 
