@@ -131,6 +131,11 @@ def normal_like(rows: Tensor, generator: torch.Generator) -> Tensor:
     return drawn if rows.is_cpu else drawn.to(rows.device)
 
 
+def chosen_like(rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Whether each of ``rows [B, ...]`` is chosen, which it is with probability ``share``: ``[B]`` on their device."""
+    return own(torch.rand(size() * len(rows), generator=generator) < share).to(rows.device)
+
+
 def integers_like(rows: Tensor, end: int, generator: torch.Generator) -> Tensor:
     """A whole number from 0 to ``end - 1`` for each of ``rows [B, ...]``, ``[B]`` on their device."""
     return own(torch.randint(end, (size() * len(rows),), generator=generator)).to(rows.device)

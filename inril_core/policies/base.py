@@ -38,7 +38,8 @@ class PolicyConfig(BaseModel):
     provides: ClassVar[frozenset[str]] = frozenset()
     """What methods may ask for: ``density`` (the policy is a `SquashedGaussian`), ``chain`` (a denoising chain),
     ``separated`` (imitation and RL train disjoint parameters), ``cloned`` (what RL trains starts as a clone of the
-    demonstrations, and nothing that it builds on moves)."""
+    demonstrations, and nothing that it builds on moves), ``reference`` (the inputs hold the action of a base, see
+    `SquashedGaussian.reference`)."""
     distributed: ClassVar[bool] = False
     """Whether several processes learn what one learns, see `MethodConfig.distributed`."""
     images: tuple[ImageShape, ...] = ()
@@ -104,10 +105,13 @@ class Memory:
     """Planned actions ``[A]`` not yet executed."""
     index: int = 0
     """Of the next one in its chunk."""
+    seen: deque[Array] = field(default_factory=deque)
+    """The newest observations, the oldest first, as far back as a plan that comes late rests on."""
 
     def clear(self) -> None:
-        """Forget the plan."""
+        """Forget the plan, and what was seen."""
         self.queue.clear()
+        self.seen.clear()
         self.index = 0
 
 

@@ -4,6 +4,9 @@ Residual Gaussian MLP with a zero-initialised output layer over any base (ResiP,
 clip(a_base + scale * tanh(raw)). The tanh is our choice: it bounds the correction. The base gets imitation gradients
 only, the residual RL gradients only (IN-RIL's network separation, arXiv 2505.10442): the base's action is detached.
 
+The residual sees the base's action of the step, at whatever time the base planned it, and edits every step
+(ResFiT, arXiv 2509.19301; RL Token, arXiv 2604.23073, edits whole chunks).
+
 With ``learned`` the small zero network gives way to a policy of its own that looks at observation and base action and
 is cloned too, after the base (CSIL++, arXiv 2606.02194, re-implemented from its description). Its target is our choice:
 the own action with which the composition would have executed what was demonstrated. So the action of the learned part,
@@ -12,6 +15,7 @@ robot alike.
 """
 
 import math
+from collections import deque
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +32,7 @@ from inril_core.policies.base import (
     Memory,
     PolicyConfig,
 )
+from inril_core.policies.exploration import exploration_rng
 from inril_core.policies.manifest import policy_config
 from inril_core.policies.squashed import SquashedGaussian
 
@@ -39,7 +44,7 @@ class Config(PolicyConfig):
 
     kind: Literal["residual"] = "residual"
     distributed = True
-    provides = frozenset({"density", "separated"})
+    provides = frozenset({"density", "separated", "reference"})
     base: SerializeAsAny[PolicyConfig]
     """The policy that is corrected, by its own settings."""
     mode: Literal["residual", "average"] = "residual"
@@ -52,6 +57,11 @@ class Config(PolicyConfig):
     """Largest correction per action component, contract units (ResiP: 0.1); of ``residual`` only."""
     freeze_base: bool = False
     """No imitation of the base after pre-training; of ``learned``, then, if there is one."""
+    base_delay_steps: int = Field(0, ge=0)
+    """Simulated latency of a base in this process, control steps: each plan but an episode's first rests on the
+    observation so many steps before its first action is executed, and its actions for the steps between are skipped.
+    So does a client that asks a server so many steps before it has nothing left to do. The residual sees the newest
+    observation all the same. A server's own latency is real: 0 there."""
     hidden: tuple[int, ...] = Field((128, 128), min_length=1)
     log_std: Literal["state", "fixed"] = "fixed"
     log_std_init: float = -1.0
@@ -71,6 +81,16 @@ class Config(PolicyConfig):
         if not self.base.imitates and not self.freeze_base:
             raise ConfigError(
                 f"policy.base.kind = {self.base.kind!r} has nothing to train: set policy.freeze_base: true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _late(self) -> "Config":
+        if 0 < self.base_delay_steps >= self.base.plan_steps():
+            raise ConfigError(
+                f"policy.base_delay_steps = {self.base_delay_steps}: a plan of the base covers "
+                f"{self.base.plan_steps()} steps, which would be over when it comes; set it lower, or give the base "
+                "longer plans (policy.base.chunk)"
             )
         return self
 
@@ -121,6 +141,11 @@ class ResidualPolicy(SquashedGaussian):
         if isinstance(config.base, Config):
             raise ConfigError("policy.base.kind = 'residual': a residual over a residual; choose another base")
         self.base = config.base.build(observation_size, action_size)
+        if config.base_delay_steps and self.base.remote:
+            raise ConfigError(
+                f"policy.base_delay_steps = {config.base_delay_steps} with policy.base.kind = {config.base.kind!r}, "
+                "whose latency is real; set it to 0"
+            )
         self.aux_size = action_size
         self._cloning = "base"
         self.learned: SquashedGaussian | None = None
@@ -182,17 +207,26 @@ class ResidualPolicy(SquashedGaussian):
 
     def executed(self, inputs: Tensor, squashed: Tensor) -> Tensor:
         """See `SquashedGaussian.executed`: the composition, clipped to [-1, 1]."""
-        base = inputs[..., self.observation_size :]
+        base = self.reference(inputs)
         if self.config.mode == "average":
             return 0.5 * (base + squashed)
         return (base + self.config.scale * squashed).clamp(-1.0, 1.0)
 
     def own(self, inputs: Tensor, executed: Tensor) -> Tensor:
         """See `SquashedGaussian.own`; where the clip of a residual cut, the least correction that reaches it."""
-        base = inputs[..., self.observation_size :]
+        base = self.reference(inputs)
         if self.config.mode == "average":
             return (2.0 * executed - base).clamp(-1.0, 1.0)
         return ((executed - base) / self.config.scale).clamp(-1.0, 1.0)
+
+    def reference(self, inputs: Tensor) -> Tensor:
+        """See `SquashedGaussian.reference`."""
+        return inputs[..., self.observation_size :]
+
+    def hide_reference(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """See `SquashedGaussian.hide_reference`."""
+        shown = self.reference(inputs).masked_fill(hidden[:, None], 0.0)
+        return torch.cat((inputs[:, : self.observation_size], shown), 1)
 
     @property
     def learned_part(self) -> SquashedGaussian:
@@ -219,13 +253,35 @@ class ResidualPolicy(SquashedGaussian):
             idle[:-1], idle[-1] = episode.source > SOURCE_HUMAN, True
         observations, asked = self.observed(episode), np.flatnonzero(~recorded & ~idle)
         if len(asked):
-            # a fresh plan each time: what the base would do if it were asked here
-            answers = self.base.answers(observations[asked], asked, episode.seed)
-            base[torch.from_numpy(asked)] = torch.from_numpy(answers)
+            base[torch.from_numpy(asked)] = torch.from_numpy(self._would_do(observations, asked, episode.seed))
         for t in map(int, np.flatnonzero(~recorded & idle)):
             base[t] = base[max(t - 1, 0)]
         rows = self.normalise(torch.tensor(observations))
         return torch.cat((rows, base.to(rows.device)), 1)
+
+    def _would_do(self, observations: Array, steps: np.ndarray, seed: int) -> Array:
+        """What the base would do ``[N, A]`` at ``steps [N]`` of ``observations [T + 1, D]``, by a new plan for each."""
+        delay = self.config.base_delay_steps
+        if not delay:
+            return self.base.answers(observations[steps], steps, seed)
+        made = []
+        for t in map(int, steps):
+            memory = Memory(seen=deque(observations[max(t - delay, 0) : t]))
+            made.append(self._base_action(observations[t], False, exploration_rng(seed, t), memory))
+        return np.array(made, np.float32)
+
+    def _base_action(self, observation: Array, explore: bool, rng: np.random.Generator, memory: Memory | None) -> Array:
+        """The base's action ``[A]`` of this step."""
+        if not self.config.base_delay_steps:
+            return self.base.act(observation, explore, rng, memory).action
+        memory = Memory() if memory is None else memory
+        memory.seen.append(observation.copy())
+        while len(memory.seen) > self.config.base_delay_steps + 1:
+            memory.seen.popleft()
+        over = 0 if memory.queue else len(memory.seen) - 1
+        for _ in range(over):  # a new plan begins with the steps that went by while it was made
+            self.base.act(memory.seen[0], explore, rng, memory)
+        return self.base.act(memory.seen[0], explore, rng, memory).action
 
     def refresh(self, inputs: Tensor) -> Tensor:
         """See `Policy.refresh`: a base that is being trained no longer answers what was recorded."""
@@ -269,5 +325,5 @@ class ResidualPolicy(SquashedGaussian):
         """See `Policy.act`; the base plans in ``memory``, the residual corrects every step."""
         row = self.normalise(self.checked(observation))
         # the base's plan needs noise also when the residual acts deterministically (a diffusion base samples)
-        base = self.base.act(observation, explore and self.config.explore_base, rng, memory).action
+        base = self._base_action(observation, explore and self.config.explore_base, rng, memory)
         return self.decide(torch.cat((row, torch.from_numpy(base).to(row.device))), explore, rng, base)

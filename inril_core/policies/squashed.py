@@ -78,6 +78,22 @@ class SquashedGaussian(Policy):
         """
         return executed.clamp(-1.0, 1.0)
 
+    def reference(self, inputs: Tensor) -> Tensor:
+        """The base's action ``[..., A]`` that ``inputs [..., input_size]`` hold.
+
+        Raises:
+            NotImplementedError: the policy has no base; its settings do not provide ``reference``.
+        """
+        raise NotImplementedError
+
+    def hide_reference(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """``inputs [B, input_size]``, in which zeros stand for the base's action in the rows ``hidden [B]``.
+
+        Raises:
+            NotImplementedError: see `reference`.
+        """
+        raise NotImplementedError
+
     def sample(self, inputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reparametrised executed action ``[B, A]`` and its log-density ``[B]`` from standard normal ``noise``."""
         mean, log_std = self(inputs)

@@ -41,6 +41,7 @@ RESIDUALS: dict[str, dict[str, Any]] = {
     "residual_ppo": {"base": POLICIES["gaussian"], "scale": 0.3},
     "residual_ppo_network": {"base": POLICIES["gaussian"], "scale": 0.3},
     "csilpp_average": {"mode": "average", "base": POLICIES["gaussian"], "learned": HETSTAT, "freeze_base": True},
+    "edit_base": {"base": POLICIES["diffusion"], "freeze_base": True, "scale": 0.5, "base_delay_steps": 1},
     "csilpp_residual": {"base": POLICIES["gaussian"], "learned": HETSTAT, "freeze_base": True, "scale": 0.3},
 }
 OFF_POLICY = {"schedule.warmup_steps": 30, "schedule.critic_warmup_updates": 8, "schedule.utd": 0.6, "rl.batch": 16}

@@ -2,6 +2,10 @@
 
 Differences, each a setting: the ensemble's size, no entropy in the target by default (as for RLPD's sparse tasks),
 and the target may be clipped to the range that a sparse 0/1 reward allows.
+
+For a residual over a base there are two parts of RL Token's actor loss (arXiv 2604.23073), ``behaviour_towards:
+reference`` and ``reference_dropout``. Other than there: the actor's output is added to the reference and bounded, so
+that the first policy is the base; it decides every step, not every chunk; the critics see the reference, too.
 """
 
 import ctypes
@@ -31,6 +35,10 @@ class Config(OffPolicyConfig):
 
     method: Literal["rlpd"]
     requires = (("policy", "density"),)
+    reasons = {
+        "reference": "only a residual sees the action of a base (policy.kind: residual); or set rl.behaviour_towards "
+        "to 'replayed' and rl.reference_dropout to 0"
+    }
     distributed = True
     critics: int = Field(2, ge=1, le=100)
     target_subset: int = Field(2, ge=1)
@@ -53,15 +61,23 @@ class Config(OffPolicyConfig):
     actor_q: Literal["mean", "min"] = "mean"
     """``mean`` of all critics (RLPD) or ``min``, which is more careful."""
     behaviour_regularisation: float = Field(0.0, ge=0.0)
-    """Weight of behaviour regularisation: of the squared distance between the policy's mode and the replayed action,
-    per action dimension (a mean over rows and dimensions), beside Q / mean |Q|. The form and the unit are TD3+BC's
-    (arXiv 2106.06860, eq. 5), whose lambda of 2.5 is 0.4 here. A weight of ten and more, as in our presets, is strong
-    imitation of what was executed. It keeps the actor where the critics have seen actions: without it a cloned policy
-    collapsed at its first updates. 0: none, as in RLPD."""
+    """Weight of behaviour regularisation: of the squared distance between the policy's mode and the replayed action
+    (see ``behaviour_towards``), per action dimension (a mean over rows and dimensions), beside Q / mean |Q|. The form
+    and the unit are TD3+BC's (arXiv 2106.06860, eq. 5), whose lambda of 2.5 is 0.4 here. A weight of ten and more, as
+    in our presets, is strong imitation of what was executed. It keeps the actor where the critics have seen actions:
+    without it a cloned policy collapsed at its first updates. 0: none, as in RLPD."""
     behaviour_regularisation_end: float = Field(0.0, ge=0.0)
     """The weight falls linearly to this end, as the critics come to know what the policy does."""
     behaviour_decay_steps: int = Field(6000, ge=1)
     """Updates of the actor over which it falls."""
+    behaviour_towards: Literal["replayed", "reference"] = "replayed"
+    """What behaviour regularisation keeps the mode near: the ``replayed`` action, or the ``reference``, what a
+    residual's base does in the same step (RL Token, eq. 5, which has no Q / mean |Q|). In the rows of demonstrations
+    and corrections (``demo_share``) the action shown stands in the reference's place, as a person's does there."""
+    reference_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the rows of the actor's loss in which a residual is shown zeros for its base's action (RL Token: 0.5),
+    so that it learns to act on what is observed, too. What is executed, valued and regularised in these rows is still
+    the base's action and the edit of it; in targets, and when acting, the base's action is always shown."""
 
     @model_validator(mode="after")
     def _combination(self) -> "Config":
@@ -86,6 +102,11 @@ class Config(OffPolicyConfig):
         if self.target_range is not None and self.target_range[0] >= self.target_range[1]:
             raise ConfigError(f"rl.target_range = {self.target_range}: must be [low, high] with low < high")
         return self
+
+    def needs(self) -> tuple[tuple[str, str], ...]:
+        """See `MethodConfig.needs`."""
+        asked = self.behaviour_towards == "reference" or self.reference_dropout > 0.0
+        return (*self.requires, ("policy", "reference")) if asked else self.requires
 
     def return_steps(self) -> int:
         """See `OffPolicyConfig.return_steps`."""
@@ -225,13 +246,15 @@ class Rlpd(OffPolicyRl):
     def actor_gradient(self, batch: Batch) -> Gradient:
         """Gradient ``[P]`` of L_RL = -E[Q(s, a) - temperature * log pi(a|s)], a ~ pi reparametrised.
 
-        With ``behaviour_regularisation`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_replay|^2 / A.
+        With ``behaviour_regularisation`` b > 0 it is that of L_RL / mean |Q| + b E|tanh(mean(s)) - a_b|^2 / A, where
+        a_b is the action that ``behaviour_towards`` says, and of a residual the executed mode stands for tanh(mean(s)).
+        With ``reference_dropout`` the mean is taken of inputs that show no reference, in a random part of the rows.
         The buffer is reused by the next gradient of the same policy.
         """
         noise = distributed.normal_like(batch.actions, self._generator)
         if self._gaussian is not None and in_use():
             return self._written_out(batch, noise)
-        mean, log_std = self._policy(batch.observations)
+        mean, log_std = self._policy(self._seen(batch.observations))
         squashed, log_prob = self._policy.squash(mean, log_std, noise)
         actions = self._policy.executed(batch.observations, squashed)
         q = self.critics(batch.observations, actions, self._frozen_weights)
@@ -241,11 +264,26 @@ class Rlpd(OffPolicyRl):
         weight = self.behaviour_regularisation
         if weight > 0.0:
             mode = self._policy.executed(batch.observations, torch.tanh(mean))
-            distance = (mode - batch.actions.clamp(-1.0, 1.0)).square().sum(-1).mean()
+            distance = (mode - self._behaviour(batch)).square().sum(-1).mean()
             loss = loss / distributed.mean(value.abs()).clamp_min(1e-3) + weight / mode.shape[-1] * distance
         entropy = -log_prob.detach().mean()
         metrics = {"rl_loss": loss.detach(), "q_policy": value.detach().mean(), "entropy": entropy}
         return Gradient(self._actor.gradient(loss), metrics)
+
+    def _seen(self, inputs: Tensor) -> Tensor:
+        """What the actor is shown of ``inputs [B, input_size]`` while it is trained, see `Config.reference_dropout`."""
+        share = self.config.reference_dropout
+        if share == 0.0:
+            return inputs
+        return self._policy.hide_reference(inputs, distributed.chosen_like(inputs, share, self._generator))
+
+    def _behaviour(self, batch: Batch) -> Tensor:
+        """The actions ``[B, A]`` that behaviour regularisation keeps the mode near, see `Config.behaviour_towards`."""
+        executed = batch.actions.clamp(-1.0, 1.0)
+        if self.config.behaviour_towards == "replayed":
+            return executed
+        robot = len(batch) - batch.demos
+        return torch.cat((self._policy.reference(batch.observations[:robot]), executed[robot:]))
 
     def _written_out(self, batch: Batch, noise: Tensor) -> Gradient:
         weight = self.behaviour_regularisation / batch.actions.shape[-1]
