@@ -289,6 +289,8 @@ def _serve(options: argparse.Namespace) -> None:
         _say(f"{name} of the mapping is no input of the policy")
     if policy.config.n_obs_steps > 1:
         _say(f"it looks at {policy.config.n_obs_steps} observations; a question has one, which stands for all of them")
+    with PolicyServer(lambda *_: None, options.address, 1, 1, 1):
+        pass  # an address that cannot be had is told before weights are loaded for minutes
     policy.load_weights()
     plan, period_s, row = planner(policy, mapped), 1.0 / contract.control_rate_hz, mapped.example()
     rows, took_s = 0, 0.0
