@@ -45,6 +45,8 @@ NEEDED = (
     ),
     *("pyarrow<30", "safetensors", "six", "tensorboard", "tensorboardX", "termcolor", "tqdm"),
 )
+BESIDE = ("blake3", "mcap", "mcap-ros2-support", "pydantic", "pyyaml", "scipy")
+"""Of inril, where it serves a policy of lerobot: docs/bring_your_own_base.md names them, too."""
 QUANTILE_TOLERANCE = 2.0 / 5000
 """Of a column's range: lerobot takes quantiles from a histogram of 5,000 bins."""
 VIDEO_TOLERANCE = 4.0
@@ -58,7 +60,7 @@ class Difference(Exception):
 def make(venv: Path) -> None:
     """Create the environment."""
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    for extra, packages in (((), TORCH), (("--no-deps",), READERS), ((), NEEDED)):
+    for extra, packages in (((), TORCH), (("--no-deps",), READERS), ((), NEEDED + BESIDE)):
         subprocess.run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", *extra, *packages], check=True)
 
 

@@ -144,7 +144,7 @@ def replay() -> Iterator[tuple[str, list[bytes]]]:
 
         def run() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, contextlib.suppress(OSError):
                 connection.settimeout(PATIENT_S)
                 for who, data in recorded():
                     if who == "server":
