@@ -240,7 +240,7 @@ def joined_steps(
         raise ConfigError(f"{foreign.name}: no whole step: an observation, its action and the observation after it")
     seen = np.minimum(np.round(np.arange(steps + 1) * ratio).astype(int), observed - 1)
     ends = [max(int(seen[k]) + 1, int(seen[k + 1])) for k in range(steps)]
-    joined = [np.arange(seen[k], min(ends[k], acted)) for k in range(steps)]
+    joined = [np.arange(min(int(seen[k]), acted - 1), min(ends[k], acted)) for k in range(steps)]
     times_s = np.arange(steps + 1) / contract.control_rate_hz
     if foreign.stamps_s is not None and len(foreign.stamps_s) >= observed and ratio == 1.0:
         times_s = foreign.stamps_s[seen]

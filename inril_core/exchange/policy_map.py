@@ -89,6 +89,9 @@ class PolicyMap:
 
     def __init__(self, map_: ImportMap, contract: Contract, features: Features) -> None:
         self.map, self.contract, self.features = map_, contract, features
+        # within a plan a step starts where the one before it ends, also where an arm's starts at the measured pose
+        action = contract.action.model_copy(update={"delta_reference": "commanded"})
+        self._planned = contract.model_copy(update={"action": action})
         self.left_out: list[str] = []
         """What the mapping says of inputs that the policy does not have."""
         self._fields: list[tuple[slice, FieldMap, str, list[_Piece]]] = []
@@ -135,7 +138,7 @@ class PolicyMap:
             _write(chunk, given.rotation, rotation_numbers(turned, given.rotation_kind))
         pose = self._poses(chunk, observation)
         seen, joined, _ = joined_steps(chunk, self.map, self.contract, len(actions) + 1, len(actions))
-        return actions_of(chunk, self.map, self.contract, pose, joined, seen).astype(np.float32)
+        return actions_of(chunk, self.map, self._planned, pose, joined, seen).astype(np.float32)
 
     def example(self) -> np.ndarray:
         """An observation of the right size, float32[D]: zeros, rotations as identities."""
@@ -275,9 +278,10 @@ class PolicyMap:
         self.plan(chunk.columns[ACTION], self.example())
 
     def _poses(self, chunk: Foreign, observation: np.ndarray) -> np.ndarray:
-        """float64[n, 7]: where the tool is before each of the actions, if it follows them. Zeros where nobody asks."""
+        """float64[n + 1, 7]: the tool's pose before the first action, and its orientation before the others if it
+        follows them. Zeros where nobody asks."""
         given, rows = self.map.action, len(chunk.columns[ACTION])
-        poses = np.zeros((rows, 7))
+        poses = np.zeros((rows + 1, 7))
         absolute = given.kind == "absolute_pose"
         if given.rotation is None or not (absolute or (given.kind == "delta_pose" and given.frame == "tool")):
             return poses
@@ -291,15 +295,14 @@ class PolicyMap:
             )
         state = observation.astype(np.float64)
         now = rotations(state[slices["tool_rot6d"]][None], "rot6d", "tool_rot6d")
-        turned = rotations(columns_of(chunk, given.rotation), given.rotation_kind, f"{NAME}: action.rotation")
+        poses[:, 3:] = now.as_quat()
         if absolute:
-            position = columns_of(chunk, given.source) * unit_factor(given.unit, "m", "action")
-            poses[:, :3] = np.concatenate([state[slices["tool_position_m"]][None], position[:-1]])
-            poses[:, 3:] = np.concatenate([now.as_quat(), turned[:-1].as_quat()])
+            poses[:, :3] = state[slices["tool_position_m"]]
             return poses
+        turned = rotations(columns_of(chunk, given.rotation), given.rotation_kind, f"{NAME}: action.rotation")
         for row in range(rows):
-            poses[row, 3:] = now.as_quat()[0]
             now = now * turned[row : row + 1]
+            poses[row + 1, 3:] = now.as_quat()[0]
         return poses
 
 

@@ -185,7 +185,7 @@ def test_images_go_by_name_and_are_averaged_to_the_policys_size() -> None:
     made = mapped.inputs(observation_vector(contract.image_shapes, state, {"front": pixels, "side": other}))
     wanted = pixels.reshape(8, 2, 8, 2, 3).astype(float).mean((1, 3))
     assert made["observation.images.a"].dtype == np.uint8
-    np.testing.assert_allclose(made["observation.images.a"], wanted, atol=0.51)
+    np.testing.assert_allclose(made["observation.images.a"], wanted, atol=1.0)  # rounded once an axis
     np.testing.assert_array_equal(made["observation.images.b"], other)
 
 

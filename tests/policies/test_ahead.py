@@ -106,7 +106,8 @@ def test_until_the_next_plan_is_made_the_last_one_is_followed_until_it_is_used_u
     clock.now_s += PERIOD_S
     with pytest.raises(NoPlan, match="used up"):
         ask(server, 0.6)
-    finish(server, model)  # from the observation at 0.1 s: too late as well
+    finish(server, model)  # its observation is as old: this one is used up, too
+    clock.now_s += PERIOD_S
     with pytest.raises(NoPlan, match="used up"):
         ask(server, 0.7)
     finish(server, model)
