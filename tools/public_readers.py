@@ -21,7 +21,11 @@ if sys.argv[1:2] != ["make"]:  # which a bare Python runs
 
 # lerobot pins torch below what this project uses: both come without their dependencies, which follow by hand
 TORCH = ("torch==2.13.0",)
-READERS = ("lerobot==0.6.1" if sys.version_info >= (3, 12) else "lerobot==0.4.4", "robomimic==0.3.0", "torchvision")
+READERS = (
+    "lerobot==0.6.1" if sys.version_info >= (3, 12) else "lerobot==0.4.4",
+    "robomimic==0.3.0",
+    "torchvision==0.28.*",
+)
 NEEDED = (
     *(
         "av<16",

@@ -110,7 +110,7 @@ class LeRobotPolicy:
 
         batch: dict[str, Any] = {"task": self.task, "robot_type": ""}
         for key, values in inputs.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(values))
+            tensor = torch.from_numpy(np.array(values))
             batch[key] = (tensor.permute(2, 0, 1).float() / 255.0 if values.dtype == np.uint8 else tensor)[None]
         half = self.device.startswith("cuda") and self.config.use_amp
         with torch.inference_mode(), torch.autocast("cuda") if half else nullcontext():
