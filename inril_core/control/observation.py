@@ -106,9 +106,10 @@ class StateVector:
         vector = np.empty(self._size, np.float32)
         start = 0
         for name, size in self._fields:
-            if name not in values or np.size(values[name]) != size:
+            field = np.asarray(values.get(name, ())).ravel()  # faster than the functions of the same names
+            if field.size != size:
                 raise BadMeasurement(f"observation field {name}: the task's features do not give {size} numbers")
-            vector[start : start + size] = np.ravel(values[name])
+            vector[start : start + size] = field
             start += size
         if not np.isfinite(vector).all():
             bad = [name for name, size in self._fields if not np.isfinite(np.ravel(values[name])).all()]

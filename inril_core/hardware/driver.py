@@ -41,8 +41,9 @@ class ArmDriver:
 
     After a reset physics waits for the first Target of the episode, so that an episode's start depends on
     its seed alone. In lockstep each Target moves the arm by one period, and `hold_period` does so where
-    none comes. In real time `run_period` is called once per period; it holds, and asks for `arm`, when the
-    newest Target is older than `target_timeout_ns` on the monotonic clock.
+    none comes. In real time `run_period` is called when a Target is there, else about once per period, and `run_part`
+    in between; it holds, and asks for `arm`, when the newest Target is older than `target_timeout_ns` on the monotonic
+    clock.
 
     delay_steps: periods by which each target acts later, as over a slow link.
     permit_timeout_ns: the arm follows a Target only while safety_monitor's newest permit is younger than this on the
@@ -81,6 +82,13 @@ class ArmDriver:
         self._monitor_boot_id = ""
         self._denied: tuple[str, ...] = ()
         self._paused = True
+        self._held = False
+        """The arm was told to hold last."""
+
+    @property
+    def waits(self) -> bool:
+        """Nothing moves before the first Target of the episode."""
+        return self._paused
 
     @property
     def holding(self) -> bool:
@@ -182,6 +190,16 @@ class ArmDriver:
         self._queue.append(self._newest)
         return self._follow() if len(self._queue) > self._delay_steps else self._hold()
 
+    def run_part(self, mono_ns: int) -> ArmState:
+        """Real time: a part of the period passes on the way to what it began with; where that must end, in hold."""
+        self._watch(mono_ns)
+        if self._paused:
+            return self.measure()
+        if self.needs_rearm and not self._held:
+            return self._hold()
+        self.hardware.wait()
+        return self.measure()
+
     def _watch(self, mono_ns: int) -> None:
         heard_ns = self._target_mono_ns
         if heard_ns is None:
@@ -199,10 +217,12 @@ class ArmDriver:
         target = self._queue.popleft()
         pose = np.asarray(target.pose, np.float64)
         width_m = None if math.isnan(target.gripper_width_m) else target.gripper_width_m
+        self._held = False
         self.hardware.follow(pose, width_m)
         return self.measure()
 
     def _hold(self) -> ArmState:
+        self._held = True
         self.hardware.hold()
         return self.measure()
 

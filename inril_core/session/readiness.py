@@ -225,10 +225,11 @@ class Readiness:
         return set(arbiter.faults) <= SAFETY_FAULTS if arbiter.faults else not arbiter.armed
 
     def learner_summary(self) -> str:
-        """Updates and versions, for the progress line."""
+        """Updates and versions, for the progress line; before the first update what the learner waits for."""
         version = f"version {self.active_version}"
         if self._learner is None:
             return version
         rate = self._learner.updates_per_s
         speed = f", {rate:.0f}/s" if math.isfinite(rate) and self._learner.updates else ""
-        return f"{self._learner.updates} updates{speed}, {version}"
+        waits = f" ({self._learner.reason})" if not self._learner.updates and self._learner.reason else ""
+        return f"{self._learner.updates} updates{speed}{waits}, {version}"

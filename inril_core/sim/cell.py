@@ -20,6 +20,7 @@ from inril_core.vocabulary import Purpose
 
 PIECES = 5  # of a control period, over which the joint target is interpolated
 HAND_WIDTH_M = 0.08
+_SHARES = np.arange(1, PIECES + 1)[:, None] / PIECES
 _DIVERGED = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}") for name in ("QPOS", "QVEL", "QACC")]
 
 
@@ -40,7 +41,7 @@ class CellState(ArmState):
     reason: str
     """Of either."""
     step: int
-    """Control periods since the reset."""
+    """Control periods since the reset, one that has begun included."""
 
 
 class Cell:
@@ -61,6 +62,7 @@ class Cell:
         self.scene = make_scene(contract, TIMESTEP_S)
         self._model = self.scene.model
         self._data = mujoco.MjData(self._model)
+        self._warnings = [self._data.warning[kind] for kind in _DIVERGED]
         self.kinematics = ArmKinematics(self.scene.rest_rad)
         self._finger_step_m = self.scene.finger_speed_mps * self._piece_steps * TIMESTEP_S
         # How far ahead of its target a joint must be commanded for damping not to make it trail, s.
@@ -116,14 +118,23 @@ class Cell:
         data.ctrl[:7] = self._joint_target_rad
         self._arm.hold(self._joint_target_rad)
         self._finger_goal_m = float(data.ctrl[7])
+        self._aim(self._joint_target_rad)
         mujoco.mj_step(self._model, data, self.scene.settle_steps)
+        self._periods = 0
         self._state = self._measure(0)
         return self._state
 
     def step(
         self, tool_position_m: np.ndarray, tool_quat_xyzw: np.ndarray, gripper_width_m: float | None = None
     ) -> CellState:
-        """Advance one control period towards a tool pose in the base frame.
+        """Advance one control period towards a tool pose in the base frame: `aim` and all pieces of the period."""
+        self.aim(tool_position_m, tool_quat_xyzw, gripper_width_m)
+        return self.advance(PIECES)
+
+    def aim(
+        self, tool_position_m: np.ndarray, tool_quat_xyzw: np.ndarray, gripper_width_m: float | None = None
+    ) -> None:
+        """Be at a tool pose in the base frame `PIECES` pieces from now; no time passes.
 
         tool_position_m [3], tool_quat_xyzw [4]. gripper_width_m: up to the leg's width it grasps, above it
         the fingers open to it; None keeps the last.
@@ -132,7 +143,7 @@ class Cell:
             CellError: never reset.
             ValueError: a target is not finite, or the gripper's width is outside [0, 0.08] m.
         """
-        step = self.state.step + 1
+        periods = self.state.step + 1
         position = np.asarray(tool_position_m, np.float64)
         quat = np.asarray(tool_quat_xyzw, np.float64)
         if position.shape != (3,) or quat.shape != (4,) or not np.isfinite(position).all():
@@ -140,14 +151,8 @@ class Cell:
         target = np.concatenate([position, quat_normalise(quat.tolist())])
         if gripper_width_m is not None:
             self._finger_goal_m = self._finger_target(gripper_width_m)
-        goal_rad, _ = self.kinematics.step(self._joint_target_rad, target)
-        change_rad = goal_rad - self._joint_target_rad
-        lead_rad = change_rad / self.period_s * self._lead_s
-        for piece in range(1, PIECES + 1):
-            self._advance(self._joint_target_rad + change_rad * (piece / PIECES) + lead_rad)
-        self._joint_target_rad = goal_rad
-        self._state = self._measure(step)
-        return self._state
+        self._aim(self.kinematics.step(self._joint_target_rad, target)[0])
+        self._periods = periods
 
     def hold(self) -> CellState:
         """Advance one control period with the last joint target.
@@ -155,10 +160,35 @@ class Cell:
         Raises:
             CellError: never reset.
         """
-        step = self.state.step + 1
-        for _ in range(PIECES):
-            self._advance(self._joint_target_rad)
-        self._state = self._measure(step)
+        self.aim_at_last()
+        return self.advance(PIECES)
+
+    def aim_at_last(self) -> None:
+        """Stay at the last joint target for `PIECES` pieces; no time passes.
+
+        Raises:
+            CellError: never reset.
+        """
+        self._periods = self.state.step + 1
+        self._aim(self._joint_target_rad)
+
+    def advance(self, pieces: int) -> CellState:
+        """Let pieces of a period pass on the way to what was aimed at, and stay there after the last.
+
+        Raises:
+            CellError: never reset.
+        """
+        if self._state is None:
+            raise CellError("the cell has not been laid out; call reset first")
+        for _ in range(pieces):
+            if self._piece < PIECES:
+                target_rad = self._way_rad[self._piece]
+                self._piece += 1
+                self._joint_target_rad = target_rad if self._piece < PIECES else self._goal_rad
+                self._advance(target_rad + self._lead_rad)
+            else:
+                self._advance(self._joint_target_rad)
+        self._state = self._measure(self._periods)
         return self._state
 
     def render(self, camera: str = "front", width_px: int = 640, height_px: int = 480) -> np.ndarray:
@@ -177,6 +207,13 @@ class Cell:
             self._renderer.close()
             self._renderer = None
 
+    def _aim(self, goal_rad: np.ndarray) -> None:
+        change_rad = goal_rad - self._joint_target_rad
+        self._way_rad = self._joint_target_rad + _SHARES * change_rad
+        """float64[PIECES, 7]."""
+        self._lead_rad = change_rad / self.period_s * self._lead_s
+        self._goal_rad, self._piece = goal_rad, 0
+
     def _advance(self, arm_target_rad: np.ndarray) -> None:
         """One piece of a period with a joint target, the fingers' target on its way."""
         data = self._data
@@ -193,16 +230,16 @@ class Cell:
     def _measure(self, step: int) -> CellState:
         data = self._data
         mujoco.mju_mat2Quat(self._quat, data.site_xmat[self._tool])
-        tool_pose = np.concatenate([data.site_xpos[self._tool], self._quat[[1, 2, 3, 0]]])
+        tool_pose = np.concatenate([data.site_xpos[self._tool], self._quat[1:], self._quat[:1]])
         # mj_step leaves site poses one physics step behind the joints; twist is of the same instant.
         mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tool, self._twist, 0)
         parts = self.scene.parts(data)
         success, failed, reason = False, True, "physics_diverged"
-        if not any(data.warning[kind].number for kind in _DIVERGED):
+        if not any([warning.number for warning in self._warnings]):
             success, failed, reason = self.scene.judge(parts, tool_pose)
         return CellState(
             tool_pose=tool_pose,
-            tool_twist=self._twist[[3, 4, 5, 0, 1, 2]],
+            tool_twist=np.concatenate([self._twist[3:], self._twist[:3]]),
             joint_position_rad=data.qpos[:7].copy(),
             joint_velocity_radps=data.qvel[:7].copy(),
             joint_torque_nm=data.qfrc_actuator[:7].copy(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 
 import mujoco
@@ -31,21 +32,27 @@ class ArmKinematics:
     """
 
     def __init__(self, rest_rad: np.ndarray) -> None:
-        xml = (resources.files("inril_core.sim") / "mjcf" / "panda.xml").read_text()
-        self._model = mujoco.MjModel.from_xml_string(xml)
+        spec = mujoco.MjSpec.from_string((resources.files("inril_core.sim") / "mjcf" / "panda.xml").read_text())
+        for geom in spec.geoms:  # their poses would be computed each time
+            spec.delete(geom)
+        self._model = spec.compile()
         self._data = mujoco.MjData(self._model)
         self._site = self._model.site("tool").id
         self._rest_rad = np.array(rest_rad, np.float64)
         self._jacobian = np.zeros((6, self._model.nv))
         self._low_rad, self._high_rad = self._model.jnt_range[:7].T
-        self._quat = np.zeros(4)
+        self._joint_rad = self._data.qpos[:7]
+        self._position_m, self._rotation = self._data.site_xpos[self._site], self._data.site_xmat[self._site]
+        self._quat, self._solution = np.zeros(4), np.zeros(6)
+        self._damping = DAMPING**2 * np.eye(6)
+        self._move(self._rest_rad)
 
     def tool_pose(self, joint_rad: np.ndarray) -> np.ndarray:
         """Tool pose float64[7], m and xyzw, base frame."""
-        self._data.qpos[:7] = joint_rad
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mju_mat2Quat(self._quat, self._data.site_xmat[self._site])
-        return np.concatenate([self._data.site_xpos[self._site], self._quat[[1, 2, 3, 0]]])
+        if not np.array_equal(joint_rad, self._joint_rad):  # a step begins where the one before ended
+            self._move(joint_rad)
+        mujoco.mju_mat2Quat(self._quat, self._rotation)
+        return np.concatenate([self._position_m, self._quat[1:], self._quat[:1]])
 
     def step(self, joint_rad: np.ndarray, target_pose: np.ndarray) -> tuple[np.ndarray, float]:
         """One step towards `target_pose` (float64[7], m and xyzw, base frame).
@@ -64,12 +71,15 @@ class ArmKinematics:
         turn = quat_multiply(target_pose[3:].tolist(), quat_conjugate(pose[3:].tolist()))
         error[3:] = rotvec_from_quat(turn)
         jacobian = self._jacobian[:, :7]
-        inverse = np.linalg.solve(jacobian @ jacobian.T + DAMPING**2 * np.eye(6), jacobian).T
         posture = POSTURE_GAIN * (self._rest_rad - joint_rad)
-        delta = inverse @ (error - jacobian @ posture) + posture
+        # MuJoCo's own Cholesky: numpy's solver spends most of its time on preparing so small a matrix.
+        factor = jacobian @ jacobian.T + self._damping
+        mujoco.mju_cholFactor(factor, 0.0)
+        mujoco.mju_cholSolve(self._solution, factor, error - jacobian @ posture)
+        delta = self._solution @ jacobian + posture
         delta /= max(1.0, float(np.abs(delta).max()) / MAX_STEP_RAD)
-        reached_rad = np.clip(joint_rad + delta, self._low_rad, self._high_rad)
-        allowed_m = max(float(np.linalg.norm(error[:3])), STRAY_M)
+        reached_rad = np.minimum(np.maximum(joint_rad + delta, self._low_rad), self._high_rad)
+        allowed_m = max(math.hypot(*error[:3].tolist()), STRAY_M)
         for _ in range(_HALVINGS):
             if self._distance_m(reached_rad, target_pose) <= allowed_m:
                 break
@@ -79,9 +89,12 @@ class ArmKinematics:
         return reached_rad, float(np.abs(error).sum())
 
     def _distance_m(self, joint_rad: np.ndarray, target_pose: np.ndarray) -> float:
-        self._data.qpos[:7] = joint_rad
+        self._move(joint_rad)
+        return math.dist(self._position_m.tolist(), target_pose[:3].tolist())
+
+    def _move(self, joint_rad: np.ndarray) -> None:
+        self._joint_rad[:] = joint_rad
         mujoco.mj_kinematics(self._model, self._data)
-        return float(np.linalg.norm(self._data.site_xpos[self._site] - target_pose[:3]))
 
     def solve(self, start_rad: np.ndarray, target_pose: np.ndarray, tolerance: float = 1e-4) -> np.ndarray:
         """Joint positions float64[7] whose tool pose is `target_pose`, from `start_rad` on.

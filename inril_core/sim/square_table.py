@@ -25,14 +25,16 @@ GRASP_WIDTH_M = 2 * BLOCK_HALF_M[1] + 0.005  # a gripper target up to this grasp
 _RING_SIDES = 12
 _RING_DEPTH_M = 0.010
 _CUT_HALF_M = 0.0159  # of the square that the ring fills
-_PEG_SIDES = 48
+PEG_SIDES = 48
 _DRAWN_SIDES = 64
 
 Camera = tuple[tuple[float, float, float], tuple[float, float, float], float]
 """Eye and the point looked at, m, base frame; vertical field of view, degrees."""
 
 
-def table_spec(clearance_m: float, timestep_s: float, cameras: Mapping[str, Camera]) -> mujoco.MjSpec:
+def table_spec(
+    clearance_m: float, timestep_s: float, cameras: Mapping[str, Camera], peg_sides: int = PEG_SIDES
+) -> mujoco.MjSpec:
     """The bench with the Panda and the leg; the table top's body is still empty.
 
     clearance_m: hole radius minus peg radius, m. timestep_s: physics step, s.
@@ -41,7 +43,7 @@ def table_spec(clearance_m: float, timestep_s: float, cameras: Mapping[str, Came
     files = {name: (folder / name).read_bytes() for name in ("panda.xml", "square_table.xml")}
     spec = mujoco.MjSpec.from_string(files["square_table.xml"].decode(), include=files)
     spec.option.timestep = timestep_s
-    _add_peg(spec, clearance_m)
+    _add_peg(spec, clearance_m, peg_sides)
     for name, (eye, centre, fovy_deg) in cameras.items():
         spec.worldbody.add_camera(name=name, pos=eye, quat=_look_at(eye, centre), fovy=fovy_deg)
     return spec
@@ -111,12 +113,13 @@ def add_drawn_rims(spec: mujoco.MjSpec, holes_m: list[np.ndarray]) -> None:
         )
 
 
-def _add_peg(spec: mujoco.MjSpec, clearance_m: float) -> None:
-    """A prism of 48 sides with a chamfered end. Its flats lie on the circle of the clearance."""
-    radius = (HOLE_RADIUS_M - clearance_m) / math.cos(math.pi / _PEG_SIDES)
+def _add_peg(spec: mujoco.MjSpec, clearance_m: float, sides: int) -> None:
+    """A prism with a chamfered end. Its edges are those of `PEG_SIDES`, whose flats lie on the circle
+    of the clearance."""
+    radius = (HOLE_RADIUS_M - clearance_m) / math.cos(math.pi / PEG_SIDES)
     top, end = -BLOCK_HALF_M[2], TIP_IN_LEG_M[2]
     rings = ((radius, top), (radius, end + CHAMFER_M[1]), (radius - CHAMFER_M[0], end))
-    angles = np.linspace(0.0, 2 * math.pi, _PEG_SIDES, endpoint=False)
+    angles = np.linspace(0.0, 2 * math.pi, sides, endpoint=False)
     corners = [(r * math.cos(angle), r * math.sin(angle), z) for r, z in rings for angle in angles]
     spec.add_mesh(name="peg", uservert=np.array(corners).ravel())
     mesh = mujoco.mjtGeom.mjGEOM_MESH

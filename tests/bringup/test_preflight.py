@@ -75,6 +75,26 @@ def test_an_environment_in_which_nodes_do_not_hear_each_other_fails(
     assert check.level == "FAIL" and told in f"{check.found}; {check.fix}"
 
 
+HANGS = "import sys, time; from inril_bringup import probe; probe.{} = 1.0; probe.{} = lambda *a, **k: time.sleep(99)"
+
+
+@pytest.mark.parametrize(
+    ("longest", "what", "works"), [("LONGEST_S", "rclpy.init", False), ("LEAVE_S", "rclpy.try_shutdown", True)]
+)
+def test_a_middleware_that_never_comes_back(
+    monkeypatch: pytest.MonkeyPatch, longest: str, what: str, works: bool
+) -> None:
+    """Pins a graph that does not start, with no reason but the machine, because a probe could not leave DDS."""
+    monkeypatch.setattr(neighbours, "PROBE", ("-c", f"{HANGS.format(longest, what)}; probe.main(sys.argv[1:])"))
+    with own_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        checks = preflight.dds()
+    if works:
+        assert [check.level for check in checks] == ["OK"] * 3
+    else:
+        assert checks[0].level == "FAIL" and "DDS did not start: Timeout" in checks[0].found
+
+
 def test_two_processes_that_hear_each_other_are_what_ok_means(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pins an OK that nobody tried, and a home that is not needed to try it."""
     with own_domain() as domain:

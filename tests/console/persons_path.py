@@ -154,7 +154,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", help="everything of this path goes there; one that exists is gone on with")
     parser.add_argument("--pictures", help="folder of the pictures, as docs/assets")
     parser.add_argument("--demos", type=int, default=10)
-    parser.add_argument("--train-steps", type=int, default=1200, help="control steps of fine-tuning, at 10 Hz")
+    parser.add_argument("--train-steps", type=int, default=4000, help="control steps of fine-tuning, at 10 Hz")
     parser.add_argument("--eval-episodes", type=int, default=100)
     parser.add_argument("--real-time-factor", type=float, default=1.0)
     parser.add_argument(

@@ -227,3 +227,26 @@ def test_an_arm_that_stops_itself_is_followed_again_only_when_a_person_arms(paus
     assert driver.needs_rearm, "the stop was released; nobody has looked at the arm"
     assert not driver.offer(TargetCommand("boot", 1, "a", pose, 0.0, False, FOREVER_NS), 0, 4)
     assert driver.arm(True, "ann", 5)[0] and driver.run_period(6).mode == "move"
+
+
+def test_a_part_of_a_period_goes_on_towards_its_target_and_ends_in_hold_at_once(env: CellEnv) -> None:
+    """Pins an arm that moves on to the end of its period after its watchdog or the monitor stopped it."""
+    driver = ready(env, lockstep=False)
+    assert driver.hardware.cut_periods(5) == 5
+    start = driver.hardware.measure()
+    assert driver.run_part(0) is start  # the laid-out cell waits
+    assert driver.offer(target(driver), 0, mono_ns=0)
+    driver.run_period(1)
+    goal_rad = env.cell._goal_rad
+    assert not np.array_equal(env.cell._joint_target_rad, goal_rad)
+    for _ in range(4):
+        driver.run_part(1)
+    assert np.array_equal(env.cell._joint_target_rad, goal_rad)
+    assert driver.offer(target(driver, k=1), 0, mono_ns=2)
+    driver.run_period(2)
+    commanded = env.cell._joint_target_rad.copy()
+    driver.run_part(TIMEOUT_NS + 3)
+    assert driver.needs_rearm and np.array_equal(env.cell._joint_target_rad, commanded)
+    for _ in range(6):
+        driver.run_part(TIMEOUT_NS + 4)
+    assert np.array_equal(env.cell._joint_target_rad, commanded)

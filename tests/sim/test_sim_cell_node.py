@@ -91,6 +91,20 @@ def test_real_time_watchdog_holds_until_a_person_arms() -> None:
         assert lay_out(cell, "b").success
 
 
+def test_in_real_time_the_arm_is_seen_on_its_way() -> None:
+    """Pins states that come once a control period: a policy then acts on what was true a period ago."""
+    with bench(SimCell, real_time_factor=1.0, target_timeout_s=60.0) as cell:
+        robots = cell.hear(RobotState, "/robot_state")
+        targets = cell.client.create_publisher(Target, "/target", 10)
+        cell.until(lambda: targets.get_subscription_count() == 1 and robots, "subscription")
+        assert lay_out(cell, "a").success
+        cell.until(lambda: robots, "states")
+        start_m = robots[-1].tool_pose.position.z
+        targets.publish(target(robots[-1], "a", dz_m=0.01))
+        cell.until(lambda: robots[-1].tool_pose.position.z > start_m + 0.009, "the arm at its target")
+        assert any(0.002 < robot.tool_pose.position.z - start_m < 0.008 for robot in robots)
+
+
 def test_images_come_in_recorded_purposes_only() -> None:
     from sensor_msgs.msg import Image
 

@@ -54,11 +54,19 @@ class ArmState:
 class Arm(ABC):
     """An arm with a gripper. One thread calls it, one call at a time, each to return within a control period.
 
-    Time passes for a simulated arm by `follow` and `hold` alone: each of them is one control period.
+    Time passes for a simulated arm by `follow` and `hold` alone: each of them is one control period. One that can cut
+    its periods (`cut_periods`) lets only the first part pass then, and one more in each `wait`.
     """
 
     simulated: ClassVar[bool] = False
     """Nobody can be hurt, and it can run in lockstep."""
+
+    def cut_periods(self, most: int) -> int:
+        """Ask a simulated arm to cut its periods into equal parts, at most so many; returns how many it makes."""
+        return 1
+
+    def wait(self) -> None:  # noqa: B027 time passes for a real arm by itself
+        """A part of the period passes, and nothing new is commanded."""
 
     def open(self) -> None:  # noqa: B027 a simulated arm has nothing to connect to
         """Connect. MUST NOT move the arm. May be called again after `close`.

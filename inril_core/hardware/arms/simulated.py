@@ -8,7 +8,7 @@ import numpy as np
 
 from inril_core.contract import Contract
 from inril_core.hardware.arms.base import Arm, ArmConfig
-from inril_core.sim.cell import Cell, CellState
+from inril_core.sim.cell import PIECES, Cell, CellState
 
 
 class SimulatedArm(Arm):
@@ -18,6 +18,19 @@ class SimulatedArm(Arm):
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
+        self._pieces = PIECES
+        """Of a period, that pass in one part of it."""
+
+    def cut_periods(self, most: int) -> int:
+        """See `Arm.cut_periods`."""
+        self._pieces = next(
+            pieces for pieces in range(1, PIECES + 1) if PIECES % pieces == 0 and most * pieces >= PIECES
+        )
+        return PIECES // self._pieces
+
+    def wait(self) -> None:
+        """See `Arm.wait`."""
+        self.cell.advance(self._pieces)
 
     def measure(self) -> CellState:
         """See `Arm.measure`; also the parts' poses and the simulator's own knowledge."""
@@ -25,11 +38,13 @@ class SimulatedArm(Arm):
 
     def follow(self, tool_pose: np.ndarray, gripper_width_m: float | None) -> None:
         """See `Arm.follow`."""
-        self.cell.step(tool_pose[:3], tool_pose[3:], gripper_width_m)
+        self.cell.aim(tool_pose[:3], tool_pose[3:], gripper_width_m)
+        self.cell.advance(self._pieces)
 
     def hold(self) -> None:
         """See `Arm.hold`."""
-        self.cell.hold()
+        self.cell.aim_at_last()
+        self.cell.advance(self._pieces)
 
     def reset(self, seed: int, purpose: str) -> None:
         """See `Arm.reset`."""

@@ -57,7 +57,8 @@ class Scene(Protocol):
 
 def drawn_state(data: mujoco.MjData) -> np.ndarray:
     """What a picture needs, float64[nq + 7 nmocap]: joint positions, then mocap poses (quaternions wxyz)."""
-    return np.concatenate([data.qpos, np.hstack([data.mocap_pos, data.mocap_quat]).ravel()])
+    mocap = np.concatenate([data.mocap_pos, data.mocap_quat], axis=1)
+    return np.concatenate([data.qpos, mocap.ravel()])
 
 
 def make_scene(contract: Contract, timestep_s: float) -> Scene:

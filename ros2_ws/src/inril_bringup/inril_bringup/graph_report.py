@@ -87,13 +87,15 @@ class ScenarioResult:
     """Of each node, per control step."""
     late_ticks: int
     faulty_episodes: int
-    """That were cut by a fault."""
+    """That do not count; see `reasons`."""
     seconds: float
     ticks: Ticks
     updates_per_s: float | None = None
     """Of the learner, over the whole time; None: there was none."""
     arm_count: int = 0
     """How often the measurement had to arm again, because nothing moved any more."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Why episodes do not count, and how many."""
 
     @property
     def tick_cpu_ms(self) -> float:
@@ -150,7 +152,7 @@ def report(found: Mapping[str, Any], scenarios: Sequence[Scenario]) -> str:
     main = {name: [_result(one) for one in some] for name, some in found.get("scenarios", {}).items()}
     if main:
         parts += ["## Scenarios", _scenario_table(main, scenarios), _cpu_table(main, scenarios)]
-        parts += [_age_table(main, scenarios)]
+        parts += [_reasons(main), _age_table(main, scenarios)]
         if "updates_per_s_alone" in found:
             parts.append(
                 f"With nothing beside it, the learner makes {found['updates_per_s_alone']:.0f} updates/s "
@@ -208,6 +210,16 @@ def _cpu_table(results: Mapping[str, list[ScenarioResult]], scenarios: Sequence[
     rows = [[node, *(f"{_mean([r.cpu_ms.get(node, 0.0) for r in results[n]]):.2f}" for n in names)] for node in nodes]
     rows.append(["all but cell, learner", *(f"{_mean([r.tick_cpu_ms for r in results[n]]):.2f}" for n in names)])
     return _table(["CPU [ms] per step", *names], rows)
+
+
+def _reasons(results: Mapping[str, list[ScenarioResult]]) -> str:
+    told = [
+        f"{name}: {', '.join(f'{reason} ({count})' for reason, count in sorted(one.reasons.items()))}"
+        for name, some in results.items()
+        for one in some
+        if one.reasons
+    ]
+    return f"Why episodes were cut: {'; '.join(told)}." if told else ""
 
 
 def _age_table(results: Mapping[str, list[ScenarioResult]], scenarios: Sequence[Scenario]) -> str:

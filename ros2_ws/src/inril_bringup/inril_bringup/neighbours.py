@@ -46,7 +46,7 @@ def listen(namespace: str = "") -> Neighbours:
     try:
         for probe in probes:
             out, errors = probe.communicate(timeout=PROBE_TIMEOUT_S)
-            if probe.returncode != 0:
+            if not out.endswith("\n"):  # what is said counts, also where the middleware could not be left
                 raise ConfigError(_why_not_started(errors))
             found.append(json.loads(out.splitlines()[-1]))
     except subprocess.TimeoutExpired as error:
@@ -84,6 +84,10 @@ def refuse_neighbours(graph: ResolvedGraph, place: Place) -> None:
 
 def _why_not_started(errors: str) -> str:
     lines = [line for line in errors.splitlines() if line.strip()]
+    timeout = next((line for line in lines if line.startswith("Timeout (")), "")  # of `faulthandler`: h:mm:ss
+    if timeout:
+        where = next((line.strip() for line in lines if line.strip().startswith("File ")), "")
+        return f"DDS did not start: {timeout} {where}; is the machine overloaded?"
     rmw = os.environ.get("RMW_IMPLEMENTATION")
     if rmw and any("rmw" in line.lower() for line in lines):
         return f"RMW_IMPLEMENTATION = {rmw}: cannot be loaded; unset RMW_IMPLEMENTATION (tested is rmw_fastrtps_cpp)"

@@ -1,12 +1,15 @@
 """Listens to DDS in a process of its own: `python -m inril_bringup.probe TOKEN NAMESPACE`. Prints one JSON object.
 
 Two of these with the same token must hear each other; then what they do not hear is not there. A process of its own,
-because loading a middleware can end the process that tries it.
+because loading a middleware can end the process that tries it, or never come back: then it ends by itself, and says
+where it was.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
 import secrets
 import sys
 import time
@@ -26,6 +29,10 @@ LISTEN_S = 1.0
 """After the other probe was heard: who announces itself at the same rate is heard by then."""
 ASK_TIMEOUT_S = 3.0
 ACKNOWLEDGE_S = 5.0
+LONGEST_S = 50.0
+"""Until it ends by itself, before it has said anything."""
+LEAVE_S = 10.0
+"""Until it ends by itself afterwards."""
 _HELLO, _HEARD = 0, 1
 _QOS = QoSProfile(
     depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
@@ -35,6 +42,7 @@ _QOS = QoSProfile(
 def main(words: list[str]) -> None:
     """Exchange a message with the other probe, then list who else is there."""
     token, namespace = words
+    faulthandler.dump_traceback_later(LONGEST_S, exit=True)
     rclpy.init(args=["--ros-args", "--disable-external-lib-logs"])
     node = rclpy.create_node(
         f"{PREFIX}_{token}", namespace=namespace, enable_rosout=False, start_parameter_services=False
@@ -75,9 +83,11 @@ def main(words: list[str]) -> None:
         ),
         flush=True,
     )
+    faulthandler.dump_traceback_later(LEAVE_S, exit=True)
     publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))  # the other one may be slower
     node.destroy_node()
     rclpy.try_shutdown()
+    os._exit(0)  # threads of DDS can outlive a shutdown
 
 
 def _full_names(node: Node) -> list[str]:

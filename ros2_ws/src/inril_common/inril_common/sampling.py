@@ -50,16 +50,19 @@ def sampler_if_asked() -> Sampler | None:
 
 
 def _what(frame: FrameType | None) -> str:
-    """The part of the executor or of rclpy that the time is spent in or for, or the node's own function."""
-    own = "start"
+    """The part of the executor or of rclpy that the time is spent in or for, or the node's own function and, after a
+    colon, the innermost module of `inril_core` that it is in."""
+    own, module = "start", ""
     while frame is not None:
         path = frame.f_code.co_filename
         name = os.path.basename(path)
         if name in _PARTS and ("inril_common" in path or "rclpy" in path):
             if own == "start":
                 return _PARTS[name]
-            return own
-        if ("inril_" in path and name not in _IGNORED and "inril_core" not in path) or name == "convert.py":
+            return f"{own}: {module}" if module else own
+        if "inril_core" in path:
+            module = module or name.removesuffix(".py")
+        elif ("inril_" in path and name not in _IGNORED) or name == "convert.py":
             own = f"{name.removesuffix('.py')}.{frame.f_code.co_name}"
         frame = frame.f_back
     return "start and end"

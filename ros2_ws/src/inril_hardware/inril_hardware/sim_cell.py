@@ -59,11 +59,12 @@ class _Camera:
 
 
 class SimCell(InrilNode):
-    """Publishes robot_state, part_poses, cell_truth and the images of its cameras, one stamp per period.
+    """Publishes robot_state, part_poses, cell_truth and the images of its cameras.
 
     In lockstep (`real_time_factor` 0) a Target moves the cell by one period; where none comes for
-    `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a
-    steady timer paces it and stamps are the ROS clock's; at any other factor, lockstep too, it publishes /clock.
+    `lockstep_timeout_s` it advances in hold, so that a dead node never freezes the graph. At factor 1 a steady timer
+    paces it, a period begins when its Target comes, and stamps are the ROS clock's. At any other factor, lockstep too,
+    it publishes /clock.
 
     Another arm can be named instead of the simulated one (`arm`); cameras that are not of the cell are camera_node's.
     An arm that is not
@@ -89,12 +90,22 @@ class SimCell(InrilNode):
         self._lockstep = self._factor == 0.0
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
-        self._states_per_period, self._state_number = 1, 0
+        self._parts_per_period = 1
+        """A state is published at the end of each."""
+        self._part, self._passed_mono_ns = 0, self.mono_ns()
+        """How many have passed since the period began, and until when they have been let pass."""
         state_rate_hz = self.param(
-            "state_rate_hz", 100.0, "states a second of an arm that is not simulated", 1.0, 500.0
+            "state_rate_hz",
+            100.0,
+            "states a second of an arm that is not simulated; of a simulated one at most so many steps",
+            1.0,
+            500.0,
         )
-        if not self._driver.hardware.simulated:
-            self._states_per_period = max(1, round(state_rate_hz / self.contract.control_rate_hz))
+        if self._factor == 1.0:
+            most = max(1, round(state_rate_hz / self.contract.control_rate_hz))
+            arm = self._driver.hardware
+            self._parts_per_period = arm.cut_periods(most) if arm.simulated else most
+        self._target_came = self._images_due = False
         noise = self.param(
             "part_noise", "", "how a tracker sees the parts, a YAML mapping; empty: as the contract says"
         )
@@ -146,7 +157,7 @@ class SimCell(InrilNode):
             self._timers_of_cell.append(self.steady_timer(IDLE_PERIOD_S, self._on_idle_timer))
             return
         period_s = 1.0 / self.contract.control_rate_hz / self._factor
-        self._timers_of_cell.append(self.steady_timer(period_s / self._states_per_period, self._on_period))
+        self._timers_of_cell.append(self.steady_timer(period_s / self._parts_per_period, self._on_period))
         if self._factor != 1.0:
             self._timers_of_cell.append(self.steady_timer(period_s / CLOCK_PIECES, self._publish_clock))
 
@@ -210,6 +221,8 @@ class SimCell(InrilNode):
             return
         if self._lockstep:
             self._publish(self._driver.lockstep_period())
+        else:
+            self._target_came = True
 
     def _on_permit(self, message: SafetyPermit) -> None:
         reasons = () if message.permitted else tuple(message.reasons) or ("no permit",)
@@ -228,20 +241,45 @@ class SimCell(InrilNode):
             self._publish(self._driver.hardware.measure())
 
     def _on_period(self) -> None:
-        """A state of the arm; every so many of them end a control period."""
-        self._state_number = (self._state_number + 1) % self._states_per_period
-        whole_period = self._state_number == 0
+        """A part of a period. A period begins when a Target came, or with the last one again where none comes.
+
+        A simulated arm's state is published near the next tick alone: earlier ones would cost, and be late news there.
+        """
+        mono_ns = self.mono_ns()
+        parts = self._parts_due(mono_ns)
+        self._part += parts
+        begins = self._target_came or self._part >= self._parts_per_period + self._parts_per_period // 2
+        overdue = begins and self._images_due
+        if begins:
+            self._part, self._target_came, self._images_due = 0, False, True
+        # not so near that a Target which comes early takes its turn
+        near_tick = self._part >= self._parts_per_period - 2
         held = self._driver.needs_rearm
         try:
             self._find_arm()
-            state = self._driver.run_period(self.mono_ns()) if whole_period else self._driver.measure()
+            for _ in range(parts - 1):
+                self._driver.run_part(mono_ns)
+            state = self._driver.run_period(mono_ns) if begins else self._driver.run_part(mono_ns)
         except Exception as error:  # code of somebody else: whatever it raises, the arm is not heard now
             self._lose_arm(error)
             return
         if self._driver.needs_rearm and not held:
             why = state.fault or self._driver.denied_by_monitor(self.mono_ns()) or "no Target in time"
             self.get_logger().error(f"{why}: the arm holds; look at it, then `inril arm`")
-        self._publish(state, images=whole_period)
+        elif self._driver.hardware.simulated and not (begins if self._driver.waits else near_tick or overdue):
+            return
+        images = overdue or (self._images_due and near_tick)
+        self._images_due = overdue or (self._images_due and not images)
+        self._publish(state, images=images)
+
+    def _parts_due(self, mono_ns: int) -> int:
+        """Parts of a period that have passed: more than one where this thread came late, at most a period."""
+        part_ns = self.contract.period_ns // self._parts_per_period
+        if not self._driver.hardware.simulated or self._parts_per_period == 1:
+            return 1
+        due = max(1, (mono_ns - self._passed_mono_ns + part_ns // 2) // part_ns)
+        self._passed_mono_ns = mono_ns if due > self._parts_per_period else self._passed_mono_ns + due * part_ns
+        return int(min(due, self._parts_per_period))
 
     def _on_reset(self, request: ResetCell.Request, response: ResetCell.Response) -> ResetCell.Response:
         """A simulated cell is laid out within the call: it never answers `working`, and has nothing to cancel."""
