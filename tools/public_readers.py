@@ -16,11 +16,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+if sys.argv[1:2] != ["make"]:  # which a bare Python runs
+    import numpy as np
 
 # lerobot pins torch below what this project uses: both come without their dependencies, which follow by hand
 TORCH = ("torch==2.13.0",)
-READERS = ("lerobot==0.6.1" if sys.version_info >= (3, 12) else "lerobot==0.4.4", "robomimic==0.3.0", "torchvision")
+READERS = (
+    "lerobot==0.6.1" if sys.version_info >= (3, 12) else "lerobot==0.4.4",
+    "robomimic==0.3.0",
+    "torchvision==0.28.*",
+)
 NEEDED = (
     *(
         "av<16",
@@ -45,6 +50,8 @@ NEEDED = (
     ),
     *("pyarrow<30", "safetensors", "six", "tensorboard", "tensorboardX", "termcolor", "tqdm"),
 )
+BESIDE = ("blake3", "mcap", "mcap-ros2-support", "pydantic", "pyyaml", "scipy")
+"""Of inril, where it serves a policy of lerobot: docs/bring_your_own_base.md names them, too."""
 QUANTILE_TOLERANCE = 2.0 / 5000
 """Of a column's range: lerobot takes quantiles from a histogram of 5,000 bins."""
 VIDEO_TOLERANCE = 4.0
@@ -58,7 +65,7 @@ class Difference(Exception):
 def make(venv: Path) -> None:
     """Create the environment."""
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    for extra, packages in (((), TORCH), (("--no-deps",), READERS), ((), NEEDED)):
+    for extra, packages in (((), TORCH), (("--no-deps",), READERS), ((), NEEDED + BESIDE)):
         subprocess.run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", *extra, *packages], check=True)
 
 

@@ -44,8 +44,8 @@ def convert(foreign: Foreign, map_: ImportMap, contract: Contract, run_id: str, 
         raise ConfigError(f"{foreign.name}: observations of {sorted(rows)} rows for {len(actions)} actions")
     observed = np.concatenate([states[f.name] for f in contract.observation], 1)
     pose = _tool_pose(foreign, map_, states)
-    seen, acted, times_s = _steps(foreign, map_, contract, len(observed), len(actions))
-    moved = _actions(foreign, map_, contract, pose, acted, seen)
+    seen, acted, times_s = joined_steps(foreign, map_, contract, len(observed), len(actions))
+    moved = actions_of(foreign, map_, contract, pose, acted, seen)
     wanted = moved.astype(np.float32)
     executed = wanted.clip(-1.0, 1.0)
     clipped = (executed != wanted).any(1)
@@ -112,18 +112,23 @@ def _field(foreign: Foreign, map_: ImportMap, contract: Contract, name: str) -> 
     given = map_.observation[name]
     if given.frame != wanted.frame:
         raise ConfigError(f"observation.{name}: is in frame {given.frame!r}, the contract's is in {wanted.frame!r}")
-    values = _columns(foreign, given.source)
+    values = columns_of(foreign, given.source)
     if given.rotation is not None:
-        factor = _angle(given, name)
+        factor = angle_factor(given, name)
         values = rot6d(rotations(values * factor, given.rotation, f"{foreign.name}: {name}"))
     else:
-        values = values * _factor(given.unit, wanted.unit, f"observation.{name}")
+        values = values * unit_factor(given.unit, wanted.unit, f"observation.{name}")
     if values.shape[1] != wanted.size:
         raise ConfigError(f"{foreign.name}: {name} has {values.shape[1]} numbers, the contract's has {wanted.size}")
     return values
 
 
-def _angle(given: FieldMap, name: str) -> float:
+def angle_factor(given: FieldMap, name: str) -> float:
+    """What the field's angles are multiplied by to be rad; 1 for a rotation that has none.
+
+    Raises:
+        ConfigError: they are in something else than rad or deg.
+    """
     if given.rotation in ("rotvec", "euler_xyz"):
         if given.unit not in ANGLES:
             raise ConfigError(f"observation.{name}: unit = {given.unit!r}: an angle is in rad or deg")
@@ -131,7 +136,12 @@ def _angle(given: FieldMap, name: str) -> float:
     return 1.0
 
 
-def _factor(given: str, wanted: str, name: str) -> float:
+def unit_factor(given: str, wanted: str, name: str) -> float:
+    """What numbers in ``given`` are multiplied by to be in ``wanted``. name: of the setting, for messages.
+
+    Raises:
+        ConfigError: they differ, and are not both lengths or both angles.
+    """
     for units in (LENGTHS, ANGLES):
         if given in units and wanted in units:
             return units[given] / units[wanted]
@@ -146,7 +156,12 @@ def _first(sources: Sources) -> str:
     return sources if isinstance(sources, str) else sources[0]
 
 
-def _columns(foreign: Foreign, sources: Sources) -> np.ndarray:
+def columns_of(foreign: Foreign, sources: Sources) -> np.ndarray:
+    """``float64[n, size]``: the columns of ``sources`` one behind the other.
+
+    Raises:
+        ConfigError: one is missing, or they have different numbers of rows.
+    """
     parts = [foreign.column(s) for s in ([sources] if isinstance(sources, str) else sources)]
     if len({len(part) for part in parts}) > 1:
         raise ConfigError(f"{foreign.name}: {sources} have different numbers of rows")
@@ -165,17 +180,27 @@ def _tool_pose(foreign: Foreign, map_: ImportMap, states: dict[str, np.ndarray])
 
 
 def _pose(foreign: Foreign, given: PoseMap) -> np.ndarray:
-    position = _columns(foreign, given.position) * LENGTHS[given.unit]
+    position = columns_of(foreign, given.position) * LENGTHS[given.unit]
     if position.shape[1] != 3:
         raise ConfigError(f"{foreign.name}: {given.position} has {position.shape[1]} numbers, a position has 3")
-    turned = rotations(_columns(foreign, given.rotation), given.rotation_kind, f"{foreign.name}: {given.rotation}")
+    turned = rotations(columns_of(foreign, given.rotation), given.rotation_kind, f"{foreign.name}: {given.rotation}")
     return np.concatenate([position, turned.as_quat()], 1)
 
 
-def _steps(
+def joined_steps(
     foreign: Foreign, map_: ImportMap, contract: Contract, observed: int, acted: int
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """Rows of the T + 1 observations, rows of the actions of each of T steps, and the observations' times in s."""
+    """How rows at the file's rate become steps at the contract's.
+
+    Args:
+        observed, acted: rows of observations and of actions.
+
+    Returns:
+        Rows of the T + 1 observations, rows of the actions of each of T steps, and the observations' times in s.
+
+    Raises:
+        ConfigError: no rate is stated, or it cannot be brought to the contract's.
+    """
     rate_hz = foreign.rate_hz if foreign.rate_hz is not None else map_.rate_hz
     if rate_hz is None:
         raise ConfigError(f"rate_hz: {foreign.name} does not say its rate; give it in the mapping")
@@ -215,7 +240,7 @@ def _steps(
         raise ConfigError(f"{foreign.name}: no whole step: an observation, its action and the observation after it")
     seen = np.minimum(np.round(np.arange(steps + 1) * ratio).astype(int), observed - 1)
     ends = [max(int(seen[k]) + 1, int(seen[k + 1])) for k in range(steps)]
-    joined = [np.arange(seen[k], min(ends[k], acted)) for k in range(steps)]
+    joined = [np.arange(min(int(seen[k]), acted - 1), min(ends[k], acted)) for k in range(steps)]
     times_s = np.arange(steps + 1) / contract.control_rate_hz
     if foreign.stamps_s is not None and len(foreign.stamps_s) >= observed and ratio == 1.0:
         times_s = foreign.stamps_s[seen]
@@ -226,14 +251,22 @@ def _differ(a: float, b: float, tolerance: float) -> bool:
     return abs(a / b - 1.0) > tolerance
 
 
-def _actions(
+def actions_of(
     foreign: Foreign, map_: ImportMap, contract: Contract, pose: np.ndarray, joined: list[np.ndarray], seen: np.ndarray
 ) -> np.ndarray:
-    """``float64[T, A]`` in contract units."""
+    """``float64[T, A]`` in contract units, not clipped.
+
+    Args:
+        pose: float64[n, 7], the tool's pose before each row; looked at for absolute poses and for the tool's frame.
+        joined, seen: of `joined_steps`.
+
+    Raises:
+        ConfigError: a column is missing or has another size.
+    """
     given, spec = map_.action, contract.action
     last = np.array([rows[-1] for rows in joined])
     if given.kind == "normalised":
-        values = _columns(foreign, given.source)
+        values = columns_of(foreign, given.source)
         if values.shape[1] != spec.size:
             raise ConfigError(
                 f"action: {given.source} has {values.shape[1]} numbers, the contract's action has {spec.size}"
@@ -244,10 +277,10 @@ def _actions(
         return _normalised(*_join(moves, turns, joined), values[last, 6:], contract)
     if given.rotation is None:
         raise ConfigError(f"action.rotation: is missing; {given.kind} needs it")
-    position = _columns(foreign, given.source) * LENGTHS[given.unit]
+    position = columns_of(foreign, given.source) * LENGTHS[given.unit]
     if position.shape[1] != 3:
         raise ConfigError(f"action.from: {given.source} has {position.shape[1]} numbers, a position has 3")
-    turned = rotations(_columns(foreign, given.rotation), given.rotation_kind, f"{foreign.name}: action.rotation")
+    turned = rotations(columns_of(foreign, given.rotation), given.rotation_kind, f"{foreign.name}: action.rotation")
     gripper = _gripper(foreign, map_, contract)[last]
     if given.kind == "absolute_pose":
         position, turned = position[last], turned[last]
@@ -298,17 +331,28 @@ def _images(foreign: Foreign, contract: Contract, name: str, key: str) -> np.nda
         raise ConfigError(f"images.{name}: the contract has no such image; it has {[i.name for i in contract.images]}")
     if key not in foreign.images:
         raise ConfigError(f"images.{name}: {foreign.name} has no image {key!r}; there are {foreign.described()}")
-    pixels = foreign.images[key]
-    size = (wanted.height_px, wanted.width_px)
+    pixels, size = foreign.images[key], (wanted.height_px, wanted.width_px)
     if pixels.shape[1:3] == size:
         return pixels
-    if pixels.shape[1] * wanted.width_px != pixels.shape[2] * wanted.height_px:
-        raise ConfigError(
-            f"images.{name}: is {pixels.shape[2]}x{pixels.shape[1]}, the contract's is {size[1]}x{size[0]}"
-        )
+    check_proportions(pixels.shape[1:3], size, f"images.{name}", "the contract's")
+    return np.stack([resized(frame, size) for frame in pixels])
+
+
+def check_proportions(given: tuple[int, ...], wanted: tuple[int, int], name: str, whose: str) -> None:
+    """Check that an image of (height, width) ``given`` px can be scaled to ``wanted``.
+
+    Raises:
+        ConfigError: it would be distorted.
+    """
+    if given[0] * wanted[1] != given[1] * wanted[0]:
+        raise ConfigError(f"{name}: is {given[1]}x{given[0]}, {whose} is {wanted[1]}x{wanted[0]}")
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``uint8[H, W, 3]`` scaled to (height, width) px by averaging, as cameras' images are for the contract."""
     from PIL import Image
 
-    return np.stack([np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BOX)) for p in pixels])
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX))
 
 
 def _episode_id(source: str, name: str) -> str:

@@ -12,6 +12,18 @@ from inril_core.errors import ConfigError
 _REFERENCE = re.compile(r"(?P<key>[^\[\]]+?)(\[(?P<begin>\d+)(:(?P<end>\d+))?\])?")
 
 
+def split_reference(reference: str) -> tuple[str, slice | None]:
+    """The key and the numbers that ``KEY``, ``KEY[3]`` or ``KEY[0:3]`` names; None: all of them. What is no such
+    reference is taken as a key."""
+    match = _REFERENCE.fullmatch(reference.strip())
+    if match is None:
+        return reference, None
+    if match["begin"] is None:
+        return match["key"], None
+    begin = int(match["begin"])
+    return match["key"], slice(begin, begin + 1 if match["end"] is None else int(match["end"]))
+
+
 @dataclass
 class Foreign:
     """One episode. Columns have a row for each action, or one more where the file has the closing observation."""
@@ -36,21 +48,18 @@ class Foreign:
         Raises:
             ConfigError: no such column or no such numbers in it; names those that there are.
         """
-        match = _REFERENCE.fullmatch(reference.strip())
-        key = match["key"] if match else reference
-        if match is None or key not in self.columns:
+        key, place = split_reference(reference)
+        if key not in self.columns:
             raise ConfigError(f"{self.name}: has no column {key!r}; there are {self.described()}")
         values = np.asarray(self.columns[key])
         if values.dtype.kind not in "biuf":
             raise ConfigError(f"{self.name}: column {key} is {values.dtype}, no numbers")
         rows = values.reshape(len(values), -1).astype(np.float64)
-        if match["begin"] is None:
+        if place is None:
             return rows
-        begin = int(match["begin"])
-        end = begin + 1 if match["end"] is None else int(match["end"])
-        if not begin < end <= rows.shape[1]:
+        if not place.start < place.stop <= rows.shape[1]:
             raise ConfigError(f"{self.name}: {reference}: {key} has {rows.shape[1]} numbers")
-        return rows[:, begin:end]
+        return rows[:, place]
 
     def described(self) -> str:
         """Its columns and images with their sizes."""

@@ -82,7 +82,8 @@ class PolicyClient:
         try:
             self._connect(deadline_s, patient=timeout_s is not None)
             self._id += 1
-            header = {"type": "act", "id": self._id, "explore": explore, "seeds": [int(seed) for seed in seeds]}
+            header: dict[str, Any] = {"type": "act", "id": self._id, "explore": explore}
+            header |= {"patient": timeout_s is not None, "seeds": [int(seed) for seed in seeds]}
             self._send(encode(header, observations), deadline_s)
             answer, plans = self._answer(deadline_s)
             self._check(answer, plans, len(observations), self._clock() - began_s)

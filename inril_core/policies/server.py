@@ -87,6 +87,12 @@ class PolicyServer(socketserver.ThreadingTCPServer):
         host, port = self.server_address[:2]
         return f"{host!s}:{port}"
 
+    def run(self) -> None:
+        """Print where it listens, and serve until the process is ended."""
+        print(f"policy server: listens at {self.address}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            self.serve_forever(poll_interval=0.1)
+
     def place(self) -> bool:
         """Take a place for one more client, if need be that of the client that has been idle longest."""
         if self.places.acquire(blocking=False):
@@ -115,8 +121,9 @@ class PolicyServer(socketserver.ThreadingTCPServer):
         if not all(type(seed) is int and 0 <= seed < 1 << 53 for seed in seeds):
             raise ValueError("seeds: must be whole numbers in [0, 2^53)")
         found, oldest_s = [], 0.0
+        patient = bool(header.get("patient")) or len(observations) > 1
         for row, seed in zip(observations, seeds, strict=True):
-            made = self.function(row, bool(header.get("explore")), np.random.default_rng(seed))
+            made = self.made(row, bool(header.get("explore")), np.random.default_rng(seed), patient)
             plan, age_s = made if isinstance(made, tuple) else (made, 0.0)
             found.append(np.asarray(plan, np.float32))
             oldest_s = max(oldest_s, float(age_s))
@@ -124,6 +131,10 @@ class PolicyServer(socketserver.ThreadingTCPServer):
             if plan.ndim != 2 or plan.shape[0] < chunk or plan.shape[1] != a or not np.isfinite(plan).all():
                 raise ValueError(f"the policy's plan{list(plan.shape)}: must be finite and [{chunk} or more, {a}]")
         return np.stack([plan[:chunk] for plan in found]), oldest_s
+
+    def made(self, row: Array, explore: bool, rng: np.random.Generator, patient: bool) -> Any:
+        """What is answered to one observation, see `Plan`. patient: whoever asks waits as long as it takes."""
+        return self.function(row, explore, rng)
 
 
 class _Connection(socketserver.BaseRequestHandler):
@@ -214,9 +225,7 @@ def serve(
         ConfigError: the address is none, or taken.
     """
     with PolicyServer(function, address, observation_size, action_size, chunk, name) as server:
-        print(f"policy server: listens at {server.address}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever(poll_interval=0.1)
+        server.run()
 
 
 def main(arguments: list[str] | None = None) -> int:
