@@ -113,7 +113,7 @@ def measure(
             graph.stop()
     recorded = Ticks()
     if scenario.rate_hz is not None:
-        recorded = ticks_of(run_dir, begin_unix_ns, end_unix_ns, scenario.rate_hz)
+        recorded = ticks_of(run_dir, load_contract(str(arguments["contract"])), begin_unix_ns, end_unix_ns)
     steps = last - first if scenario.rate_hz is None else recorded.count
     return ScenarioResult(
         steps=steps,

@@ -18,7 +18,7 @@ from inril_common.measuring import mean_ratio
 from inril_msgs.msg import Observation
 from mcap.reader import make_reader
 
-from inril_core.contract import load_contract
+from inril_core.contract import Contract
 from inril_core.data.schemas import OBSERVATION
 from inril_core.run import RunPaths
 
@@ -112,9 +112,9 @@ class ScenarioResult:
         )
 
 
-def ticks_of(run_dir: Path, begin_ns: int, end_ns: int, rate_hz: float) -> Ticks:
+def ticks_of(run_dir: Path, contract: Contract, begin_ns: int, end_ns: int) -> Ticks:
     """The Observations of a run that are stamped between two times of the system clock."""
-    links = load_contract("insert_leg").links
+    links, rate_hz = contract.links, contract.control_rate_hz
     decode = decoder(Observation)
     periods_ms: list[float] = []
     ages_ms: dict[str, list[float]] = {link: [] for link in links}
