@@ -58,6 +58,7 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a simulator prints is no outcome
+    sys.stdout = sys.stderr  # unbuffered: an error that ends it comes last
     os.nice(NICE)
     use_one_thread()
     try:
