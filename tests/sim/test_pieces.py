@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inril_core.contract import load_contract
 from inril_core.hardware.arms.simulated import SimulatedArm
 from inril_core.sim.cell import PIECES, Cell, CellError
 from inril_core.tasks.families.cell import CellEnv
@@ -38,6 +41,7 @@ def test_a_period_in_pieces_is_the_period_to_the_last_bit(env: CellEnv) -> None:
 def test_what_is_commanded_never_jumps(steps: list[tuple[float, int]]) -> None:
     """However long the arm stays with a target: a joint is commanded at most a piece of the longest way further."""
     env = _environment()
+    env.reset(4)
     cell = env.cell
     commanded = cell._joint_target_rad.copy()
     for up_m, pieces in steps:
@@ -51,16 +55,10 @@ def test_what_is_commanded_never_jumps(steps: list[tuple[float, int]]) -> None:
             assert np.array_equal(commanded, cell._goal_rad)
 
 
+@cache
 def _environment() -> CellEnv:
-    if not _KEPT:
-        from inril_core.contract import load_contract
-
-        _KEPT.append(CellEnv(load_contract("insert_leg")))
-    _KEPT[0].reset(4)
-    return _KEPT[0]
-
-
-_KEPT: list[CellEnv] = []
+    """One for all examples: hypothesis makes no fixture anew for each."""
+    return CellEnv(load_contract("insert_leg"))
 
 
 def test_a_cell_that_was_never_laid_out_says_so(env: CellEnv) -> None:

@@ -91,7 +91,7 @@ class SimCell(InrilNode):
         self._lockstep_timeout_ns = round(lockstep_timeout_s * 1e9)
         self._driver = self._make_driver(round(timeout_s * 1e9))
         self._parts_per_period = 1
-        """A state is published at the end of each."""
+        """The state of an arm that is not simulated is published at the end of each."""
         self._part, self._passed_mono_ns = 0, self.mono_ns()
         """How many have passed since the period began, and until when they have been let pass."""
         state_rate_hz = self.param(
