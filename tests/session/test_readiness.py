@@ -102,3 +102,11 @@ def test_a_wait_that_lasts_is_told_now_and_then() -> None:
         wait.update("" if second == 4 else "faults, then `inril arm`", second * 1_000_000_000)
         assert len(told) == (second >= 10) + (second >= 25) + (second >= 40)
     assert told[0] == "waiting for: faults, then `inril arm`"
+
+
+def test_before_the_first_update_the_progress_line_says_what_the_learner_waits_for(ready: Readiness) -> None:
+    """Pins a session that ends with 0 updates, and nobody was told why."""
+    ready.hear(LearnerNews(state="waiting", reason="7 of 2000 warm-up steps"), 0)
+    assert "0 updates (7 of 2000 warm-up steps), version" in ready.learner_summary()
+    ready.hear(LearnerNews(state="waiting", reason="for the next episode", updates=3), 0)
+    assert "(" not in ready.learner_summary()
