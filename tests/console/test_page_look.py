@@ -302,3 +302,41 @@ def test_a_target_of_long_ago_is_not_shown_as_what_is_commanded(browser: Any) ->
         wait(page, "#pose-text", "command 100 mm away")
         made.tell(m.Pose(JOINTS, 0.04, POSE, (0.6, *POSE[1:]), 0.05, 1.2))
         wait(page, "#pose-text", "nothing is commanded")
+
+
+def test_a_page_that_moves_beneath_a_finger_moves_no_arm(browser: Any) -> None:
+    """A line of text above the pads moved them away from the finger, which then asked for what nobody wanted."""
+    sent: list[dict[str, Any]] = []
+    with (
+        console(drive_timeout_s=5.0, robot=robot_description("")) as (made, _),
+        operators_page(browser, "Ada", "tablet", PATIENT_MS) as page,
+    ):
+        page.on("websocket", lambda socket: socket.on("framesent", lambda words: sent.append(json.loads(words))))
+        for said in (safety(in_control="human"), session()):
+            made.tell(said)
+        page.goto(f"http://127.0.0.1:{made.port}/#token={TOKEN.reveal}")
+        page.click("#take")
+        page.wait_for_selector("body.holds")
+        page.click("#drive")
+        touch = page.context.new_cdp_session(page)
+
+        def asked() -> list[list[float]]:
+            return [message["motion"] for message in sent if message["kind"] == "drive"]
+
+        def finger(kind: str, x: float, y: float) -> list[float]:
+            """What the page asks for once it has seen this."""
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": 0}]})
+            enough = len(asked()) + 3  # the next may be on its way already
+            while len(asked()) < enough:
+                page.wait_for_timeout(20)
+            return asked()[-1]
+
+        box = page.locator("#pad-zr").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 4
+        finger("touchStart", x, y)
+        before = finger("touchMove", x, y + 1)
+        assert before[2] > 0.1
+        made.tell(safety(in_control="human", faults=(LONG,)))
+        wait(page, "#faults", "position box")
+        assert abs(page.locator("#pad-zr").bounding_box()["y"] - box["y"]) > 10
+        assert finger("touchMove", x, y) == pytest.approx(before, abs=0.02)

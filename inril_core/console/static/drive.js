@@ -70,9 +70,9 @@ export class Inputs {
     const pad = document.getElementById(id);
     const knob = pad.querySelector("b");
     let pointer = null;
+    let box = null; // where the pad was when the finger came: a page that moves beneath a finger must not move the arm
     const move = (event) => {
       if (event.pointerId !== pointer) return;
-      const box = pad.getBoundingClientRect();
       const reach = box.width / 2;
       const across = Math.max(-1, Math.min(1, (event.clientX - box.left - reach) / reach));
       const up = Math.max(-1, Math.min(1, -(event.clientY - box.top - box.height / 2) / (box.height / 2)));
@@ -89,6 +89,7 @@ export class Inputs {
     pad.addEventListener("pointerdown", (event) => {
       if (pointer !== null) return;
       pointer = event.pointerId;
+      box = pad.getBoundingClientRect();
       pad.setPointerCapture(pointer);
       move(event);
     });

@@ -358,6 +358,9 @@ function begin() {
   }, { capture: true });
   // a button that keeps the focus would swallow the keys that drive
   document.addEventListener("click", (event) => { if (event.target.closest("button")) event.target.closest("button").blur(); });
+  $("view-on").checked = localStorage.getItem("inril 3-D view") !== "off";
+  $("view-on").addEventListener("change", foldView);
+  foldView();
   new Worker("/static/ticker.js").onmessage = tick;
   import("/static/view3d.js").then(async ({ ArmView }) => {
     view = new ArmView($("view3d"));
@@ -369,6 +372,13 @@ function begin() {
   const known = localStorage.getItem("inril name");
   if (token && known) start(known);
   else askWho();
+}
+
+function foldView() {
+  const on = $("view-on").checked;
+  localStorage.setItem("inril 3-D view", on ? "on" : "off");
+  $("view3d").hidden = !on; // what has no size is not drawn
+  $("view-on").blur(); // keys drive
 }
 
 async function handBackFirst() {
