@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inril_core.data.episode import SOURCE_HOLD, SOURCE_HUMAN, SOURCE_POLICY
 from inril_core.data.said import digest_of
 from inril_core.finetune.memory.rollout import segments
 from inril_core.finetune.memory.transitions import imitated_steps, transitions, usable_steps
@@ -205,6 +206,34 @@ def test_steps_that_a_person_marked_as_failure_are_not_imitated() -> None:
     policy = GaussianPolicy(4, 6, gaussian.Config(hidden=(4,)))
     batch = transitions(marked, rewards, masks, policy, 0.0, keep=imitated_steps(marked))
     assert torch.equal(batch.actions, torch.tensor(made.actions[[0, 3, 4, 5]]))
+
+
+P, H, W = SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD
+
+
+@pytest.mark.parametrize(
+    ("sources", "asks", "imitated"),
+    [
+        ([P, H, H, H, H, P], [1, 0, 0, 1, 0, 1], [1, 0, 0, 1, 1, 1]),  # standing still later on is part of the task
+        ([H, H, W, H, H, H], [0, 1, 0, 0, 0, 1], [0, 1, 1, 0, 0, 1]),  # a hold ends the stretch
+        ([P, P, P, P, H, H], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]),
+        ([H] * 6, [1] * 6, [1] * 6),
+    ],
+)
+def test_a_person_who_has_taken_over_and_does_not_move_yet_shows_nothing(sources, asks, imitated) -> None:
+    """Pins: a clone that stands still where help was needed, because the person first reached for the device."""
+    actions = np.full((6, 6), 0.01, np.float32)
+    actions[np.flatnonzero(asks), 3] = -0.5
+    made = make_episode(np.zeros((7, 4)), actions, source=np.array(sources, np.uint8), success=True)
+    assert imitated_steps(made).tolist() == [bool(flag) for flag in imitated]
+
+
+def test_closing_the_gripper_before_moving_is_a_demonstration() -> None:
+    """Pins: a grasp that is never learned, because the tool stands still while the hand closes."""
+    actions = np.zeros((6, 7), np.float32)
+    actions[:, 6] = [-1, -1, -1, 1, 1, 1]
+    made = make_episode(np.zeros((7, 4)), actions, source=np.full(6, H, np.uint8), success=True)
+    assert imitated_steps(made).tolist() == [False, False, False, True, True, True]
 
 
 def test_a_demonstration_that_was_marked_since_is_another_one() -> None:

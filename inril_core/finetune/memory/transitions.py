@@ -18,10 +18,33 @@ def acted_steps(episode: Episode) -> npt.NDArray[np.bool_]:
     return acted
 
 
+IDLE = 0.02
+"""Of the largest motion in a step: below it a person asks for nothing."""
+MOTIONS = 6
+"""Numbers of an action that move the tool, the first ones; a gripper's command follows."""
+
+
 def imitated_steps(episode: Episode) -> npt.NDArray[np.bool_]:
-    """Which steps of a demonstration may be imitated, ``[T]``: all but those that a person marked as failure."""
-    imitated = np.ones(episode.steps, bool)
+    """Which steps of a demonstration may be imitated, ``[T]``.
+
+    All but those that a person marked as failure, and those at the start of a stretch before the person moves or works
+    the gripper: to reach for the device is no demonstration, and a clone of it stands still where help was needed.
+    """
+    imitated = ~_not_begun(episode)
     return imitated if episode.marks is None else imitated & (episode.marks != Mark.FAILURE)
+
+
+def _not_begun(episode: Episode) -> npt.NDArray[np.bool_]:
+    human = episode.source == SOURCE_HUMAN
+    asks = np.abs(episode.actions).max(axis=1, initial=0.0, where=np.arange(episode.actions.shape[1]) < MOTIONS) > IDLE
+    gripper = episode.actions[:, MOTIONS:]
+    asks[1:] |= (np.abs(np.diff(gripper, axis=0)) > IDLE).any(axis=1)
+    waits = np.zeros(episode.steps, bool)
+    begun = False
+    for step in range(episode.steps):
+        begun = bool(human[step]) and (begun or bool(asks[step]))
+        waits[step] = human[step] and not begun
+    return waits
 
 
 def shows_something(episode: Episode) -> bool:
