@@ -375,3 +375,11 @@ def test_a_word_is_no_motion(browser: Any) -> None:
         ada.page.keyboard.press("1")
         assert ada.made.asked.get(timeout=60.0).message == m.SessionWord("success", "run-1-000012")
         assert ada.motion[0] == MEDIUM
+
+
+def test_a_stop_that_nobody_answers_is_said_to_have_failed(browser: Any) -> None:
+    """Pins: a network that swallows everything, and a person who takes the arm for stopped."""
+    with seat(browser) as ada:
+        ada.page.route("**/stop", lambda route: None)
+        ada.page.click("#stop")
+        wait(ada.page, "#banner", "STOP FAILED: the console does not answer")
