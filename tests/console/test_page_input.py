@@ -6,7 +6,7 @@ No graph: the page is told states, and what it sends is read. Gamepads are a lis
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +35,7 @@ class Seat:
         self._sent: list[dict[str, Any]] = []
         page.on("websocket", lambda socket: socket.on("framesent", self._keep))
         self._touch = page.context.new_cdp_session(page)
+        self._down: dict[str, tuple[float, float]] = {}
 
     def _keep(self, words: Any) -> None:
         message = json.loads(words)
@@ -60,15 +61,18 @@ class Seat:
 
     def fingers(self, **points: tuple[float, float]) -> None:
         """These fingers lie on the screen from here on, and no other; a finger keeps its name."""
-        kind = "touchMove" if points else "touchEnd"
-        if points.keys() - self._down:
-            kind = "touchStart"
-        names = ("a", "b")
-        places = [{"x": x, "y": y, "id": names.index(name)} for name, (x, y) in points.items()]
-        self._touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
-        self._down = set(points)
+        lifted = {name: place for name, place in self._down.items() if name not in points}
+        if lifted:
+            self._send("touchEnd", lifted)
+        if points.keys() - self._down.keys():
+            self._send("touchStart", points)
+        elif points and not lifted:
+            self._send("touchMove", points)
+        self._down = points
 
-    _down: set[str] = set()
+    def _send(self, kind: str, points: Mapping[str, tuple[float, float]]) -> None:
+        places = [{"x": x, "y": y, "id": ("a", "b").index(name)} for name, (x, y) in points.items()]
+        self._touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
 
     def place(self, selector: str, up: float = 0.0) -> tuple[float, float]:
         """The middle of an element, or above it by a share of half its height."""
