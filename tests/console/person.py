@@ -24,10 +24,12 @@ STUCK_STEPS = 20
 """Steps without progress after which the person takes over."""
 PROGRESS = 0.05
 """Share of what remains that counts as progress."""
+TURN_DEPTH_M = 0.015
+"""Depth from which a turn counts."""
+TURNS_RAD = 0.12
+"""Of a leg that is turned although it is not that deep: it will not count, and the person does not wait for that."""
 DONE_STEPS = 10
-"""Steps for which a leg that looks turned in does not count, before the person takes it out and begins anew."""
-OUT_M = 0.004
-"""Height of its tip above the rim where it is out."""
+"""Steps for which a leg that looks turned in does not count, before the person calls the attempt failed."""
 
 
 class Eyes:
@@ -64,7 +66,6 @@ class Person:
         self._seen: tuple[str, int] = ("", -1)
         self._best: tuple[float, int] = (math.inf, 0)
         self._still_steps = 0
-        self._takes_out = False
         self.takeovers = 0
 
     @property
@@ -119,12 +120,16 @@ class Person:
     _mine = ""
 
     def _stuck(self, said: dict[str, Any]) -> bool:
-        """Whether what remains to be done has not shrunk for some steps."""
+        """Whether what remains to be done has not shrunk for some steps, or the leg is turned before it sits."""
         if (said["episode_id"], said["step"]) == self._seen:
             return False
         if said["episode_id"] != self._seen[0]:
             self._best = math.inf, 0
         self._seen = said["episode_id"], said["step"]
+        height_m = said["values"][self._fields["tip_in_hole_m"]][2]
+        heading_rad = math.atan2(*said["values"][self._fields["turn_sin_cos"]])
+        if -TURN_DEPTH_M < height_m < -0.003 and heading_rad < -TURNS_RAD:
+            return True
         remains = self._remains(said)
         if remains < (1.0 - PROGRESS) * self._best[0]:
             self._best = remains, said["step"]
@@ -151,15 +156,14 @@ class Person:
         if (said["episode_id"], said["step"]) == self._seen and self._fingers:
             return
         self._seen = said["episode_id"], said["step"]
-        self._put(self._wants(np.array(said["values"], np.float32)))
-
-    def _wants(self, values: np.ndarray) -> np.ndarray:
-        """As the expert; a leg turned while too high does not count, and nobody sees that: then out, and once more."""
-        action = self._expert.act(values)
-        height_m = values[self._fields["tip_in_hole_m"]][2]
-        self._still_steps = self._still_steps + 1 if np.abs(action).max() < 0.1 and height_m < 0.0 else 0
-        self._takes_out = height_m < OUT_M and (self._takes_out or self._still_steps >= DONE_STEPS)
-        return np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]) if self._takes_out else action
+        action = self._expert.act(np.array(said["values"], np.float32))
+        finished = np.abs(action).max() < 0.1 and said["values"][self._fields["tip_in_hole_m"]][2] < 0.0
+        self._still_steps = self._still_steps + 1 if finished else 0
+        if self._still_steps == DONE_STEPS:  # it was turned too high in the hole, which nobody sees
+            self.lift()
+            self.page.keyboard.press("2")
+            return
+        self._put(action)
 
     def _put(self, action: np.ndarray) -> None:
         """A finger on each pad, where it asks for this action."""
