@@ -89,6 +89,9 @@ class Person:
         if safety["armed"] and not safety["faults"] and not safety["needs_rearm"]:
             return True
         self.lift()
+        asked_for = "`inril arm`" in self.eyes["session_state"].get("waiting_for", "")
+        if not (asked_for or safety["armed"]):  # the graph is not up yet, or an episode just ends
+            return False
         if page.locator("#arm[aria-disabled=false]").count() and page.text_content("#arm") == "Arm":
             page.click("#arm", force=True)  # it may be armed meanwhile
         return False
