@@ -8,28 +8,18 @@ camera's picture as a person does.
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import numpy as np
 
 from inril_core.contract import Contract
 from inril_core.experts.scripted.base import scripted_expert
+from inril_core.experts.watcher import Watcher
 
 TREMOR = 0.03
 """Standard deviation of a finger's place, of the pad's radius."""
 PADS = {"pad-xy": (0, 1, -1.0), "pad-zr": (2, 5, -1.0), "pad-tilt": (4, 3, 1.0)}
 """For each pad: the number of the action that up moves, the one that right moves, and the sign of right."""
-STUCK_STEPS = 20
-"""Steps without progress after which the person takes over."""
-PROGRESS = 0.05
-"""Share of what remains that counts as progress."""
-TURN_DEPTH_M = 0.015
-"""Depth from which a turn counts."""
-TURNS_RAD = 0.12
-"""Of a leg that is turned although it is not that deep: it will not count, and the person does not wait for that."""
-DONE_STEPS = 10
-"""Steps for which a leg that looks turned in does not count, before the person calls the attempt failed."""
 
 
 class Eyes:
@@ -58,14 +48,12 @@ class Person:
     def __init__(self, page: Any, contract: Contract, seed: int = 0) -> None:
         self.page, self.eyes = page, Eyes(page)
         self._expert = scripted_expert(contract)
-        self._fields = contract.slices()
+        self._watcher = Watcher(contract)
         self._rng = np.random.default_rng(seed)
         self._touch = page.context.new_cdp_session(page)
         self._places: dict[str, tuple[float, float, float]] = {}
         self._fingers: dict[str, tuple[float, float]] = {}
         self._seen: tuple[str, int] = ("", -1)
-        self._best: tuple[float, int] = (math.inf, 0)
-        self._still_steps = 0
         self.takeovers = 0
 
     @property
@@ -123,30 +111,13 @@ class Person:
     _mine = ""
 
     def _stuck(self, said: dict[str, Any]) -> bool:
-        """Whether what remains to be done has not shrunk for some steps, or the leg is turned before it sits."""
-        if (said["episode_id"], said["step"]) == self._seen:
+        """Whether this is where a person takes over."""
+        if (said["episode_id"], said["step"]) == self._seen or None in said["values"]:
             return False
         if said["episode_id"] != self._seen[0]:
-            self._best = math.inf, 0
+            self._watcher.reset()
         self._seen = said["episode_id"], said["step"]
-        height_m = said["values"][self._fields["tip_in_hole_m"]][2]
-        heading_rad = math.atan2(*said["values"][self._fields["turn_sin_cos"]])
-        if -TURN_DEPTH_M < height_m < -0.003 and heading_rad < -TURNS_RAD:
-            return True
-        remains = self._remains(said)
-        if remains < (1.0 - PROGRESS) * self._best[0]:
-            self._best = remains, said["step"]
-        return bool(said["step"] - self._best[1] >= STUCK_STEPS)
-
-    def _remains(self, said: dict[str, Any]) -> float:
-        """Of the way: 5 cm, 0.2 rad of tilt and a quarter of a turn count 1 each."""
-        values = np.array(said["values"])
-        tip, rotation = values[self._fields["tip_in_hole_m"]], values[self._fields["leg_in_hole_rot6d"]]
-        up = np.cross(rotation[:3], rotation[3:])
-        sine, cosine = values[self._fields["turn_sin_cos"]]
-        turn_rad = math.pi / 2 + math.atan2(sine, cosine)
-        way = math.hypot(*tip[:2]) / 0.05 + max(tip[2] + 0.02, 0.0) / 0.05
-        return float(way + math.hypot(*up[:2]) / 0.2 + max(turn_rad, 0.0) / (math.pi / 2))
+        return self._watcher.would_take_over(np.array(said["values"]), said["step"])
 
     def _drive(self, take: bool) -> None:
         if take and not self.drives and self.page.locator("#drive[aria-disabled=false]").count():
@@ -159,10 +130,9 @@ class Person:
         if (said["episode_id"], said["step"]) == self._seen and self._fingers:
             return
         self._seen = said["episode_id"], said["step"]
-        action = self._expert.act(np.array(said["values"], np.float32))
-        finished = np.abs(action).max() < 0.1 and said["values"][self._fields["tip_in_hole_m"]][2] < 0.0
-        self._still_steps = self._still_steps + 1 if finished else 0
-        if self._still_steps == DONE_STEPS:  # it was turned too high in the hole, which nobody sees
+        values = np.array(said["values"], np.float32)
+        action = self._expert.act(values)
+        if self._watcher.calls_it_failed(values, action):
             self.lift()
             self.page.keyboard.press("2")
             return
