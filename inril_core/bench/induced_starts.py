@@ -8,7 +8,7 @@ here get as many attempts and as many updates of HG-DAgger:
 * ``none``: the same attempts without a helper, so the same updates on the demonstrations alone.
 
 The helper watches, takes over as a person does (`inril_core.experts.watcher`), two steps later than it saw, and
-drives to the end as the task's expert. What was driven in is not learned.
+drives to the end as the task's expert at half its speed. What was driven in is not learned.
 
     python -m inril_core.bench.induced_starts --seeds 10 --out docs/results
 
@@ -23,10 +23,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import combinations
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import yaml
@@ -60,11 +61,14 @@ BEFORE_END_STEPS = 15
 DRIVE_STEPS = 50
 """At most, into a failure."""
 REACTION_STEPS = 2
+SPEED = 0.5
+"""Of the expert's motion: at its whole speed and so late, what the helper does swings past the hole."""
 DEMO_SEED, TRIAL_SEED, FAILURE_SEED, EVALUATION_SEED = 1_000_000, 2_000_000, 3_000_000, 500_000
 SEEDS_EACH = 10_000
 
 
-class Line(TypedDict):
+@dataclass
+class Line:
     """One arm of one seed."""
 
     seed: int
@@ -79,7 +83,7 @@ class Line(TypedDict):
     steps: int
     failures_known: int
     code: str
-    machine: dict[str, str | int | None]
+    machine: dict[str, Any]
 
 
 PAGE = """# Corrections from induced failures, and from ordinary attempts
@@ -95,7 +99,7 @@ after each.
 * `none`: the same without a helper: as many updates on the demonstrations alone.
 
 The helper watches, takes over where nothing gets better or the leg is turned before it sits, {reaction} steps after it
-saw that, and drives to the end as the task's expert. An attempt may take {length} steps.
+saw that, and drives to the end as the task's expert at half its speed. An attempt may take {length} steps.
 
 | arm | success after, % of {evaluations} a seed | takeovers | steps of help | attempts won | per seed, before → after |
 | --- | --- | --- | --- | --- | --- |
@@ -178,7 +182,7 @@ class Helper:
         if self._watcher.calls_it_failed(observation, action):
             self._helps = False  # nothing more can be done
             return np.zeros(self._size, np.float32)
-        self._asked_for.append(action)
+        self._asked_for.append(np.float32(SPEED) * action)
         return self._asked_for.pop(0)
 
 
@@ -231,37 +235,35 @@ def one_arm(
         episode = attempt(task, policy, TRIAL_SEED + SEEDS_EACH * seed + index, helper)
         learner.ingest(episode)
         shown = imitated_steps(episode) & (episode.source == SOURCE_HUMAN)
-        line["successes"] += bool(episode.success)
-        line["takeovers"] += helper is not None and helper.took_over
-        line["human_steps"] += int(shown.sum())
-        line["steps"] += episode.steps
+        line.successes += bool(episode.success)
+        line.takeovers += helper is not None and helper.took_over
+        line.human_steps += int(shown.sum())
+        line.steps += episode.steps
         for _ in range(settings["updates"]):
             learner.train_step()
-    line["after"] = sum(evaluate(task, policy, evaluations))
+    line.after = sum(evaluate(task, policy, evaluations))
     return line
 
 
 def run(settings: dict[str, int], seeds: int, path: Path, config: FineTuneConfig) -> list[Line]:
     """Run what is missing in ``path``; returns all lines of these settings."""
     use_one_thread()
-    have = (
-        [line for line in read_sound_lines(path, Line).values if line["settings"] == settings] if path.exists() else []
-    )
+    have = [line for line in read_sound_lines(path, Line).values if line.settings == settings] if path.exists() else []
     with tempfile.TemporaryDirectory(prefix="inril-induced-") as folder:
         contract_path = Path(folder) / "insert_leg_long.yaml"
         contract_path.write_text(contract_text())
         contract, task = load_contract(contract_path), make_task(str(contract_path))
         for seed in range(seeds):
             for arm in ARMS:
-                if any((line["seed"], line["arm"]) == (seed, arm) for line in have):
+                if any((line.seed, line.arm) == (seed, arm) for line in have):
                     continue
                 of_seed = config.model_copy(update={"seed": seed})
                 line = one_arm(arm, seed, task, contract, of_seed, settings, Path(folder) / f"{arm}-{seed}")
-                append_line(path, line)
+                append_line(path, asdict(line))
                 have.append(line)
                 print(
-                    f"seed {seed}, {arm}: {line['before']} -> {line['after']} of {line['evaluations']}, "
-                    f"{line['takeovers']} takeovers, {line['human_steps']} steps of help",
+                    f"seed {seed}, {arm}: {line.before} -> {line.after} of {line.evaluations}, "
+                    f"{line.takeovers} takeovers, {line.human_steps} steps of help",
                     flush=True,
                 )
     return have
@@ -280,21 +282,21 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]
 
 def page(lines: Sequence[Line]) -> str:
     """The results as Markdown."""
-    by = {arm: {line["seed"]: line for line in lines if line["arm"] == arm} for arm in ARMS}
+    by = {arm: {line.seed: line for line in lines if line.arm == arm} for arm in ARMS}
     seeds = sorted(set.intersection(*(set(found) for found in by.values())))
     if not seeds:
         raise ConfigError("no seed has all arms yet")
-    s = lines[0]["settings"]
+    s = lines[0].settings
     rows = []
     for arm, found in by.items():
         runs = [found[seed] for seed in seeds]
-        won, tried = sum(r["after"] for r in runs), sum(r["evaluations"] for r in runs)
+        won, tried = sum(r.after for r in runs), sum(r.evaluations for r in runs)
         rate = success_rate(won, tried)
-        each = ", ".join(f"{r['before']} → {r['after']}" for r in runs)
-        help_steps = sum(r["human_steps"] for r in runs) / len(runs)
-        takeovers = sum(r["takeovers"] for r in runs) / len(runs)
+        each = ", ".join(f"{r.before} → {r.after}" for r in runs)
+        help_steps = sum(r.human_steps for r in runs) / len(runs)
+        takeovers = sum(r.takeovers for r in runs) / len(runs)
         succeeded = (
-            "–" if arm == "none" else f"{100 * sum(r['successes'] for r in runs) / (len(runs) * s['attempts']):.0f} %"
+            "–" if arm == "none" else f"{100 * sum(r.successes for r in runs) / (len(runs) * s['attempts']):.0f} %"
         )
         rows.append(
             f"| {arm} | {100 * rate.rate:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}] | {takeovers:.1f} | "
@@ -302,12 +304,12 @@ def page(lines: Sequence[Line]) -> str:
         )
 
     def difference(a: str, b: str) -> str:
-        found = [[100 * by[arm][seed]["after"] / by[arm][seed]["evaluations"] for seed in seeds] for arm in (a, b)]
+        found = [[100 * by[arm][seed].after / by[arm][seed].evaluations for seed in seeds] for arm in (a, b)]
         mean, low, high = paired(*found)
         told = "cannot tell" if not (low > 0 or high < 0) else f"{a if mean > 0 else b} is better"
         return f"* {a} - {b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}]: {told}."
 
-    origin = sorted({f"{line['machine']['processor']}, {line['machine']['cores']} cores" for line in lines})
+    origin = sorted({f"{line.machine['processor']}, {line.machine['cores']} cores" for line in lines})
     compared = "\n".join(difference(*pair) for pair in combinations(reversed(ARMS), 2))
     return PAGE.format(
         n=len(seeds), origin="; ".join(origin), rows="\n".join(rows), compared=compared, end=BEFORE_END_STEPS,

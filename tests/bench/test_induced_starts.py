@@ -65,8 +65,8 @@ def test_what_is_there_is_not_run_again_and_every_arm_has_its_row(
 ) -> None:
     path = tmp_path / "induced_starts.jsonl"
     lines = bench.run(SIZES, 1, path, CONFIG)
-    assert [line["arm"] for line in lines] == list(bench.ARMS)
-    assert lines[0]["takeovers"] == lines[0]["human_steps"] == 0
+    assert [line.arm for line in lines] == list(bench.ARMS)
+    assert lines[0].takeovers == lines[0].human_steps == 0
     capsys.readouterr()
     assert bench.run(SIZES, 1, path, CONFIG) == lines and not capsys.readouterr().out
     said = bench.page(lines)
