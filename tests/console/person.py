@@ -121,15 +121,19 @@ class Person:
 
     def _drive(self, take: bool) -> None:
         if take and not self.drives and self.page.locator("#drive[aria-disabled=false]").count():
+            self.lift()  # fingers from before move nothing
             self.page.keyboard.press("g")
         said = self.eyes["observed"]
         runs = self.eyes["session_state"].get("state") == "running"
         if not runs or not said or None in said["values"] or not self.drives:
             self.lift()
             return
-        if (said["episode_id"], said["step"]) == self._seen and self._fingers:
+        if (said["episode_id"], said["step"]) == self._seen:
             return
-        self._seen = said["episode_id"], said["step"]
+        before, self._seen = self._seen, (said["episode_id"], said["step"])
+        if said["episode_id"] != before[0]:
+            self.lift()  # and touches anew at the next step
+            return
         values = np.array(said["values"], np.float32)
         action = self._expert.act(values)
         if self._watcher.calls_it_failed(values, action):
