@@ -144,7 +144,8 @@ class Handle:
 
     def __init__(self, found: ctypes.CDLL, kind: str, *arguments: Any) -> None:
         self.address = getattr(found, f"inril_{kind}_new")(*arguments)
-        weakref.finalize(self, getattr(found, f"inril_{kind}_free"), self.address)
+        freed = weakref.finalize(self, getattr(found, f"inril_{kind}_free"), self.address)
+        freed.atexit = False  # a thread may still train while the process ends
 
 
 def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int]:

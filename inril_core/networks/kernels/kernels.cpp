@@ -29,6 +29,32 @@ template <typename Work> void ranges(long size, Work work) {
     });
 }
 
+// Adam's, see `Adam` in networks/flat.py. Taken by value: what might lie among the numbers written is read at each one.
+struct Moments {
+    const float* gradient;
+    float *first, *second;
+    float beta1, beta2, eps, scale;
+
+    float direction(long i) const {
+        const float g = gradient[i], m = first[i] + (1.0f - beta1) * (g - first[i]);
+        const float v = second[i] * beta2 + (1.0f - beta2) * g * g;
+        first[i] = m, second[i] = v;
+        return m / ((std::sqrt(v) + eps) * scale);
+    }
+};
+
+void take(Moments moments, long from, long to, float* direction) {
+    for (long i = from; i < to; i++) direction[i] = moments.direction(i);
+}
+
+void step(Moments moments, long from, long to, float rate, float* value, float* target, float tau) {
+    for (long i = from; i < to; i++) {
+        const float moved = value[i] - rate * moments.direction(i);
+        value[i] = moved;
+        if (target) target[i] += tau * (moved - target[i]);
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -230,29 +256,15 @@ double inril_imitation(void* policy, const float* weights, const float* inputs, 
 // Take a gradient into Adam's moments, and its direction, see `Adam` in networks/flat.py.
 void inril_direction(long size, const float* gradient, float* first, float* second, float beta1, float beta2,
                      float eps, float scale, float* direction) {
-    const float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
-    ranges(size, [=](long from, long to) {
-        for (long i = from; i < to; i++) {
-            const float g = gradient[i], m = first[i] + rest1 * (g - first[i]), v = second[i] * beta2 + rest2 * g * g;
-            first[i] = m, second[i] = v;
-            direction[i] = m / ((std::sqrt(v) + eps) * scale);
-        }
-    });
+    const Moments moments{gradient, first, second, beta1, beta2, eps, scale};
+    ranges(size, [&](long from, long to) { take(moments, from, to, direction); });
 }
 
 // The same, and the step; target (null: none) follows by ``tau``.
 void inril_step(long size, const float* gradient, float* first, float* second, float beta1, float beta2, float eps,
                 float scale, float rate, float* value, float* target, float tau) {
-    const float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
-    ranges(size, [=](long from, long to) {
-        for (long i = from; i < to; i++) {
-            const float g = gradient[i], m = first[i] + rest1 * (g - first[i]), v = second[i] * beta2 + rest2 * g * g;
-            first[i] = m, second[i] = v;
-            const float moved = value[i] - rate * (m / ((std::sqrt(v) + eps) * scale));
-            value[i] = moved;
-            if (target) target[i] += tau * (moved - target[i]);
-        }
-    });
+    const Moments moments{gradient, first, second, beta1, beta2, eps, scale};
+    ranges(size, [&](long from, long to) { step(moments, from, to, rate, value, target, tau); });
 }
 
 }  // extern "C"

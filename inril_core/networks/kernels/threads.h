@@ -92,7 +92,7 @@ class Team {
         }
         take(0);
         for (int looks = 1; undone_.load(std::memory_order_acquire); looks++)
-            looks % LOOKS ? relax() : std::this_thread::yield();
+            looks % LOOKS ? relax() : std::this_thread::yield();  // a helper may wait for this core
     }
 
     // Do open tasks, those of the worker's own share first: what it had last time may still be in its core's cache.
