@@ -7,8 +7,9 @@ here get as many attempts and as many updates of HG-DAgger:
 * ``ordinary``: attempts from the task's own starts;
 * ``none``: the same attempts without a helper, so the same updates on the demonstrations alone.
 
-The helper watches, takes over as a person does (`inril_core.experts.watcher`), two steps later than it saw, and
-drives to the end as the task's expert at half its speed. What was driven in is not learned.
+The helper watches, takes over as a person does (`inril_core.experts.watcher`), and drives to the end: as the task's
+expert, at half its speed and two steps later. The demonstrations are by the same hand. What was driven in is not
+learned.
 
     python -m inril_core.bench.induced_starts --seeds 10 --out docs/results
 
@@ -43,11 +44,11 @@ from inril_core.experts.watcher import Watcher
 from inril_core.files import append_line, check_writable, read_sound_lines, write_atomically
 from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.learner import Learner
-from inril_core.finetune.local import collect_demos, evaluate, policy_actor, run_episode
+from inril_core.finetune.local import evaluate, policy_actor, run_episode
 from inril_core.finetune.memory.transitions import imitated_steps
 from inril_core.finetune.pretrain import pretrain
 from inril_core.networks.compute import use_one_thread
-from inril_core.policies import Policy
+from inril_core.policies import Decision, Policy
 from inril_core.tasks.base import Task
 from inril_core.tasks.registry import make_task
 from inril_core.transforms import cross
@@ -98,8 +99,9 @@ after each.
 * `ordinary`: attempts begin at the task's starts.
 * `none`: the same without a helper: as many updates on the demonstrations alone.
 
-The helper watches, takes over where nothing gets better or the leg is turned before it sits, {reaction} steps after it
-saw that, and drives to the end as the task's expert at half its speed. An attempt may take {length} steps.
+The helper watches, takes over where nothing gets better or the leg is turned before it sits, and drives to the end. It
+does what the task's expert says, at half its speed and {reaction} steps later; the demonstrations are by the same hand.
+An attempt may take {length} steps.
 
 | arm | success after, % of {evaluations} a seed | takeovers | steps of help | attempts won | per seed, before → after |
 | --- | --- | --- | --- | --- | --- |
@@ -140,6 +142,34 @@ class DrivesIn(InsertLegExpert):
         return float(np.abs(tip_to - tip).max()) < 0.003 and math.dist(up, up_to) < 0.1 and turned < 0.1
 
 
+class Hand:
+    """Moves the arm as a person does who sees what to do: as the task's expert, later and slower."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.expert = scripted_expert(contract)
+        self._rest = np.zeros(contract.action.size, np.float32)
+
+    def begin(self) -> None:
+        """Take hold."""
+        self._asked_for = [self._rest] * REACTION_STEPS
+
+    def act(self, action: np.ndarray) -> np.ndarray:
+        """What reaches the arm when the expert says ``action`` float[A]."""
+        self._asked_for.append(np.float32(SPEED) * action)
+        return self._asked_for.pop(0)
+
+    def demonstrate(self, task: Task, seed: int) -> Episode:
+        """A whole attempt."""
+        self.expert.reset(seed)
+        self.begin()
+        nan = np.full(len(self._rest), np.nan, np.float32)
+
+        def act(observation: np.ndarray, step: int) -> Decision:
+            return Decision(self.act(self.expert.act(observation)), nan, math.nan, chunk_index=-1)
+
+        return run_episode(task, act, seed, "demo")
+
+
 class Helper:
     """Drives into a failure where there is one to drive to, hands back, watches, takes over, drives to the end.
 
@@ -147,18 +177,17 @@ class Helper:
     """
 
     def __init__(self, contract: Contract, into: np.ndarray | None) -> None:
-        self._expert, self._watcher = scripted_expert(contract), Watcher(contract)
+        self._hand, self._watcher = Hand(contract), Watcher(contract)
         self._driver = None if into is None else DrivesIn(contract, into)
         self._size = contract.action.size
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """Begin an attempt."""
-        self._expert.reset(seed)
+        self._hand.expert.reset(seed)
         self._watcher.reset()
         self._step, self.drive_steps, self.took_over = 0, 0, False
         self._drives_in, self._helps = self._driver is not None, False
-        self._asked_for: list[np.ndarray] = []
 
     @property
     def in_control(self) -> bool:
@@ -177,19 +206,32 @@ class Helper:
             if self.took_over or not self._watcher.would_take_over(observation, self._step):
                 return None
             self._helps = self.took_over = True
-            self._asked_for = [np.zeros(self._size, np.float32)] * REACTION_STEPS
-        action = self._expert.act(observation)
+            self._hand.begin()
+        action = self._hand.expert.act(observation)
         if self._watcher.calls_it_failed(observation, action):
             self._helps = False  # nothing more can be done
             return np.zeros(self._size, np.float32)
-        self._asked_for.append(np.float32(SPEED) * action)
-        return self._asked_for.pop(0)
+        return self._hand.act(action)
 
 
 def contract_text() -> str:
     """insert_leg with attempts long enough to be driven into a failure first."""
     shipped = yaml.safe_load((resources.files("inril_core.contract") / "tasks" / "insert_leg.yaml").read_text())
     return yaml.safe_dump(shipped | {"episode_length_steps": LENGTH_STEPS}, sort_keys=False)
+
+
+def demonstrations(task: Task, contract: Contract, first_seed: int, count: int) -> list[Episode]:
+    """By the same hand that will help; failed ones are done again, at most as many as were asked for.
+
+    Raises:
+        ConfigError: more failed.
+    """
+    hand, found = Hand(contract), []
+    for seed in range(first_seed, first_seed + 2 * count):
+        found += [shown] if (shown := hand.demonstrate(task, seed)).success else []
+        if len(found) == count:
+            return found
+    raise ConfigError(f"{2 * count - len(found)} of {2 * count} demonstrations failed")
 
 
 def failures(task: Task, policy: Policy, seeds: Sequence[int]) -> list[np.ndarray]:
@@ -214,8 +256,7 @@ def one_arm(
     arm: str, seed: int, task: Task, contract: Contract, config: FineTuneConfig, settings: dict[str, int], folder: Path
 ) -> Line:
     """Clone, help, measure."""
-    seeds = [DEMO_SEED + SEEDS_EACH * seed + i for i in range(settings["demos"])]
-    demos = collect_demos(task, task.expert(), seeds)
+    demos = demonstrations(task, contract, DEMO_SEED + SEEDS_EACH * seed, settings["demos"])
     policy = pretrain(config, task.interface, demos)
     evaluations = range(EVALUATION_SEED, EVALUATION_SEED + settings["evaluations"])
     before = sum(evaluate(task, policy, evaluations))

@@ -84,7 +84,8 @@ class Console:
         self, host: str, port: int, access: Access, facts: ConsoleFacts, stop: Stop, wake: Callable[[], None]
     ) -> None:
         self.asked: queue.SimpleQueue[Asked] = queue.SimpleQueue()
-        self.driven: queue.SimpleQueue[PersonInput] = queue.SimpleQueue()
+        self.driven: queue.SimpleQueue[tuple[PersonInput, int]] = queue.SimpleQueue()
+        """What the person does, and when it came (monotonic ns): whoever takes it late knows how old it is."""
         self._stop, self._wake = stop, wake
         self._cameras = Cameras(facts.cameras)
         self._encoding = False
@@ -123,7 +124,7 @@ class Console:
         self._server.close()
 
     def _on_drive(self, said: PersonInput) -> None:
-        self.driven.put(said)
+        self.driven.put((said, time.monotonic_ns()))
         self._wake()
 
     def _on_ask(self, asked: Asked) -> None:

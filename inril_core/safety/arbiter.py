@@ -204,6 +204,7 @@ class Arbiter:
         self._watch.session_mono_ns = mono_ns
         if self._resetting and not resetting and not self._watch.episode_is_running:
             self._mover.command.end()
+            self._human.hold_over()
         self._resetting = resetting
 
     def on_permit(self, boot_id: str, denial: str, mono_ns: int) -> None:
@@ -294,6 +295,8 @@ class Arbiter:
         return Source.POLICY if self._asks_policy(tick) else Source.HOLD
 
     def _begin_episode(self, tick: Tick) -> None:
+        if self._episode_id is not None:  # the cell was laid out since the last one
+            self._human.hold_over()
         self._episode_id = tick.episode_id
         # in lockstep the cell is a simulated one, which is laid out within one period
         since_ns = 0 if self._config.lockstep else self._watch.measured_at_ns(tick) - STAMP_ROUNDING_NS

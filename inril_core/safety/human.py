@@ -103,6 +103,12 @@ class Human:
         self.end_episode()
         self.awaited = expected if self._answer is None else self._answer.synchronous
 
+    def hold_over(self) -> None:
+        """The cell was laid out: what a person's device said before, and what it still holds, moves nothing."""
+        if not self.synchronous:
+            self.drop_action()
+            self._control.hold_over()
+
     def end_episode(self) -> None:
         """A device that answers ticks has no say between episodes."""
         if self.synchronous:

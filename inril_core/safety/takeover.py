@@ -70,12 +70,16 @@ class Control:
         """In the reading before: grabbed, or moved where that counts."""
         self._spent = False
         """What is held counts again once it was let go of."""
+        self._held_over = False
+        """What is pushed moves the arm again once it was let go of."""
         self._heard_ns: int | None = None
         self._let_go_ns: int | None = None
 
     def hear(self, answer: HumanAnswer, mono_ns: int) -> None:
         """Take a reading."""
         wants = self._wants(answer)
+        if not self._pushes(answer):
+            self._held_over = False
         if self._heard_ns is not None and mono_ns - self._heard_ns > self._lost_ns:
             self._spent, self._wanted = True, True
         self._heard_ns = mono_ns
@@ -97,7 +101,14 @@ class Control:
 
     def drives(self, answer: HumanAnswer) -> bool:
         """Whether the person, who has control, moves the arm with this reading; otherwise it holds."""
-        return not answer.released and (answer.grab or self._config.mode is not Mode.DEAD_MAN)
+        return not answer.released and self._may_push(answer) and not self._held_over
+
+    def hold_over(self) -> None:
+        """The arm was laid out elsewhere: a push that goes on was meant for where it was, so it moves nothing.
+
+        Control stays where it is.
+        """
+        self._held_over = True
 
     def lose(self) -> None:
         """Nobody has control; what is held now counts once it was let go of."""
@@ -110,6 +121,12 @@ class Control:
             self._let_go_ns = mono_ns
         if mono_ns - self._let_go_ns >= self._config.hold_ns:
             self.taken, self._let_go_ns = False, None
+
+    def _may_push(self, answer: HumanAnswer) -> bool:
+        return answer.grab or self._config.mode is not Mode.DEAD_MAN
+
+    def _pushes(self, answer: HumanAnswer) -> bool:
+        return self._may_push(answer) and any(answer.action[:6])
 
     def _wants(self, answer: HumanAnswer) -> bool:
         moved = self._config.mode is Mode.MOTION and any(answer.action[:6])

@@ -269,6 +269,8 @@ class Run:
         if rng.random() < 0.7:
             self.pose = self._laid_out()
         self.purpose = rng.choice((Purpose.TRAIN, Purpose.EVAL, Purpose.DEMO))
+        # what is pushed since the episode before moves nothing: let go once
+        self._say_human(HumanAnswer(self.k, self.device_is_synchronous, self.grabs, False, [0.0] * self.sizes, "base"))
         for _ in range(rng.choice((0, 1, 5))):
             self._pass(0.1)
             self._say_robot(self.pose)

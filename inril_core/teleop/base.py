@@ -155,6 +155,10 @@ class DeviceConfig(Settings):
 
     simulated_only: ClassVar[bool] = False
     """It acts without a person, so it must not drive an arm that can hurt somebody."""
+    moves_by_grab: ClassVar[bool] = False
+    """It moves nothing but while it is grabbed, and is grabbed again and again."""
+    gives_back_explicitly: ClassVar[bool] = False
+    """It is let go of also where the person keeps control, e.g. when another person relieves the first."""
 
     def refuse_arm(self, name: str, simulated: bool) -> None:
         """Refuse what is not for an arm.

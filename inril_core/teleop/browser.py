@@ -69,6 +69,9 @@ class Browser(Device):
 class Config(FrameConfig):
     """Settings of the page as a device."""
 
+    moves_by_grab: ClassVar[bool] = True
+    gives_back_explicitly: ClassVar[bool] = True
+
     max_age_s: float = Field(0.3, gt=0.0, le=5.0)
     """A page that is silent for longer is a lost device: the arm holds."""
 

@@ -26,6 +26,8 @@ MAX_AGE_S = 0.5
 class Config(ControlConfig):
     """Settings of a leader arm."""
 
+    moves_by_grab: ClassVar[bool] = True
+
     topic: str = Field("leader/joint_states", min_length=1)
     """Relative to the graph's namespace; messages older than 0.5 s are refused."""
     buttons_topic: str = Field("joy", min_length=1)
@@ -117,7 +119,7 @@ class Leader(Device):
         joints = self._joints()
         desired = tool_pose(config.dh, self._joint_rad(joints), config.tool_m, self._tool_quat)
         reading = joy_reading(inbox.newest(config.buttons_topic), config.buttons_topic)
-        grab, released, event = self._buttons.take(reading, inbox.gripper)
+        grab, released, event = self._buttons.take(reading, inbox.gripper, tick)
         now = inbox.commanded_pose or inbox.tool_pose
         action = np.zeros(6 + self._has_gripper)
         if self._has_gripper:

@@ -25,6 +25,8 @@ Pose = tuple[float, ...]
 class Config(ControlConfig, FrameConfig):
     """Settings of a tracked hand. ``grab`` is the clutch: the tool moves as the hand does while it is held."""
 
+    moves_by_grab: ClassVar[bool] = True
+
     topic: str = Field("hand/pose", min_length=1)
     """Relative to the graph's namespace."""
     buttons_topic: str = Field("joy", min_length=1)
@@ -91,7 +93,7 @@ class Hand(Device):
         config, inbox = self._config, self.inbox
         pose = self._pose()
         reading = joy_reading(inbox.newest(config.buttons_topic), config.buttons_topic)
-        grab, released, event = self._buttons.take(reading, inbox.gripper)
+        grab, released, event = self._buttons.take(reading, inbox.gripper, tick)
         now = inbox.commanded_pose or inbox.tool_pose
         rotation = config.rotation(inbox)
         if not grab or now is None or self._jumped(pose):

@@ -145,6 +145,10 @@ def test_a_port_of_the_console_that_is_in_use_is_named_before_anything_starts(tm
         ({"device": "gamepad", "device_settings": "{speed_mps: [1, 1, 1]}"}, "1.0 is above 0.1"),
         ({"device": "gamepad", "device_settings": "{frame: camera}"}, "camera_quat_xyzw"),
         ({"takeover": "toggle", "hand_back": "let_go"}, "let_go"),
+        ({"device": "browser", "takeover": "toggle"}, "toggle.*'browser'.*leave takeover out"),
+        ({"device": "pose", "takeover": "toggle"}, "toggle.*'pose'.*leave takeover out"),
+        ({"device": "leader", "takeover": "toggle"}, "toggle.*'leader'.*leave takeover out"),
+        ({"device": "browser", "hand_back": "let_go"}, "let_go.*'browser'.*leave hand_back out"),
     ],
 )
 def test_a_person_s_device_that_does_not_fit_is_named_before_anything_starts(

@@ -8,6 +8,7 @@ import json
 import queue
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -293,8 +294,8 @@ def test_what_is_asked_wakes_the_owner() -> None:
                 assert await asyncio.to_thread(woken.wait, PATIENT_S)
                 asked = await asyncio.to_thread(made.asked.get, True, PATIENT_S)
                 assert (asked.by, asked.message) == ("Ada", m.SessionWord("pause", ""))
-                driven = await asyncio.to_thread(made.driven.get, True, PATIENT_S)
-                assert driven.motion[0] == 0.5 and driven.grab
+                driven, heard_ns = await asyncio.to_thread(made.driven.get, True, PATIENT_S)
+                assert driven.motion[0] == 0.5 and driven.grab and heard_ns <= time.monotonic_ns()
 
         run(work())
 

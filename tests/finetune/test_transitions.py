@@ -236,6 +236,21 @@ def test_closing_the_gripper_before_moving_is_a_demonstration() -> None:
     assert imitated_steps(made).tolist() == [False, False, False, True, True, True]
 
 
+@pytest.mark.parametrize(
+    ("gripper", "imitated"),
+    [
+        ([-1, -0.96, -0.96, -0.96, -0.96, -0.96], [1, 0, 0, 0, 0, 0]),  # as measured, where -1 was asked before
+        ([-1, -0.96, -0.91, -0.84, -0.78, -0.72], [1, 0, 0, 1, 1, 1]),  # closed slowly, by a trigger
+        ([-1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_a_gripper_that_is_kept_as_it_is_measured_is_not_worked(gripper: list[float], imitated: list[int]) -> None:
+    actions = np.zeros((6, 7), np.float32)
+    actions[:, 6] = gripper
+    made = make_episode(np.zeros((7, 4)), actions, source=np.array([W, H, H, H, H, H], np.uint8), success=True)
+    assert imitated_steps(made).tolist() == [bool(flag) for flag in imitated]
+
+
 def test_a_demonstration_that_was_marked_since_is_another_one() -> None:
     """Pins: a run that goes on as if nobody had marked anything."""
     made = episode(success=True)

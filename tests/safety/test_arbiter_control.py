@@ -300,6 +300,26 @@ def test_while_the_cell_is_laid_out_nobody_moves_the_arm_and_afterwards_a_hold_i
     assert b.faults() == []
 
 
+def test_what_is_held_while_the_cell_is_laid_out_moves_nothing_afterwards(bench):
+    """Pins: a key that stays down over the reset, and an arm that leaves its start before the episode begins."""
+    b = bench(lockstep=False)
+    tick(b)
+    b.human(grab=False)
+    b.human(FORWARD)
+    b.advance_s(0.1)
+    b.robot()
+    b.observe(last=True)
+    for resetting in (True, False):
+        b.arbiter.on_session_alive(b.mono_ns, resetting=resetting)
+        b.human(FORWARD)
+        assert all(target.hold for target in outside_ticks(b, 0.2))
+        b.human(FORWARD)
+    assert b.arbiter.in_control is Source.HUMAN
+    b.human((0.0,) * 6)
+    b.human(FORWARD)
+    assert any(not target.hold for target in outside_ticks(b, 0.2))
+
+
 def test_demonstrations_never_ask_the_policy(bench):
     b = bench()
     b.human(grab=False, released=True)

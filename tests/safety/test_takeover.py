@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inril_core.contract import load_contract
 from inril_core.errors import ConfigError
 from inril_core.safety.handover import share
 from inril_core.safety.takeover import Control, HandBack, Mode, TakeoverConfig
@@ -99,6 +100,17 @@ def test_losing_control_takes_a_new_grab(mode: Mode) -> None:
     assert not hand.says(grab=True, action=PUSH)
     hand.says()
     assert hand.says(grab=True, action=PUSH)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_push_that_goes_on_over_a_reset_moves_nothing_and_keeps_control(mode: Mode) -> None:
+    hand = Hand(mode)
+    hand.says(grab=True, action=PUSH)
+    hand.control.hold_over()
+    pushing, resting = (HumanAnswer(0, False, True, False, action, "base") for action in (PUSH, (*STILL, 1.0)))
+    assert all(hand.says(grab=True, action=PUSH) and not hand.control.drives(pushing) for _ in range(100))
+    assert hand.says(grab=True, action=resting.action), "a page grabs also while nothing is pushed"
+    assert hand.says(grab=True, action=PUSH) and hand.control.drives(pushing)
 
 
 READING = st.tuples(
@@ -260,6 +272,31 @@ def test_a_lost_device_does_not_hand_back_what_was_driven_in(bench) -> None:
     b.human(STILL, grab=False)
     assert b.arm()[0]
     assert b.observe().source is Source.HOLD
+
+
+def test_what_is_held_as_an_episode_begins_moves_nothing_until_it_was_let_go_of(bench) -> None:
+    """Pins: a finger left on a pad, or a clutch left closed, that drives the arm away from where it was laid out."""
+    b = bench()
+    b.human(STILL, grab=False)
+    b.human(FORWARD)
+    assert tick(b).source is Source.HUMAN
+    b.observe(last=True)
+    for step in range(3):
+        held = tick(b, episode_id="e1", step=step)
+        assert held.source is Source.HOLD and held.target.hold and b.arbiter.in_control is Source.HUMAN
+        b.human(FORWARD)
+    b.human(STILL)
+    b.human(FORWARD)
+    assert tick(b, episode_id="e1", step=3).source is Source.HUMAN
+
+
+def test_what_was_asked_of_the_gripper_in_the_last_episode_is_not_done_in_the_next(bench) -> None:
+    b = bench(contract=load_contract("one_leg_low"))
+    b.human((*STILL, -1.0), grab=False)
+    b.human((*STILL, 1.0))
+    assert tick(b, policy=(*FORWARD, -1.0)).target.gripper_width_m == 0.0
+    b.observe(last=True)
+    assert math.isnan(tick(b, policy=(*FORWARD, -1.0), episode_id="e1", step=0).target.gripper_width_m)
 
 
 def test_during_a_reset_phase_nobody_drives(bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socketserver
 import threading
 import time
@@ -18,6 +19,7 @@ from PIL import Image
 
 pytest.importorskip("rclpy")
 
+from inril_common.convert import stamp_to_ns
 from inril_common.qos import LATCHED, TICK
 from inril_msgs.msg import ArbiterStatus, ExecutedAction, PageInput, PolicyStatus, SessionStatus
 from inril_msgs.srv import LabelEpisode, RollBack, SessionCommand
@@ -25,6 +27,7 @@ from inril_session.console_node import ConsoleNode
 from websockets.asyncio.client import ClientConnection, connect
 
 from inril_core.console.access import load_or_create_token
+from inril_core.console.driving import PersonInput
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.folder import SessionFolder
 from inril_core.evaluation.session.make import Wish, make_session
@@ -155,6 +158,19 @@ def test_what_the_page_asks_reaches_the_graph_in_the_persons_name(tmp_path: Path
         assert {request.graph_id for request in console.requests} == {"g"}
         assert [(a["ask"], a["operator_name"], a["graph_id"]) for a in arbiter.asked] == [("arm", "Ada", "g")]
     arbiter.shutdown()
+
+
+def test_what_waited_in_the_console_is_as_old_as_it_is(tmp_path: Path) -> None:
+    """Pins: a node that stalled and gave what a page had said long ago as new: the arm moved on for nobody."""
+    with made(tmp_path / "run") as console:
+        inputs = console.hear(PageInput, "page_input")
+        node = console.node
+        console.until(lambda: node._page_input.get_subscription_count() == 1, "subscription")
+        said = PersonInput("1-a", "Ada", 0, (0.5, 0.0, 0.0, 0.0, 0.0, 0.0), math.nan, True, False)
+        node._console.driven.put((said, node.mono_ns() - 2_000_000_000))
+        node._guard.trigger()
+        console.until(lambda: inputs, "page_input")
+        assert stamp_to_ns(inputs[0].header.stamp) <= node.ros_ns() - 1_900_000_000
 
 
 def test_the_stop_works_while_the_node_hangs(tmp_path: Path) -> None:

@@ -77,6 +77,23 @@ def test_a_takeover_keeps_the_gripper_as_the_policy_holds_it() -> None:
     assert device.read(None).action[6] == -1.0, "its button opens what is closed"
 
 
+def test_where_nothing_is_commanded_a_person_keeps_the_gripper_as_it_is_measured() -> None:
+    """Pins: the first motion of an episode that closes the gripper as it was commanded in the one before."""
+    node, device, _ = made("one_leg_low")
+    open_m = load_contract("one_leg_low").action.gripper_open_m  # type: ignore[union-attr]
+
+    def hears(commanded_m: float, measured_m: float) -> float:
+        node.heard["target"](target(pose=array_to_pose(POSE), gripper_width_m=commanded_m))
+        node.heard["robot_state"](RobotState(gripper_width_m=measured_m))
+        return float(device.inbox.gripper)
+
+    assert hears(0.0, open_m) == 1.0, "what is commanded, also while the gripper still moves"
+    assert hears(math.nan, 0.75 * open_m) == pytest.approx(-0.5)
+    assert hears(math.nan, 1.1 * open_m) == -1.0
+    assert math.isnan(hears(math.nan, math.nan))
+    assert hears(0.5 * open_m, open_m) == pytest.approx(0.0)
+
+
 def test_poses_that_are_old_or_in_another_frame_are_not_known() -> None:
     node, device, topics = made("insert_leg", frame="tool")
     state = RobotState(tool_pose=array_to_pose(POSE))

@@ -153,6 +153,17 @@ def test_without_control_and_of_a_synchronous_device_a_failure_is_silence_alone(
     assert keeper.read(None, 2 * MS) is None
 
 
+def test_a_failure_while_something_is_pushed_without_a_grab_stops_the_arm_at_once_too() -> None:
+    """Pins: with ``takeover`` toggle or motion the last push went on until the silence was noticed."""
+    device, keeper = opened()
+    device.said = HumanInput(PUSH.action, False, False)
+    keeper.read(None, MS)
+    device.said = RuntimeError()
+    last = keeper.read(None, 2 * MS)
+    assert last is not None and not last.action.any() and not last.grab and not last.released
+    assert keeper.read(None, 3 * MS) is None
+
+
 def test_waits_double_up_to_a_limit_and_begin_anew_after_a_stable_time() -> None:
     device, now_ns, waits = Told(), 0, []
     device.on_open = DeviceLost("no permission for /dev/input; add yourself to group input")

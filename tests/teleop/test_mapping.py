@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inril_core.errors import ConfigError
+from inril_core.teleop.base import TickView
 from inril_core.teleop.common.mapped import Buttons
 from inril_core.teleop.common.mapping import MEANINGS, AxisMap, ControlMap, Reading, read_mapping_file
 
@@ -113,8 +114,9 @@ class Pad:
         self.buttons = Buttons(self.MAPPING)
         self.take()
 
-    def take(self, *down: str, commanded: float = -1.0) -> tuple[bool, bool, str]:
-        return self.buttons.take(Reading({}, {name: name in down for name in self.MAPPING.buttons.values()}), commanded)
+    def take(self, *down: str, commanded: float = -1.0, tick: TickView | None = None) -> tuple[bool, bool, str]:
+        reading = Reading({}, {name: name in down for name in self.MAPPING.buttons.values()})
+        return self.buttons.take(reading, commanded, tick)
 
 
 def test_an_event_is_said_once_for_each_press() -> None:
@@ -147,3 +149,19 @@ def test_the_grippers_button_turns_round_what_is_commanded_and_letting_go_keeps_
     assert pad.buttons.gripper(True) == 1.0
     pad.take("grab", "open", commanded=-1.0)
     assert pad.buttons.gripper(True) == -1.0
+
+
+def test_what_was_asked_of_the_gripper_in_another_episode_counts_no_more() -> None:
+    """Pins: a gripper that closes by itself where the next episode begins, its grab button held all the while."""
+    pad = Pad()
+    first, second = (TickView(name, 0, "demo", 0, np.zeros(1), np.zeros(7)) for name in ("e0", "e1"))
+    pad.take("grab", tick=first)
+    pad.take("grab", "close", tick=first)
+    pad.take("grab", tick=first)
+    assert pad.buttons.gripper(True) == 1.0
+    for tick in (second, None, first):
+        pad.take("grab", tick=tick)
+        assert np.isnan(pad.buttons.gripper(True))
+        pad.take("grab", "close", tick=tick)
+        pad.take("grab", tick=tick)
+        assert pad.buttons.gripper(True) == 1.0

@@ -1,6 +1,7 @@
 /**
  * What the person does with keyboard, touch pads and gamepad, as motion in [-1, 1]:
- * x y z, then a rotation vector. Whatever makes it unsure that a key is still held counts as let go.
+ * x y z, then a rotation vector. Whatever makes it unsure that a key is still held counts as let go, and what was let
+ * go of counts again only after a new press, a new touch, or a gamepad whose sticks were at rest once.
  */
 
 const KEYS = {
@@ -13,53 +14,67 @@ const FINER = 0.25;
 /** Held on a standard gamepad: the left stick tilts and rolls; everything is finer. */
 const TILT_BUTTON = 6, FINER_BUTTON = 7;
 const PAD_BUTTONS = { 0: "drive", 1: "handBack", 4: "close", 5: "open", 8: "stop" };
+const nameOf = (pad) => `${pad.index} ${pad.id}`;
+const question = () => document.querySelector("dialog[open]");
 
 export class Inputs {
-  /** actions: drive(), handBack(), stop(), word(number), label(), and gripper is kept here. */
+  /** actions: drive(), handBack(), stop(), close() and open() the gripper, word(number), label(). */
   constructor(actions) {
     this.actions = actions;
     this.held = new Set();
     this.finer = false;
     this.pads = { xy: [0, 0], zr: [0, 0], tilt: [0, 0] };
-    this.gripper = null;
-    this.pressedBefore = new Set();
+    this.lifts = []; // each ends the touch on a pad
+    this.gripper = null; // 1 closes, -1 opens, null: it keeps its width
+    this.gamepadUsed = ""; // the one on which a button was pressed last, or else the first
+    this.gamepadRests = false; // its sticks were at rest since it came and since `letGo`
+    this.pressedBefore = new Map();
     addEventListener("keydown", (event) => this.onKey(event));
     addEventListener("keyup", (event) => {
       this.finer = event.shiftKey;
       this.held.delete(event.code);
     });
-    for (const name of ["blur", "pagehide"]) addEventListener(name, () => this.letGo());
+    for (const name of ["blur", "pagehide", "resize"]) addEventListener(name, () => this.letGo());
+    for (const name of ["resize", "scroll"]) visualViewport?.addEventListener(name, () => this.letGo()); // zoomed with two fingers
     document.addEventListener("visibilitychange", () => this.letGo());
+    // an open menu or list gets the keyup in the page's place, and so does a picture that is dragged
+    document.addEventListener("contextmenu", () => this.held.clear());
+    document.addEventListener("pointerdown", (event) => { if (event.target.closest("select")) this.held.clear(); }, { capture: true });
+    document.addEventListener("dragstart", (event) => event.preventDefault());
     for (const [name, values] of Object.entries(this.pads)) this.touch(`pad-${name}`, values);
   }
 
-  /** Nothing is held any more. */
+  /** Nothing is held any more, whatever still lies on a key, a pad or a stick. */
   letGo() {
     this.held.clear();
     this.finer = false;
-    for (const pad of Object.values(this.pads)) pad.fill(0);
-    for (const knob of document.querySelectorAll(".pad b")) knob.style.transform = "";
+    for (const lift of this.lifts) lift();
+    this.gamepadRests = false;
   }
 
   onKey(event) {
     this.finer = event.shiftKey;
-    const asked = document.querySelector("dialog[open]"); // text is typed in dialogs alone
-    const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) || asked;
-    if (event.code === "Space" && !asked) {
+    const asked = question();
+    if (event.code === "Space" && asked?.id !== "who") { // a name is typed there, and nothing else
       event.preventDefault();
       if (!event.repeat) this.actions.stop();
       return;
     }
-    if (typing || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.ctrlKey || event.altKey || event.metaKey) {
+      this.held.clear(); // what is released meanwhile is not told by every browser
+      return;
+    }
+    const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.target.id !== "speed";
+    if (typing || asked) return;
     if (event.code in KEYS) {
       event.preventDefault();
-      this.held.add(event.code);
+      if (!event.repeat) this.held.add(event.code); // a key that was let go of goes on repeating
       return;
     }
     if (event.repeat) return;
     const once = {
       KeyG: () => this.actions.drive(), KeyH: () => this.actions.handBack(),
-      KeyC: () => { this.gripper = 1; }, KeyV: () => { this.gripper = -1; },
+      KeyC: () => this.actions.close(), KeyV: () => this.actions.open(),
       Digit8: () => { event.preventDefault(); this.actions.label(); },
     };
     if (event.code in once) once[event.code]();
@@ -80,53 +95,82 @@ export class Inputs {
       values[1] = -across;
       knob.style.transform = `translate(${across * reach * 0.7}px, ${-up * box.height * 0.35}px)`;
     };
-    const end = (event) => {
-      if (event.pointerId !== pointer) return;
-      pointer = null;
+    const lift = () => {
+      pointer = null; // what the same finger does from here on is not heard
       values.fill(0);
       knob.style.transform = "";
     };
+    this.lifts.push(lift);
     pad.addEventListener("pointerdown", (event) => {
-      if (pointer !== null) return;
+      if (pointer !== null || event.button !== 0) return;
+      pad.setPointerCapture(event.pointerId);
       pointer = event.pointerId;
       box = pad.getBoundingClientRect();
-      pad.setPointerCapture(pointer);
       move(event);
     });
     pad.addEventListener("pointermove", move);
-    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) pad.addEventListener(name, end);
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      pad.addEventListener(name, (event) => { if (event.pointerId === pointer) lift(); });
+    }
     pad.addEventListener("contextmenu", (event) => event.preventDefault());
   }
 
-  /** The gamepad's sticks, and its buttons as they are pressed. */
+  /** The sticks of the gamepad in use. */
   gamepad() {
-    const motion = [0, 0, 0, 0, 0, 0];
-    const pad = (navigator.getGamepads?.() ?? []).find((one) => one && one.connected && one.mapping === "standard");
-    document.getElementById("gamepad").textContent = pad ? `gamepad: ${pad.id.slice(0, 30)}` : "";
-    if (!pad) {
-      this.pressedBefore.clear();
-      return motion;
-    }
-    const axis = (index) => (Math.abs(pad.axes[index]) < DEAD_ZONE ? 0 : pad.axes[index]);
-    const forward = -axis(1), right = axis(0);
-    if (pad.buttons[TILT_BUTTON]?.pressed) [motion[4], motion[3]] = [forward, right];
-    else [motion[0], motion[1]] = [forward, -right];
-    [motion[2], motion[5]] = [-axis(3), -axis(2)];
-    if (pad.buttons[FINER_BUTTON]?.pressed) motion.forEach((value, i) => { motion[i] = FINER * value; });
-    const pressed = new Set(Object.keys(PAD_BUTTONS).filter((index) => pad.buttons[index]?.pressed));
-    for (const index of pressed) {
-      if (this.pressedBefore.has(index)) continue;
-      const name = PAD_BUTTONS[index];
-      if (name === "close" || name === "open") this.gripper = name === "close" ? 1 : -1;
-      else this.actions[name]();
-    }
-    this.pressedBefore = pressed;
-    return motion;
+    const there = [...(navigator.getGamepads?.() ?? [])].filter((one) => one?.connected);
+    const standard = there.filter((one) => one.mapping === "standard");
+    const counts = document.hasFocus() && !question(); // another window may be meant, with the same gamepad
+    const before = this.gamepadUsed;
+    const pressed = this.buttons(standard, counts);
+    const pad = standard.find((one) => nameOf(one) === this.gamepadUsed) ?? standard[0];
+    if (!pad || nameOf(pad) !== before || !counts) this.gamepadRests = false;
+    this.gamepadUsed = pad ? nameOf(pad) : "";
+    const axis = (index) => (Math.abs(pad?.axes[index]) > DEAD_ZONE ? pad.axes[index] : 0);
+    const sticks = [0, 1, 2, 3].map(axis);
+    this.gamepadRests ||= Boolean(pad) && counts && sticks.every((value) => value === 0);
+    this.sayGamepad(pad, there);
+    for (const name of pressed) this.actions[name]();
+    if (!this.gamepadRests) return [0, 0, 0, 0, 0, 0];
+    const [right, back, turned, down] = sticks;
+    const tilts = pad.buttons[TILT_BUTTON]?.pressed;
+    const motion = [tilts ? 0 : -back, tilts ? 0 : -right, -down, tilts ? right : 0, tilts ? -back : 0, -turned];
+    return motion.map((value) => (pad.buttons[FINER_BUTTON]?.pressed ? FINER : 1) * value);
   }
 
-  /** Motion now; zeros while the page is hidden or has not the focus. */
+  /** What the buttons ask that were pressed just now, STOP of any gamepad; one that comes pressed asks only for a STOP. */
+  buttons(standard, counts) {
+    const asked = new Set();
+    const pressed = new Map();
+    for (const pad of standard) {
+      const before = this.pressedBefore.get(nameOf(pad));
+      const down = Object.keys(PAD_BUTTONS).filter((index) => pad.buttons[index]?.pressed);
+      pressed.set(nameOf(pad), down);
+      for (const index of down.filter((one) => !before?.includes(one))) {
+        if (PAD_BUTTONS[index] !== "stop" && !(before && counts)) continue;
+        asked.add(PAD_BUTTONS[index]);
+        if (counts) this.gamepadUsed = nameOf(pad);
+      }
+    }
+    this.pressedBefore = pressed;
+    return asked;
+  }
+
+  sayGamepad(pad, there) {
+    let words = pad ? `gamepad: ${pad.id.slice(0, 30)}` : "";
+    if (pad && !this.gamepadRests) words += ", let go of its sticks";
+    if (!pad && there.length) words = `${there[0].id.slice(0, 30)}: not of the standard layout, not used`;
+    const element = document.getElementById("gamepad");
+    if (element.textContent !== words) element.textContent = words;
+  }
+
+  /** Motion now; zeros while the page is hidden or asks a question. Call it often: it also hears the gamepad's buttons. */
   motion(speed) {
-    if (document.hidden) return [0, 0, 0, 0, 0, 0];
+    if (document.hidden) {
+      this.letGo();
+      this.pressedBefore.clear();
+      return [0, 0, 0, 0, 0, 0];
+    }
+    if (question()) this.letGo();
     const motion = this.gamepad();
     for (const code of this.held) motion[KEYS[code][0]] += (this.finer ? FINER : 1) * KEYS[code][1];
     motion[0] += this.pads.xy[0];

@@ -2,6 +2,7 @@
 
 const RETRY_MS = 1000;
 const SILENT_MS = 2000; // beats come every 50 ms; the page may allow for more
+const ANSWER_MS = 5000; // the console answers a stop within 4 s, whatever hangs behind it
 
 export class Link {
   /** handlers: message(object), frame(head, blob), state(name, text) with name open, lost, refused. */
@@ -24,7 +25,7 @@ export class Link {
   }
 
   async connect() {
-    const answer = await fetch("/check", { headers: { Authorization: `Bearer ${this.token}` } }).catch(() => null);
+    const answer = await this.ask("/check", "GET");
     if (answer !== null && answer.status === 401) {
       this.handlers.state("refused", "The token is missing or wrong. Copy the whole address that `inril up` prints.");
       return;
@@ -77,11 +78,16 @@ export class Link {
     return this.isOpen;
   }
 
+  /** The answer over HTTP; null: none came. */
+  ask(path, method) {
+    const headers = { Authorization: `Bearer ${this.token}` };
+    return fetch(path, { method, headers, signal: AbortSignal.timeout(ANSWER_MS) }).catch(() => null);
+  }
+
   /** Over the WebSocket and beside it, so that one slow connection does not keep it. */
   async stop() {
     this.send({ kind: "stop" });
-    const headers = { Authorization: `Bearer ${this.token}` };
-    const answer = await fetch("/stop", { method: "POST", headers }).catch(() => null);
+    const answer = await this.ask("/stop", "POST");
     if (answer === null) return { success: false, message: "the console does not answer" };
     return answer.json().catch(() => ({ success: false, message: `the console answers ${answer.status}` }));
   }

@@ -3,7 +3,7 @@
 import { Link } from "/static/link.js";
 import { Inputs } from "/static/drive.js";
 import { Plots } from "/static/plots.js";
-import { $, ask, banner, lamp, notice, off, showItems, text, works } from "/static/ui.js";
+import { $, ask, banner, hearPresses, lamp, notice, off, showItems, text, works } from "/static/ui.js";
 import { cameraBox, showAges, showFrame, showWanted } from "/static/cameras.js";
 import { Labels } from "/static/labels.js";
 import { showLinks, showObserved, showPolicy, showPose } from "/static/readouts.js";
@@ -55,7 +55,13 @@ const show = {
     showFaults(message.faults);
     refresh();
   },
-  session_state(message) { now.session = message; refresh(); },
+  session_state(message) {
+    const before = now.session;
+    const goesOn = before?.episode_id === message.episode_id && (before.state === "running") === (message.state === "running");
+    if (!goesOn) inputs.gripper = null; // what was asked in another episode counts no more
+    now.session = message;
+    refresh();
+  },
   policy_state(message) { now.policy = message; showPolicy(message); refresh(); },
   pose(message) { now.pose = message; view?.setPose(message); showPose(message); },
   observed(message) { showObserved(message, now.welcome.observation); },
@@ -196,6 +202,7 @@ function drive() {
   if (!works($("drive"))) return;
   inputs.letGo();
   inputs.gripper = null;
+  document.activeElement?.blur(); // keys drive
   driving = true;
   handingBack = false;
   releasedAt = -1e9;
@@ -219,13 +226,20 @@ function stopDriving() {
 
 async function stop() {
   stopDriving();
+  if ($("ask").open) $("ask").close("no");
   refresh();
   $("stop").classList.add("pressed");
   setTimeout(() => $("stop").classList.remove("pressed"), 600);
-  const answer = await link.stop();
+  const answer = link ? await link.stop() : { success: false, message: "this page has not been opened with a token and a name" };
   stopTrouble = answer.success ? "" : `STOP FAILED: ${answer.message}. Press the arm's own emergency stop. `;
-  if (answer.success && !link.isOpen) notice("warning", `STOP: ${answer.message}`);
-  banner(stopTrouble + (link.isOpen ? "" : NO_CONNECTION));
+  if (answer.success && !link?.isOpen) notice("warning", `STOP: ${answer.message}`);
+  banner(stopTrouble + (link?.isOpen ? "" : NO_CONNECTION));
+}
+
+/** 1 closes, -1 opens. */
+function grip(sign) {
+  if (now.welcome && !now.welcome.has_gripper) return;
+  if (works($(sign > 0 ? "gripper-close" : "gripper-open"))) inputs.gripper = sign;
 }
 
 async function say(word) {
@@ -259,9 +273,9 @@ function tick() {
     handingBack = false;
     notice("error", "The arm is not handed back: a person still has it, and it holds. Press Hand back again; if that fails, see Links.");
   }
+  const asked = inputs.motion(Number($("speed").value)); // a gamepad stops the arm from a page that only watches, too
   if (!link?.isOpen || !iHold()) return;
-  const motion = driving ? inputs.motion(Number($("speed").value)) : [0, 0, 0, 0, 0, 0];
-  if (!driving && !document.hidden) inputs.gamepad();
+  const motion = driving ? asked : [0, 0, 0, 0, 0, 0];
   link.send({ kind: "drive", seq: seq++, beat: link.beat, motion, gripper: driving && now.welcome.has_gripper ? inputs.gripper : null, grab: driving,
     release: releases() });
 }
@@ -330,15 +344,16 @@ function begin() {
   plots = new Plots();
   labels = new Labels(label);
   allOff("the console has not answered yet");
-  inputs = new Inputs({ drive, handBack, stop, word: (number) => say(WORDS[number - 1]),
-    label: () => labels.choose() });
-  $("stop").addEventListener("click", stop);
+  inputs = new Inputs({ drive, handBack, stop, close: () => grip(1), open: () => grip(-1),
+    word: (number) => say(WORDS[number - 1]), label: () => labels.choose() });
+  $("stop").addEventListener("pointerdown", stop); // no click comes of a finger that slides off, nor of a second finger
+  $("stop").addEventListener("click", (event) => { if (event.detail === 0) stop(); }); // Enter
   $("take").addEventListener("click", takeControl);
   $("give-up").addEventListener("click", () => { handBackFirst(); });
   $("drive").addEventListener("click", drive);
   $("hand-back").addEventListener("click", handBack);
-  $("gripper-close").addEventListener("click", () => { inputs.gripper = 1; });
-  $("gripper-open").addEventListener("click", () => { inputs.gripper = -1; });
+  $("gripper-close").addEventListener("click", () => grip(1));
+  $("gripper-open").addEventListener("click", () => grip(-1));
   $("arm").addEventListener("click", () => {
     armAskedAt = performance.now();
     link.send({ kind: "arm_again" });
@@ -350,14 +365,7 @@ function begin() {
   });
   $("unpin").addEventListener("click", () => link.send({ kind: "unpin" }));
   for (const button of document.querySelectorAll("#words button")) button.addEventListener("click", () => say(button.dataset.word));
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("main button");
-    if (!button || works(button)) return;
-    button.blur();
-    event.stopPropagation();
-  }, { capture: true });
-  // a button that keeps the focus would swallow the keys that drive
-  document.addEventListener("click", (event) => { if (event.target.closest("button")) event.target.closest("button").blur(); });
+  hearPresses();
   $("view-on").checked = localStorage.getItem("inril 3-D view") !== "off";
   $("view-on").addEventListener("change", foldView);
   foldView();
@@ -378,7 +386,6 @@ function foldView() {
   const on = $("view-on").checked;
   localStorage.setItem("inril 3-D view", on ? "on" : "off");
   $("view3d").hidden = !on; // what has no size is not drawn
-  $("view-on").blur(); // keys drive
 }
 
 async function handBackFirst() {

@@ -60,3 +60,27 @@ export function showItems(items, trouble) {
   element.replaceChildren(...items.map((words) => Object.assign(document.createElement("li"), { textContent: words })));
   element.classList.toggle("trouble", trouble);
 }
+
+/** Buttons that are off say why; a second finger presses, too; and what was used does not keep the keys that drive. */
+export function hearPresses() {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("main button");
+    if (!button || works(button)) return;
+    button.blur();
+    event.stopPropagation();
+  }, { capture: true });
+  document.addEventListener("click", (event) => event.target.closest("button")?.blur());
+  document.addEventListener("change", (event) => {
+    if (event.target.closest("main") && !event.target.closest("#trial, #episodes")) event.target.blur();
+  });
+  const taps = new Map(); // of further fingers: a browser makes no click of them while the first one drives
+  document.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary) taps.set(event.pointerId, event.target.closest("main button"));
+  });
+  document.addEventListener("pointercancel", (event) => taps.delete(event.pointerId));
+  document.addEventListener("pointerup", (event) => {
+    const button = taps.get(event.pointerId);
+    taps.delete(event.pointerId);
+    if (button && button === document.elementFromPoint(event.clientX, event.clientY)?.closest("button")) button.click();
+  });
+}

@@ -20,6 +20,8 @@ def acted_steps(episode: Episode) -> npt.NDArray[np.bool_]:
 
 IDLE = 0.02
 """Of the largest motion in a step: below it a person asks for nothing."""
+GRIPPED = 0.1
+"""Of a gripper's number, from -1 to 1: a smaller difference is that of a measured from a commanded width."""
 MOTIONS = 6
 """Numbers of an action that move the tool, the first ones; a gripper's command follows."""
 
@@ -36,14 +38,16 @@ def imitated_steps(episode: Episode) -> npt.NDArray[np.bool_]:
 
 def _not_begun(episode: Episode) -> npt.NDArray[np.bool_]:
     human = episode.source == SOURCE_HUMAN
-    asks = np.abs(episode.actions).max(axis=1, initial=0.0, where=np.arange(episode.actions.shape[1]) < MOTIONS) > IDLE
+    moves = np.abs(episode.actions).max(axis=1, initial=0.0, where=np.arange(episode.actions.shape[1]) < MOTIONS) > IDLE
     gripper = episode.actions[:, MOTIONS:]
-    asks[1:] |= (np.abs(np.diff(gripper, axis=0)) > IDLE).any(axis=1)
     waits = np.zeros(episode.steps, bool)
-    begun = False
+    begun, kept = False, gripper[:1]  # as the gripper was before the stretch
     for step in range(episode.steps):
-        begun = bool(human[step]) and (begun or bool(asks[step]))
-        waits[step] = human[step] and not begun
+        if not human[step]:
+            begun, kept = False, gripper[step : step + 1]
+            continue
+        begun = begun or bool(moves[step]) or bool((np.abs(gripper[step] - kept) > GRIPPED).any())
+        waits[step] = not begun
     return waits
 
 

@@ -47,7 +47,8 @@ class Inbox:
         self.commanded_pose: tuple[float, ...] | None = None
         """7, of the newest Target, as `tool_pose`; None: nothing is commanded."""
         self.gripper: float = math.nan
-        """The number for the gripper that is commanded now, in [-1, 1]; NaN: unknown."""
+        """The number for the gripper that keeps it as it is, in [-1, 1]: what is commanded now, or else its measured
+        width; NaN: unknown."""
 
     def put(self, topic: str, values: Mapping[str, Any], stamp_ns: int, now_ns: int, mono_ns: int) -> None:
         """Take a message, unless it is too old.

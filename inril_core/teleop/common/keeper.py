@@ -40,9 +40,9 @@ class DeviceKeeper:
     """A device and its state. Whatever the device raises or returns, no exception leaves this class.
 
     A device that fails is silent until it works again, so that the arbiter's watchdogs see that nobody is there. If the
-    person had control, the failure is first told as one reading that keeps control and holds still: the arm stops at
-    once. An asynchronous device that was opened says nothing that moves before it was at rest once: a button that was
-    held while it was plugged in grabs nothing.
+    person held or pushed anything, the failure is first told as one reading that holds the same and pushes nothing: the
+    arm stops at once. An asynchronous device that was opened says nothing that moves before it was at rest once: a
+    button that was held while it was plugged in grabs nothing.
 
     Args:
         action_size: numbers in an action.
@@ -62,7 +62,8 @@ class DeviceKeeper:
         self._state = _State.CLOSED
         self._lock = threading.Lock()
         self._opened: list[str] = []
-        self._had_control = False
+        self._held: bool | None = None
+        """Whether the newest reading grabs; None: it neither grabs nor moves, or there is none."""
         self._in_a_row = 0
         self._next_open_ns = self._opening_ns = self._open_ns = 0
         self._ended = False
@@ -94,7 +95,8 @@ class DeviceKeeper:
         except Exception as error:  # code of somebody else: whatever it raises, the node and the person go on
             return self._failed(f"{type(error).__name__}: {error}", mono_ns)
         said = self._after_rest(said)
-        self._had_control = said.grab and not said.released
+        moves = said.grab or bool(said.action[:TURN_END].any())
+        self._held = said.grab if moves and not said.released else None
         self.trouble = ""
         if mono_ns - self._open_ns >= STABLE_NS:
             self._in_a_row = 0
@@ -152,15 +154,15 @@ class DeviceKeeper:
         return still
 
     def _failed(self, what: str, mono_ns: int) -> HumanInput | None:
-        had_control, self._had_control = self._had_control, False
+        held, self._held = self._held, None
         again_s = wait_s(self._in_a_row, FIRST_WAIT_S, self.device.longest_wait_s)
         self._in_a_row += 1
         self.failures += 1
         self._state, self._next_open_ns = _State.CLOSED, mono_ns + round(again_s * 1e9)
         self.trouble = f"device {self.device.name} is lost ({what}); tried again in {again_s:g} s"
-        if not had_control or self.device.synchronous:
+        if held is None or self.device.synchronous:
             return None
-        return HumanInput(self._still(), True, False)
+        return HumanInput(self._still(), held, False)
 
     def _checked(self, said: HumanInput) -> HumanInput:
         if not isinstance(said, HumanInput):

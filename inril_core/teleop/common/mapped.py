@@ -68,12 +68,17 @@ class Buttons:
         """The device was opened: what was pressed before counts no more."""
         self._down: set[Meaning] = set(self._mapping.buttons)  # a press begins with a reading in which it is not down
         self._gripper = math.nan
+        self._episode_id = ""
 
-    def take(self, reading: Reading, commanded: float) -> tuple[bool, bool, Event]:
+    def take(self, reading: Reading, commanded: float, tick: TickView | None) -> tuple[bool, bool, Event]:
         """Whether grab and hand-back are held, and what was said of the episode.
 
         commanded: the gripper's number now, which its button turns round; NaN: unknown.
+        tick: as `Device.read`; what was asked of the gripper in another episode, or between two, counts no more.
         """
+        episode_id = "" if tick is None else tick.episode_id
+        if episode_id != self._episode_id:
+            self._episode_id, self._gripper = episode_id, math.nan
         held = {meaning for meaning in self._mapping.buttons if self._mapping.pressed(reading, meaning)}
         pressed, self._down = held - self._down, held
         if "close" in pressed or "open" in pressed:
@@ -129,7 +134,7 @@ class MappedDevice(Device):
     def read(self, tick: TickView | None) -> HumanInput:
         """See `Device.read`."""
         reading = self.reading()
-        grab, released, event = self._buttons.take(reading, self.inbox.gripper)
+        grab, released, event = self._buttons.take(reading, self.inbox.gripper, tick)
         rotation = self.config.rotation(self.inbox)
         deflection = self.mapping.deflection(reading)
         action = np.zeros(6 + self._has_gripper)

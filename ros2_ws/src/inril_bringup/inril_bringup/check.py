@@ -18,7 +18,7 @@ from inril_core.run import RunPaths, default_key_path
 from inril_core.safety.takeover import HandBack, Mode, TakeoverConfig
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
-from inril_core.teleop import device_config
+from inril_core.teleop import DeviceConfig, device_config
 
 OVERRIDE = "without_calibration"
 _SIGNERS = {"policy_node", "learner_node"}
@@ -34,11 +34,12 @@ def check(graph: ResolvedGraph) -> None:
     _check_programs(graph)
     given = graph.arguments
     contract = load_contract(str(given["contract"])) if given.get("contract") is not None else None
+    takeover = None
+    if given.get("takeover") is not None and given.get("hand_back") is not None:
+        takeover = TakeoverConfig(Mode(str(given["takeover"])), HandBack(str(given["hand_back"])))
     for node in graph.nodes.values():
         if node.executable == "teleop_node":
-            _check_teleoperation(graph, node, contract)
-    if given.get("takeover") is not None and given.get("hand_back") is not None:
-        TakeoverConfig(Mode(str(given["takeover"])), HandBack(str(given["hand_back"])))
+            _check_teleoperation(graph, node, contract, takeover)
     _check_hardware(graph, contract)
     if contract is not None:
         _check_calibrations(graph, contract)
@@ -61,10 +62,27 @@ def check(graph: ResolvedGraph) -> None:
         _check_key(graph.run_dir)
 
 
-def _check_teleoperation(graph: ResolvedGraph, node: NodeSpec, contract: Contract | None) -> None:
+def _check_takeover(name: str, device: DeviceConfig, takeover: TakeoverConfig) -> None:
+    if device.moves_by_grab and takeover.mode is Mode.TOGGLE:
+        raise ConfigError(
+            f"takeover = 'toggle' with device = {name!r}: it moves the arm only while it is grabbed, and to grab it "
+            "once more would give control back to the policy; leave takeover out"
+        )
+    if device.gives_back_explicitly and takeover.hand_back is HandBack.LET_GO:
+        raise ConfigError(
+            f"hand_back = 'let_go' with device = {name!r}: the person says there when the policy goes on, and letting "
+            "go is no such word; leave hand_back out"
+        )
+
+
+def _check_teleoperation(
+    graph: ResolvedGraph, node: NodeSpec, contract: Contract | None, takeover: TakeoverConfig | None
+) -> None:
     name = str(node.parameters.get("device", ""))
     device = device_config(name, str(node.parameters.get("device_settings", "")))
     device.refuse_arm(name, graph.simulated)
+    if takeover is not None:
+        _check_takeover(name, device, takeover)
     if contract is not None:
         device.build(contract)  # reads its mapping file, compares its speeds with the contract
 

@@ -9,7 +9,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from inril_common.calls import Calls
 from inril_common.control_client import ask_arbiter
-from inril_common.convert import image_to_array
+from inril_common.convert import image_to_array, ns_to_stamp
 from inril_common.node import InrilPlainNode
 from inril_common.process import run_node
 from inril_common.qos import EVENT, LATCHED, SENSOR, TICK
@@ -220,9 +220,9 @@ class ConsoleNode(InrilPlainNode):
         if console is None:
             return
         while not console.driven.empty():
-            said = console.driven.get()
+            said, heard_ns = console.driven.get()
             message = PageInput(client_id=said.client_id, operator_name=said.operator, seq=said.seq)
-            message.header.stamp = self.get_clock().now().to_msg()
+            message.header.stamp = ns_to_stamp(max(0, self.ros_ns() - (self.mono_ns() - heard_ns)))
             message.grab, message.released = said.grab, said.released
             message.motion, message.gripper = list(said.motion), said.gripper
             self._page_input.publish(message)

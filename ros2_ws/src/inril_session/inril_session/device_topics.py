@@ -62,6 +62,7 @@ class DeviceTopics:
             round(limit_s * 1e9) for limit_s in (staleness.robot_state_s, staleness.target_s)
         )
         self._robot_mono_ns = self._target_mono_ns = 0
+        self._commands_gripper = False
         for topic in device.topics:
             kind = message_class(topic.message)
             node.create_subscription(kind, topic.name, self._hear(topic), SENSOR)
@@ -89,6 +90,8 @@ class DeviceTopics:
         pose = pose_to_array(message.tool_pose).tolist()
         if message.header.frame_id == self._frame and pose_problem(pose) is None:
             self._inbox.tool_pose, self._robot_mono_ns = tuple(pose), self._node.mono_ns()
+        if not self._commands_gripper:
+            self._inbox.gripper = self._number(message.gripper_width_m)
 
     def _on_target(self, message: Target) -> None:
         pose = pose_to_array(message.pose).tolist()
@@ -96,6 +99,15 @@ class DeviceTopics:
             return
         self._inbox.commanded_pose = tuple(pose)
         self._target_mono_ns = self._node.mono_ns()
-        width_m = message.gripper_width_m
-        if self._open_m is not None and math.isfinite(width_m):
-            self._inbox.gripper = 1.0 - 2.0 * width_m / self._open_m
+        commands, width_m = math.isfinite(message.gripper_width_m), message.gripper_width_m
+        if commands:
+            self._inbox.gripper = self._number(width_m)
+        elif self._commands_gripper:  # an episode has begun: what the last one asked of the gripper counts no more
+            self._inbox.gripper = math.nan
+        self._commands_gripper = commands
+
+    def _number(self, width_m: float) -> float:
+        """The number of an action that asks for this width; NaN: the action has none, or the width is not known."""
+        if self._open_m is None or not math.isfinite(width_m):
+            return math.nan
+        return min(max(1.0 - 2.0 * width_m / self._open_m, -1.0), 1.0)
