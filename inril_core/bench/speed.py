@@ -2,9 +2,9 @@
 
     python -m inril_core.bench.speed [--device cuda]
 
-Times are CPU seconds of one thread, so that other programs on the machine count little; on a GPU they are wall seconds
-until it has finished. All presets and the machine's peak are measured in turns, round by round, and compared within a
-round. Writes ``docs/results/speed.md``.
+Times are CPU seconds of one thread, so that other programs on the machine count little; those of several threads are
+wall seconds, and so are those on a GPU, until it has finished. All presets and the machine's peak are measured in
+turns, round by round, and compared within a round. Writes ``docs/results/speed.md``.
 """
 
 import argparse
@@ -21,11 +21,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from inril_core.bench import speed_threads
+from inril_core.bench.rounds import median
 from inril_core.bench.speed_task import NoiseTask, filled_learner, refill
 from inril_core.errors import ConfigError
 from inril_core.files import ResultFile, check_writable
@@ -169,13 +170,6 @@ def prepare(config: FineTuneConfig, folder: Path) -> Measured:
     return measured
 
 
-def median(values: list[float]) -> tuple[float, float, float]:
-    """Median and its 95 % bootstrap interval."""
-    rng = np.random.default_rng(0)
-    draws = np.median(rng.choice(values, (2000, len(values))), axis=1)
-    return float(np.median(values)), float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
-
-
 def measure(
     configs: Mapping[str, Callable[[], FineTuneConfig]], rounds: int, folder: Path
 ) -> tuple[dict[str, Measured], dict[str, str], list[Peak]]:
@@ -229,11 +223,13 @@ def report(
     compiling: dict[str, Measured],
     rounds: int,
     written_out: tuple[dict[str, Measured], list[Peak]],
+    threads: speed_threads.Seconds,
 ) -> str:
     """The page; ``compiling`` may be empty.
 
     Args:
         written_out: presets, each also as `TORCH` and `TWIN`, and the peaks of the same rounds.
+        threads: see `speed_threads.measure`.
     """
     done, failed, peaks = presets
     device = next((one.learner.config.compute.device for one in done.values()), "cpu")
@@ -303,6 +299,7 @@ def report(
                 f"| `{name}` | {way} | {1 / median(one.seconds)[0]:.0f} | {' | '.join(shares(one, peaks[0]))} | "
                 f"{middle:.2f} | {low:.2f} to {high:.2f} |"
             )
+    lines += speed_threads.section(threads)
     if compiling:
         middle, low, high = ratio(compiling["compiled"], compiling["eager"])
         lines += [
@@ -359,9 +356,10 @@ def main() -> None:
         without = {"compute.native": False}  # torch.compile does not see into the C++ kernels
         variants = {name: partial(default.changed, **without, **{"compute.compile": on}) for name, on in modes.items()}
         compiling, not_compiled, _ = measure(variants, options.rounds, Path(folder) / "compile")
+        threads = {} if gpu else speed_threads.measure(WRITTEN_OUT, options.rounds, Path(folder) / "threads")
     if failed or not_compiled or pairs_failed:
         raise SystemExit(f"could not be measured: {failed | not_compiled | pairs_failed}")
-    text = report(presets, projections, compiling, options.rounds, (pairs_done, pairs_peaks))
+    text = report(presets, projections, compiling, options.rounds, (pairs_done, pairs_peaks), threads)
     print(text)
     with ResultFile(options.out) as file:
         file.write(text.encode())

@@ -52,6 +52,16 @@ def use_one_thread() -> None:
         pass  # not glibc: slower, same numbers
 
 
+def use_kernel_threads(count: int) -> None:
+    """Let the C++ kernels, where they are used, share their work among ``count`` threads. Their numbers stay the same.
+
+    For a process whose neighbours wait for it; all others leave the rest of the machine alone.
+    """
+    found = library()
+    if found is not None:
+        found.inril_use_threads(count)
+
+
 def usable_device(compute: ComputeConfig) -> torch.device:
     """The device asked for.
 

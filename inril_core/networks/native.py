@@ -28,7 +28,7 @@ _SOURCES = Path(__file__).with_name("kernels")
 _SOURCE = _SOURCES / "kernels.cpp"
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-ffp-contract=fast"),
+    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-ffp-contract=fast"),
     # sums in any order; NaN and infinity are kept
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
 )
@@ -37,6 +37,7 @@ _TIMEOUT_S = 120.0
 _F, _D, _I, _L, _P = ctypes.c_float, ctypes.c_double, ctypes.c_int, ctypes.c_long, ctypes.c_void_p
 _ROWS = (_P, _L)  # where the first row begins, and numbers from row to row
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "inril_use_threads": (None, _I),
     "inril_ensemble_new": (_P, _I, _I, _P),
     "inril_ensemble_free": (None, _P),
     "inril_gaussian_new": (_P, _I, _P, _P),
@@ -143,7 +144,8 @@ class Handle:
 
     def __init__(self, found: ctypes.CDLL, kind: str, *arguments: Any) -> None:
         self.address = getattr(found, f"inril_{kind}_new")(*arguments)
-        weakref.finalize(self, getattr(found, f"inril_{kind}_free"), self.address)
+        freed = weakref.finalize(self, getattr(found, f"inril_{kind}_free"), self.address)
+        freed.atexit = False  # a thread may still train while the process ends
 
 
 def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int]:

@@ -61,6 +61,15 @@ def test_who_stamps_what_is_recorded_follows_the_cells_clock(name: str, factor: 
     assert {name: nodes[name].parameters["use_sim_time"] for name in recorded} == dict.fromkeys(recorded, simulated)
 
 
+@pytest.mark.parametrize(("factor", "lockstep"), [(0.0, True), (1.0, False), (2.0, False)])
+def test_a_learner_knows_whether_the_graph_waits_for_it(factor: float, lockstep: bool) -> None:
+    """Pins a learner that takes the cores of a graph in real time, or of an arm's."""
+    given = {"run_dir": "run", "demos": "demos", "initial_weights": "x.inril", "real_time_factor": factor}
+    assert load_graph("finetune").resolve(given).nodes["learner_node"].parameters["lockstep"] is lockstep
+    alone = load_graph("finetune_learner").resolve({name: given[name] for name in list(given)[:3]})
+    assert alone.nodes["learner_node"].parameters["lockstep"] is False
+
+
 def test_an_arm_has_the_systems_clock(tmp_path: Path) -> None:
     graph = load_graph(write(tmp_path, **defining(parameters={"use_sim_time": "${simulated_time}"})))
     assert graph.resolve({"run_dir": "x"}).nodes["robot"].parameters["use_sim_time"] is False

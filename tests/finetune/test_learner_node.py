@@ -26,6 +26,7 @@ from inril_core.data import EpisodeIndex, finalise
 from inril_core.finetune.config import load_config
 from inril_core.finetune.demos import read_demos
 from inril_core.finetune.pretrain import pretrain
+from inril_core.networks.native import library
 from inril_core.policies import policy_from_manifest, save_policy
 from inril_core.run import RunPaths, open_run
 from inril_core.weights import Offer, load_or_create_key, unpack
@@ -109,6 +110,11 @@ class LearnerBench:
         self.statuses.clear()
         return code
 
+    def kernel_helpers(self) -> int:
+        """Threads that the learner's C++ kernels have beside its own."""
+        tasks = Path(f"/proc/{self._processes['inril_learner.learner_node'].pid}/task")
+        return sum((task / "comm").read_text() == "inril-kernels\n" for task in tasks.iterdir())
+
     def until(self, condition: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
@@ -173,11 +179,13 @@ def test_the_learner_pulls_trains_pushes_and_goes_on_after_its_death(bench: Lear
     assert manifest["interface_digest"] == CONTRACT.interface_digest
     policy_from_manifest(manifest["policy"]).load_state_dict(state)
 
+    assert bench.kernel_helpers() == 0, "nobody waits for it"
     bench.end("inril_learner.learner_node", signal.SIGKILL)
     record(bench.run_dir, Synthetic(steps=10, episode_id="train-2", seed=13))
-    bench.start_learner()
+    bench.start_learner(lockstep="true")
     status = bench.caught_up(40)
     assert (status.ingested_steps, status.ingested_episodes, status.updates) == (40, 3, 35)
+    assert bench.kernel_helpers() == (min(2, len(os.sched_getaffinity(0))) - 1 if library() else 0)
     assert status.published_n > first.n, "a number is never used twice"
 
     assert bench.end("inril_learner.learner_node", signal.SIGTERM) == 0

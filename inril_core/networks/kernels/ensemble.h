@@ -1,6 +1,9 @@
 #pragma once
 
+#include <array>
+
 #include "products.h"
+#include "threads.h"
 
 namespace {
 
@@ -20,18 +23,18 @@ class Ensemble {
         count_ = count;
         std::size_t size = 0;
         for (int layer = 0; layer < hidden(); layer++) size += 2 * lined(wide(layer)) + lined(1);
-        grown(tape_, size * members);
+        grown(tape_, size * std::max(members, team.load()->threads));
         return to;
     }
 
-    // Values [rows] of one member; ``slot``: where its tape is kept.
-    void forward(const float* weights, int member, int slot, float* values) {
+    // Values [rows] of one member; ``slot``: where its tape is kept, a member's or a worker's (see threads.h).
+    void forward(const float* weights, int member, int slot, int worker, float* values) {
         const float* below = rows_.data();
         for (int layer = 0; layer < hidden(); layer++) {
             const int in = sizes_[layer], out = wide(layer);
             float *normal = tape(slot, layer), *active = normal + lined(out);
-            product_(count_, out, in, {below, in}, {weight(weights, layer, member), out}, normal, out,
-                     bias(weights, layer, member));
+            workspaces_[worker].product(count_, out, in, {below, in}, {weight(weights, layer, member), out}, normal,
+                                        out, bias(weights, layer, member));
             normalise(out, normal, active, active + lined(out));
             below = active;
         }
@@ -44,14 +47,15 @@ class Ensemble {
     }
 
     // From the gradient [rows] of a member's values that of its weights (null: not wanted), and that of its inputs from
-    // column ``first`` on, added to ``slope`` [rows, inputs - first] (null: not wanted).
-    void backward(const float* weights, int member, int slot, const float* gradient, float* of_weights, int first,
-                  float* slope) {
+    // column ``first`` on, ``slope`` [rows, inputs - first] (null: not wanted).
+    void backward(const float* weights, int member, int slot, int worker, const float* gradient, float* of_weights,
+                  int first, float* slope) {
         const int top = hidden(), in_top = sizes_[top];
         int widest = 0;
         for (int size : sizes_) widest = std::max(widest, size);
-        float* now = grown(one_, std::size_t(count_) * widest);
-        float* next = grown(other_, std::size_t(count_) * widest);
+        auto& [one, other, product] = workspaces_[worker];
+        float* now = grown(one, std::size_t(count_) * widest);
+        float* next = grown(other, std::size_t(count_) * widest);
         const float *w = weight(weights, top, member), *below = output(slot, top - 1);
         if (of_weights) {
             sum_rows(count_, in_top, below, [&](int r) { return gradient[r]; }, weight(of_weights, top, member));
@@ -67,17 +71,16 @@ class Ensemble {
                 });
             if (of_weights) {
                 const Matrix from{layer ? output(slot, layer - 1) : rows_.data(), in};
-                product_(in, out, count_, from.turned(), {now, out}, weight(of_weights, layer, member), out, nullptr);
+                product(in, out, count_, from.turned(), {now, out}, weight(of_weights, layer, member), out, nullptr);
                 sum_rows(count_, out, now, bias(of_weights, layer, member));
             }
             const Matrix turned = Matrix(weight(weights, layer, member), out).turned();
             if (layer) {
-                product_(count_, in, out, {now, out}, turned, next, in, nullptr);
+                product(count_, in, out, {now, out}, turned, next, in, nullptr);
                 std::swap(now, next);
             } else if (slope) {
                 const int width = inputs() - first;
-                product_(count_, width, out, {now, out}, turned.from_column(first), next, width, nullptr);
-                for (int i = 0; i < count_ * width; i++) slope[i] += next[i];
+                product(count_, width, out, {now, out}, turned.from_column(first), slope, width, nullptr);
             }
         }
     }
@@ -85,8 +88,12 @@ class Ensemble {
   private:
     std::vector<int> sizes_;
     int count_ = 0;  // of the rows at hand
-    Floats rows_, tape_, one_, other_;
-    Products product_;
+    Floats rows_, tape_;
+    struct Workspace {
+        Floats one, other;
+        Products product;
+    };
+    std::array<Workspace, MOST_THREADS> workspaces_;
 
     int hidden() const { return int(sizes_.size()) - 2; }
     int wide(int layer) const { return sizes_[layer + 1]; }

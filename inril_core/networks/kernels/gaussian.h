@@ -1,6 +1,9 @@
 #pragma once
 
+#include <array>
+
 #include "products.h"
+#include "threads.h"
 
 namespace {
 
@@ -35,13 +38,18 @@ class Gaussian {
         for (int layer = 0; layer <= last; layer++) {
             const int in = sizes_[layer], out = sizes_[layer + 1];
             float* to = grown(outputs_[layer], std::size_t(rows) * out);
-            product_(rows, out, in, below, Matrix(w, in).turned(), to, out, w + std::size_t(in) * out);
-            if (layer < last) {
-                each(rows * out, [&](int i, auto zero) {
-                    const auto x = load<decltype(zero)>(to + i);
-                    store(to + i, shape.tanh ? tangent(x) : x < zero ? zero : x);
-                });
-            }
+            team.load()->split(panels(out), [&](int panel, int worker) {
+                const int j = panel * WIDTH;
+                const float* bias = w + std::size_t(in) * out;
+                const int width = products_[worker].columns(j, rows, out, in, below, Matrix(w, in).turned(), to, out, bias);
+                for (int r = 0; layer < last && r < rows; r++) {
+                    float* at = to + std::ptrdiff_t(r) * out + j;
+                    each(width, [&](int i, auto zero) {
+                        const auto x = load<decltype(zero)>(at + i);
+                        store(at + i, shape.tanh ? tangent(x) : x < zero ? zero : x);
+                    });
+                }
+            });
             w += std::size_t(in + 1) * out;
             below = Matrix(to, out);
         }
@@ -81,16 +89,20 @@ class Gaussian {
             const int in = sizes_[layer], out = sizes_[layer + 1];
             const Matrix below = layer ? Matrix(outputs_[layer - 1].data(), in) : inputs_;
             float* to = of_weights + before;
-            product_(out, in, count_, Matrix(now, out).turned(), below, to, in, nullptr);
-            sum_rows(count_, out, now, to + std::size_t(in) * out);
-            if (layer == 0) break;
-            product_(count_, in, out, {now, out}, {weights + before, in}, next, in, nullptr);
-            const float* active = outputs_[layer - 1].data();
-            each(count_ * in, [&](int i, auto zero) {
-                typedef decltype(zero) T;
-                const T g = load<T>(next + i), x = load<T>(active + i);
-                store(next + i, shape.tanh ? g * (1.0f - x * x) : x <= zero ? zero : g);
+            const int wide = panels(in);  // first those of the weights, then those of the inputs, and at last the bias
+            team.load()->split(layer ? 2 * wide + 1 : wide + 1, [&](int task, int worker) {
+                Products& product = products_[worker];
+                if (task < wide) {
+                    product.columns(task * WIDTH, out, in, count_, Matrix(now, out).turned(), below, to, in, nullptr);
+                } else if (layer && task < 2 * wide) {
+                    const int j = (task - wide) * WIDTH;
+                    const int width = product.columns(j, count_, in, out, {now, out}, {weights + before, in}, next, in, nullptr);
+                    through(j, width, in, outputs_[layer - 1].data(), next);
+                } else {
+                    sum_rows(count_, out, now, to + std::size_t(in) * out);
+                }
             });
+            if (layer == 0) break;
             std::swap(now, next);
             before -= std::size_t(sizes_[layer - 1] + 1) * in;
         }
@@ -121,9 +133,22 @@ class Gaussian {
     Matrix inputs_{nullptr, 0};
     std::vector<Floats> outputs_;
     Floats one_, other_;
-    Products product_;
+    std::array<Products, MOST_THREADS> products_;
 
     int layers() const { return int(sizes_.size()) - 1; }
+
+    // From the gradient of what an activation gave, ``active`` [rows, n], that of what it got; of some columns.
+    void through(int j, int width, int n, const float* active, float* gradient) const {
+        for (int r = 0; r < count_; r++) {
+            const float* y = active + std::ptrdiff_t(r) * n + j;
+            float* g = gradient + std::ptrdiff_t(r) * n + j;
+            each(width, [&](int i, auto zero) {
+                typedef decltype(zero) T;
+                const T of_output = load<T>(g + i), x = load<T>(y + i);
+                store(g + i, shape.tanh ? of_output * (1.0f - x * x) : x <= zero ? zero : of_output);
+            });
+        }
+    }
 };
 
 }  // namespace

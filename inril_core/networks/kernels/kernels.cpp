@@ -1,16 +1,69 @@
-// Forward and backward passes of small networks on one core, for matrices that fit into its caches.
+// Forward and backward passes of small networks on one core or a few, for matrices that fit into its caches.
 //
 // The readable twins are inril_core/finetune/direct.py and inril_core/networks/direct.py; tests compare both. A matrix
 // product is packed into panels of the width of a few vector registers; what follows it (bias, normalisation,
 // activation) runs while its result is still in the cache. All matrices are of rows, float32. NaN and infinity go
-// through everything, as in torch.
+// through everything, as in torch. Several threads share the members of an ensemble, the panels of a policy's products
+// and the ranges of an optimizer's vectors; the numbers are those of one thread, to the bit.
 
 #include <numeric>
 
 #include "ensemble.h"
 #include "gaussian.h"
 
+namespace {
+
+// The terms [parts, n], added in their order.
+void sum_parts(int parts, int n, const float* terms, float* sum) {
+    std::fill(sum, sum + n, 0.0f);
+    for (int part = 0; part < parts; part++, terms += n)
+        each(n, [&](int i, auto t) { store(sum + i, load<decltype(t)>(sum + i) + load<decltype(t)>(terms + i)); });
+}
+
+// work(from, to) for ranges of a vector that its size alone decides, whole registers but for the last one.
+template <typename Work> void ranges(long size, Work work) {
+    const long least = 8192, each = std::max(least, (size / MOST_TASKS / 64 + 1) * 64);
+    team.load()->split(int((size + each - 1) / each), [&](int task, int) {
+        const NoDenormals guard;
+        work(task * each, std::min(size, (task + 1) * each));
+    });
+}
+
+// Adam's, see `Adam` in networks/flat.py. Taken by value: what might lie among the numbers written is read at each one.
+struct Moments {
+    const float* gradient;
+    float *first, *second;
+    float beta1, beta2, eps, scale;
+
+    float direction(long i) const {
+        const float g = gradient[i], m = first[i] + (1.0f - beta1) * (g - first[i]);
+        const float v = second[i] * beta2 + (1.0f - beta2) * g * g;
+        first[i] = m, second[i] = v;
+        return m / ((std::sqrt(v) + eps) * scale);
+    }
+};
+
+void take(Moments moments, long from, long to, float* direction) {
+    for (long i = from; i < to; i++) direction[i] = moments.direction(i);
+}
+
+void step(Moments moments, long from, long to, float rate, float* value, float* target, float tau) {
+    for (long i = from; i < to; i++) {
+        const float moved = value[i] - rate * moments.direction(i);
+        value[i] = moved;
+        if (target) target[i] += tau * (moved - target[i]);
+    }
+}
+
+}  // namespace
+
 extern "C" {
+
+// Let kernels use up to ``threads``, the caller's among them (1 at first). Not while one runs.
+void inril_use_threads(int threads) {
+    Team* before = team.exchange(new Team(std::max(1, std::min(threads, MOST_THREADS))));
+    before->end();
+}
 
 void* inril_ensemble_new(int members, int count, const int* sizes) {
     return new Ensemble(members, std::vector<int>(sizes, sizes + count));
@@ -40,16 +93,19 @@ void inril_regression(void* handle, const float* weights, const float* observati
     float* both = critics.rows(rows, {observations, observations_row}, width);
     for (int r = 0; r < rows; r++)
         std::memcpy(both + r * critics.inputs() + width, actions + r * actions_row, sizeof(float) * size);
-    Floats q(rows);
+    Floats q(std::size_t(critics.members) * rows), slope(q.size());
+    team.load()->split(critics.members, [&](int member, int worker) {
+        float *own = q.data() + std::size_t(member) * rows, *of_q = slope.data() + std::size_t(member) * rows;
+        critics.forward(weights, member, worker, worker, own);
+        for (int r = 0; r < rows; r++) of_q[r] = (own[r] - targets[r]) * (2.0f / rows);
+        critics.backward(weights, member, worker, worker, of_q, gradient, 0, nullptr);
+    });
     double error = 0.0, value = 0.0;
     for (int member = 0; member < critics.members; member++) {
-        critics.forward(weights, member, 0, q.data());
         for (int r = 0; r < rows; r++) {
-            const float off = q[r] - targets[r];
-            error += double(off) * off, value += q[r];
-            q[r] = off * (2.0f / rows);
+            const float own = q[std::size_t(member) * rows + r], off = own - targets[r];
+            error += double(off) * off, value += own;
         }
-        critics.backward(weights, member, 0, q.data(), gradient, 0, nullptr);
     }
     found[0] = error / (double(rows) * critics.members), found[1] = value / (double(rows) * critics.members);
 }
@@ -74,10 +130,14 @@ void inril_targets(void* policy, const float* weights, void* handle, const float
     Ensemble& critics = *static_cast<Ensemble*>(handle);
     gaussian.forward(weights, {following, following_row}, rows);
     float* both = critics.rows(rows, {following, following_row}, gaussian.inputs());
-    Floats q(rows), log_prob(rows);
+    Floats answers(std::size_t(drawn_n) * rows), log_prob(rows);
     gaussian.squash(noise, both + gaussian.inputs(), critics.inputs(), temperature ? log_prob.data() : nullptr);
+    team.load()->split(drawn_n, [&](int i, int worker) {
+        const int member = drawn ? int(drawn[i]) : i;
+        critics.forward(critic_weights, member, worker, worker, answers.data() + std::size_t(i) * rows);
+    });
     for (int i = 0; i < drawn_n; i++) {
-        critics.forward(critic_weights, drawn ? int(drawn[i]) : i, 0, q.data());
+        const float* q = answers.data() + std::size_t(i) * rows;
         for (int r = 0; r < rows; r++) y[r] = i && !(q[r] < y[r]) && q[r] == q[r] ? y[r] : q[r];  // NaN wins
     }
     for (int r = 0; r < rows; r++) {
@@ -100,13 +160,18 @@ void inril_value(void* policy, const float* weights, void* handle, const float* 
     float* both = critics.rows(rows, {observations, observations_row}, width);
     Floats log_prob(rows), q(std::size_t(members) * rows), value(rows);
     gaussian.squash(noise, both + width, all, log_prob.data());
-    Floats slope(std::size_t(rows) * a, 0.0f), of_log_std(std::size_t(rows) * a), of_q(rows, 1.0f);
-    for (int member = 0; member < members; member++) {
-        const int slot = smallest ? member : 0;
-        critics.forward(critic_weights, member, slot, q.data() + std::size_t(member) * rows);
+    const std::size_t size_of_slope = std::size_t(rows) * a;
+    Floats slope(size_of_slope), of_log_std(size_of_slope), of_q(q.size(), 1.0f), slopes(members * size_of_slope);
+    const auto backward = [&](int member, int slot, int worker) {
+        critics.backward(critic_weights, member, slot, worker, of_q.data() + std::size_t(member) * rows, nullptr, width,
+                         slopes.data() + member * size_of_slope);
+    };
+    team.load()->split(members, [&](int member, int worker) {
+        const int slot = smallest ? member : worker;
+        critics.forward(critic_weights, member, slot, worker, q.data() + std::size_t(member) * rows);
         // all rows of a mean count the same, by a factor that is known in the end
-        if (!smallest) critics.backward(critic_weights, member, slot, of_q.data(), nullptr, width, slope.data());
-    }
+        if (!smallest) backward(member, slot, worker);
+    });
     double q_sum = 0.0, size_sum = 0.0, entropy_sum = 0.0, loss = 0.0;
     for (int r = 0; r < rows; r++) {
         float v = q[r];
@@ -120,16 +185,17 @@ void inril_value(void* policy, const float* weights, void* handle, const float* 
     }
     const float size = float(size_sum / rows), inverse = behaviour ? 1.0f / (size < 1e-3f ? 1e-3f : size) : 1.0f;
     const float per_row = inverse / rows, factor = -per_row / (smallest ? 1 : members);
-    for (int member = 0; smallest && member < members; member++) {
+    team.load()->split(smallest ? members : 0, [&](int member, int worker) {
         const float* own = q.data() + std::size_t(member) * rows;
         for (int r = 0; r < rows; r++) {
             int equal = 0;  // the gradient is shared by equal ones, as torch's amin does
             for (int other = 0; other < members; other++) equal += q[std::size_t(other) * rows + r] == value[r];
-            of_q[r] = own[r] == value[r] ? 1.0f / equal : 0.0f;
+            of_q[std::size_t(member) * rows + r] = own[r] == value[r] ? 1.0f / equal : 0.0f;
         }
-        critics.backward(critic_weights, member, member, of_q.data(), nullptr, width, slope.data());
-    }
-    Floats squashed(std::size_t(rows) * a), wanted(std::size_t(rows) * a), distances(std::size_t(rows) * a);
+        backward(member, member, worker);
+    });
+    sum_parts(members, rows * a, slopes.data(), slope.data());
+    Floats squashed(size_of_slope), wanted(size_of_slope), distances(size_of_slope);
     copy_rows(rows, a, {both + width, all}, squashed.data());
     copy_rows(rows, a, {replayed, replayed_row}, wanted.data());
     each(rows * a, [&](int i, auto zero) {
@@ -190,27 +256,15 @@ double inril_imitation(void* policy, const float* weights, const float* inputs, 
 // Take a gradient into Adam's moments, and its direction, see `Adam` in networks/flat.py.
 void inril_direction(long size, const float* gradient, float* first, float* second, float beta1, float beta2,
                      float eps, float scale, float* direction) {
-    const NoDenormals guard;
-    const float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
-    for (long i = 0; i < size; i++) {
-        const float g = gradient[i], m = first[i] + rest1 * (g - first[i]), v = second[i] * beta2 + rest2 * g * g;
-        first[i] = m, second[i] = v;
-        direction[i] = m / ((std::sqrt(v) + eps) * scale);
-    }
+    const Moments moments{gradient, first, second, beta1, beta2, eps, scale};
+    ranges(size, [&](long from, long to) { take(moments, from, to, direction); });
 }
 
 // The same, and the step; target (null: none) follows by ``tau``.
 void inril_step(long size, const float* gradient, float* first, float* second, float beta1, float beta2, float eps,
                 float scale, float rate, float* value, float* target, float tau) {
-    const NoDenormals guard;
-    const float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
-    for (long i = 0; i < size; i++) {
-        const float g = gradient[i], m = first[i] + rest1 * (g - first[i]), v = second[i] * beta2 + rest2 * g * g;
-        first[i] = m, second[i] = v;
-        const float moved = value[i] - rate * (m / ((std::sqrt(v) + eps) * scale));
-        value[i] = moved;
-        if (target) target[i] += tau * (moved - target[i]);
-    }
+    const Moments moments{gradient, first, second, beta1, beta2, eps, scale};
+    ranges(size, [&](long from, long to) { step(moments, from, to, rate, value, target, tau); });
 }
 
 }  // extern "C"

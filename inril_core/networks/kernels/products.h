@@ -90,36 +90,41 @@ void rows_of(int rows, int k, Matrix a, const float* panel, float* c, std::ptrdi
     }
 }
 
+inline float* grown(Floats& buffer, std::size_t size) {
+    if (buffer.size() < size) buffer.resize(size);
+    return buffer.data();
+}
+
+inline int panels(int n) { return (n + WIDTH - 1) / WIDTH; }
+
 class Products {
   public:
     // c [m, n] = a [m, k] b [k, n] + bias [n] (null: none).
     void operator()(int m, int n, int k, Matrix a, Matrix b, float* c, std::ptrdiff_t c_row, const float* bias) {
-        const std::size_t needed = std::size_t(k + 1) * WIDTH;
-        if (panel_.size() < needed) panel_.resize(needed);
+        for (int j = 0; j < n; j += WIDTH) columns(j, m, n, k, a, b, c, c_row, bias);
+    }
+
+    // The same, of the columns from ``j`` on that one panel covers; returns how many.
+    int columns(int j, int m, int n, int k, Matrix a, Matrix b, float* c, std::ptrdiff_t c_row, const float* bias) {
+        grown(panel_, std::size_t(k + 1) * WIDTH);
         const int blocks = (m + MOST_ROWS - 1) / MOST_ROWS;  // of nearly the same height: a single row is slow
-        for (int j = 0; j < n; j += WIDTH) {
-            const int width = std::min(WIDTH, n - j);
-            const bool narrow = width <= LANES;
-            pack(k, b.from_column(j), bias ? bias + j : nullptr, width, narrow ? LANES : WIDTH, panel_.data());
-            for (int at = 0, left = blocks; at < m; left--) {
-                const int rows = (m - at + left - 1) / left;
-                const Matrix part{a.at + at * a.row, a.row, a.column};
-                float* to = c + at * c_row + j;
-                if (narrow) rows_of<1>(rows, k, part, panel_.data(), to, c_row, width);
-                else rows_of<2>(rows, k, part, panel_.data(), to, c_row, width);
-                at += rows;
-            }
+        const int width = std::min(WIDTH, n - j);
+        const bool narrow = width <= LANES;
+        pack(k, b.from_column(j), bias ? bias + j : nullptr, width, narrow ? LANES : WIDTH, panel_.data());
+        for (int at = 0, left = blocks; at < m; left--) {
+            const int rows = (m - at + left - 1) / left;
+            const Matrix part{a.at + at * a.row, a.row, a.column};
+            float* to = c + at * c_row + j;
+            if (narrow) rows_of<1>(rows, k, part, panel_.data(), to, c_row, width);
+            else rows_of<2>(rows, k, part, panel_.data(), to, c_row, width);
+            at += rows;
         }
+        return width;
     }
 
   private:
     Floats panel_;
 };
-
-inline float* grown(Floats& buffer, std::size_t size) {
-    if (buffer.size() < size) buffer.resize(size);
-    return buffer.data();
-}
 
 // Columns of a matrix, without gaps.
 void copy_rows(int rows, int n, Matrix from, float* to) {

@@ -22,6 +22,7 @@ from inril_bringup.graph_schema import (
     CONTROL_SOCKET,
     GIVEN_AT_START,
     GRAPH_ID,
+    LOCKSTEP,
     MANAGED_NODES,
     NOT_ARGUMENTS,
     OTHER_CAMERAS,
@@ -101,6 +102,7 @@ class Graph(Frozen):
             if argument.required and values[name] is None:
                 raise ConfigError(f"graph {self.name}: {name} is missing; give {name}:=VALUE: {argument.description}")
         values[SIMULATED_TIME] = self.simulated and values.get("real_time_factor") != 1.0
+        values[LOCKSTEP] = self.simulated and values.get("real_time_factor") == 0.0
         values[OTHER_CAMERAS] = _has_other_cameras(values.get("cameras"))
         if values[OTHER_CAMERAS] and not any(node.when == OTHER_CAMERAS for node in self.nodes.values()):
             raise ConfigError(

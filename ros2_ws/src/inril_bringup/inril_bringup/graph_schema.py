@@ -18,6 +18,8 @@ SIMULATED_CELL = "simulated_cell"
 """`${simulated_cell}`: whether a node of the graph says `simulated: true`."""
 SIMULATED_TIME = "simulated_time"
 """`${simulated_time}`: stamps are those of the cell's /clock: it is simulated, and not at real time."""
+LOCKSTEP = "lockstep"
+"""`${lockstep}`: the cell is simulated, and waits for every tick and between episodes for the learner."""
 OTHER_CAMERAS = "other_cameras"
 """`when: other_cameras`: some camera is no part of the simulated cell, so camera_node reads it."""
 GRAPH_ID = "graph_id"
@@ -28,7 +30,7 @@ THIS_HOST = "this_host"
 """`${this_host}`: address that other hosts reach this one at (`network.py`)."""
 GIVEN_AT_START = (GRAPH_ID, CONTROL_SOCKET, THIS_HOST)
 """Filled in by the launcher."""
-NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, OTHER_CAMERAS, *GIVEN_AT_START}
+NOT_ARGUMENTS = {MANAGED_NODES, SIMULATED_CELL, SIMULATED_TIME, LOCKSTEP, OTHER_CAMERAS, *GIVEN_AT_START}
 """References that no user sets."""
 ALWAYS = ("run_dir", "run_id", "namespace", "calibration", "without_calibration", "without_teleop_check")
 """Arguments of every graph, whether or not a node refers to them."""

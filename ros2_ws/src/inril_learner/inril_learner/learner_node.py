@@ -18,6 +18,7 @@ from inril_common.diagnostics import ERROR, OK, Health
 from inril_common.node import InrilPlainNode
 from inril_common.process import run_node
 from inril_common.qos import LATCHED
+from inril_common.realtime import parse_cores
 from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyStatus, PolicyWeights
 from rclpy.clock import Clock, ClockType
 
@@ -41,7 +42,7 @@ from inril_core.finetune.rewards import classifier
 from inril_core.finetune.shadow import ShadowGate
 from inril_core.finetune.versions import VersionCounter
 from inril_core.finetune.weights_loop import PolicyReport, WeightsLoop
-from inril_core.networks.compute import use_one_thread
+from inril_core.networks.compute import use_kernel_threads, use_one_thread
 from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
@@ -54,6 +55,7 @@ SLICE_S = 0.04  # longest training between two looks at the graph
 TICK_S = 0.005
 STATUS_PERIOD_S = 0.5
 PUSH_RETRY_NS = 2_000_000_000
+LOCKSTEP_THREADS = 2  # at most, of the kernels; a small network's update gains little by more
 SERVED_N = 2  # packs; a policy may just be asking for the one before the newest
 LOOK_PERIOD_S = 1.0  # the store is asked this often even if no announcement was heard
 
@@ -81,6 +83,8 @@ class LearnerNode(InrilPlainNode):
         use_one_thread()
         if os.nice(0) == 0:
             os.nice(5)
+        if self.param("lockstep", False, "the graph waits between episodes until the updates that are due are made"):
+            use_kernel_threads(min(LOCKSTEP_THREADS, len(parse_cores(self.cores))))
         self.contract = self.contract_param()
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._folder = self._run.paths.learner
