@@ -75,7 +75,9 @@ class Replay:
     def __init__(self, contract: Contract, recordings: Sequence[Episode], steps: int = 40) -> None:
         if not recordings:
             raise ConfigError("no recording to replay: give the folder of a run that has recorded some episodes")
-        blind = Contract.model_validate({**contract.model_dump(), "images": ()})  # nothing is drawn: that takes long
+        blind = Contract.model_validate(
+            {**contract.model_dump(mode="json"), "images": ()}
+        )  # nothing is drawn: that takes long
         self._env, self._steps, self._interface = CellEnv(blind), steps, contract.interface_digest
         self._own = self._env.cell.arm.physics
         self._recordings = [(episode, self._purpose(episode)) for episode in recordings]
@@ -118,7 +120,7 @@ class Replay:
 
     def _purpose(self, episode: Episode) -> str:
         """Whose starts it began from."""
-        if episode.interface_digest != self._interface:
+        if episode.interface_digest != self._interface_digest:
             raise ConfigError(f"recording {episode.episode_id}: is of another interface; give its contract")
         distance_m = {}
         for purpose in ("eval", "demo"):
