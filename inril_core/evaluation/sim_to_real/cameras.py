@@ -34,8 +34,12 @@ IMAGES_N, LEAST_IMAGES_N = 12, 4
 """Of each camera: how many are compared, evenly from all that there are, and how many there must be."""
 LARGEST_PX = 160
 """Larger images are compared at half, a third, ... of their size."""
-LEVELS_PX = (4.0, 2.0, 1.0)
+COARSE_PX, FINE_PX = (4.0, 2.0), 1.0
 """Standard deviation of the blur, from coarse to fine."""
+COARSE_EVERY = 3
+"""Coarse levels look at every third image."""
+FINE_STEPS_N = 4
+"""Gauss-Newton steps of the fine level."""
 STEP = np.array([0.002] * 3 + [0.004] * 3)
 """Of finite differences, m and rad: about half a pixel."""
 BOUND = np.array([0.05] * 3 + [0.2] * 3)
@@ -46,6 +50,8 @@ LEAST_CONTRAST, LEAST_NOISE = 3.0, 0.5
 """Grey levels: standard deviation over a blurred image, and the scale from which a difference counts less."""
 LEAST_EXPLAINED = 0.5
 """Share of the images' variance that the drawn ones have to explain."""
+LARGEST_CONDITION = 1e8
+"""Of the normal equations, in units of `STEP`."""
 TILES_N = 6
 """An image is cut into so many rows and columns of tiles, whose errors are taken to be independent."""
 
@@ -139,47 +145,53 @@ class _Pictures:
         self._camera, self._views = camera, views
         self._poses = CameraPoses(scene.model, scene.cameras)
         self._renderer = CellRenderer(scene.model, scene.cameras)
-        self._renderer.image(views[0].qpos, camera, 8, 8)  # refuses what it does not have
         for view in views:
             wanted = (view.field.height_px, view.field.width_px, 3)
             if view.image.shape != wanted:
-                raise Unclear(f"image {view.field.name}: is {view.image.shape}, the contract says {wanted}")
+                raise Unclear(f"image {view.field.name}: is {view.image.shape}, {wanted} in the contract; give its own")
         images = [_shrunk(view.image) for view in views]
-        self.recorded = {blur_px: [_centred(image, blur_px) for image in images] for blur_px in LEVELS_PX}
+        self.recorded = {px: [_centred(image, px) for image in images] for px in (*COARSE_PX, FINE_PX)}
         """By blur: ``[h, w, 3]`` less each channel's mean, grey levels."""
-        self._drawn: tuple[bytes, list[Array]] = (b"", [])
 
     @property
     def count(self) -> int:
         return len(self._views)
 
-    def errors(self, x: Array, blur_px: float) -> Array:
-        """Recorded minus drawn, all pixels of all images in one row. x: six numbers, m and rad, see `CameraOffset`."""
+    def errors(self, x: Array, blur_px: float, every: int = 1) -> Array:
+        """Recorded minus drawn, all pixels of every so many images in one row.
+
+        x: six numbers, m and rad, see `CameraOffset`.
+        """
+        a, b, c, d, e, f = x.tolist()
+        self._poses.move(self._camera, CameraOffset((a, b, c), (d, e, f)))
         rows = []
-        for recorded, drawn in zip(self.recorded[blur_px], self._draw(x), strict=True):
-            drawn = _centred(drawn, blur_px)
+        for recorded, view in zip(self.recorded[blur_px][::every], self._views[::every], strict=True):
+            drawn = _centred(_shrunk(self._picture(view)), blur_px)
             power = np.maximum((drawn**2).sum(axis=(0, 1)), 1e-9)
             gain = (recorded * drawn).sum(axis=(0, 1)) / power
             rows.append((recorded - gain * drawn).ravel())
         return np.concatenate(rows)
 
+    def slopes(self, x: Array, blur_px: float, every: int = 1) -> Array:
+        """Derivatives of `errors` ``[n, 6]``, by central differences."""
+        columns = []
+        for i, step in enumerate(STEP):
+            ahead, behind = x.copy(), x.copy()
+            ahead[i], behind[i] = min(x[i] + step, BOUND[i]), max(x[i] - step, -BOUND[i])
+            change = self.errors(ahead, blur_px, every) - self.errors(behind, blur_px, every)
+            columns.append(change / (ahead[i] - behind[i]))
+        return np.stack(columns, axis=1)
+
     def groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """For each number of `errors`, the number of its image, and that of its tile, which is one of all images."""
         by_image, by_tile = [], []
-        for number, image in enumerate(self.recorded[LEVELS_PX[0]]):
+        for number, image in enumerate(self.recorded[FINE_PX]):
             height, width = image.shape[:2]
             rows, columns = (np.arange(size) * TILES_N // size for size in (height, width))
             tiles = np.repeat(rows[:, None] * TILES_N + columns[None], 3)
             by_tile.append(tiles)
             by_image.append(np.full(tiles.size, number))
         return np.concatenate(by_image), np.concatenate(by_tile)
-
-    def _draw(self, x: Array) -> list[Array]:
-        if self._drawn[0] != x.tobytes():
-            shift, turn = x.tolist()[:3], x.tolist()[3:]
-            self._poses.move(self._camera, CameraOffset((shift[0], shift[1], shift[2]), (turn[0], turn[1], turn[2])))
-            self._drawn = x.tobytes(), [_shrunk(self._picture(view)) for view in self._views]
-        return self._drawn[1]
 
     def _picture(self, view: View) -> npt.NDArray[np.uint8]:
         return drawn_image(lambda *what: self._renderer.image(view.qpos, *what), view.field)
@@ -189,81 +201,42 @@ class _Pictures:
 
 
 def _fit(pictures: _Pictures) -> CameraFit:
-    fine_px = LEVELS_PX[-1]
-    recorded = np.concatenate([image.ravel() for image in pictures.recorded[fine_px]])
+    recorded = np.concatenate([image.ravel() for image in pictures.recorded[FINE_PX]])
     contrast = float(recorded.std())
     if not contrast >= LEAST_CONTRAST:
         raise Unclear(
             f"the images are flat: they vary by {contrast:.1f} grey levels, {LEAST_CONTRAST:g} are needed; look "
             "whether the lens is covered or the light is off"
         )
-    nominal = np.zeros(6)
-    before = pictures.errors(nominal, fine_px)
-    x = nominal
-    for blur_px in LEVELS_PX:
+    before = pictures.errors(np.zeros(6), FINE_PX)
+    x = np.zeros(6)
+    for blur_px in COARSE_PX:
         x = least_squares(
             pictures.errors,
             x,
-            jac=_slopes(pictures),
+            jac=pictures.slopes,
             bounds=(-BOUND, BOUND),
             x_scale=STEP,
             loss="soft_l1",
-            f_scale=_noise(pictures.errors(x, blur_px)),
-            xtol=1e-3,
-            max_nfev=12,
-            args=(blur_px,),
+            f_scale=_noise(pictures.errors(x, blur_px, COARSE_EVERY)),
+            xtol=1e-2,
+            ftol=1e-2,
+            max_nfev=8,
+            args=(blur_px, COARSE_EVERY),
         ).x
-    after, scale = pictures.errors(x, fine_px), _noise(pictures.errors(x, fine_px))
+    x, after, errors = _fine(pictures, x)
     explained = 1.0 - float(after @ after) / float(recorded @ recorded)
     if not explained >= LEAST_EXPLAINED:
         raise Unclear(
             f"the images do not look like what the simulated cell draws: it explains {100 * max(explained, 0.0):.0f} % "
             f"of how they vary, {100 * LEAST_EXPLAINED:.0f} are needed; measure the pose by `inril calibrate hand-eye`"
         )
+    scale = _noise(after)
     if (np.abs(x) > 0.98 * BOUND).any() or _cost(after, scale) > 1.01 * _cost(before, scale):
         raise Unclear(
             f"no pose within {1000 * BOUND[0]:.0f} mm and {BOUND[3]:g} rad of the model's fits better than all around "
             "it; measure the pose by `inril calibrate hand-eye`"
         )
-    errors = _standard_errors(pictures, x, scale)
-    return CameraFit(_offset(x), _offset(errors), _rms(before), _rms(after), pictures.count)
-
-
-def _slopes(pictures: _Pictures) -> Callable[[Array, float], Array]:
-    """Derivatives of `_Pictures.errors`, ``[n, 6]``, by central differences."""
-
-    def slopes(x: Array, blur_px: float) -> Array:
-        columns = []
-        for i, step in enumerate(STEP):
-            ahead, behind = x.copy(), x.copy()
-            ahead[i], behind[i] = min(x[i] + step, BOUND[i]), max(x[i] - step, -BOUND[i])
-            change = pictures.errors(ahead, blur_px) - pictures.errors(behind, blur_px)
-            columns.append(change / (ahead[i] - behind[i]))
-        return np.stack(columns, axis=1)
-
-    return slopes
-
-
-def _standard_errors(pictures: _Pictures, x: Array, scale: float) -> Array:
-    """Of a robust estimate, whose errors hang together within groups (sandwich, as in `identify`): within an image
-    (its state of the cell is a little wrong), or within a part of all images (the cell draws it otherwise). The larger
-    of both counts.
-
-    Raises:
-        Unclear: a direction cannot be told.
-    """
-    residuals, jacobian = pictures.errors(x, LEVELS_PX[-1]), _slopes(pictures)(x, LEVELS_PX[-1]) * STEP
-    weights = 1.0 / np.sqrt(1.0 + (residuals / scale) ** 2)
-    weighted = jacobian * weights[:, None]
-    normal = jacobian.T @ weighted
-    if not np.linalg.cond(normal) < 1e8:
-        raise Unclear("the images are the same from everywhere near, so no pose can be told; see that the scene shows")
-    bread, variances = np.linalg.inv(normal), []
-    for groups in pictures.groups():
-        scores = np.stack([np.bincount(groups, column * residuals) for column in weighted.T], axis=1)
-        clusters_n = len(np.unique(groups))
-        variances.append(np.diag(bread @ scores.T @ scores @ bread) * clusters_n / (clusters_n - 1))
-    errors: Array = np.sqrt(np.max(variances, axis=0)) * STEP
     if (errors > LARGEST_ERROR).any():
         worst = int(np.argmax(errors / LARGEST_ERROR))
         what, unit = ("offset", "mm") if worst < 3 else ("rotation", "mrad")
@@ -272,7 +245,40 @@ def _standard_errors(pictures: _Pictures, x: Array, scale: float) -> Array:
             f"{1000 * errors[worst]:.0f} {unit}, at most {1000 * LARGEST_ERROR[worst]:.0f} are taken; record images in "
             "which more is seen, from more poses of the arm"
         )
-    return errors
+    return CameraFit(_offset(x), _offset(errors), _rms(before), _rms(after), pictures.count)
+
+
+def _fine(pictures: _Pictures, x: Array) -> tuple[Array, Array, Array]:
+    """From nearby the pose, the errors of the images there, and the pose's standard errors.
+
+    The cost of drawn images has many small steps, because edges go from pixel to pixel, and least squares that must
+    descend stop at the first. So the zero of its smoothed slope is sought: Gauss-Newton steps with derivatives over
+    half a pixel, unconditionally.
+
+    The standard errors are those of a robust estimate, whose errors hang together within groups (sandwich, as in
+    `identify`): within an image (its state of the cell is a little wrong), or within a part of all images (the cell
+    draws it otherwise). The larger of both counts.
+
+    Raises:
+        Unclear: a direction cannot be told.
+    """
+    jacobian = pictures.slopes(x, FINE_PX) * STEP
+    errors = pictures.errors(x, FINE_PX)
+    for _ in range(FINE_STEPS_N):
+        weighted = jacobian / np.sqrt(1.0 + (errors / _noise(errors)) ** 2)[:, None]
+        normal = jacobian.T @ weighted
+        if not np.linalg.cond(normal) < LARGEST_CONDITION:
+            raise Unclear("the images are the same from everywhere near, so no pose can be told; see what they show")
+        x = np.clip(x - STEP * np.linalg.solve(normal, weighted.T @ errors), -BOUND, BOUND)
+        errors = pictures.errors(x, FINE_PX)
+        import os
+        if os.environ.get("DBG"): print("  gn", np.round(1000*x,3), round(_rms(errors),4))
+    bread, variances = np.linalg.inv(normal), []
+    for groups in pictures.groups():
+        scores = np.stack([np.bincount(groups, column * errors) for column in weighted.T], axis=1)
+        clusters_n = len(np.unique(groups))
+        variances.append(np.diag(bread @ scores.T @ scores @ bread) * clusters_n / (clusters_n - 1))
+    return x, errors, np.sqrt(np.max(variances, axis=0)) * STEP
 
 
 def _views(contract: Contract, recordings: Sequence[Episode], replayed: Sequence[Array]) -> dict[str, list[View]]:

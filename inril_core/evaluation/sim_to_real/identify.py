@@ -75,10 +75,9 @@ class Replay:
     def __init__(self, contract: Contract, recordings: Sequence[Episode], steps: int = 40) -> None:
         if not recordings:
             raise ConfigError("no recording to replay: give the folder of a run that has recorded some episodes")
-        blind = Contract.model_validate(
-            {**contract.model_dump(mode="json"), "images": ()}
-        )  # nothing is drawn: that takes long
-        self._env, self._steps, self._interface = CellEnv(blind), steps, contract.interface_digest
+        blind = {**contract.model_dump(mode="json"), "images": ()}  # drawing takes longer than all the rest
+        self._env, self._steps = CellEnv(Contract.model_validate(blind)), steps
+        self._interface_digest = contract.interface_digest
         self._own = self._env.cell.arm.physics
         self._recordings = [(episode, self._purpose(episode)) for episode in recordings]
         self._recorded = [_points(episode.tool_pose[: self._length(episode) + 1]) for episode in recordings]
