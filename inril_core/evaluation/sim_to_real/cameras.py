@@ -9,7 +9,7 @@ channels; what the cell does not draw alike counts less the more it differs (`sc
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from inril_core.tasks.families.cell import drawn_image
 
 Array = npt.NDArray[np.float64]
 
-IMAGES_N, LEAST_IMAGES_N = 12, 4
+IMAGES_N, LEAST_IMAGES_N = 9, 4
 """Of each camera: how many are compared, evenly from all that there are, and how many there must be."""
 LARGEST_PX = 160
 """Larger images are compared at half, a third, ... of their size."""
@@ -38,7 +38,7 @@ COARSE_PX, FINE_PX = (4.0, 2.0), 1.0
 """Standard deviation of the blur, from coarse to fine."""
 COARSE_EVERY = 3
 """Coarse levels look at every third image."""
-FINE_STEPS_N = 4
+FINE_STEPS_N = 2
 """Gauss-Newton steps of the fine level."""
 STEP = np.array([0.002] * 3 + [0.004] * 3)
 """Of finite differences, m and rad: about half a pixel."""
@@ -157,16 +157,16 @@ class _Pictures:
     def count(self) -> int:
         return len(self._views)
 
-    def errors(self, x: Array, blur_px: float, every: int = 1) -> Array:
+    def errors(self, x: Array, blur_px: float, every: int = 1, times: int = 1) -> Array:
         """Recorded minus drawn, all pixels of every so many images in one row.
 
-        x: six numbers, m and rad, see `CameraOffset`.
+        x: six numbers, m and rad, see `CameraOffset`. times: the cell is drawn so much larger, and made smaller.
         """
         a, b, c, d, e, f = x.tolist()
         self._poses.move(self._camera, CameraOffset((a, b, c), (d, e, f)))
         rows = []
         for recorded, view in zip(self.recorded[blur_px][::every], self._views[::every], strict=True):
-            drawn = _centred(_shrunk(self._picture(view)), blur_px)
+            drawn = _centred(_shrunk(self._picture(view, times)), blur_px)
             power = np.maximum((drawn**2).sum(axis=(0, 1)), 1e-9)
             gain = (recorded * drawn).sum(axis=(0, 1)) / power
             rows.append((recorded - gain * drawn).ravel())
@@ -193,8 +193,12 @@ class _Pictures:
             by_image.append(np.full(tiles.size, number))
         return np.concatenate(by_image), np.concatenate(by_tile)
 
-    def _picture(self, view: View) -> npt.NDArray[np.uint8]:
-        return drawn_image(lambda *what: self._renderer.image(view.qpos, *what), view.field)
+    def _picture(self, view: View, times: int) -> npt.NDArray[np.uint8]:
+        def draw(camera: str, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
+            large = self._renderer.image(view.qpos, camera, times * width_px, times * height_px)
+            return np.asarray(Image.fromarray(large).reduce(times))
+
+        return drawn_image(draw, view.field)
 
     def close(self) -> None:
         self._renderer.close()
@@ -224,13 +228,14 @@ def _fit(pictures: _Pictures) -> CameraFit:
             max_nfev=8,
             args=(blur_px, COARSE_EVERY),
         ).x
-    x, after, errors = _fine(pictures, x)
+    after = pictures.errors(x, FINE_PX)
     explained = 1.0 - float(after @ after) / float(recorded @ recorded)
     if not explained >= LEAST_EXPLAINED:
         raise Unclear(
             f"the images do not look like what the simulated cell draws: it explains {100 * max(explained, 0.0):.0f} % "
             f"of how they vary, {100 * LEAST_EXPLAINED:.0f} are needed; measure the pose by `inril calibrate hand-eye`"
         )
+    x, after, errors = _fine(pictures, x)
     scale = _noise(after)
     if (np.abs(x) > 0.98 * BOUND).any() or _cost(after, scale) > 1.01 * _cost(before, scale):
         raise Unclear(
@@ -257,7 +262,8 @@ def _fine(pictures: _Pictures, x: Array) -> tuple[Array, Array, Array]:
 
     The standard errors are those of a robust estimate, whose errors hang together within groups (sandwich, as in
     `identify`): within an image (its state of the cell is a little wrong), or within a part of all images (the cell
-    draws it otherwise). The larger of both counts.
+    draws it otherwise). The larger of both counts, and what the pose moves by when the cell is drawn twice as large:
+    edges that go from pixel to pixel err alike in all images and tiles.
 
     Raises:
         Unclear: a direction cannot be told.
@@ -271,14 +277,13 @@ def _fine(pictures: _Pictures, x: Array) -> tuple[Array, Array, Array]:
             raise Unclear("the images are the same from everywhere near, so no pose can be told; see what they show")
         x = np.clip(x - STEP * np.linalg.solve(normal, weighted.T @ errors), -BOUND, BOUND)
         errors = pictures.errors(x, FINE_PX)
-        import os
-        if os.environ.get("DBG"): print("  gn", np.round(1000*x,3), round(_rms(errors),4))
     bread, variances = np.linalg.inv(normal), []
     for groups in pictures.groups():
         scores = np.stack([np.bincount(groups, column * errors) for column in weighted.T], axis=1)
         clusters_n = len(np.unique(groups))
         variances.append(np.diag(bread @ scores.T @ scores @ bread) * clusters_n / (clusters_n - 1))
-    return x, errors, np.sqrt(np.max(variances, axis=0)) * STEP
+    finer = bread @ weighted.T @ (pictures.errors(x, FINE_PX, times=2) - errors)
+    return x, errors, np.sqrt(np.max(variances, axis=0) + finer**2) * STEP
 
 
 def _views(contract: Contract, recordings: Sequence[Episode], replayed: Sequence[Array]) -> dict[str, list[View]]:
