@@ -121,8 +121,8 @@ def fit_camera(contract: Contract, camera: str, views: Sequence[View]) -> Camera
 
     Raises:
         Unclear: too few images, flat ones, ones that do not look like what the cell draws from anywhere near, or ones
-            from which a direction cannot be told.
-        RenderError: this machine cannot draw, the cell has no such camera, or a state is not the cell's.
+            from which a direction cannot be told; or the cell has no such camera.
+        RenderError: this machine cannot draw, or a state is not the cell's.
     """
     if len(views) < LEAST_IMAGES_N:
         raise Unclear(
@@ -142,6 +142,8 @@ class _Pictures:
 
     def __init__(self, contract: Contract, camera: str, views: Sequence[View]) -> None:
         scene = make_scene(contract, TIMESTEP_S)
+        if camera not in scene.cameras:
+            raise Unclear(f"the simulated cell has no such camera; it has {', '.join(scene.cameras)}")
         self._camera, self._views = camera, views
         self._poses = CameraPoses(scene.model, scene.cameras)
         self._renderer = CellRenderer(scene.model, scene.cameras)
@@ -168,7 +170,9 @@ class _Pictures:
         for recorded, view in zip(self.recorded[blur_px][::every], self._views[::every], strict=True):
             drawn = _centred(_shrunk(self._picture(view, times)), blur_px)
             power = np.maximum((drawn**2).sum(axis=(0, 1)), 1e-9)
-            gain = (recorded * drawn).sum(axis=(0, 1)) / power
+            gain = (
+                np.maximum((recorded * drawn).sum(axis=(0, 1)), 0.0) / power
+            )  # light turns no image into its negative
             rows.append((recorded - gain * drawn).ravel())
         return np.concatenate(rows)
 
