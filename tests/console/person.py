@@ -8,26 +8,18 @@ camera's picture as a person does.
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import numpy as np
 
 from inril_core.contract import Contract
 from inril_core.experts.scripted.base import scripted_expert
+from inril_core.experts.watcher import Watcher
 
 TREMOR = 0.03
 """Standard deviation of a finger's place, of the pad's radius."""
 PADS = {"pad-xy": (0, 1, -1.0), "pad-zr": (2, 5, -1.0), "pad-tilt": (4, 3, 1.0)}
 """For each pad: the number of the action that up moves, the one that right moves, and the sign of right."""
-STUCK_STEPS = 20
-"""Steps without progress after which the person takes over."""
-PROGRESS = 0.05
-"""Share of what remains that counts as progress."""
-DONE_STEPS = 10
-"""Steps for which a leg that looks turned in does not count, before the person takes it out and begins anew."""
-OUT_M = 0.004
-"""Height of its tip above the rim where it is out."""
 
 
 class Eyes:
@@ -56,15 +48,12 @@ class Person:
     def __init__(self, page: Any, contract: Contract, seed: int = 0) -> None:
         self.page, self.eyes = page, Eyes(page)
         self._expert = scripted_expert(contract)
-        self._fields = contract.slices()
+        self._watcher = Watcher(contract)
         self._rng = np.random.default_rng(seed)
         self._touch = page.context.new_cdp_session(page)
         self._places: dict[str, tuple[float, float, float]] = {}
         self._fingers: dict[str, tuple[float, float]] = {}
         self._seen: tuple[str, int] = ("", -1)
-        self._best: tuple[float, int] = (math.inf, 0)
-        self._still_steps = 0
-        self._takes_out = False
         self.takeovers = 0
 
     @property
@@ -88,6 +77,9 @@ class Person:
         if safety["armed"] and not safety["faults"] and not safety["needs_rearm"]:
             return True
         self.lift()
+        asked_for = "`inril arm`" in self.eyes["session_state"].get("waiting_for", "")
+        if not (asked_for or safety["armed"]):  # the graph is not up yet, or an episode just ends
+            return False
         if page.locator("#arm[aria-disabled=false]").count() and page.text_content("#arm") == "Arm":
             page.click("#arm", force=True)  # it may be armed meanwhile
         return False
@@ -119,26 +111,13 @@ class Person:
     _mine = ""
 
     def _stuck(self, said: dict[str, Any]) -> bool:
-        """Whether what remains to be done has not shrunk for some steps."""
-        if (said["episode_id"], said["step"]) == self._seen:
+        """Whether this is where a person takes over."""
+        if (said["episode_id"], said["step"]) == self._seen or None in said["values"]:
             return False
         if said["episode_id"] != self._seen[0]:
-            self._best = math.inf, 0
+            self._watcher.reset()
         self._seen = said["episode_id"], said["step"]
-        remains = self._remains(said)
-        if remains < (1.0 - PROGRESS) * self._best[0]:
-            self._best = remains, said["step"]
-        return bool(said["step"] - self._best[1] >= STUCK_STEPS)
-
-    def _remains(self, said: dict[str, Any]) -> float:
-        """Of the way: 5 cm, 0.2 rad of tilt and a quarter of a turn count 1 each."""
-        values = np.array(said["values"])
-        tip, rotation = values[self._fields["tip_in_hole_m"]], values[self._fields["leg_in_hole_rot6d"]]
-        up = np.cross(rotation[:3], rotation[3:])
-        sine, cosine = values[self._fields["turn_sin_cos"]]
-        turn_rad = math.pi / 2 + math.atan2(sine, cosine)
-        way = math.hypot(*tip[:2]) / 0.05 + max(tip[2] + 0.02, 0.0) / 0.05
-        return float(way + math.hypot(*up[:2]) / 0.2 + max(turn_rad, 0.0) / (math.pi / 2))
+        return self._watcher.would_take_over(np.array(said["values"]), said["step"])
 
     def _drive(self, take: bool) -> None:
         if take and not self.drives and self.page.locator("#drive[aria-disabled=false]").count():
@@ -151,15 +130,13 @@ class Person:
         if (said["episode_id"], said["step"]) == self._seen and self._fingers:
             return
         self._seen = said["episode_id"], said["step"]
-        self._put(self._wants(np.array(said["values"], np.float32)))
-
-    def _wants(self, values: np.ndarray) -> np.ndarray:
-        """As the expert; a leg turned while too high does not count, and nobody sees that: then out, and once more."""
+        values = np.array(said["values"], np.float32)
         action = self._expert.act(values)
-        height_m = values[self._fields["tip_in_hole_m"]][2]
-        self._still_steps = self._still_steps + 1 if np.abs(action).max() < 0.1 and height_m < 0.0 else 0
-        self._takes_out = height_m < OUT_M and (self._takes_out or self._still_steps >= DONE_STEPS)
-        return np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]) if self._takes_out else action
+        if self._watcher.calls_it_failed(values, action):
+            self.lift()
+            self.page.keyboard.press("2")
+            return
+        self._put(action)
 
     def _put(self, action: np.ndarray) -> None:
         """A finger on each pad, where it asks for this action."""

@@ -131,9 +131,9 @@ class PersonsPath:
         """What the person does in demonstrations."""
         safety, seen = who.eyes["safety"], who.eyes["observed"]
         if safety.get("heard") and not safety["armed"] and who.page.locator("body.holds").count():
-            if not who.eyes["pose"].get("measured") or "not heard" in who.eyes["session_state"].get("waiting_for", ""):
+            if not who.eyes["pose"].get("measured"):
                 return  # it looks at the arm before it arms
-            self.picture(who, "howto_arm", True)
+            self.picture(who, "howto_arm", "not armed" in who.eyes["session_state"].get("waiting_for", ""))
         who.demonstrate()
         self.picture(who, "howto_demonstrate", who.drives and 25 <= seen.get("step", 0) <= 60)
 
