@@ -128,9 +128,11 @@ def test_a_camera_that_the_cell_does_not_have_is_named() -> None:
 
 def test_moves_do_not_add_up() -> None:
     model = Cell(load_contract("insert_leg")).model
-    before, cameras = model.cam_quat.copy(), CameraPoses(model, InsertLeg.cameras)
+    before, stood = model.cam_quat.copy(), model.cam_pos.copy()
+    cameras = CameraPoses(model, InsertLeg.cameras)
     for _ in range(2):
         cameras.move("front", CameraOffset((0.1, 0.0, 0.0), (0.0, 0.3, 0.0)))
     assert not np.array_equal(model.cam_quat, before)
     cameras.move("front", CameraOffset())
     np.testing.assert_array_equal(model.cam_quat, before)
+    np.testing.assert_array_equal(model.cam_pos, stood)
