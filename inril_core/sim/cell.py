@@ -12,6 +12,7 @@ from inril_core.contract import Contract
 from inril_core.errors import ConfigError, InrilError
 from inril_core.hardware.arms.base import ArmState
 from inril_core.sim.arm_physics import ArmPhysics
+from inril_core.sim.camera_poses import CameraPoses
 from inril_core.sim.kinematics import ArmKinematics
 from inril_core.sim.render import CellRenderer
 from inril_core.sim.scenes.base import TIMESTEP_S, drawn_state, make_scene
@@ -48,8 +49,8 @@ class Cell:
     """The cell of a contract's task. Equal seeds and equal targets give bit-identical trajectories.
 
     Raises:
-        ConfigError: the contract has no `sim` section, its task has no scene, or its rate does not suit
-            the physics step.
+        ConfigError: the contract has no `sim` section, its task has no scene, its rate does not suit the
+            physics step, or `sim.physics` names a camera that the scene does not have.
     """
 
     def __init__(self, contract: Contract) -> None:
@@ -70,7 +71,9 @@ class Cell:
         self._lead_s = damping / self._model.actuator_gainprm[:7, 0]
         self._tool = self._model.site("tool").id
         self._quat, self._twist = np.zeros(4), np.zeros(6)
-        self._arm = ArmPhysics(self._model, getattr(contract.sim, "physics", None))
+        physics = getattr(contract.sim, "physics", None)
+        self._arm = ArmPhysics(self._model, physics)
+        self._cameras = CameraPoses(self._model, self.scene.cameras, physics)
         self._renderer: CellRenderer | None = None
         self._state: CellState | None = None
 
@@ -113,6 +116,7 @@ class Cell:
         data = self._data
         mujoco.mj_resetData(self._model, data)
         self._arm.begin(seed)
+        self._cameras.begin(seed)
         self._joint_target_rad = self.scene.lay_out(data, seed, purpose, self.kinematics)
         data.qpos[:7] = self._joint_target_rad
         data.ctrl[:7] = self._joint_target_rad

@@ -90,7 +90,7 @@ def _refuse_other_loader() -> None:
 
 
 class EpisodeRenderer:
-    """Renders recorded episodes of a contract again, from their `qpos`."""
+    """Renders recorded episodes of a contract again, from their `qpos`; cameras stand where the scene has them."""
 
     def __init__(self, contract: Contract, shadows: bool = True) -> None:
         scene = make_scene(contract, TIMESTEP_S)

@@ -51,7 +51,7 @@ class CellSettings(Settings):
     part_noise: PartNoise | None = None
     """How a tracker sees the parts; None: a perfect one."""
     physics: Physics | None = None
-    """Of the arm, drawn per episode; None: as its model has it."""
+    """Of the arm, and where the cameras stand, drawn per episode; None: as the model has it."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -10,7 +10,7 @@ robust to errors that hang together within a recording (sandwich estimator, one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,9 @@ class Replay:
     def __init__(self, contract: Contract, recordings: Sequence[Episode], steps: int = 40) -> None:
         if not recordings:
             raise ConfigError("no recording to replay: give the folder of a run that has recorded some episodes")
-        self._env, self._steps = CellEnv(contract), steps
+        blind = {**contract.model_dump(mode="json"), "images": ()}  # drawing takes longer than all the rest
+        self._env, self._steps = CellEnv(Contract.model_validate(blind)), steps
+        self._interface_digest = contract.interface_digest
         self._own = self._env.cell.arm.physics
         self._recordings = [(episode, self._purpose(episode)) for episode in recordings]
         self._recorded = [_points(episode.tool_pose[: self._length(episode) + 1]) for episode in recordings]
@@ -87,28 +89,37 @@ class Replay:
 
     def errors_m(self, values: PhysicsValues | None) -> list[Array]:
         """Recorded minus replayed points ``[6 T]``, m, by recording; None: with the contract's own physics."""
-        self._env.cell.arm.physics = self._own if values is None else Physics.fixed(**values._asdict())
         found = []
-        for (episode, purpose), recorded in zip(self._recordings, self._recorded, strict=True):
-            self._env.reset(episode.seed, purpose)
-            poses = [self._env.state.tool_pose]
-            for action in episode.actions[: self._length(episode)]:
-                _, made = self._env.step(action)
-                poses.append(self._env.state.tool_pose)
-                if made.ended:  # it ends elsewhere than the recording: the rest says nothing
-                    break
-            replayed = _points(np.array(poses))
+        for (poses, _), recorded in zip(self._runs(values), self._recorded, strict=True):
+            replayed = _points(poses)
             error = np.zeros_like(recorded)
             error[: len(replayed)] = recorded[: len(replayed)] - replayed
             found.append(error.ravel())
         return found
+
+    def states(self, values: PhysicsValues | None) -> list[Array]:
+        """The replayed cell's states ``[n, nq + 7 nmocap]`` at the first observations of each recording."""
+        return [states for _, states in self._runs(values)]
+
+    def _runs(self, values: PhysicsValues | None) -> Iterator[tuple[Array, Array]]:
+        """The tool's poses ``[n, 7]`` and the cell's states of each recording."""
+        self._env.cell.arm.physics = self._own if values is None else Physics.fixed(**values._asdict())
+        for episode, purpose in self._recordings:
+            self._env.reset(episode.seed, purpose)
+            seen = [self._env.state]
+            for action in episode.actions[: self._length(episode)]:
+                _, made = self._env.step(action)
+                seen.append(self._env.state)
+                if made.ended:  # it ends elsewhere than the recording: the rest says nothing
+                    break
+            yield np.array([state.tool_pose for state in seen]), np.array([state.qpos for state in seen])
 
     def _length(self, episode: Episode) -> int:
         return min(self._steps, episode.steps)
 
     def _purpose(self, episode: Episode) -> str:
         """Whose starts it began from."""
-        if episode.interface_digest != self._env.contract.interface_digest:
+        if episode.interface_digest != self._interface_digest:
             raise ConfigError(f"recording {episode.episode_id}: is of another interface; give its contract")
         distance_m = {}
         for purpose in ("eval", "demo"):

@@ -10,6 +10,8 @@ from inril_core.contract import Contract
 from inril_core.contract.definitions.base import CellSettings
 from inril_core.contract.definitions.physics import Physics
 from inril_core.errors import ConfigError
+from inril_core.evaluation.sim_to_real.cameras import CameraFits
+from inril_core.evaluation.sim_to_real.identify import Fit
 from inril_core.files import write_atomically
 
 
@@ -24,6 +26,18 @@ def with_physics(contract: Contract, physics: Physics) -> Contract:
     values = contract.model_dump(mode="json")
     values["sim"]["physics"] = physics.model_dump(mode="json")
     return Contract.model_validate(values)
+
+
+def as_found(contract: Contract, arm: Fit | None, cameras: CameraFits) -> Contract:
+    """The same contract with what was found as ranges; what was not looked for, or refused, it keeps.
+
+    Raises:
+        ConfigError: as `with_physics`.
+    """
+    own = getattr(contract.sim, "physics", None) or Physics()
+    physics = own if arm is None else arm.ranges()
+    found = {name: fit.ranges() for name, fit in cameras.found.items()}
+    return with_physics(contract, physics.model_copy(update={"cameras": {**own.cameras, **found}}))
 
 
 def write_contract(path: Path, contract: Contract) -> Path:

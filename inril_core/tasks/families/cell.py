@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from inril_core.contract import Contract, load_contract
+from inril_core.contract import Contract, ImageField, load_contract
 from inril_core.control.observation import StateVector, observation_vector, prepare_image
 from inril_core.experts.base import Expert
 from inril_core.experts.scripted.base import scripted_expert
@@ -113,10 +113,17 @@ class CellEnv:
         images = {}
         for field in self.contract.images:
             if field.required:
-                left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
-                whole = self.cell.render(field.camera, left + width_px, top + height_px)
-                images[field.name] = prepare_image(whole, field)
+                images[field.name] = drawn_image(self.cell.render, field)
         return observation_vector(self.contract.image_shapes, vector, images)
+
+
+def drawn_image(draw: Callable[[str, int, int], np.ndarray], field: ImageField) -> np.ndarray:
+    """What an Observation carries of a camera of the simulated cell: uint8[height_px, width_px, 3].
+
+    draw: gives uint8[H, W, 3] for (camera, width_px, height_px).
+    """
+    left, top, width_px, height_px = field.crop_px or (0, 0, field.width_px, field.height_px)
+    return prepare_image(draw(field.camera, left + width_px, top + height_px), field)
 
 
 class _LooksAtCell:
