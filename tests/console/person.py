@@ -62,10 +62,8 @@ class Person:
         return bool(self.page.locator("body.driving").count())
 
     def look_after(self) -> bool:
-        """Have control and an armed arm, and no 3-D view; True: both are so. One attempt a call."""
+        """Have control and an armed arm, and then no 3-D view; True: all are so. One attempt a call."""
         page, safety = self.page, self.eyes["safety"]
-        if page.locator("#view-on:checked").count():  # without a GPU it takes half a processor
-            page.uncheck("#view-on", force=True)
         if not page.locator("body.holds").count():
             if page.locator("#take[aria-disabled=false]:visible").count() and not page.is_visible("#ask"):
                 page.click("#take", force=True)
@@ -75,6 +73,8 @@ class Person:
         if not safety or not safety["heard"]:
             return False
         if safety["armed"] and not safety["faults"] and not safety["needs_rearm"]:
+            if page.locator("#view-on:checked").count():  # without a GPU it takes half a processor
+                page.uncheck("#view-on", force=True)
             return True
         self.lift()
         asked_for = "`inril arm`" in self.eyes["session_state"].get("waiting_for", "")
