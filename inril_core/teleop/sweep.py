@@ -49,15 +49,15 @@ class Sweep(Device):
         # v sin(w t) reaches 2 v / w
         to_reach = (0.5 * reach * 2.0 * math.pi * FIRST_HZ for reach in REACH)
         self._speed = [min(SPEED_MAX, v / (scale * rate_hz)) for v, scale in zip(to_reach, scales, strict=True)]
-        self._episode_id = ""
+        self._seed: int | None = None
         self._first_axis = -self._in_episode
 
     def read(self, tick: TickView | None) -> HumanInput:
         """The action of a tick; between two axes it rests."""
         if tick is None:
             raise ValueError("the sweep answers ticks, and was asked without one")
-        if tick.episode_id != self._episode_id:
-            self._episode_id = tick.episode_id
+        if tick.seed != self._seed:  # an episode that is done again keeps its seed, and its axes
+            self._seed = tick.seed
             self._first_axis += self._in_episode
         action = np.zeros(self._size)
         place, step = divmod(tick.step, self._steps)

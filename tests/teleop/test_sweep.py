@@ -28,7 +28,7 @@ def test_every_axis_is_driven_once_and_above_its_start(rate_hz: float, steps: in
     for episode in range(episodes):
         actions = []
         for step in range(steps):
-            view = TickView(f"e{episode}", step, "demo", 0, np.zeros(1, np.float32), np.zeros(7))
+            view = TickView(f"e{episode}", step, "demo", episode, np.zeros(1, np.float32), np.zeros(7))
             said = device.read(view)
             assert said.grab and np.abs(said.action).max() <= SPEED_MAX and (said.action != 0.0).sum() <= 1
             actions.append(said.action)
@@ -39,3 +39,14 @@ def test_every_axis_is_driven_once_and_above_its_start(rate_hz: float, steps: in
             moved = driven[driven[:, axis] != 0.0, axis]
             assert np.sqrt(np.mean(moved**2)) > (SPEED_MIN if rate_hz == 10 else 0.0)
     assert ((reached > 0.2 * np.array(REACH)) & (reached < 1.3 * np.array(REACH))).sum(axis=0).tolist() == [1] * 6
+
+
+def test_an_episode_that_is_done_again_drives_the_same_axis() -> None:
+    """Pins: an axis that was driven only in an episode that did not count, and another one twice."""
+    device = Config().build(contract(10, 100))
+
+    def axis(episode_id: str, seed: int) -> list[int]:
+        view = TickView(episode_id, 3, "demo", seed, np.zeros(1, np.float32), np.zeros(7))
+        return np.flatnonzero(device.read(view).action).tolist()
+
+    assert [axis("e0", 7), axis("e1", 8), axis("e2", 8), axis("e3", 9)] == [[0], [1], [1], [2]]
