@@ -44,7 +44,11 @@ TASK = "insert_leg"
 JOY_HZ = 100.0
 WAIT_S = 60.0
 GRAB, HAND_BACK = 5, 1
-PROGRAMS = ("inril_session.teleop_node", "inril_control.arbiter_node")
+PROGRAMS = {
+    "inril_session.teleop_node": ("device:=joy",),
+    "inril_control.arbiter_node": ("real_time_factor:=1.0", "expects_policy:=true", "expects_device:=true"),
+}
+"""And parameters of their own."""
 POLICY = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """The policy moves forward and back, the person to a side: whose Target it is shows in y."""
 
@@ -217,9 +221,10 @@ def _timed(count: int, domain: int, rng: random.Random) -> tuple[list[float], li
 @contextmanager
 def _nodes() -> Iterator[None]:
     """The two nodes as processes, ended afterwards."""
-    words = ["--ros-args", "-p", f"contract:={TASK}", "-p", "device:=joy", "-p", "real_time_factor:=1.0"]
-    words += ["-p", "expects_policy:=true"]
-    running = [subprocess.Popen([sys.executable, "-m", program, *words]) for program in PROGRAMS]
+    running = []
+    for program, own in PROGRAMS.items():
+        words = [word for value in (f"contract:={TASK}", *own) for word in ("-p", value)]
+        running.append(subprocess.Popen([sys.executable, "-m", program, "--ros-args", *words]))
     try:
         yield
     finally:
