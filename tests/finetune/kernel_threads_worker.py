@@ -16,6 +16,7 @@ from inril_core.bench.speed_task import NoiseTask, demonstrations, refill
 from inril_core.finetune.config import load_config
 from inril_core.finetune.learner import Learner, new_policy
 from inril_core.networks.compute import use_kernel_threads, use_one_thread
+from inril_core.networks.native import library
 from tests.finetune.preset_runs import checkpointed, sha256
 
 UPDATES = 60
@@ -120,16 +121,19 @@ def at_once(folder: Path) -> dict[str, Any]:
 
 
 def in_training(folder: Path) -> dict[str, Any]:
-    """The process ends while a thread of it still trains."""
-    learner, began = filled(folder), threading.Event()
+    """The process ends while a thread of it is in a kernel; not in torch, which aborts a process that ends there."""
+    began, found = threading.Event(), library()
+    assert found is not None
+    real = found.inril_regression
 
-    def on_and_on() -> None:
+    def on_and_on(*arguments: Any) -> None:
         while True:
-            learner.train_step()
+            real(*arguments)
             began.set()
 
-    threading.Thread(target=on_and_on, daemon=True).start()
-    began.wait(WAIT_S)
+    found.inril_regression = on_and_on  # type: ignore[assignment]
+    threading.Thread(target=filled(folder).train_step, daemon=True).start()
+    assert began.wait(WAIT_S)
     return {"helpers": len(helpers())}
 
 
