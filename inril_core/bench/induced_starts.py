@@ -19,6 +19,7 @@ Resumable: a line per seed and arm; the same command adds what is missing.
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import os
 import sys
@@ -28,7 +29,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -38,9 +39,7 @@ from inril_core.contract import Contract, load_contract
 from inril_core.data.episode import SOURCE_HUMAN, Episode
 from inril_core.errors import ConfigError, InrilError
 from inril_core.evaluation.intervals import success_rate
-from inril_core.experts.scripted.base import scripted_expert
-from inril_core.experts.scripted.insert_leg import HOVER_M, TOOL_TO_TIP_M, InsertLegExpert
-from inril_core.experts.watcher import Watcher
+from inril_core.experts.helping_hand import REACTION_STEPS, Hand, Helper
 from inril_core.files import append_line, check_writable, read_sound_lines, write_atomically
 from inril_core.finetune.config import FineTuneConfig, load_config
 from inril_core.finetune.learner import Learner
@@ -51,7 +50,6 @@ from inril_core.networks.compute import use_one_thread
 from inril_core.policies import Decision, Policy
 from inril_core.tasks.base import Task
 from inril_core.tasks.registry import make_task
-from inril_core.transforms import cross
 from inril_core.vocabulary import Mark
 
 ARMS = ("none", "ordinary", "induced")
@@ -59,11 +57,6 @@ LENGTH_STEPS = 160
 """Of an attempt: the way into the failure takes some of it."""
 BEFORE_END_STEPS = 15
 """The clone was about to fail that long before the end of a failed attempt."""
-DRIVE_STEPS = 50
-"""At most, into a failure."""
-REACTION_STEPS = 2
-SPEED = 0.5
-"""Of the expert's motion: at its whole speed and so late, what the helper does swings past the hole."""
 DEMO_SEED, TRIAL_SEED, FAILURE_SEED, EVALUATION_SEED = 1_000_000, 2_000_000, 3_000_000, 500_000
 SEEDS_EACH = 10_000
 
@@ -114,110 +107,22 @@ if of one policy.
 """
 
 
-class DrivesIn(InsertLegExpert):
-    """Brings leg and tool to where they were at an observation, over the rim and then down."""
-
-    def __init__(self, contract: Contract, to: np.ndarray) -> None:
-        super().__init__(contract)
-        self._to = self._where(to)
-
-    def _where(self, observation: np.ndarray) -> tuple[np.ndarray, tuple[float, float, float], float]:
-        rot6d = observation[self._rotation].tolist()
-        return observation[self._tip], cross(rot6d[:3], rot6d[3:]), math.atan2(*observation[self._turn])
-
-    def wanted(self, observation: np.ndarray) -> np.ndarray:
-        """See `InsertLegExpert.wanted`."""
-        (tip, up, heading_rad), (tip_to, up_to, heading_to_rad) = self._where(observation), self._to
-        move = 0.6 * (tip_to - tip)
-        if math.hypot(*move[:2]) > 0.002:
-            move[2] = 0.6 * (max(HOVER_M, tip_to[2]) - tip[2])
-        tilt = cross(up, up_to)
-        turn = 0.6 * np.array([tilt[0], tilt[1], math.remainder(heading_to_rad - heading_rad, 2 * math.pi)])
-        return np.concatenate([move - cross(turn.tolist(), [-TOOL_TO_TIP_M * part for part in up]), turn])
-
-    def arrived(self, observation: np.ndarray) -> bool:
-        """Within 3 mm and 0.1 rad."""
-        (tip, up, heading_rad), (tip_to, up_to, heading_to_rad) = self._where(observation), self._to
-        turned = abs(math.remainder(heading_to_rad - heading_rad, 2 * math.pi))
-        return float(np.abs(tip_to - tip).max()) < 0.003 and math.dist(up, up_to) < 0.1 and turned < 0.1
-
-
-class Hand:
-    """Moves the arm as a person does who sees what to do: as the task's expert, later and slower."""
-
-    def __init__(self, contract: Contract) -> None:
-        self.expert = scripted_expert(contract)
-        self._rest = np.zeros(contract.action.size, np.float32)
-
-    def begin(self) -> None:
-        """Take hold."""
-        self._asked_for = [self._rest] * REACTION_STEPS
-
-    def act(self, action: np.ndarray) -> np.ndarray:
-        """What reaches the arm when the expert says ``action`` float[A]."""
-        self._asked_for.append(np.float32(SPEED) * action)
-        return self._asked_for.pop(0)
-
-    def demonstrate(self, task: Task, seed: int) -> Episode:
-        """A whole attempt."""
-        self.expert.reset(seed)
-        self.begin()
-        nan = np.full(len(self._rest), np.nan, np.float32)
-
-        def act(observation: np.ndarray, step: int) -> Decision:
-            return Decision(self.act(self.expert.act(observation)), nan, math.nan, chunk_index=-1)
-
-        return run_episode(task, act, seed, "demo")
-
-
-class Helper:
-    """Drives into a failure where there is one to drive to, hands back, watches, takes over, drives to the end.
-
-    An `inril_core.experts.intervener.Intervener` to `policy_actor`.
-    """
-
-    def __init__(self, contract: Contract, into: np.ndarray | None) -> None:
-        self._hand, self._watcher = Hand(contract), Watcher(contract)
-        self._driver = None if into is None else DrivesIn(contract, into)
-        self._size = contract.action.size
-        self.reset(0)
-
-    def reset(self, seed: int) -> None:
-        """Begin an attempt."""
-        self._hand.expert.reset(seed)
-        self._watcher.reset()
-        self._step, self.drive_steps, self.took_over = 0, 0, False
-        self._drives_in, self._helps = self._driver is not None, False
-
-    @property
-    def in_control(self) -> bool:
-        """Whether the policy need not be asked."""
-        return self._drives_in or self._helps
-
-    def act(self, observation: np.ndarray, proposed: np.ndarray | None) -> np.ndarray | None:
-        """The helper's action float[A], or None: the policy's is executed."""
-        self._step += 1
-        if self._drives_in:
-            assert self._driver is not None
-            self.drive_steps = self._step
-            self._drives_in = not self._driver.arrived(observation) and self._step < DRIVE_STEPS
-            return self._driver.act(observation)
-        if not self._helps:
-            if self.took_over or not self._watcher.would_take_over(observation, self._step):
-                return None
-            self._helps = self.took_over = True
-            self._hand.begin()
-        action = self._hand.expert.act(observation)
-        if self._watcher.calls_it_failed(observation, action):
-            self._helps = False  # nothing more can be done
-            return np.zeros(self._size, np.float32)
-        return self._hand.act(action)
-
-
 def contract_text() -> str:
     """insert_leg with attempts long enough to be driven into a failure first."""
     shipped = yaml.safe_load((resources.files("inril_core.contract") / "tasks" / "insert_leg.yaml").read_text())
     return yaml.safe_dump(shipped | {"episode_length_steps": LENGTH_STEPS}, sort_keys=False)
+
+
+def demonstrate(task: Task, hand: Hand, seed: int) -> Episode:
+    """A whole attempt."""
+    hand.expert.reset(seed)
+    hand.begin()
+    nan = np.full(len(hand.rest), np.nan, np.float32)
+
+    def act(observation: np.ndarray, step: int) -> Decision:
+        return Decision(hand.act(hand.expert.act(observation)), nan, math.nan, chunk_index=-1)
+
+    return run_episode(task, act, seed, "demo")
 
 
 def demonstrations(task: Task, contract: Contract, first_seed: int, count: int) -> list[Episode]:
@@ -228,7 +133,7 @@ def demonstrations(task: Task, contract: Contract, first_seed: int, count: int) 
     """
     hand, found = Hand(contract), []
     for seed in range(first_seed, first_seed + 2 * count):
-        found += [shown] if (shown := hand.demonstrate(task, seed)).success else []
+        found += [shown] if (shown := demonstrate(task, hand, seed)).success else []
         if len(found) == count:
             return found
     raise ConfigError(f"{2 * count - len(found)} of {2 * count} demonstrations failed")
@@ -252,24 +157,49 @@ def attempt(task: Task, policy: Policy, seed: int, helper: Helper | None) -> Epi
     return episode.marked(0, driven_in - 1, Mark.FAILURE) if driven_in else episode
 
 
-def one_arm(
-    arm: str, seed: int, task: Task, contract: Contract, config: FineTuneConfig, settings: dict[str, int], folder: Path
-) -> Line:
-    """Clone, help, measure."""
+class Start(NamedTuple):
+    """What all arms of a seed begin with."""
+
+    demos: list[Episode]
+    policy: Policy
+    before: int
+    """Successes in the evaluations."""
+
+
+def start(seed: int, task: Task, contract: Contract, config: FineTuneConfig, settings: dict[str, int]) -> Start:
+    """Demonstrate and clone."""
     demos = demonstrations(task, contract, DEMO_SEED + SEEDS_EACH * seed, settings["demos"])
     policy = pretrain(config, task.interface, demos)
-    evaluations = range(EVALUATION_SEED, EVALUATION_SEED + settings["evaluations"])
-    before = sum(evaluate(task, policy, evaluations))
+    return Start(demos, policy, sum(evaluate(task, policy, evaluations(settings))))
+
+
+def evaluations(settings: dict[str, int]) -> range:
+    """Seeds of the starts before and after."""
+    return range(EVALUATION_SEED, EVALUATION_SEED + settings["evaluations"])
+
+
+def one_arm(
+    arm: str,
+    seed: int,
+    begin: Start,
+    task: Task,
+    contract: Contract,
+    config: FineTuneConfig,
+    settings: dict[str, int],
+    folder: Path,
+) -> Line:
+    """Help, and measure."""
+    policy = copy.deepcopy(begin.policy)
     known = []
     if arm == "induced":
         first = FAILURE_SEED + SEEDS_EACH * seed
         known = failures(task, policy, range(first, first + settings["failures_sought"]))
         if not known:
             raise ConfigError(f"seed {seed}: the clone never failed in {settings['failures_sought']} attempts")
-    learner = Learner(config, task.interface, policy, demos, folder)
+    learner = Learner(config, task.interface, policy, begin.demos, folder)
     line = Line(
-        seed=seed, arm=arm, settings=settings, before=before, after=0, evaluations=len(evaluations), successes=0,
-        takeovers=0, human_steps=0, steps=0, failures_known=len(known), code=code_version(), machine=machine(),
+        seed=seed, arm=arm, settings=settings, before=begin.before, after=0, evaluations=settings["evaluations"],
+        successes=0, takeovers=0, human_steps=0, steps=0, failures_known=len(known), code=code_version(), machine=machine(),
     )  # fmt: skip
     for index in range(settings["attempts"]):
         helper = None if arm == "none" else Helper(contract, known[index % len(known)] if known else None)
@@ -282,24 +212,29 @@ def one_arm(
         line.steps += episode.steps
         for _ in range(settings["updates"]):
             learner.train_step()
-    line.after = sum(evaluate(task, policy, evaluations))
+    line.after = sum(evaluate(task, policy, evaluations(settings)))
     return line
 
 
 def run(settings: dict[str, int], seeds: int, path: Path, config: FineTuneConfig) -> list[Line]:
     """Run what is missing in ``path``; returns all lines of these settings."""
     use_one_thread()
-    have = [line for line in read_sound_lines(path, Line).values if line.settings == settings] if path.exists() else []
+    read = read_sound_lines(path, Line)
+    for problem in read.problems:
+        print(f"induced_starts: left out: {problem}", file=sys.stderr)
+    have = [line for line in read.values if line.settings == settings]
     with tempfile.TemporaryDirectory(prefix="inril-induced-") as folder:
         contract_path = Path(folder) / "insert_leg_long.yaml"
         contract_path.write_text(contract_text())
         contract, task = load_contract(contract_path), make_task(str(contract_path))
         for seed in range(seeds):
-            for arm in ARMS:
-                if any((line.seed, line.arm) == (seed, arm) for line in have):
-                    continue
-                of_seed = config.model_copy(update={"seed": seed})
-                line = one_arm(arm, seed, task, contract, of_seed, settings, Path(folder) / f"{arm}-{seed}")
+            missing = [arm for arm in ARMS if not any((line.seed, line.arm) == (seed, arm) for line in have)]
+            of_seed = config.model_copy(update={"seed": seed})
+            begin = start(seed, task, contract, of_seed, settings) if missing else None
+            for arm in missing:
+                assert begin is not None
+                kept = Path(folder) / f"{arm}-{seed}"
+                line = one_arm(arm, seed, begin, task, contract, of_seed, settings, kept)
                 append_line(path, asdict(line))
                 have.append(line)
                 print(
@@ -317,8 +252,8 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]
     off = np.subtract(a, b)
     if len(off) < 2:
         return float(off.mean()), math.nan, math.nan
-    half = float(stats.t.ppf(0.975, len(off) - 1) * off.std(ddof=1) / math.sqrt(len(off)))
-    return float(off.mean()), float(off.mean()) - half, float(off.mean()) + half
+    bounds = stats.ttest_1samp(off, 0.0).confidence_interval(0.95)
+    return float(off.mean()), float(bounds.low), float(bounds.high)
 
 
 def page(lines: Sequence[Line]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from inril_core.bench import induced_starts as bench
 from inril_core.contract import load_contract
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY
+from inril_core.experts.helping_hand import DRIVE_STEPS, REACTION_STEPS, Helper
 from inril_core.finetune.config import PretrainConfig, load_config
 from inril_core.finetune.local import collect_demos
 from inril_core.finetune.memory.transitions import imitated_steps
@@ -39,17 +40,17 @@ class StandsStill:
 def test_the_helper_drives_into_the_failure_hands_back_helps_and_teaches_only_the_help(task: Task) -> None:
     contract = load_contract("insert_leg")
     into = collect_demos(task, task.expert(), [7])[0].observations[4]
-    helper = bench.Helper(contract, into)
+    helper = Helper(contract, into)
     episode = bench.attempt(task, StandsStill(), 3, helper)  # type: ignore[arg-type]
     tip = contract.slices()["tip_in_hole_m"]
-    assert 1 < helper.drive_steps < bench.DRIVE_STEPS
+    assert 1 < helper.drive_steps < DRIVE_STEPS
     assert np.abs(episode.observations[helper.drive_steps][tip] - into[tip]).max() < 0.006
     assert np.abs(episode.observations[0][tip] - into[tip]).max() > 0.01  # it was elsewhere
     drives_in, helps = np.arange(episode.steps) < helper.drive_steps, imitated_steps(episode)
     helps &= episode.source == SOURCE_HUMAN
     assert helper.took_over and helps.any() and not (helps & drives_in).any()
     begins = int(np.flatnonzero(helps)[0])
-    waited = episode.source[helper.drive_steps : begins - bench.REACTION_STEPS]
+    waited = episode.source[helper.drive_steps : begins - REACTION_STEPS]
     assert (waited == SOURCE_POLICY).all() and len(waited) >= 20  # it watches before it takes over
     assert episode.success
 
