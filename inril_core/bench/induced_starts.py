@@ -198,9 +198,20 @@ def one_arm(
             raise ConfigError(f"seed {seed}: the clone never failed in {settings['failures_sought']} attempts")
     learner = Learner(config, task.interface, policy, begin.demos, folder)
     line = Line(
-        seed=seed, arm=arm, settings=settings, before=begin.before, after=0, evaluations=settings["evaluations"],
-        successes=0, takeovers=0, human_steps=0, steps=0, failures_known=len(known), code=code_version(), machine=machine(),
-    )  # fmt: skip
+        seed=seed,
+        arm=arm,
+        settings=settings,
+        before=begin.before,
+        after=0,
+        evaluations=settings["evaluations"],
+        successes=0,
+        takeovers=0,
+        human_steps=0,
+        steps=0,
+        failures_known=len(known),
+        code=code_version(),
+        machine=machine(),
+    )
     for index in range(settings["attempts"]):
         helper = None if arm == "none" else Helper(contract, known[index % len(known)] if known else None)
         episode = attempt(task, policy, TRIAL_SEED + SEEDS_EACH * seed + index, helper)
