@@ -61,6 +61,8 @@ class Experiment(Settings):
     """Their number, counted from 0, or a list."""
     demos: int = Field(12, ge=1)
     """Demonstrations per seed; every seed draws its own."""
+    look_around_steps: int = Field(0, ge=0)
+    """So many steps at the start of each demonstration show the parts from many places, see `collect_demos`."""
     budget_steps: int | None = Field(None, ge=1)
     """Environment steps instead of the preset's."""
     method_budget_steps: dict[str, Annotated[int, Field(ge=1)]] = {}
@@ -210,6 +212,7 @@ class Experiment(Settings):
             demo_file=own.demo_file,
             demo_sha256=demo_sha256,
             unlabelled_demos_succeed=own.unlabelled_demos_succeed,
+            look_around_steps=self.look_around_steps if own.demo_file is None else 0,
         )
 
 

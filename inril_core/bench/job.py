@@ -42,6 +42,7 @@ class Job:
     demo_file: str | None = None
     demo_sha256: str | None = None
     unlabelled_demos_succeed: bool = False
+    look_around_steps: int = 0
 
     @property
     def label(self) -> str:
@@ -53,6 +54,7 @@ class Job:
         names = ("task", "method", "seed", "demos", "start_episodes", "final_episodes", "config", "task_digest")
         given: dict[str, Any] = {} if self.demo_sha256 is None else {"demo_sha256": self.demo_sha256}
         given |= {"unlabelled_demos_succeed": True} if self.unlabelled_demos_succeed else {}
+        given |= {"look_around_steps": self.look_around_steps} if self.look_around_steps else {}
         return {**{name: getattr(self, name) for name in names}, "curve_settings": self._curve(), **given}
 
     def _curve(self) -> list[int]:
@@ -76,7 +78,7 @@ def settings_digest(facts: Mapping[str, Any]) -> str:
     config = config_from_values(dict(facts["config"]), "line").model_dump(mode="json")
     parts = {name: value for name, value in config.items() if name not in _SILENT}
     names = ("task", "seed", "demos", "start_episodes", "final_episodes", "curve_settings")
-    given = [facts[name] for name in ("demo_sha256", "unlabelled_demos_succeed") if name in facts]
+    given = [facts[name] for name in ("demo_sha256", "unlabelled_demos_succeed", "look_around_steps") if name in facts]
     return _sha([parts, *(facts[name] for name in names), *given])
 
 

@@ -58,6 +58,7 @@ def start_digest(job: Job, config: FineTuneConfig, task: Meter) -> str:
     values = config.model_dump(mode="json")
     parts = [values[part] for part in ("policy", "pretrain", "il")]
     facts = [job.task, task_digest(task.interface), job.seed, job.demos, job.start_episodes, code_digest(), parts]
+    facts += [job.look_around_steps] if job.look_around_steps else []
     facts += [] if job.demo_sha256 is None else [job.demo_sha256, job.unlabelled_demos_succeed]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -69,7 +70,8 @@ def demonstrations(job: Job, task: Meter) -> list[Episode]:
         ConfigError: nobody can demonstrate the task; the file cannot be read, or holds too few.
     """
     if job.demo_file is None:
-        return collect_demos(task, task.expert(), [episode_seed("demo", i, job.seed) for i in range(job.demos)])
+        seeds = [episode_seed("demo", i, job.seed) for i in range(job.demos)]
+        return collect_demos(task, task.expert(), seeds, job.look_around_steps)
     from inril_core.tasks.robomimic import read_robomimic
 
     name = job.task.removeprefix("robosuite:")

@@ -27,6 +27,17 @@ from inril_core.settings import Settings
 from inril_core.yaml_text import read_yaml
 
 
+class EncoderFitConfig(Settings):
+    """How the images' encoder is fitted before cloning, where ``policy.encoder.trained_by`` is ``key_poses``."""
+
+    updates: int = Field(6000, ge=1)
+    batch: int = Field(64, ge=1)
+    lr: float = Field(2e-3, gt=0.0)
+    """At its highest; it rises over the first twentieth and falls along a half cosine to 0."""
+    brightness: float = Field(0.1, ge=0.0, lt=1.0)
+    """Each image is made brighter or darker by up to this share, and gets or loses contrast likewise."""
+
+
 class PretrainConfig(Settings):
     """Behaviour cloning before fine-tuning; the loss is the ``il`` part's."""
 
@@ -34,6 +45,7 @@ class PretrainConfig(Settings):
     batch: int = Field(128, ge=1)
     lr: float = Field(1e-3, gt=0.0)
     std_floor: float = Field(0.01, gt=0.0, description="smallest std of the observation normaliser, field's unit")
+    encoder: EncoderFitConfig = EncoderFitConfig()
 
 
 class ScheduleConfig(Settings):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from inril_core.contract import Contract
 from inril_core.control.observation import split_observations
 from inril_core.data.episode import SOURCE_HUMAN, SOURCE_POLICY, Episode, stack_aux
 from inril_core.errors import ConfigError
@@ -21,6 +22,7 @@ from inril_core.evaluation.guard import Check
 from inril_core.evaluation.shadow import GateConfig, Judged
 from inril_core.experts import Expert, make_expert
 from inril_core.experts.intervener import CriticConfig, Intervener, InterventionConfig, RandomJudge, ValueJudge
+from inril_core.experts.looking_around import LookingAround
 from inril_core.experts.quality import WorseExpert
 from inril_core.experts.reference_critic import ReferenceCritic, fit_reference_critic, load_reference_critic
 from inril_core.finetune.config import FineTuneConfig
@@ -31,6 +33,7 @@ from inril_core.finetune.shadow import ShadowGate
 from inril_core.outcome import CELL, EPISODE_LENGTH, Outcome, success_of
 from inril_core.policies import Decision, Memory, Policy, exploration_rng
 from inril_core.tasks.base import Task, TaskStep
+from inril_core.vocabulary import Mark
 
 Act = Callable[[npt.NDArray[np.float32], int], Decision]
 """The answer to (observation ``[D]``, step)."""
@@ -89,6 +92,7 @@ def run_episode(
     """
     interface = task.interface
     observations = [task.reset(seed, purpose)]
+    poses = [_tool_pose(task)]
     if asked is not None:
         asked.reset(seed)
     answers: list[Decision] = []
@@ -100,6 +104,7 @@ def run_episode(
         answers.append(act(observations[-1], len(outcomes)))
         following, outcome = task.step(answers[-1].action)
         observations.append(following)
+        poses.append(_tool_pose(task))
         outcomes.append(outcome)
     steps, last = len(outcomes), outcomes[-1]
     source = CELL if last.terminated else EPISODE_LENGTH
@@ -107,8 +112,6 @@ def run_episode(
     rows, actions = np.stack(observations), np.stack([outcome.executed for outcome in outcomes])
     states, images = split_observations(interface.image_shapes, rows)
     human = np.array([purpose == "demo" or answer.chunk_index < 0 for answer in answers])
-    poses = np.zeros((steps + 1, 7))
-    poses[:, 6] = 1.0
     return Episode(
         episode_id=f"{run_id}-{purpose}-{seed}",
         run_id=run_id,
@@ -129,7 +132,7 @@ def run_episode(
         policy_n=np.where(human, -1, n).astype(np.int64),
         limits=tuple(outcome.limits for outcome in outcomes),
         stamps_ns=np.arange(steps + 1, dtype=np.int64),
-        tool_pose=poses,
+        tool_pose=np.stack(poses),
         link_age_s=np.zeros((steps + 1, 0), np.float32),
         success=success_of(ended, cell_success=last.success).success,
         terminated=ended.terminated,
@@ -147,10 +150,45 @@ def run_episode(
     )
 
 
-def collect_demos(task: Task, expert: Expert, seeds: Sequence[int]) -> list[Episode]:
-    """One demonstration per seed, successful or not."""
-    size = task.interface.action_size
-    return [run_episode(task, expert_actor(expert, seed, size), seed, "demo", run_id="demos") for seed in seeds]
+def _tool_pose(task: Task) -> npt.NDArray[np.float64]:
+    """``[7]`` of the last observation; the base's own where the task does not tell."""
+    told = getattr(task, "tool_pose", None)
+    return np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]) if told is None else np.asarray(told, np.float64)
+
+
+def collect_demos(task: Task, expert: Expert, seeds: Sequence[int], look_around_steps: int = 0) -> list[Episode]:
+    """One demonstration per seed, successful or not.
+
+    Args:
+        look_around_steps: so many steps at the start of each are no demonstration, but show the parts from many places
+            (`LookingAround`); they are marked as failure.
+
+    Raises:
+        ConfigError: to look around in a task that is not one of a contract.
+    """
+    if not look_around_steps:
+        size = task.interface.action_size
+        return [run_episode(task, expert_actor(expert, seed, size), seed, "demo", run_id="demos") for seed in seeds]
+    if not isinstance(task.interface, Contract):
+        raise ConfigError(
+            f"look_around_steps = {look_around_steps} on task {task.interface.task!r}, whose tool is not moved by a "
+            "contract's actions; set it to 0"
+        )
+    return [
+        _after_looking_around(task, expert, seed, LookingAround(task.interface, look_around_steps)) for seed in seeds
+    ]
+
+
+def _after_looking_around(task: Task, expert: Expert, seed: int, looking: LookingAround) -> Episode:
+    expert.reset(seed)
+    looking.reset(seed)
+
+    def act(observation: npt.NDArray[np.float32], step: int) -> Decision:
+        wanted = expert.act(observation)
+        return _of_human(looking.changed(wanted, _tool_pose(task)), len(wanted))
+
+    shown = run_episode(task, act, seed, "demo", run_id="demos")
+    return shown.marked(0, min(looking.steps, shown.steps) - 1, Mark.FAILURE)
 
 
 def build_intervener(config: InterventionConfig, task: Task, seed: int) -> Intervener | None:

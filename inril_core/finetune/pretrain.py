@@ -8,6 +8,7 @@ from inril_core.errors import ConfigError
 from inril_core.finetune.checkpoint import refuse_empty
 from inril_core.finetune.config import FineTuneConfig
 from inril_core.finetune.il.bc import fit
+from inril_core.finetune.key_poses import Seen, fit_encoder
 from inril_core.finetune.learner import new_policy, seeded
 from inril_core.finetune.memory.replay import Replay
 from inril_core.finetune.memory.transitions import imitated_steps, shown_steps, shows_something, transitions
@@ -15,7 +16,7 @@ from inril_core.networks.compute import give_kernels, usable_device
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import Policy
 
-_STREAM = 1
+_STREAM, _SEEING = 1, 4
 
 
 def pretrain(
@@ -23,6 +24,8 @@ def pretrain(
     interface: Interface,
     demos: Sequence[Episode],
     on_update: Callable[[int, float], None] | None = None,
+    on_encoder_update: Callable[[int, float], None] | None = None,
+    on_seen: Callable[[Seen], None] | None = None,
 ) -> Policy:
     """A policy cloned from those ``demos`` that show something (`shows_something`); decided by them and
     ``config.seed``.
@@ -31,6 +34,8 @@ def pretrain(
 
     Args:
         on_update: told each update's index and loss.
+        on_encoder_update, on_seen: the same of an encoder that is fitted before, and how good it is then; see
+            `fit_encoder`.
 
     Raises:
         ConfigError: no successful demonstration, none with a step that can be imitated, one that is not fit to learn
@@ -38,9 +43,12 @@ def pretrain(
     """
     device = usable_device(config.compute)
     policy = new_policy(config, interface, demos)
+    shown = [demo for demo in demos if demo.purpose != "train" and shows_something(demo)]
+    seen = fit_encoder(policy.to(device), shown, config.pretrain.encoder, seeded(config, _SEEING), on_encoder_update)
+    if seen is not None and on_seen is not None:
+        on_seen(seen)
     if not config.policy.imitates:
-        return policy
-    policy.to(device)
+        return policy.to("cpu")
     flat = FlatParameters(p for p in policy.parameters() if p.requires_grad)
     il = config.il.build(policy, flat, seeded(config, _STREAM))
     give_kernels(config.compute, il)

@@ -1,4 +1,4 @@
-"""From pixels to a few numbers: a small CNN whose feature maps become image points; and random shifts.
+"""From pixels to a few numbers: a small CNN whose feature maps become image points or a pose; and random shifts.
 
 Spatial softmax: Levine et al., "End-to-End Training of Deep Visuomotor Policies" (arXiv 1504.00702), section 5.1.
 Random shift: DrQ (arXiv 2004.13649), section 3.1: pad by 4 pixels of the border, crop at random.
@@ -7,7 +7,7 @@ Random shift: DrQ (arXiv 2004.13649), section 3.1: pad by 4 pixels of the border
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -30,6 +30,11 @@ class EncoderConfig(BaseModel):
     """Of the spatial softmax; low: the brightest place alone, high: the mean over the image."""
     shift_px: int = Field(4, ge=0, le=32)
     """Largest random shift of replayed images; 0: none."""
+    trained_by: Literal["actions", "key_poses"] = "actions"
+    """``actions``: by imitation and RL, as every other weight. ``key_poses``: on its own, before cloning, to tell from
+    the images where the tool will be when the gripper next works or the attempt ends (`KeyPoseEncoder`); then it is
+    fixed, and what it tells stands in the inputs instead of the pixels, so that learning costs what it costs without
+    images."""
 
     @model_validator(mode="after")
     def _layers(self) -> "EncoderConfig":
@@ -123,6 +128,64 @@ class ImageEncoder(nn.Module):
             if layer + 1 < len(self.config.strides):
                 maps = torch.relu(maps)
         return spatial_softmax(maps, self.config.temperature)
+
+
+KEY_POSE_SIZE = 9
+_NEAR_M = 0.005
+_HEAD = 128
+
+
+def key_pose_row(position_m: Tensor, rotation: Tensor) -> Tensor:
+    """A pose in the tool's frame as `KeyPoseEncoder` tells it, ``[..., 9]``.
+
+    The position is sign(x) log(1 + |x| / 5 mm): fine where little is left to go. The rotation is its matrix's first two
+    columns (arXiv 1812.07035).
+
+    Args:
+        position_m: ``[..., 3]``. rotation: matrices ``[..., 3, 3]``.
+    """
+    near = torch.sign(position_m) * torch.log1p(position_m.abs() / _NEAR_M)
+    return torch.cat((near, rotation[..., :, 0], rotation[..., :, 1]), -1)
+
+
+def key_position_m(rows: Tensor) -> Tensor:
+    """The positions ``[..., 3]`` of `key_pose_row`'s ``[..., 9]``."""
+    near = rows[..., :3]
+    return torch.sign(near) * torch.expm1(near.abs()) * _NEAR_M
+
+
+class KeyPoseEncoder(nn.Module):
+    """Tells from the images alone where the tool is to be next, seen from where it is: `key_pose_row`.
+
+    In front of a policy whose ``encoder.trained_by`` is ``key_poses``; see `inril_core.finetune.key_poses`. Its
+    parameters are fixed but while they are fitted.
+    """
+
+    def __init__(self, pixels: PixelColumns, config: EncoderConfig) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.image_encoder = ImageEncoder(PixelColumns(0, pixels.shapes, 0), config)
+        sizes = (self.image_encoder.width(pixels.size), _HEAD, _HEAD, KEY_POSE_SIZE)
+        layers: list[nn.Module] = []
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(a, b), nn.ReLU()]
+        self.head = nn.Sequential(*layers[:-1])
+        self.requires_grad_(False)
+
+    def told(self, images: Tensor) -> Tensor:
+        """The pose ``[B, 9]`` that ``images [B, P]``, 0 to 255 and one image after the other, show."""
+        told: Tensor = self.head(self.image_encoder(images))
+        return told
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows ``[..., D]`` with the pose, ``[..., D - P + 9]``, in place of their P pixels."""
+        flat, p = rows.reshape(-1, rows.shape[-1]), self.pixels
+        told = torch.cat([self.told(piece) for piece in flat[:, p.first : p.end].split(_PIECE)])
+        return torch.cat((flat[:, : p.first], told, flat[:, p.end :]), 1).reshape(*rows.shape[:-1], -1)
+
+
+_PIECE = 64
+"""Rows that are looked at in one go: the activations of an episode's 200 would be some 100 MB."""
 
 
 def draw_shifts(count: int, pad: int, generator: torch.Generator) -> Tensor:

@@ -20,7 +20,7 @@ from inril_core.control.measurement import BadMeasurement
 from inril_core.control.observation import observation_vector
 from inril_core.data.episode import Episode
 from inril_core.errors import ConfigError
-from inril_core.networks.encoder import EncoderConfig, ImageEncoder, PixelColumns
+from inril_core.networks.encoder import KEY_POSE_SIZE, EncoderConfig, ImageEncoder, KeyPoseEncoder, PixelColumns
 from inril_core.policies.exploration import exploration_rng
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -139,7 +139,8 @@ class Policy(nn.Module, ABC):
 
     Where the task has images, an observation is S numbers of state and then their pixels (0 to 255). The normaliser is
     for the state alone; inputs hold the pixels as they are, so that replay can keep them as bytes. Every network MUST
-    be behind a `ImageEncoder` of its own (`new_image_encoder`), and have its ``width(input_size)`` inputs.
+    be behind a `ImageEncoder` of its own (`new_image_encoder`), and have its ``width(input_size)`` inputs. Where
+    ``encoder.trained_by`` is ``key_poses``, inputs hold what a `KeyPoseEncoder` tells instead, and no pixels.
     """
 
     kind: ClassVar[str]
@@ -163,13 +164,23 @@ class Policy(nn.Module, ABC):
         if self.state_size < 0:
             raise ConfigError(f"policy.images: hold more numbers than the observation, {observation_size}")
         self.pixels = PixelColumns(self.state_size, config.images, config.encoder.shift_px)
+        self.key_pose_encoder: KeyPoseEncoder | None = None
+        """What stands between images and inputs, if ``encoder.trained_by`` says so."""
+        if config.images and config.encoder.trained_by == "key_poses":
+            self.key_pose_encoder = KeyPoseEncoder(self.pixels, config.encoder)
+            self.pixels = PixelColumns(self.row_size, (), 0)
         self.register_buffer("observation_mean", torch.zeros(self.state_size))
         self.register_buffer("observation_std", torch.ones(self.state_size))
 
     @property
+    def row_size(self) -> int:
+        """Width of what `normalise` gives; D unless a `KeyPoseEncoder` looks at the images."""
+        return self.observation_size if self.key_pose_encoder is None else self.state_size + KEY_POSE_SIZE
+
+    @property
     def input_size(self) -> int:
-        """Width of what `inputs` gives; D unless more than the observation is looked at."""
-        return self.observation_size
+        """Width of what `inputs` gives; `row_size` unless more than the observation is looked at."""
+        return self.row_size
 
     def new_image_encoder(self, generator: torch.Generator | None = None) -> ImageEncoder:
         """A new encoder of this policy's inputs, for a network of its own; without images it does nothing.
@@ -210,15 +221,23 @@ class Policy(nn.Module, ABC):
         self.observation_std.copy_(rows.std(0, correction=0).clamp_min(std_floor))
 
     def normalise(self, observations: Tensor) -> Tensor:
-        """Observations ``[..., D]`` in SI units to the network's input: sign(z) log(1 + |z|), z in std.
+        """Observations ``[..., D]`` in SI units to the network's input ``[..., row_size]``: sign(z) log(1 + |z|), z
+        in std.
 
         Fine where the demonstrations were, and still telling far from them: a start ten std away is an input of
-        2.4, not a saturated layer. Pixels stay as they are.
+        2.4, not a saturated layer. Pixels stay as they are, or become what the `KeyPoseEncoder` tells.
         """
         observations = observations.to(self.observation_mean.device)
         z = (observations[..., : self.state_size] - self.observation_mean) / self.observation_std
         row = torch.sign(z) * torch.log1p(z.abs())
-        return torch.cat((row, observations[..., self.state_size :]), -1) if self.config.images else row
+        if not self.config.images:
+            return row
+        row = torch.cat((row, observations[..., self.state_size :]), -1)
+        if self.key_pose_encoder is None:
+            return row
+        with torch.no_grad():
+            seen: Tensor = self.key_pose_encoder(row)
+        return seen
 
     def inputs(self, episode: Episode) -> Tensor:
         """What the networks see of an episode, ``[T + 1, input_size]``."""

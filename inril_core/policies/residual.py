@@ -94,6 +94,16 @@ class Config(PolicyConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_way_to_see(self) -> "Config":
+        by, of_base = self.encoder.trained_by, self.base.encoder.trained_by
+        if by != of_base and self.base.imitates:
+            raise ConfigError(
+                f"policy.encoder.trained_by = {by!r} with policy.base.encoder.trained_by = {of_base!r}: correction and "
+                "base share their inputs; set both to the same"
+            )
+        return self
+
     @field_validator("base", "learned", mode="before")
     @classmethod
     def _part(cls, value: Any) -> Any:
@@ -150,7 +160,8 @@ class ResidualPolicy(SquashedGaussian):
         self._cloning = "base"
         self.learned: SquashedGaussian | None = None
         if config.learned is not None:
-            learned = config.learned.build(self.input_size, action_size)
+            seeing = config.learned if self.key_pose_encoder is None else config.learned.seeing(())
+            learned = seeing.build(self.input_size, action_size)
             assert isinstance(learned, SquashedGaussian)
             learned.place_pixels(self.pixels)  # the base's action follows them here
             self.learned = learned
@@ -164,8 +175,8 @@ class ResidualPolicy(SquashedGaussian):
 
     @property
     def input_size(self) -> int:
-        """D + A."""
-        return self.observation_size + self.action_size
+        """`row_size` + A."""
+        return self.row_size + self.action_size
 
     def fit_normaliser(self, observations: Array, std_floor: float = 0.01) -> None:
         """See `Policy.fit_normaliser`; the base's too."""
@@ -221,12 +232,12 @@ class ResidualPolicy(SquashedGaussian):
 
     def reference(self, inputs: Tensor) -> Tensor:
         """See `SquashedGaussian.reference`."""
-        return inputs[..., self.observation_size :]
+        return inputs[..., self.row_size :]
 
     def hide_reference(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """See `SquashedGaussian.hide_reference`."""
         shown = self.reference(inputs).masked_fill(hidden[:, None], 0.0)
-        return torch.cat((inputs[:, : self.observation_size], shown), 1)
+        return torch.cat((inputs[:, : self.row_size], shown), 1)
 
     @property
     def learned_part(self) -> SquashedGaussian:
@@ -287,7 +298,7 @@ class ResidualPolicy(SquashedGaussian):
         """See `Policy.refresh`: a base that is being trained no longer answers what was recorded."""
         if self.config.freeze_base or not isinstance(self.base, SquashedGaussian):
             return inputs
-        rows = inputs[..., : self.observation_size]
+        rows = inputs[..., : self.row_size]
         with torch.no_grad():
             return torch.cat((rows, torch.tanh(self.base(rows)[0])), -1)
 
@@ -297,7 +308,7 @@ class ResidualPolicy(SquashedGaussian):
         """See `Policy.imitation_loss`: of one part, the other is not reached; which one, `begin_cloning` says."""
         if self._cloning == "learned" and self.learned is not None:
             return self.learned.imitation_loss(inputs, self.own(inputs, actions), settings, generator)
-        return self.base.imitation_loss(inputs[..., : self.observation_size], actions, settings, generator)
+        return self.base.imitation_loss(inputs[..., : self.row_size], actions, settings, generator)
 
     @property
     def imitation_chunk(self) -> int:

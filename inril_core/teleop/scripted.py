@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from inril_core.contract import Contract
 from inril_core.experts import Expert, ExpertConfig, make_expert
+from inril_core.experts.looking_around import LookingAround
 from inril_core.experts.scripted.base import ContractExpert
 from inril_core.experts.scripted.onlooker import Onlooker
 from inril_core.teleop.base import Device, DeviceConfig, HumanInput, TickView
@@ -22,8 +23,13 @@ class ScriptedHuman(Device):
     name: ClassVar[str] = "scripted"
     synchronous: ClassVar[bool] = True
 
-    def __init__(self, expert: Expert | Onlooker, takeover_steps: tuple[int, int] | None = None) -> None:
-        self._expert = expert
+    def __init__(
+        self,
+        expert: Expert | Onlooker,
+        takeover_steps: tuple[int, int] | None = None,
+        looking: LookingAround | None = None,
+    ) -> None:
+        self._expert, self._looking = expert, looking
         self.looks_at_scene = isinstance(expert, Onlooker)
         self._takeover_steps = takeover_steps
         self._episode_id = ""
@@ -36,7 +42,11 @@ class ScriptedHuman(Device):
         if tick.episode_id != self._episode_id:
             self._episode_id = tick.episode_id
             self._expert.reset(tick.seed)
+            if self._looking is not None:
+                self._looking.reset(tick.seed)
         action = self._act(tick)
+        if self._looking is not None and tick.purpose == "demo":
+            action = self._looking.changed(action, tick.tool_pose)
         grab = tick.purpose == "demo" or self._takes_over(tick.step)
         released = self._had_control and not grab
         self._had_control = grab
@@ -63,6 +73,10 @@ class Config(DeviceConfig):
     takeover_steps: tuple[Step, Step] | None = None
     """Outside demonstrations: first step with control and first step without it again; None: never."""
 
+    look_around_steps: Step = 0
+    """So many steps at the start of each demonstration move about near the parts (`LookingAround`): more images for an
+    encoder that is trained by key poses. Mark them as failure, so that they are not imitated."""
+
     @field_validator("takeover_steps")
     @classmethod
     def _in_order(cls, steps: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -72,7 +86,8 @@ class Config(DeviceConfig):
 
     def build(self, contract: Contract) -> ScriptedHuman:
         """See `DeviceConfig.build`."""
+        looking = LookingAround(contract, self.look_around_steps) if self.look_around_steps else None
         if contract.image_shapes and self.expert.policy is None:
             onlooker, dials = Onlooker(contract), (self.expert.noise, self.expert.bias, self.expert.hesitation)
-            return ScriptedHuman(onlooker if not any(dials) else onlooker.worse(*dials), self.takeover_steps)
-        return ScriptedHuman(make_expert(self.expert, ContractExpert(contract)), self.takeover_steps)
+            return ScriptedHuman(onlooker if not any(dials) else onlooker.worse(*dials), self.takeover_steps, looking)
+        return ScriptedHuman(make_expert(self.expert, ContractExpert(contract)), self.takeover_steps, looking)

@@ -51,11 +51,34 @@ class DotTask:
         """Nothing to give back."""
 
     def _look(self) -> np.ndarray:
-        cell = self._rng.integers(1, SIDE - 1, 2)
+        cell = self._where()
         self.dot = (cell / (SIDE - 1) * 2.0 - 1.0)[::-1]
         image = self._rng.integers(0, 40, (SIDE, SIDE, 3))
         image[cell[0] - 1 : cell[0] + 2, cell[1] - 1 : cell[1] + 2] = 255
         return np.concatenate([[0.5], image.ravel()]).astype(np.float32)
+
+    def _where(self) -> np.ndarray:
+        return self._rng.integers(1, SIDE - 1, 2)
+
+
+class ReachTask(DotTask):
+    """The tool is at the dot, which goes to the middle with success."""
+
+    def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
+        self._there = False
+        return super().reset(seed, purpose)
+
+    @property
+    def tool_pose(self) -> np.ndarray:
+        """float64[7], the dot as metres times 0.1."""
+        return np.array([*(0.1 * self.dot), 0.0, 0.0, 0.0, 0.0, 1.0])
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, TaskStep]:
+        self._there = bool(np.abs(action - self.dot).max() < TOLERANCE)
+        return super().step(action)
+
+    def _where(self) -> np.ndarray:
+        return np.array([SIDE // 2, SIDE // 2]) if self._there else super()._where()
 
 
 def dot_config(preset: str = "interleave", **changes: object) -> FineTuneConfig:

@@ -83,3 +83,13 @@ def test_looks_at_the_cell_where_the_policy_sees_pictures(contract: Contract) ->
         human.read(view("e", 1, "demo", 7, tick.state))
     worse = device_config("scripted", "{expert: {noise: 0.3}}").build(pixels)
     assert not np.array_equal(worse.read(tick).action, wanted)
+
+
+def test_it_looks_around_before_it_demonstrates_and_nowhere_else(contract: Contract) -> None:
+    """Pins: looking around in a takeover, which is there to help."""
+    human = device_config("scripted", "{look_around_steps: 2, takeover_steps: [0, 9]}").build(contract)
+    plain = device_config("scripted", "{takeover_steps: [0, 9]}").build(contract)
+    state, pose = np.zeros(contract.observation_size, np.float32), np.array([0.4, 0.0, 0.2, 0.0, 0.0, 0.0, 1.0])
+    for purpose, same in (("demo", [False, False, True]), ("train", [True] * 3)):
+        views = [TickView(purpose, step, purpose, 5, state, pose) for step in range(3)]
+        assert [np.array_equal(human.read(view).action, plain.read(view).action) for view in views] == same

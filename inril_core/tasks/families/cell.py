@@ -65,6 +65,11 @@ class CellEnv:
         """The cell's state behind the last observation."""
         return self.cell.state
 
+    @property
+    def tool_pose(self) -> np.ndarray:
+        """float64[7] behind the last observation, base frame, m and xyzw."""
+        return self.cell.state.tool_pose
+
     def reset(self, seed: int, purpose: str = "train") -> np.ndarray:
         """Begin an episode; float32[D], its first observation. purpose: demo starts in the narrower range."""
         state = self.cell.reset(seed, purpose)

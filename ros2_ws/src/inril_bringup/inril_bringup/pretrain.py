@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from inril_core.contract import load_contract
 from inril_core.files import ResultFile
 from inril_core.run import open_run
+
+if TYPE_CHECKING:
+    from inril_core.finetune.key_poses import Seen
 
 
 def pretrain(arguments: argparse.Namespace) -> int:
@@ -33,6 +38,7 @@ def _pretrain(arguments: argparse.Namespace, output: ResultFile) -> int:
     steps = sum(demo.steps for demo in demos)
     print(f"pretrain: {len(demos)} demonstrations ({successes} successful), {steps} steps", flush=True)
     last_loss = float("nan")
+    told: Seen | None = None
 
     def progress(update: int, loss: float) -> None:
         nonlocal last_loss
@@ -40,7 +46,19 @@ def _pretrain(arguments: argparse.Namespace, output: ResultFile) -> int:
         if (update + 1) % 500 == 0:
             print(f"pretrain: update {update + 1} of {config.pretrain.updates}, loss {loss:.4f}", flush=True)
 
-    policy = clone(config, contract, demos, progress)
+    def seen(how_well: Seen) -> None:
+        nonlocal told
+        told = how_well
+        print(f"pretrain: {how_well.in_words()}", flush=True)
+
+    def encoder_progress(update: int, loss: float) -> None:
+        if (update + 1) % 500 == 0:
+            print(
+                f"pretrain: encoder, update {update + 1} of {config.pretrain.encoder.updates}, loss {loss:.4f}",
+                flush=True,
+            )
+
+    policy = clone(config, contract, demos, progress, encoder_progress, seen)
     facts = {
         "preset": config.name,
         "seed": arguments.seed,
@@ -53,6 +71,8 @@ def _pretrain(arguments: argparse.Namespace, output: ResultFile) -> int:
         "updates": config.pretrain.updates,
         "last_loss": last_loss,
     }
+    if told is not None:
+        facts["encoder"] = asdict(told)
     if arguments.run_dir is not None:
         facts["run_id"] = open_run(arguments.run_dir).run_id
     output.write(policy_bytes(policy, facts))
