@@ -14,9 +14,11 @@ import yaml
 from inril_core.contract import load_contract
 from inril_core.data.reader import read_episode
 from inril_core.data.store import EpisodeStore
+from inril_core.finetune.demos import read_demos
 from inril_core.run import RunPaths
 from inril_core.sim.render import RenderError
 from inril_core.tasks import make_task
+from inril_core.vocabulary import Mark
 from tests.domains import own_domain, spawn
 
 pytestmark = pytest.mark.timeout(1500)
@@ -30,7 +32,8 @@ def test_the_whole_path_from_pictures(tmp_path: Path) -> None:
     except RenderError as error:
         pytest.skip(f"no OpenGL: {error}")
     preset = tmp_path / "tiny.yaml"
-    tiny = {"base": "weighted_sum", "name": "tiny", "pretrain": {"updates": 10, "batch": 8}, "schedule": SCHEDULE}
+    tiny = {"base": "weighted_sum", "name": "tiny", "schedule": SCHEDULE}
+    tiny["pretrain"] = {"updates": 10, "batch": 8, "encoder": {"updates": 5, "batch": 8}}
     preset.write_text(yaml.safe_dump({**tiny, "rl": {"batch": 8}}))
     command = [sys.executable, "-m", "inril_bringup.cli", "demo", "--obs", "pixels", "--run-dir", tmp_path / "run"]
     command += ["--demos", "1", "--steps", "60", "--eval-episodes", "1", "--real-time-seconds", "0", "--preset", preset]
@@ -45,6 +48,8 @@ def test_the_whole_path_from_pictures(tmp_path: Path) -> None:
     shown = EpisodeStore(RunPaths(tmp_path / "run" / "demos").episodes)
     demo = read_episode(shown.path(shown.entries()[0].episode_id))
     assert demo.success, "the scripted human sees the cell, where the policy sees pictures"
+    marked = read_demos(tmp_path / "run" / "demos", load_contract("insert_leg_pixels"), print)[0].marks
+    assert marked is not None and set(marked[:60]) == {Mark.FAILURE} and not marked[60:].any(), "it looked around first"
     for shape in load_contract("insert_leg_pixels").image_shapes:
         frames = demo.images[shape.name]
         assert frames.shape == (demo.steps + 1, shape.height_px, shape.width_px, 3)

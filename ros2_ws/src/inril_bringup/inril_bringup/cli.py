@@ -224,7 +224,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         "--obs",
         choices=("state", "pixels"),
         default="state",
-        help="what the policy is given: poses of the parts, or two rendered pictures (slow; default: %(default)s)",
+        help="what the policy is given: poses of the parts, or two rendered pictures (default: %(default)s)",
     )
     parser.add_argument(
         "--part-noise",
@@ -233,7 +233,9 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         help="see the parts as a tracker does, e.g. '{position_m: 0.001, rotation_rad: 0.017, delay_s: 0.05, "
         "rate_hz: 30, smoothing_s: 0.1}'",
     )
-    parser.add_argument("--demos", type=int, default=12, help="demonstrations to record (default: %(default)s)")
+    parser.add_argument(
+        "--demos", type=int, default=None, help="demonstrations to record (default: 12, 60 from pixels)"
+    )
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(
         "--eval-episodes",

@@ -16,17 +16,23 @@ from pathlib import Path
 import yaml
 
 from inril_bringup.programs import die_with_parent
+from inril_core.data.manage import open_index
 from inril_core.errors import ConfigError
 from inril_core.files import write_atomically
-from inril_core.run import open_run
+from inril_core.run import RunPaths, open_run
 from inril_core.session.ledger import Ledger
+from inril_core.session.offline import mark_offline
 from inril_core.session.plan import parse_plan
 from inril_core.session.states import ExitCode
+from inril_core.vocabulary import Mark
 
 CONTRACTS = {"state": "insert_leg", "pixels": "insert_leg_pixels"}
 """What the policy is given: poses, as a tracker says them, or two pictures."""
-PIXELS_STEPS = 1200
-"""Training steps from pixels. The path is shown; learning to the end takes a day on two cores."""
+DEMOS = {"state": 12, "pixels": 60}
+LOOK_AROUND_STEPS = 60
+"""At the start of each demonstration from pixels."""
+PIXELS_ENCODER_UPDATES = 4000
+"""At most; minutes on one core."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,8 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
     }
 
     took_s: dict[str, float] = {}
-    with _stage(1, f"the scripted human shows the task {arguments.demos} times", took_s, "demonstrations"):
-        _graph("collect_demos", {**common, "run_dir": demos_dir, "plan": f"demo:{arguments.demos}:episodes"})
+    demos = DEMOS[arguments.obs] if arguments.demos is None else arguments.demos
+    shown = {**common, "run_dir": demos_dir, "plan": f"demo:{demos}:episodes"}
+    if arguments.obs == "pixels":
+        shown["device_settings"] = f"{{look_around_steps: {LOOK_AROUND_STEPS}}}"
+    with _stage(1, f"the scripted human shows the task {demos} times", took_s, "demonstrations"):
+        _graph("collect_demos", shown)
+        if arguments.obs == "pixels":
+            _mark_looking_around(demos_dir)
     with _stage(2, "behaviour cloning from the recordings", took_s, "cloning"):
         if not initial.exists():
             _inril(
@@ -112,22 +124,27 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
         )
 
 
+def _mark_looking_around(demos_dir: Path) -> None:
+    """The steps in which the scripted human looked around are there for the encoder, not to be imitated."""
+    index = open_index(RunPaths(demos_dir).episodes)
+    for entry in index.entries:
+        if not index.said(entry).stretches:
+            last = min(LOOK_AROUND_STEPS, entry.steps) - 1
+            mark_offline(demos_dir, entry.episode_id, (0, last), "inril demo", time.time_ns(), Mark.FAILURE)
+
+
 def _for_pixels(run_dir: Path, preset: str) -> Path:
-    """The preset with no more than two cores can do from two pictures: few updates, small batches, a coarse encoder."""
+    """The preset with encoders that are fitted on their own before cloning, and fixed."""
     from inril_core.finetune.config import load_config
 
     config = load_config(preset)
-    most: dict[str, float] = {"budget_steps": PIXELS_STEPS}
-    if config.rl.collection == "off_policy":
-        most |= {"utd": 0.25, "warmup_steps": 300, "critic_warmup_updates": 300, "replay_capacity": 5000}
-    schedule = {name: min(getattr(config.schedule, name), value) for name, value in most.items()}
+    seeing: dict[str, object] = {"encoder": {"trained_by": "key_poses"}}
+    parts = {name for name in ("base",) if hasattr(config.policy, name)}
     changed = {
         "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
         "name": f"{Path(preset).stem}_pixels",
-        "policy": {"encoder": {"strides": [4, 2, 1]}},
-        "pretrain": {"updates": min(config.pretrain.updates, 1500), "batch": min(config.pretrain.batch, 64)},
-        "schedule": schedule,
-        "push_every_updates": 100,
+        "policy": {**seeing, **{name: seeing for name in parts}},
+        "pretrain": {"encoder": {"updates": min(config.pretrain.encoder.updates, PIXELS_ENCODER_UPDATES)}},
     }
     path = run_dir / "pixels.yaml"
     write_atomically(path, yaml.safe_dump(changed, sort_keys=False).encode())
