@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,12 @@ def _pretrain(arguments: argparse.Namespace, output: ResultFile) -> int:
     def seen(how_well: Seen) -> None:
         nonlocal told
         told = how_well
+        took_s = time.monotonic() - began_s
+        fit, cameras = config.pretrain.encoder, len(contract.image_shapes)
         print(f"pretrain: {how_well.in_words()}", flush=True)
+        print(
+            f"pretrain: fitted in {took_s:.0f} s, {fit.updates * fit.batch * cameras / took_s:.0f} images/s", flush=True
+        )
 
     def encoder_progress(update: int, loss: float) -> None:
         if (update + 1) % 500 == 0:
@@ -58,6 +64,7 @@ def _pretrain(arguments: argparse.Namespace, output: ResultFile) -> int:
                 flush=True,
             )
 
+    began_s = time.monotonic()
     policy = clone(config, contract, demos, progress, encoder_progress, seen)
     facts = {
         "preset": config.name,
