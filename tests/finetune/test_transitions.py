@@ -214,7 +214,9 @@ P, H, W = SOURCE_POLICY, SOURCE_HUMAN, SOURCE_HOLD
 @pytest.mark.parametrize(
     ("sources", "asks", "imitated"),
     [
-        ([P, H, H, H, H, P], [1, 0, 0, 1, 0, 1], [1, 0, 0, 1, 1, 1]),  # standing still later on is part of the task
+        ([P, H, H, H, H, H], [1, 0, 1, 0, 1, 0], [1, 0, 1, 1, 1, 1]),  # standing still later on is part of the task
+        ([P, H, H, H, H, P], [1, 0, 0, 1, 0, 1], [1, 0, 0, 1, 0, 1]),  # but for the hand that lets go
+        ([P, H, H, H, W, P], [1, 1, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1]),
         ([H, H, W, H, H, H], [0, 1, 0, 0, 0, 1], [0, 1, 1, 0, 0, 1]),  # a hold ends the stretch
         ([P, P, P, P, H, H], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]),
         ([H] * 6, [1] * 6, [1] * 6),
@@ -234,6 +236,25 @@ def test_closing_the_gripper_before_moving_is_a_demonstration() -> None:
     actions[:, 6] = [-1, -1, -1, 1, 1, 1]
     made = make_episode(np.zeros((7, 4)), actions, source=np.full(6, H, np.uint8), success=True)
     assert imitated_steps(made).tolist() == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("gripper", "asks", "imitated"),
+    [
+        ([-1, -1, -1, 1, 1], [0, 1, 0, 0, 0], [0, 1, 1, 1, 0]),
+        ([-1, -1, 1, 1, 1], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0]),
+        ([-1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [0, 1, 1, 1, 0]),
+        ([-1, 1, -1, -1, -1], [0, 0, 0, 0, 0], [0, 1, 1, 0, 0]),
+        ([1, 1, 1, 1, 1], [0, 1, 0, 0, 0], [0, 1, 0, 0, 0]),
+    ],
+)
+def test_closing_the_gripper_last_is_a_demonstration_too(gripper: list, asks: list, imitated: list) -> None:
+    """Pins: a release that is never learned, because the person then waited to hand back."""
+    actions = np.zeros((6, 7), np.float32)
+    actions[:, 6] = [*gripper, gripper[-1]]
+    actions[:5, 0] = asks
+    made = make_episode(np.zeros((7, 4)), actions, source=np.array([H] * 5 + [P], np.uint8), success=True)
+    assert imitated_steps(made).tolist() == [bool(flag) for flag in imitated] + [True]
 
 
 @pytest.mark.parametrize(

@@ -29,26 +29,38 @@ MOTIONS = 6
 def imitated_steps(episode: Episode) -> npt.NDArray[np.bool_]:
     """Which steps of a demonstration may be imitated, ``[T]``.
 
-    All but those that a person marked as failure, and those at the start of a stretch before the person moves or works
-    the gripper: to reach for the device is no demonstration, and a clone of it stands still where help was needed.
+    All but those that a person marked as failure, those at the start of a stretch before the person moves or works the
+    gripper, and those before the policy is given back what stands still: to reach for the device and to let go of it
+    is no demonstration, and a clone of it stands still where help was needed.
     """
-    imitated = ~_not_begun(episode)
+    imitated = ~_at_rest_at_its_ends(episode)
     return imitated if episode.marks is None else imitated & (episode.marks != Mark.FAILURE)
 
 
-def _not_begun(episode: Episode) -> npt.NDArray[np.bool_]:
-    human = episode.source == SOURCE_HUMAN
-    moves = np.abs(episode.actions).max(axis=1, initial=0.0, where=np.arange(episode.actions.shape[1]) < MOTIONS) > IDLE
-    gripper = episode.actions[:, MOTIONS:]
-    waits = np.zeros(episode.steps, bool)
-    begun, kept = False, gripper[:1]  # as the gripper was before the stretch
-    for step in range(episode.steps):
-        if not human[step]:
-            begun, kept = False, gripper[step : step + 1]
-            continue
-        begun = begun or bool(moves[step]) or bool((np.abs(gripper[step] - kept) > GRIPPED).any())
-        waits[step] = not begun
-    return waits
+def _at_rest_at_its_ends(episode: Episode) -> npt.NDArray[np.bool_]:
+    rests = np.zeros(episode.steps, bool)
+    edges = np.flatnonzero(np.diff(episode.source == SOURCE_HUMAN, prepend=False, append=False))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        actions, before = episode.actions[begin:end], episode.actions[max(begin - 1, 0)]
+        asks = (np.abs(actions[:, :MOTIONS]) > IDLE).any(axis=1)
+        first = _first(asks | _gripper_apart(actions, before))
+        rests[begin : begin + first] = True
+        if end < episode.steps and episode.source[end] == SOURCE_POLICY and first < len(actions):
+            after_last = len(actions) - _first(asks[::-1])
+            gripped = len(actions) - _first(
+                _gripper_apart(actions, actions[-1])[::-1]
+            )  # then it came to be as it stayed
+            rests[begin + max(after_last, gripped + (gripped > first), first + 1) : end] = True
+    return rests
+
+
+def _first(flags: npt.NDArray[np.bool_]) -> int:
+    """Index of the first that is set; their number where none is."""
+    return int(flags.argmax()) if flags.any() else len(flags)
+
+
+def _gripper_apart(actions: Array, action: Array) -> npt.NDArray[np.bool_]:
+    return np.asarray((np.abs(actions[:, MOTIONS:] - action[MOTIONS:]) > GRIPPED).any(axis=1))
 
 
 def shows_something(episode: Episode) -> bool:
