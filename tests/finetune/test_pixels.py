@@ -19,7 +19,7 @@ from inril_core.networks.encoder import ImageEncoder, PixelColumns
 from inril_core.networks.flat import FlatParameters
 from inril_core.policies import policy_config
 from inril_core.policies.manifest import policy_kinds
-from tests.finetune.dot_task import DotTask, dot_config
+from tests.finetune.dot_task import DotTask, ReachTask, dot_config
 
 SHAPES = (ImageShape("a", 4, 5), ImageShape("b", 3, 3))
 SIZE = sum(shape.size for shape in SHAPES)
@@ -191,31 +191,41 @@ def test_an_episode_without_its_images_is_refused() -> None:
             policy.inputs(bad)
 
 
+@pytest.mark.parametrize("trained_by", ["actions", "key_poses"])
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_runs_from_pixels(tmp_path, preset: str) -> None:
-    """Pins: a method whose networks, replay or augmentation know states only."""
-    values = load_config(preset).model_dump(mode="json")
+def test_every_preset_runs_from_pixels(tmp_path, preset: str, trained_by: str) -> None:
+    """Pins: a method whose networks, replay or augmentation know states only, or the size of the observation."""
+    task, values = ReachTask(), load_config(preset).model_dump(mode="json")
     tiny = {
         "schedule.rewards_before_actor": 0,
         "schedule.warmup_steps": 2 if load_config(preset).rl.collection == "off_policy" else 0,
         "schedule.critic_warmup_updates": 0,
         "schedule.budget_steps": 400,
     }
-    tiny |= {"pretrain.updates": 2, "pretrain.batch": 4, "il.batch": 4}
+    tiny |= {"pretrain.updates": 2, "pretrain.batch": 4, "il.batch": 4, "pretrain.encoder": {"updates": 2, "batch": 4}}
+    tiny["policy.encoder"] = {"trained_by": trained_by}
+    if "base" in values["policy"]:
+        tiny["policy.base.encoder"] = {"trained_by": trained_by}
     for name, value in {"batch": 4, "rollout_steps": 10, "sarsa_updates": 2, "critic_warmup_iterations": 0}.items():
         if name in values["rl"]:
             tiny[f"rl.{name}"] = value
     config = load_config(preset).changed(**tiny)
-    demos = collect_demos(TASK, TASK.expert(), range(3))
-    policy = pretrain(config, TASK.interface, demos)
-    learner = Learner(config, TASK.interface, policy, demos, tmp_path)
-    encoders = [m for m in policy.modules() if isinstance(m, ImageEncoder) and m.weights[0].requires_grad]
+    demos = collect_demos(task, task.expert(), range(3))
+    policy = pretrain(config, task.interface, demos)
+    learner = Learner(config, task.interface, policy, demos, tmp_path)
+    encoders = [
+        m for m in policy.modules() if isinstance(m, ImageEncoder) and m.pixels.shapes and m.weights[0].requires_grad
+    ]
     before = [image_encoder.weights[0].detach().clone() for image_encoder in encoders]
     for seed in range(60):
-        asked = TASK.expert() if "answers" in config.il.lives_on() else None
-        learner.ingest(run_episode(TASK, policy_actor(policy, seed, True), seed, "train", True, "x", 0, asked))
+        asked = task.expert() if "answers" in config.il.lives_on() else None
+        learner.ingest(run_episode(task, policy_actor(policy, seed, True), seed, "train", True, "x", 0, asked))
         if learner.updates_due >= 6:
             break
+    trained = learner.parts.actor.value.clone()
     for _ in range(6):
         learner.train_step()
+    if trained_by == "key_poses":
+        assert not encoders and not torch.equal(learner.parts.actor.value, trained)
+        return
     assert any(not torch.equal(a, image_encoder.weights[0]) for a, image_encoder in zip(before, encoders, strict=True))
