@@ -90,6 +90,6 @@ def _read(path: Path) -> _Report:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; write it with `inril evaluate report`") from error
     except ValidationError as error:
-        first = describe(error).splitlines()[0].strip()
+        first = describe(error).splitlines()[0].strip(" :")
         raise ConfigError(f"{path}: is no report, or a damaged one ({first}); {_WRITE_AGAIN}") from error
     return report

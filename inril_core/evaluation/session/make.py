@@ -197,7 +197,7 @@ def _read(what: str) -> tuple[Policy, dict[str, Any]]:
         return load_policy(Path(what))
     folder = RunPaths(Path(run).expanduser().absolute()).weights
     if not folder.is_dir():
-        raise ConfigError(f"{what}: {run} has kept no weights")
+        raise ConfigError(f"{what}: {run} has kept no weights; give a policy file, or a run that has")
     try:  # a WeightStore would clear up, and the run may be going on
         kept = parse_line((folder / STATE_NAME).read_bytes(), StoreState).packs
         found = [pack for pack in kept if pack.n == int(number)]

@@ -196,11 +196,13 @@ def read_unlocked(folder: Path) -> tuple[Plan, str]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no plan; make one with `inril evaluate plan {folder} ...`") from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+        raise ConfigError(f"{path}: {error.strerror or error}; restore it, or make it readable") from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: is no plan of an evaluation session:\n{describe(error)}") from error
+        raise ConfigError(f"{path}: is no plan of an evaluation session; restore it\n{describe(error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is no plan of an evaluation session ({type(error).__name__}: {error})") from error
+        raise ConfigError(
+            f"{path}: is no plan of an evaluation session ({type(error).__name__}: {error}); restore it"
+        ) from error
 
 
 def _canonical(values: Any) -> bytes:

@@ -395,7 +395,9 @@ def _report(arguments: argparse.Namespace) -> int:
     try:
         html, data = write_report(SessionFolder(arguments.folder))
     except OSError as error:
-        raise ConfigError(f"{arguments.folder}: {error.strerror or error}; free some space") from error
+        raise ConfigError(
+            f"{arguments.folder}: {error.strerror or error}; free some space, or make it writable"
+        ) from error
     print(f"open {html}\ndata {data}")
     return 0
 
