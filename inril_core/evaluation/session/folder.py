@@ -212,7 +212,7 @@ class SessionFolder:
             tags = ", ".join(self.plan.failure_tags)
             raise ConfigError(f"tag = {tag!r}: the plan has no such failure tag; give one of {tags}")
         word = Label(trial, episode_id, success, tag, by, unix_s)
-        with self._alone():
+        with _alone(self.root):
             if self.unsealed is not None:
                 said = {None: "unknown", True: "success", False: "failure"}[success]
                 what = f"trial {trial} labelled {said} when the names were known"
@@ -239,24 +239,23 @@ class SessionFolder:
                 f"{self.root}: {done_n} of {planned_n} trials are done; names would bias the rest. Finish it, or give "
                 "--early REASON, which the report shows"
             )
-        with self._alone():
+        with _alone(self.root):
             if not finished:
                 self.note_deviation(f"unsealed after {done_n} of {planned_n} trials", early_reason, by, unix_s)
             word = Unsealing(by, unix_s, done_n, planned_n)
             _append(self.root / UNSEALED, word)
         return word
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One person writes notes at a time; the trials' own ledger belongs to whoever runs them."""
-        try:
-            with (self.root / ".notes.lock").open("a+") as lock:
-                lock_file(lock, _LOCK_WAIT_S)
-                yield
-        except OSError as error:
-            raise ConfigError(
-                f"{self.root}: {error.strerror or error}; free some space, or make it writable"
-            ) from error
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One person writes notes at a time; the trials' own ledger belongs to whoever runs them."""
+    try:
+        with (root / ".notes.lock").open("a+") as lock:
+            lock_file(lock, _LOCK_WAIT_S)
+            yield
+    except OSError as error:
+        raise ConfigError(f"{root}: {error.strerror or error}; free some space, or make it writable") from error
 
 
 def read_labels(root: Path) -> dict[str, Label]:
@@ -303,12 +302,10 @@ def amend(root: Path, reason: str, by: str, unix_s: float) -> list[str]:
     if plan.trials[:begun_n] != before.trials[:begun_n]:
         raise ConfigError(f"trials: the first {begun_n} were begun and cannot change; add trials behind them")
     what = "; ".join(f"{name} changed" for name in changed)
-    try:
+    with _alone(root):
         if begun:  # before the plan is locked: a kill in between leaves a note too many, not a change without one
             _append(root / DEVIATIONS, Deviation(what, reason, by, unix_s, len(begun)))
         lock_plan(root, plan)
-    except OSError as error:
-        raise ConfigError(f"{root}: {error.strerror or error}; free some space, or make it writable") from error
     return changed
 
 

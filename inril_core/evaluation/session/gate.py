@@ -43,6 +43,7 @@ class _Report(_Part):
     blind: bool
     finished: bool
     sequential: bool
+    deviations: tuple[object, ...]
     policies: tuple[_Policy, ...]
     comparisons: tuple[_Compared, ...]
 
@@ -73,6 +74,11 @@ def decide(report: Path, control: str, policy: str = "") -> tuple[int, str]:
         f"{compared.policy} against {control}: {compared.verdict} ({100 * compared.difference:+.1f} points, "
         f"[{low:+.1f}, {high:+.1f}], p = {compared.p_value:.3g}"
         + ("" if content.finished else "; the session is not finished")
+        + (
+            f"; deviations from the plan, which the report names: {len(content.deviations)}"
+            if content.deviations
+            else ""
+        )
         + ")"
     )
     if not content.finished and not content.sequential:

@@ -22,6 +22,7 @@ from inril_core.evaluation.session import folder as folder_module
 from inril_core.evaluation.session import make
 from inril_core.evaluation.session.analysis import UNPROVEN, analyse
 from inril_core.evaluation.session.folder import LABELS, LOCKED_PLANS, SessionFolder, amend
+from inril_core.evaluation.session.gate import decide
 from inril_core.evaluation.session.local import run_locally
 from inril_core.evaluation.session.outcomes import TRACES, read_outcomes
 from inril_core.evaluation.session.plan import Plan
@@ -134,6 +135,7 @@ def test_a_label_by_somebody_who_knows_the_names_is_a_deviation(done: SessionFol
         "trial 1 labelled unknown when the names were known",
     ]
     assert "when the names were known" in write_report(done)[0].read_text()
+    assert "deviations from the plan, which the report names: 2" in decide(done.root, "raw")[1]
 
 
 def npz(**arrays: object) -> bytes:
