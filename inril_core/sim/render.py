@@ -41,7 +41,10 @@ class CellRenderer:
             raise RenderError(f"camera = {camera!r}: the cell has {', '.join(self._cameras)}")
         joints, size = self._model.nq, self._model.nq + 7 * self._model.nmocap
         if np.shape(qpos) != (size,) or not np.isfinite(qpos).all():
-            raise RenderError(f"qpos of shape {np.shape(qpos)}: the cell needs {size} finite numbers")
+            raise RenderError(
+                f"qpos of shape {np.shape(qpos)}: the cell needs {size} finite numbers; give the contract that it "
+                "was recorded with"
+            )
         renderer = self._renderer(width_px, height_px)
         self._data.qpos[:] = qpos[:joints]
         mocap = np.reshape(qpos[joints:], (-1, 7))

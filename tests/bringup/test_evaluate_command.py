@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from inril_bringup import cli
+from inril_bringup.run_dir import lock_run_dir
 
 from inril_core.evaluation.session.folder import SessionFolder
 from inril_core.evaluation.session.local import run_locally
@@ -44,6 +45,7 @@ def test_stats_has_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None
         (("--successes", 1), "--trials"),
         (("--successes", 1, "--trials", 2, "--control", 3, 2), "control successes = 3"),
         (("--successes", 1, "--trials", 2, "--confidence", "nan"), "confidence = nan"),
+        (("--successes", 1, "--trials", 2, "--confidence", "0.9999999999999999", "--json"), "at least 1e-9 below 1"),
     ],
 )
 def test_bad_counts_are_one_line_and_exit_code_2(
@@ -52,6 +54,39 @@ def test_bad_counts_are_one_line_and_exit_code_2(
     assert run("stats", *words) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and text in said.err
+
+
+@pytest.mark.parametrize("difference", ["1e-320", "1e-9", "0.001"])
+def test_a_difference_that_needs_too_many_trials_is_refused(
+    difference: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("power", "--baseline", 0, "--difference", difference, "--power", "0.999", "--confidence", "0.999") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "trials of each policy; ask for a larger one" in said
+
+
+def test_two_do_not_run_one_session_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policies = ("--policy", "good=expert", "--policy", "again=expert", "--control", "again")
+    assert run("plan", tmp_path / "s", "--task", TASK, *policies, "--difference", 0.3, "--starts", "full:2") == 0
+    with lock_run_dir(tmp_path / "s"):
+        assert run("run", tmp_path / "s", "--in-process") == 1
+    assert "in use by the launcher" in capsys.readouterr().err
+    assert SessionFolder(tmp_path / "s").begun == []
+    (tmp_path / "s" / "launcher.lock").unlink()
+    (tmp_path / "s" / "launcher.lock").mkdir()  # as where nothing can be written
+    assert run("run", tmp_path / "s", "--in-process") == 1
+    assert "make it writable" in capsys.readouterr().err
+
+
+def test_a_reason_that_no_file_can_hold_is_kept_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reason that is not UTF-8 made a line that could not be read: names were shown, and no deviation said so."""
+    policies = ("--policy", "good=expert", "--policy", "again=expert", "--control", "again")
+    assert run("plan", tmp_path / "s", "--task", TASK, *policies, "--difference", 0.3, "--starts", "full:2") == 0
+    assert run("unseal", tmp_path / "s", "--early", "  ") == 2
+    assert "again" not in capsys.readouterr().out
+    assert run("unseal", tmp_path / "s", "--early", "\udcff\x1b[31m<b>red") == 0
+    folder = SessionFolder(tmp_path / "s")
+    assert [d.reason for d in folder.deviations] == ["??[31m<b>red"] and folder.problems == []
 
 
 def test_people_get_sentences(capsys: pytest.CaptureFixture[str]) -> None:

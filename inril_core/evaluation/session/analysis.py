@@ -18,6 +18,8 @@ from inril_core.evaluation.statistics.proportions import Interval, clopper_pears
 from inril_core.evaluation.statistics.sequential import compare_sequentially
 
 SCHEMA_VERSION = 1
+UNPROVEN = "NOT PROVEN"
+"""In what shows which weights acted: others did, or may have."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def analyse(folder: SessionFolder, outcomes: Sequence[TrialOutcome]) -> Analysis
     blind = folder.unsealed is None
     names = {code: f"policy {code}" if blind else sealed.subjects[code].name for code in plan.codes}
     ran = [code for code in plan.codes if any(o.trial.code == code for o in outcomes)]
-    summaries = [_summary(folder, code, names[code], blind, outcomes) for code in ran]
+    proofs = _proofs(folder, ran, outcomes, blind)
+    summaries = [_summary(folder, code, names[code], blind, proofs[code], outcomes) for code in ran]
     if not blind:  # the control first, then as named
         summaries.sort(key=lambda s: (not s.control, s.name))
     comparisons = _comparisons(folder, names, outcomes, blind)
@@ -126,7 +129,7 @@ def _count(paired: Sequence[tuple[bool, bool]]) -> Pairs:
 
 
 def _summary(
-    folder: SessionFolder, code: str, name: str, blind: bool, outcomes: Sequence[TrialOutcome]
+    folder: SessionFolder, code: str, name: str, blind: bool, proof: str, outcomes: Sequence[TrialOutcome]
 ) -> PolicySummary:
     own, contract = [o for o in outcomes if o.trial.code == code], contract_of(folder)
     won = [o for o in own if o.success]
@@ -169,8 +172,18 @@ def _summary(
         labels_differ=len(told) - agree,
         failures={tag: dict(phases) for tag, phases in sorted(failures.items())},
         weights_sha256=None if blind else subject.weights_sha256,
-        weights_proof=_proof(folder, code, own),
+        weights_proof=proof,
     )
+
+
+def _proofs(
+    folder: SessionFolder, codes: Sequence[str], outcomes: Sequence[TrialOutcome], blind: bool
+) -> dict[str, str]:
+    """By code; while the session is blind the same text for all, because an expert's is another one than of weights."""
+    found = {code: _proof(folder, code, [o for o in outcomes if o.trial.code == code]) for code in codes}
+    wrong = any(UNPROVEN in text for text in found.values())
+    text = f"{UNPROVEN} for one policy or more; which one is said after unsealing" if wrong else "said after unsealing"
+    return dict.fromkeys(found, text) if blind else found
 
 
 def _proof(folder: SessionFolder, code: str, own: Sequence[TrialOutcome]) -> str:
@@ -182,7 +195,7 @@ def _proof(folder: SessionFolder, code: str, own: Sequence[TrialOutcome]) -> str
     recorded = [o for o in own if isinstance(o.trace, Trace) and o.trace.versions]
     wrong += [o.number for o in recorded if isinstance(o.trace, Trace) and o.trace.versions != {n}]
     if wrong:
-        return f"NOT PROVEN: trials {sorted(set(wrong))[:10]} were answered by other weights"
+        return f"{UNPROVEN}: trials {sorted(set(wrong))[:10]} were answered by other weights"
     if recorded:
         return f"every step of {len(recorded)} recordings of {len(own)} trials names them; {kept_digest(folder, n)}"
     return "their digest was checked before each trial"
@@ -206,7 +219,7 @@ def kept_digest(folder: SessionFolder, n: int) -> str:
     except (OSError, ValueError, StopIteration, RuntimeError, InrilError) as error:
         return f"the kept pack cannot be read ({error or type(error).__name__})"
     if policy_sha256(policy) != folder.sealed.subjects[folder.plan.codes[n]].weights_sha256:
-        return "NOT PROVEN: the kept pack holds other weights"
+        return f"{UNPROVEN}: the kept pack holds other weights"
     return "the kept pack has their digest"
 
 

@@ -85,6 +85,12 @@ class SessionFolder:
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.plan: Plan = read_plan(self.root)
+        if not (self.root / LOCKED_PLANS / f"{self.plan.digest}.json").is_file():
+            raise ConfigError(
+                f"{self.paths.evaluation_plan}: was changed, and its digest with it; put back the digest that "
+                f"{self.root / LOCKED_PLANS} has, and lock the change with `inril evaluate amend {self.root} --reason "
+                "WHY`, which records it"
+            )
         self.sealed: Sealed = read_sealed(self.root, self.plan)
 
     @property
@@ -99,8 +105,8 @@ class SessionFolder:
 
     @property
     def done(self) -> dict[int, EpisodeResult]:
-        """The result that counts, by trial."""
-        return {result.index: result for result in self.results if result.valid}
+        """The result that counts, by trial; one of another start than the plan's is none."""
+        return {result.index: result for result in self.results if result.valid and not self._misfit(result)}
 
     @property
     def begun(self) -> list[Begun]:
@@ -114,10 +120,28 @@ class SessionFolder:
 
     @property
     def problems(self) -> list[str]:
-        """Lines of its notes and results that cannot be read, and are left out."""
+        """Lines of its notes and results that are left out, and why: they cannot be read, or do not fit the session."""
         kinds = ((BEGUN, Begun), (LABELS, Label), (DEVIATIONS, Deviation), (UNSEALED, Unsealing))
         found = [problem for name, kind in kinds for problem in read_sound_lines(self.root / name, kind).problems]
-        return found + read_ledger(self.paths.session).problems
+        found += read_ledger(self.paths.session).problems
+        results, begun = self.results, self.begun
+        found += [f"{self.paths.session}: {misfit}" for misfit in map(self._misfit, results) if misfit]
+        attempts = {result.episode_id for result in results} | {attempt.episode_id for attempt in begun}
+        found += [
+            f"{self.root / LABELS}: a label of episode {episode_id}, which is no attempt of this session"
+            for episode_id in self.labels
+            if episode_id not in attempts
+        ]
+        return found
+
+    def _misfit(self, result: EpisodeResult) -> str:
+        """Why a result is none of the plan; empty: it is one."""
+        number, trials = result.index, self.plan.trials
+        if number >= len(trials):
+            return f"a result of trial {number}; the plan has {len(trials)}, counted from 0"
+        if result.seed != trials[number].seed:
+            return f"a result of trial {number} from start {result.seed}; the plan has start {trials[number].seed}"
+        return ""
 
     @property
     def deviations(self) -> list[Deviation]:
@@ -177,6 +201,8 @@ class SessionFolder:
     ) -> Label:
         """Append an operator's word on an attempt, which may still run; it counts if the attempt does.
 
+        A word that comes when the names are known is a deviation, too.
+
         Raises:
             ConfigError: there is no such tag, something else than a failure has one, or the disk is full.
         """
@@ -186,7 +212,11 @@ class SessionFolder:
             tags = ", ".join(self.plan.failure_tags)
             raise ConfigError(f"tag = {tag!r}: the plan has no such failure tag; give one of {tags}")
         word = Label(trial, episode_id, success, tag, by, unix_s)
-        with self._alone():
+        with _alone(self.root):
+            if self.unsealed is not None:
+                said = {None: "unknown", True: "success", False: "failure"}[success]
+                what = f"trial {trial} labelled {said} when the names were known"
+                self.note_deviation(what, "seen when it was labelled", by, unix_s)
             _append(self.root / LABELS, word)
         return word
 
@@ -209,24 +239,23 @@ class SessionFolder:
                 f"{self.root}: {done_n} of {planned_n} trials are done; names would bias the rest. Finish it, or give "
                 "--early REASON, which the report shows"
             )
-        with self._alone():
+        with _alone(self.root):
             if not finished:
                 self.note_deviation(f"unsealed after {done_n} of {planned_n} trials", early_reason, by, unix_s)
             word = Unsealing(by, unix_s, done_n, planned_n)
             _append(self.root / UNSEALED, word)
         return word
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One person writes notes at a time; the trials' own ledger belongs to whoever runs them."""
-        try:
-            with (self.root / ".notes.lock").open("a+") as lock:
-                lock_file(lock, _LOCK_WAIT_S)
-                yield
-        except OSError as error:
-            raise ConfigError(
-                f"{self.root}: {error.strerror or error}; free some space, or make it writable"
-            ) from error
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One person writes notes at a time; the trials' own ledger belongs to whoever runs them."""
+    try:
+        with (root / ".notes.lock").open("a+") as lock:
+            lock_file(lock, _LOCK_WAIT_S)
+            yield
+    except OSError as error:
+        raise ConfigError(f"{root}: {error.strerror or error}; free some space, or make it writable") from error
 
 
 def read_labels(root: Path) -> dict[str, Label]:
@@ -273,12 +302,10 @@ def amend(root: Path, reason: str, by: str, unix_s: float) -> list[str]:
     if plan.trials[:begun_n] != before.trials[:begun_n]:
         raise ConfigError(f"trials: the first {begun_n} were begun and cannot change; add trials behind them")
     what = "; ".join(f"{name} changed" for name in changed)
-    try:
-        lock_plan(root, plan)
-        if begun:
+    with _alone(root):
+        if begun:  # before the plan is locked: a kill in between leaves a note too many, not a change without one
             _append(root / DEVIATIONS, Deviation(what, reason, by, unix_s, len(begun)))
-    except OSError as error:
-        raise ConfigError(f"{root}: {error.strerror or error}; free some space, or make it writable") from error
+        lock_plan(root, plan)
     return changed
 
 

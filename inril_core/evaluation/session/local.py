@@ -35,32 +35,39 @@ class WrongWeights(ConfigError):
 
 
 class Subjects:
-    """Who acts for a code; weights are checked against the plan's digest before every trial."""
+    """Who acts for a code; weights are checked against the plan's digest before the first trial and before each.
+
+    Messages name a file or a code, never both: its digest would tell which policy a code is.
+
+    Raises:
+        ConfigError: a file of weights is missing or damaged, or holds others.
+    """
 
     def __init__(self, folder: SessionFolder) -> None:
         self._folder = folder
         self._policies: dict[str, Policy] = {}
         self._expert: Expert | None = None
+        weights = {c: s for c, s in folder.sealed.subjects.items() if s.kind == "weights"}
+        for code, subject in sorted(weights.items(), key=lambda item: str(item[1].weights_sha256)):
+            path = subject.file(folder.root)
+            policy = load_policy(path)[0].eval()
+            if policy_sha256(policy) != subject.weights_sha256:
+                raise WrongWeights(f"{path}: holds other weights than its name says; restore it")
+            self._policies[code] = policy
 
     def actor(self, trial: Trial, task: Task) -> Act:
         """The one that acts in a trial.
 
         Raises:
-            WrongWeights: file or memory holds other weights than the plan names.
+            WrongWeights: memory holds other weights than the plan names.
         """
         subject = self._folder.sealed.subjects[trial.code]
         if subject.kind == "expert":
             self._expert = task.expert() if self._expert is None else self._expert
             return expert_actor(self._expert, trial.seed, task.interface.action_size)
-        if trial.code not in self._policies:
-            self._policies[trial.code] = load_policy(subject.file(self._folder.root))[0].eval()
         policy = self._policies[trial.code]
-        found = policy_sha256(policy)
-        if found != subject.weights_sha256:
-            raise WrongWeights(
-                f"policy {trial.code}: its weights have digest {found[:16]}, the plan names "
-                f"{str(subject.weights_sha256)[:16]}; restore {subject.file(self._folder.root)}"
-            )
+        if policy_sha256(policy) != subject.weights_sha256:
+            raise WrongWeights(f"policy {trial.code}: its weights changed since they were read; run it again")
         return policy_actor(policy, trial.seed, self._folder.plan.explore)
 
 

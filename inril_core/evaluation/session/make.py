@@ -16,7 +16,17 @@ from pydantic import ValidationError
 from inril_core.contract.load import describe
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.folder import lock_plan
-from inril_core.evaluation.session.plan import FAILURE_TAGS, FIRST_SEED, Level, Plan, Question, order
+from inril_core.evaluation.session.plan import (
+    FAILURE_TAGS,
+    FIRST_SEED,
+    MAX_REPETITIONS,
+    MAX_STARTS,
+    MAX_TRIALS,
+    Level,
+    Plan,
+    Question,
+    order,
+)
 from inril_core.evaluation.session.sealed import POLICIES, Sealed, Subject, write_sealed
 from inril_core.evaluation.statistics.power import paired_power, paired_trials_n
 from inril_core.files import parse_line, write_atomically
@@ -126,18 +136,26 @@ def make_session(root: Path, wish: Wish, rng: np.random.Generator | None = None)
 
 
 def _question(wish: Wish) -> tuple[Question, tuple[Level, ...]]:
-    if not 1 <= wish.repetitions <= 1000:
-        raise ConfigError(f"repetitions = {wish.repetitions}: must be in [1, 1000]")
+    if not 1 <= wish.repetitions <= MAX_REPETITIONS:
+        raise ConfigError(f"repetitions = {wish.repetitions}: must be in [1, {MAX_REPETITIONS}]")
     baseline = max(0.0, 0.5 * (1.0 - wish.difference)) if wish.baseline is None else wish.baseline
     comparisons_n = max(1, len(wish.subjects) - 1)
     confidence = 1.0 - (1.0 - wish.confidence) / comparisons_n
     needed_n = paired_trials_n(baseline, wish.difference, wish.power, confidence)
+    starts = dict(wish.starts) or {"full": -(-needed_n // wish.repetitions)}
+    if wish.seeds is not None:
+        starts = {name: len(given) for name, given in wish.seeds.items()}
+    if any(count < 1 for count in starts.values()):
+        raise ConfigError(f"starts = {starts}: each level needs 1 or more")
+    trials_n = wish.repetitions * sum(starts.values()) * len(wish.subjects)
+    if trials_n > MAX_TRIALS or max(starts.values()) > MAX_STARTS:
+        raise ConfigError(
+            f"{trials_n} trials on {starts} starts: at most {MAX_TRIALS} trials and {MAX_STARTS} starts of a level can "
+            "be planned; give fewer starts or repetitions, or look for a larger difference"
+        )
     if wish.seeds is not None:
         seeds = {name: [int(seed) for seed in given] for name, given in wish.seeds.items()}
     else:
-        starts = dict(wish.starts) or {"full": -(-needed_n // wish.repetitions)}
-        if any(count < 1 for count in starts.values()):
-            raise ConfigError(f"starts = {starts}: each level needs 1 or more")
         seeds = {name: list(range(wish.first_seed, wish.first_seed + count)) for name, count in starts.items()}
     try:
         levels = tuple(Level(name=name, seeds=tuple(given)) for name, given in seeds.items())
@@ -179,7 +197,7 @@ def _read(what: str) -> tuple[Policy, dict[str, Any]]:
         return load_policy(Path(what))
     folder = RunPaths(Path(run).expanduser().absolute()).weights
     if not folder.is_dir():
-        raise ConfigError(f"{what}: {run} has kept no weights")
+        raise ConfigError(f"{what}: {run} has kept no weights; give a policy file, or a run that has")
     try:  # a WeightStore would clear up, and the run may be going on
         kept = parse_line((folder / STATE_NAME).read_bytes(), StoreState).packs
         found = [pack for pack in kept if pack.n == int(number)]

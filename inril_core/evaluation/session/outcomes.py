@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +13,7 @@ import numpy as np
 
 from inril_core.contract import Contract, contract_from_text
 from inril_core.data.episode import SOURCE_HUMAN, Episode
-from inril_core.errors import ConfigError, InrilError
+from inril_core.errors import ConfigError
 from inril_core.evaluation.records import find_episode
 from inril_core.evaluation.session.folder import Label, SessionFolder
 from inril_core.evaluation.session.plan import Trial
@@ -172,15 +174,9 @@ def read_trace(root: Path, episode_id: str, expert: bool = False) -> Trace | str
     path = root / TRACES / f"{episode_id}.npz"
     if path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as found:
-                qpos, progress = found["qpos"], found["progress"]
-                return Trace(
-                    found["tool_position_m"],
-                    qpos if qpos.size else None,
-                    progress=float(progress[0]) if progress.size else None,
-                )
-        except (OSError, ValueError, KeyError, InrilError) as error:
-            return f"{path.name} is not readable ({error})"
+            return _read_kept(path)
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            return f"{path.name} is not readable ({error or type(error).__name__})"
     episode = find_episode(root, episode_id)
     if not isinstance(episode, Episode):
         return episode
@@ -188,6 +184,17 @@ def read_trace(root: Path, episode_id: str, expert: bool = False) -> Trace | str
     versions = frozenset(int(n) for n in np.unique(episode.policy_n) if n >= 0)
     progress = progress_of(_contract(episode.contract_text), episode.observations)
     return Trace(episode.tool_pose[:, :3], episode.qpos, human, versions, progress)
+
+
+def _read_kept(path: Path) -> Trace:
+    with np.load(path, allow_pickle=False) as found:
+        positions, qpos, progress = (found[name] for name in ("tool_position_m", "qpos", "progress"))
+    numbers = (positions, qpos, progress)
+    if any(array.dtype != np.float64 for array in numbers) or positions.ndim != 2 or positions.shape[1:] != (3,):
+        raise ValueError(f"tool_position_m: {positions.dtype} {positions.shape}")
+    if not len(positions) or qpos.ndim != 2 or not all(np.isfinite(array).all() for array in (positions, progress)):
+        raise ValueError("no position, or one that is no number")
+    return Trace(positions, qpos if qpos.size else None, progress=float(progress[0]) if progress.size else None)
 
 
 def progress_of(interface: object, observations: np.ndarray) -> float | None:

@@ -24,6 +24,8 @@ from inril_core.run import RunPaths
 FIRST_SEED = 700_000
 """Of the starts: none of demonstrations, training or other evaluations (`inril_core.session.plan.SEED_BASE`)."""
 FAILURE_TAGS = ("missed", "dropped", "stuck", "collision", "wrong pose", "too slow", "safety stop", "other")
+MAX_STARTS, MAX_REPETITIONS, MAX_TRIALS = 10_000, 1000, 100_000
+"""Of a level, from each start, and of a session: above these a number is taken for a slip."""
 STARTS = {"full": "eval", "narrow": "demo"}
 """Randomness level to the purpose whose starts the cell draws: the contract's range, and that of demonstrations."""
 
@@ -41,7 +43,7 @@ class Level(_Frozen):
     """Starts of one randomness level; every policy meets each of them."""
 
     name: Literal["full", "narrow"]
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1, max_length=10_000)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1, max_length=MAX_STARTS)
     """Each decides one start of the cell. On a real arm: the number of a layout that a person sets up."""
 
     @property
@@ -96,9 +98,9 @@ class Plan(_Frozen):
     sealed_sha256: Digest
     """Of `sealed.json`."""
     levels: tuple[Level, ...] = Field(min_length=1)
-    repetitions: Annotated[int, Field(ge=1, le=1000)]
+    repetitions: Annotated[int, Field(ge=1, le=MAX_REPETITIONS)]
     """Trials of each policy from each start."""
-    trials: tuple[Trial, ...] = Field(min_length=1, max_length=100_000)
+    trials: tuple[Trial, ...] = Field(min_length=1, max_length=MAX_TRIALS)
     """In the order in which they are run."""
     explore: bool = False
     """Whether the policies sample; otherwise they act deterministically."""
@@ -194,11 +196,13 @@ def read_unlocked(folder: Path) -> tuple[Plan, str]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no plan; make one with `inril evaluate plan {folder} ...`") from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+        raise ConfigError(f"{path}: {error.strerror or error}; restore it, or make it readable") from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: is no plan of an evaluation session:\n{describe(error)}") from error
+        raise ConfigError(f"{path}: is no plan of an evaluation session; restore it\n{describe(error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is no plan of an evaluation session ({type(error).__name__}: {error})") from error
+        raise ConfigError(
+            f"{path}: is no plan of an evaluation session ({type(error).__name__}: {error}); restore it"
+        ) from error
 
 
 def _canonical(values: Any) -> bytes:

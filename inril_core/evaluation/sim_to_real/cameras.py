@@ -38,16 +38,21 @@ COARSE_PX, FINE_PX = (4.0, 2.0), 1.0
 """Standard deviation of the blur, from coarse to fine."""
 COARSE_EVERY = 3
 """Coarse levels look at every third image."""
-FINE_STEPS_N = 2
+FINE_STEPS_N = 6
 """Gauss-Newton steps of the fine level."""
 STEP = np.array([0.002] * 3 + [0.004] * 3)
 """Of finite differences, m and rad: about half a pixel."""
+_PLACES = 0.2 * np.array([[1, 1, 1, 1, 1, 1], [-1, 1, -1, 1, -1, 1], [1, -1, -1, 1, 1, -1], [1, 1, -1, -1, -1, -1]])
+_PLACES = np.vstack([_PLACES, -_PLACES])
+"""Around the pose, in units of `STEP`, each with its opposite: where the last step is made."""
 BOUND = np.array([0.05] * 3 + [0.2] * 3)
 """Of the search either way, m and rad."""
 LARGEST_ERROR = np.array([0.01] * 3 + [0.03] * 3)
 """A larger standard error says that the images do not tell, m and rad."""
 LEAST_CONTRAST, LEAST_NOISE = 3.0, 0.5
 """Grey levels: standard deviation over a blurred image, and the scale from which a difference counts less."""
+DARKEST, BRIGHTEST = 1, 254
+"""Grey levels that may be those of what is darker or brighter still."""
 LEAST_EXPLAINED = 0.5
 """Share of the images' variance that the drawn ones have to explain."""
 LARGEST_CONDITION = 1e8
@@ -143,17 +148,31 @@ class _Pictures:
     def __init__(self, contract: Contract, camera: str, views: Sequence[View]) -> None:
         scene = make_scene(contract, TIMESTEP_S)
         if camera not in scene.cameras:
-            raise Unclear(f"the simulated cell has no such camera; it has {', '.join(scene.cameras)}")
+            raise Unclear(
+                f"the simulated cell has no such camera; it has {', '.join(scene.cameras)}, give a contract whose "
+                "images are named after these"
+            )
         self._camera, self._views = camera, views
         self._poses = CameraPoses(scene.model, scene.cameras)
         self._renderer = CellRenderer(scene.model, scene.cameras)
         for view in views:
             wanted = (view.field.height_px, view.field.width_px, 3)
-            if view.image.shape != wanted:
-                raise Unclear(f"image {view.field.name}: is {view.image.shape}, {wanted} in the contract; give its own")
+            if view.image.shape != wanted or view.image.dtype != np.uint8:
+                raise Unclear(
+                    f"image {view.field.name}: is {view.image.dtype}{list(view.image.shape)}, uint8{list(wanted)} in "
+                    "the contract; give the contract that the images were recorded with"
+                )
+        levels = (*COARSE_PX, FINE_PX)
+        lit = [((view.image > DARKEST) & (view.image < BRIGHTEST)).astype(np.uint8) * 255 for view in views]
+        self._seen = {px: [_blurred(_shrunk(told), px) > 0.95 * 255 for told in lit] for px in levels}
+        """By blur, of each image: which numbers are neither black nor white, nor blurred with such. Black and white do
+        not say how bright it is."""
         images = [_shrunk(view.image) for view in views]
-        self.recorded = {px: [_centred(image, px) for image in images] for px in (*COARSE_PX, FINE_PX)}
-        """By blur: ``[h, w, 3]`` less each channel's mean, grey levels."""
+        self.recorded = {
+            px: [_centred(_blurred(image, px), seen) for image, seen in zip(images, self._seen[px], strict=True)]
+            for px in levels
+        }
+        """By blur: ``[h, w, 3]`` less each channel's mean, grey levels; 0 where it is black or white."""
 
     @property
     def count(self) -> int:
@@ -167,8 +186,9 @@ class _Pictures:
         a, b, c, d, e, f = x.tolist()
         self._poses.move(self._camera, CameraOffset((a, b, c), (d, e, f)))
         rows = []
-        for recorded, view in zip(self.recorded[blur_px][::every], self._views[::every], strict=True):
-            drawn = _centred(_shrunk(self._picture(view, times)), blur_px)
+        whole = zip(self.recorded[blur_px], self._seen[blur_px], self._views, strict=True)
+        for recorded, seen, view in list(whole)[::every]:
+            drawn = _centred(_blurred(_shrunk(self._picture(view, times)), blur_px), seen)
             power = np.maximum((drawn**2).sum(axis=(0, 1)), 1e-9)
             gain = (
                 np.maximum((recorded * drawn).sum(axis=(0, 1)), 0.0) / power
@@ -214,7 +234,7 @@ def _fit(pictures: _Pictures) -> CameraFit:
     if not contrast >= LEAST_CONTRAST:
         raise Unclear(
             f"the images are flat: they vary by {contrast:.1f} grey levels, {LEAST_CONTRAST:g} are needed; look "
-            "whether the lens is covered or the light is off"
+            "whether the lens is covered, or the light is off or too strong"
         )
     before = pictures.errors(np.zeros(6), FINE_PX)
     x = np.zeros(6)
@@ -241,12 +261,13 @@ def _fit(pictures: _Pictures) -> CameraFit:
         )
     x, after, errors = _fine(pictures, x)
     scale = _noise(after)
-    if (np.abs(x) > 0.98 * BOUND).any() or _cost(after, scale) > 1.01 * _cost(before, scale):
+    inside = (np.abs(x) <= 0.98 * BOUND).all()
+    if not inside or not _cost(after, scale) <= 1.01 * _cost(before, scale):
         raise Unclear(
             f"no pose within {1000 * BOUND[0]:.0f} mm and {BOUND[3]:g} rad of the model's fits better than all around "
             "it; measure the pose by `inril calibrate hand-eye`"
         )
-    if (errors > LARGEST_ERROR).any():
+    if not (errors <= LARGEST_ERROR).all():  # true for NaN too
         worst = int(np.argmax(errors / LARGEST_ERROR))
         what, unit = ("offset", "mm") if worst < 3 else ("rotation", "mrad")
         raise Unclear(
@@ -262,12 +283,15 @@ def _fine(pictures: _Pictures, x: Array) -> tuple[Array, Array, Array]:
 
     The cost of drawn images has many small steps, because edges go from pixel to pixel, and least squares that must
     descend stop at the first. So the zero of its smoothed slope is sought: Gauss-Newton steps with derivatives over
-    half a pixel, unconditionally.
+    half a pixel, unconditionally. The weights of one step are those of the errors before it, so each step leaves about
+    a third of the distance. The last one is made from several places around the pose, and the mean of where they lead
+    counts.
 
     The standard errors are those of a robust estimate, whose errors hang together within groups (sandwich, as in
     `identify`): within an image (its state of the cell is a little wrong), or within a part of all images (the cell
-    draws it otherwise). The larger of both counts, and what the pose moves by when the cell is drawn twice as large:
-    edges that go from pixel to pixel err alike in all images and tiles.
+    draws it otherwise). The larger of both counts. Edges that go from pixel to pixel err alike in all images and tiles:
+    for these count, besides, how far the last steps lead apart, and what the pose moves by when the cell is drawn twice
+    as large.
 
     Raises:
         Unclear: a direction cannot be told.
@@ -275,19 +299,31 @@ def _fine(pictures: _Pictures, x: Array) -> tuple[Array, Array, Array]:
     jacobian = pictures.slopes(x, FINE_PX) * STEP
     errors = pictures.errors(x, FINE_PX)
     for _ in range(FINE_STEPS_N):
-        weighted = jacobian / np.sqrt(1.0 + (errors / _noise(errors)) ** 2)[:, None]
+        weighted = jacobian * _weights(errors)
         normal = jacobian.T @ weighted
         if not np.linalg.cond(normal) < LARGEST_CONDITION:
-            raise Unclear("the images are the same from everywhere near, so no pose can be told; see what they show")
+            raise Unclear(
+                "the images look the same when the camera moves in some direction, so no pose can be told; record "
+                "images in which more is seen, from more poses of the arm"
+            )
         x = np.clip(x - STEP * np.linalg.solve(normal, weighted.T @ errors), -BOUND, BOUND)
         errors = pictures.errors(x, FINE_PX)
-    bread, variances = np.linalg.inv(normal), []
+    weighted = jacobian * _weights(errors)
+    # edges stand otherwise in the pixels at each place around, and lead elsewhere
+    around = x + STEP * _PLACES
+    led = around - [STEP * np.linalg.solve(normal, weighted.T @ pictures.errors(p, FINE_PX)) for p in around]
+    x, apart = np.clip(led.mean(axis=0), -BOUND, BOUND), led.std(axis=0, ddof=1) / np.sqrt(len(led))
+    errors = pictures.errors(x, FINE_PX)
+    weighted = jacobian * _weights(errors)
+    # how the weighted errors change with the pose: the larger ones less than their weights, which fall meanwhile
+    changes = jacobian * _weights(errors) ** 3
+    bread, variances = np.linalg.inv(jacobian.T @ changes), []
     for groups in pictures.groups():
         scores = np.stack([np.bincount(groups, column * errors) for column in weighted.T], axis=1)
         clusters_n = len(np.unique(groups))
         variances.append(np.diag(bread @ scores.T @ scores @ bread) * clusters_n / (clusters_n - 1))
     finer = bread @ weighted.T @ (pictures.errors(x, FINE_PX, times=2) - errors)
-    return x, errors, np.sqrt(np.max(variances, axis=0) + finer**2) * STEP
+    return x, errors, np.sqrt((np.max(variances, axis=0) + finer**2) * STEP**2 + apart**2)
 
 
 def _views(contract: Contract, recordings: Sequence[Episode], replayed: Sequence[Array]) -> dict[str, list[View]]:
@@ -310,14 +346,25 @@ def _shrunk(image: npt.NDArray[np.uint8]) -> Array:
     return np.asarray(Image.fromarray(image).reduce(parts) if parts > 1 else image, np.float64)
 
 
-def _centred(image: Array, blur_px: float) -> Array:
-    blurred = gaussian_filter(image, (blur_px, blur_px, 0.0), mode="nearest")
-    return np.asarray(blurred - blurred.mean(axis=(0, 1)))
+def _blurred(image: Array, blur_px: float) -> Array:
+    return np.asarray(gaussian_filter(image, (blur_px, blur_px, 0.0), mode="nearest"))
+
+
+def _centred(image: Array, seen: npt.NDArray[np.bool_]) -> Array:
+    """Less each channel's mean over what is seen, and 0 elsewhere."""
+    mean = (image * seen).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
+    return np.asarray((image - mean) * seen)
 
 
 def _noise(errors: Array) -> float:
-    """Robust standard deviation, grey levels."""
-    return max(LEAST_NOISE, 1.4826 * float(np.median(np.abs(errors))))
+    """Robust standard deviation of those that are seen, grey levels."""
+    seen = errors[errors != 0.0]
+    return max(LEAST_NOISE, 1.4826 * float(np.median(np.abs(seen))) if seen.size else 0.0)
+
+
+def _weights(errors: Array) -> Array:
+    """Of each error ``[n, 1]``, in (0, 1]: that of soft L1."""
+    return np.asarray(1.0 / np.sqrt(1.0 + (errors / _noise(errors)) ** 2))[:, None]
 
 
 def _cost(errors: Array, scale: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,14 @@ def compare(real: SessionFolder, simulated: SessionFolder, more: SessionFolder |
         more: simulated trials on further starts, for the prediction-powered estimate.
 
     Raises:
-        ConfigError: a session is blind, or they share fewer than two policies, or no start.
+        ConfigError: a session is blind or given twice, they are of different tasks, or share fewer than two policies,
+            or no start.
     """
+    folders = [folder for folder in (real, simulated, more) if folder is not None]
+    if len({folder.root.resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"{real.root}: is there twice; a session compared with itself agrees, whatever it holds")
+    if len({folder.plan.interface_digest for folder in folders}) > 1:
+        raise ConfigError(f"{', '.join(str(f.root) for f in folders)}: are of different tasks; give those of one plan")
     truth, model = _outcomes(real), _outcomes(simulated)
     further = {} if more is None else _outcomes(more)
     shared = [name for name in truth if name in model]
@@ -146,8 +153,11 @@ def _won(outcomes: list[bool]) -> bool:
 
 
 def as_json(compared: Comparison) -> dict[str, Any]:
-    """Numbers for scripts."""
-    return asdict(compared)
+    """Numbers for scripts; a correlation that is none is null."""
+    found = asdict(compared)
+    if math.isnan(compared.agreement.pearson):
+        found["agreement"]["pearson"] = None
+    return found
 
 
 def as_text(compared: Comparison) -> str:
@@ -163,10 +173,11 @@ def as_text(compared: Comparison) -> str:
             f"{p.only_simulated_n} | {helped} |"
         )
     found = compared.agreement
+    correlation = "none, because one side has one rate only" if math.isnan(found.pearson) else f"{found.pearson:.3f}"
     levels = ", ".join(f"{name} {same} of {count}" for name, (same, count) in compared.by_level.items())
     lines += [
         "",
-        f"Pearson {found.pearson:.3f}, mean maximum rank violation {found.mean_maximum_rank_violation:.3f}, simulated "
+        f"Pearson {correlation}, mean maximum rank violation {found.mean_maximum_rank_violation:.3f}, simulated "
         f"minus real {100 * found.mean_difference:+.1f} points on average; policies are "
         f"{'ranked alike' if compared.ranked_alike else 'NOT ranked alike'}. Same outcome by level: {levels}.",
     ]
@@ -190,7 +201,8 @@ def write_comparison(folder: Path, compared: Comparison) -> str:
     text = as_text(compared)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "comparison.json", (json.dumps(as_json(compared), indent=1) + "\n").encode())
+        numbers = json.dumps(as_json(compared), indent=1, allow_nan=False)
+        write_atomically(folder / "comparison.json", (numbers + "\n").encode())
         write_atomically(folder / "comparison.md", (text + "\n").encode())
         _calibration_plot(compared).savefig(folder / "comparison.png", dpi=130)
     except OSError as error:

@@ -44,7 +44,8 @@ def unpaired_trials_n(baseline: float, difference: float, power: float = 0.8, co
     mean = 0.5 * (p1 + p2)
     alarm, found = float(norm.isf((1 - confidence) / 2)), float(norm.ppf(power))
     spread = alarm * math.sqrt(2 * mean * (1 - mean)) + found * math.sqrt(p1 * (1 - p1) + p2 * (1 - p2))
-    return _bounded(max(2, math.ceil((spread / difference) ** 2 - 1e-9)), difference)
+    ratio = min(spread / difference, float(MAX_TRIALS_N))  # a difference next to 0 would need an infinite number
+    return _bounded(max(2, math.ceil(ratio**2 - 1e-9)), difference)
 
 
 def paired_trials_n(baseline: float, difference: float, power: float = 0.8, confidence: float = 0.95) -> int:
@@ -95,5 +96,7 @@ def _wins_needed(differing_n: int, alpha: float) -> int:
 
 def _bounded(trials_n: int, difference: float) -> int:
     if trials_n > MAX_TRIALS_N:
-        raise ConfigError(f"difference = {difference}: needs {trials_n} trials of each policy; ask for a larger one")
+        raise ConfigError(
+            f"difference = {difference}: needs {trials_n} or more trials of each policy; ask for a larger one"
+        )
     return trials_n

@@ -41,10 +41,10 @@ def check_counts(successes: int, trials: int, what: str = "") -> None:
 
 def check_confidence(confidence: float) -> None:
     """Raises:
-    ConfigError: ``confidence`` is no number in (0.5, 1).
+    ConfigError: ``confidence`` is no number in (0.5, 1), or so close to 1 that quantiles lose their digits.
     """
-    if not 0.5 < confidence < 1.0:  # false for NaN too
-        raise ConfigError(f"confidence = {confidence}: must be in (0.5, 1)")
+    if not 0.5 < confidence <= 1.0 - 1e-9:  # false for NaN too
+        raise ConfigError(f"confidence = {confidence}: must be in (0.5, 1), and at least 1e-9 below 1")
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:

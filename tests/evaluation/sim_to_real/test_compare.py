@@ -74,3 +74,35 @@ def test_sessions_of_other_policies_are_refused(tmp_path: Path) -> None:
         folder.unseal("me", "", 0.0, True)
     with pytest.raises(ConfigError, match="share 1 policies"):
         compare(real, other)
+
+
+def test_a_correlation_that_is_none_is_null_and_not_nan(tmp_path: Path) -> None:
+    """comparison.json held NaN, which is no JSON."""
+    twins = {"scripted": "expert", "twin": "expert"}
+    folders = [ran(tmp_path / name, tmp_path, subjects=twins, control="twin") for name in ("real", "sim")]
+    for folder in folders:
+        folder.unseal("me", "", 0.0, True)
+    text = write_comparison(tmp_path / "out", compare(*folders))
+    assert "Pearson none" in text
+    written = (tmp_path / "out" / "comparison.json").read_text()
+    found = json.loads(written, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert found["agreement"]["pearson"] is None
+
+
+def test_a_session_is_not_compared_with_itself(tmp_path: Path) -> None:
+    real = ran(tmp_path / "real", tmp_path)
+    real.unseal("me", "", 0.0, True)
+    (tmp_path / "link").symlink_to(real.root)
+    with pytest.raises(ConfigError, match="is there twice"):
+        compare(real, SessionFolder(tmp_path / "link"))
+
+
+def test_sessions_of_different_tasks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies called alike and starts with the same numbers were compared across tasks."""
+    twins = {"scripted": "expert", "twin": "expert"}
+    real, simulated = (ran(tmp_path / name, tmp_path, subjects=twins, control="twin") for name in ("real", "sim"))
+    for folder in (real, simulated):
+        folder.unseal("me", "", 0.0, True)
+    simulated.plan = simulated.plan.model_copy(update={"interface_digest": "0" * 64})
+    with pytest.raises(ConfigError, match="of different tasks; give those of one plan"):
+        compare(real, simulated)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from inril_bringup.evaluate_sim2real import add_actions
 from inril_core.errors import ConfigError, InrilError
+from inril_core.people import LONGEST_REASON, sayable
 from inril_core.vocabulary import LABELS
 
 SUMMARY = "compare policies in a session that settles the question: plan, run, report, gate"
@@ -314,6 +315,8 @@ def _run(arguments: argparse.Namespace) -> int:
             run_locally(folder, lambda line: print(line, flush=True))
     except RunDirInUse as error:
         raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(f"{folder.root}: {error.strerror or error}; make it writable, or free some space") from error
     return 0
 
 
@@ -347,7 +350,7 @@ def _amend(arguments: argparse.Namespace) -> int:
     from inril_bringup.control import person_name
     from inril_core.evaluation.session.folder import amend
 
-    changed = amend(arguments.folder, arguments.reason, person_name(), time.time())
+    changed = amend(arguments.folder, _reason(arguments.reason), person_name(), time.time())
     print(f"{arguments.folder}: locked with another {', '.join(changed)}")
     return 0
 
@@ -358,10 +361,15 @@ def _unseal(arguments: argparse.Namespace) -> int:
     from inril_core.evaluation.session.outcomes import finished
 
     folder = SessionFolder(arguments.folder)
-    folder.unseal(person_name(), arguments.early, time.time(), finished(folder))
+    folder.unseal(person_name(), _reason(arguments.early), time.time(), finished(folder))
     for code, subject in folder.sealed.subjects.items():
         print(f"{code}: {subject.name}{' (control)' if code == folder.sealed.control else ''}, {subject.origin}")
     return 0
+
+
+def _reason(text: str) -> str:
+    """What a person gave as a reason, as every file and page can hold it."""
+    return sayable(text.strip(), LONGEST_REASON)
 
 
 def _add_results(actions: Any) -> None:
@@ -387,7 +395,9 @@ def _report(arguments: argparse.Namespace) -> int:
     try:
         html, data = write_report(SessionFolder(arguments.folder))
     except OSError as error:
-        raise ConfigError(f"{arguments.folder}: {error.strerror or error}; free some space") from error
+        raise ConfigError(
+            f"{arguments.folder}: {error.strerror or error}; free some space, or make it writable"
+        ) from error
     print(f"open {html}\ndata {data}")
     return 0
 

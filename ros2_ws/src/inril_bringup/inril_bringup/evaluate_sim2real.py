@@ -90,13 +90,11 @@ def _identify(arguments: argparse.Namespace) -> int:
     cameras = CameraFits()
     if CAMERA_POSE in wanted:
         cameras = fit_cameras(contract, recordings, replay.states(None if found is None else found.values))
+    lines = [json.dumps(_as_json(found, cameras))] if arguments.json else [*_arm_lines(found), *_camera_lines(cameras)]
+    print("\n".join(lines), flush=True)  # before the file: the numbers are not lost when it cannot be written
     write_contract(arguments.out, as_found(contract, found, cameras))
-    if arguments.json:
-        print(json.dumps(_as_json(found, cameras)))
-        return 0
-    for line in (*_arm_lines(found), *_camera_lines(cameras)):
-        print(line)
-    print(f"{arguments.out}: the contract with these as ranges of sim.physics, two standard errors wide either way")
+    if not arguments.json:
+        print(f"{arguments.out}: the contract with these as ranges of sim.physics, two standard errors wide either way")
     return 0
 
 
