@@ -47,7 +47,7 @@ PARENT = f"""
 import sys
 from inril_bringup.demo import _run_child
 try:
-    sys.exit(_run_child([sys.executable, "-c", {CHILD!r}]))
+    sys.exit(_run_child(lambda: exec({CHILD!r})))
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -242,7 +242,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         help="evaluation episodes before and after fine-tuning (default: %(default)s)",
     )
     parser.add_argument(
-        "--real-time-seconds", type=int, default=60, help="length of the part in real time, s (default: %(default)s)"
+        "--real-time-seconds", type=int, default=30, help="length of the part in real time, s (default: %(default)s)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of demonstrations and training (default: %(default)s)"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -22,6 +25,9 @@ from inril_core.run import open_run
 from inril_core.session.ledger import Ledger
 from inril_core.session.plan import parse_plan
 from inril_core.session.states import ExitCode
+
+if TYPE_CHECKING:
+    from inril_core.finetune.config import FineTuneConfig
 
 CONTRACTS = {"state": "insert_leg", "pixels": "insert_leg_pixels"}
 """What the policy is given: poses, as a tracker says them, or two pictures."""
@@ -41,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from inril_core.finetune.config import load_config
 
     contract = CONTRACTS[arguments.obs]
-    preset = arguments.preset if arguments.obs == "state" else str(_for_pixels(run_dir, arguments.preset))
+    preset = str(_for_demo(run_dir, arguments.preset, arguments.obs == "pixels"))
     config = load_config(preset)
     steps = config.schedule.budget_steps if arguments.steps is None else arguments.steps
     common = {"contract": contract, "seed": arguments.seed, "arm_at_start": "true", "unattended": "true"}
@@ -112,26 +118,36 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
         )
 
 
-def _for_pixels(run_dir: Path, preset: str) -> Path:
-    """The preset with no more than two cores can do from two pictures: few updates, small batches, a coarse encoder."""
+def _for_demo(run_dir: Path, preset: str, pixels: bool) -> Path:
+    """The preset as the demo runs it: where its method allows that, it learns while the next episode runs."""
     from inril_core.finetune.config import load_config
 
     config = load_config(preset)
+    lags = config.rl.collection == "off_policy" and config.guard is None and config.gate is None
+    changed: dict[str, Any] = {
+        "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
+        "name": config.name,
+        "schedule": {"lag_episodes": int(lags)},
+    }
+    if pixels:
+        changed |= _for_pixels(config, changed["schedule"])
+    path = run_dir / "preset.yaml"
+    write_atomically(path, yaml.safe_dump(changed, sort_keys=False).encode())
+    return path
+
+
+def _for_pixels(config: FineTuneConfig, schedule: dict[str, Any]) -> dict[str, Any]:
+    """No more than two cores can do from two pictures: few updates, small batches, a coarse encoder."""
     most: dict[str, float] = {"budget_steps": PIXELS_STEPS}
     if config.rl.collection == "off_policy":
         most |= {"utd": 0.25, "warmup_steps": 300, "critic_warmup_updates": 300, "replay_capacity": 5000}
-    schedule = {name: min(getattr(config.schedule, name), value) for name, value in most.items()}
-    changed = {
-        "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
-        "name": f"{Path(preset).stem}_pixels",
+    return {
+        "name": f"{config.name}_pixels",
         "policy": {"encoder": {"strides": [4, 2, 1]}},
         "pretrain": {"updates": min(config.pretrain.updates, 1500), "batch": min(config.pretrain.batch, 64)},
-        "schedule": schedule,
+        "schedule": schedule | {name: min(getattr(config.schedule, name), value) for name, value in most.items()},
         "push_every_updates": 100,
     }
-    path = run_dir / "pixels.yaml"
-    write_atomically(path, yaml.safe_dump(changed, sort_keys=False).encode())
-    return path
 
 
 def _graph(name: str, values: dict[str, object], may_be_cut: bool = False) -> int:
@@ -150,47 +166,66 @@ def _graph(name: str, values: dict[str, object], may_be_cut: bool = False) -> in
 
 
 def _inril(*words: str, allowed: Sequence[int] = (0,)) -> int:
-    """Run an `inril` command in a process of its own; its output is ours.
+    """Run an `inril` command in a process of its own, which has loaded what we have; its output is ours.
 
     Raises:
         ConfigError: its exit code is not one of those allowed.
     """
-    code = _run_child([sys.executable, "-m", "inril_bringup.cli", *words])
+    from inril_bringup.cli import main
+
+    code = _run_child(partial(main, words))
     if code not in allowed:
         raise ConfigError(f"`inril {' '.join(words[:2])}` ended with {code}; its last lines above say why")
     return code
 
 
-def _run_child(command: Sequence[str]) -> int:
-    """Run a command to its end. Whatever ends us ends it in order: Ctrl-C, SIGTERM, a closed terminal, kill -9."""
+def _run_child(command: Callable[[], object]) -> int:
+    """Run a command to its end in a fork of this process. Whatever ends us ends it in order: Ctrl-C, SIGTERM, a closed
+    terminal, kill -9. Nothing may have been computed here before that leaves threads behind.
+    """
     told: list[int] = []
-    child: subprocess.Popen[bytes] | None = None
+    child: multiprocessing.process.BaseProcess | None = None
 
     def pass_on(number: int, _frame: object) -> None:
         told.append(number)
         if child is not None:
-            child.send_signal(signal.SIGTERM)
+            child.terminate()
 
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = [signal.signal(number, pass_on) for number in numbers]
+    prepare = die_with_parent(number=signal.SIGTERM)
+
+    def in_child() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        prepare()
+        os.environ["PYTHONUNBUFFERED"] = "1"
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(line_buffering=True)
+        command()
+
+    sys.stdout.flush()
     try:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        child = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent(number=signal.SIGTERM))
+        started = multiprocessing.get_context("fork").Process(target=in_child)
+        started.start()
+        child = started
         if told:  # between the two lines above
-            child.send_signal(signal.SIGTERM)
-        code = child.wait()
+            child.terminate()
+        child.join()
     except KeyboardInterrupt:
         # The terminal has sent Ctrl-C to the child as well: it is stopping in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if child is not None:
-            child.wait()
+            child.join()
         raise
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     if told:
         raise KeyboardInterrupt
-    return code
+    assert child.exitcode is not None
+    return child.exitcode
 
 
 @contextlib.contextmanager
