@@ -44,6 +44,7 @@ def test_what_was_trained_acts_when_the_next_episode_has_come_and_at_the_end(ben
         record(bench.run_dir, Synthetic(steps=12, episode_id=f"train-{number}", seed=number))
         status = bench.caught_up(steps)
         assert status.unpublished and status.lag_episodes == 1
+        assert bench.kernel_helpers() == 0, "the nodes that drive the next episode need the other core"
         assert status.published_n == (number or -1), "those of the episode before, when this one has come"
     updates = [updates_of(bench, pack) for pack in bench.packs]
     assert updates == [7, 19], "5 of the critic, one per step after 10"

@@ -238,7 +238,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--eval-episodes",
         type=int,
-        default=100,
+        default=50,
         help="evaluation episodes before and after fine-tuning (default: %(default)s)",
     )
     parser.add_argument(

@@ -85,13 +85,13 @@ class LearnerNode(InrilPlainNode):
         lockstep = self.param("lockstep", False, "the graph waits between episodes for the updates that are due")
         if not lockstep and os.nice(0) == 0:
             os.nice(5)
-        if lockstep:
-            use_kernel_threads(min(LOCKSTEP_THREADS, len(parse_cores(self.cores))))
         self.contract = self.contract_param()
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._folder = self._run.paths.learner
         self._learner = self._make_learner()
         self._lag_episodes = self._learner.config.schedule.lag_episodes if lockstep else 0
+        if lockstep and not self._lag_episodes:  # or the arm's nodes need the other core
+            use_kernel_threads(min(LOCKSTEP_THREADS, len(parse_cores(self.cores))))
         self._segment = Purpose.TRAIN.word
         tensorboard = self.param("tensorboard", True, "write TensorBoard scalars")
         self._people = PeopleCurve()
