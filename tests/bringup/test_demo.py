@@ -87,16 +87,14 @@ def test_the_time_of_each_part_is_noted(monkeypatch: pytest.MonkeyPatch) -> None
     assert took_s == {"cloning": 12.3, "report": 5.0}
 
 
-@pytest.mark.parametrize(("preset", "lag"), [("weighted_sum", 1), ("residual_ppo", 0)])
-def test_the_demo_learns_while_the_next_episode_runs_where_the_method_allows_it(
-    preset: str, lag: int, tmp_path: Path
-) -> None:
-    config, plain = load_config(demo._for_demo(tmp_path, preset, pixels=False)), load_config(preset)
+@pytest.mark.parametrize(("preset", "lag"), [("weighted_sum", 1), ("weighted_sum", 0), ("residual_ppo", 0)])
+def test_the_demo_has_the_lag_that_was_asked_for(preset: str, lag: int, tmp_path: Path) -> None:
+    config, plain = load_config(demo._for_demo(tmp_path, preset, False, lag)), load_config(preset)
     assert config.schedule.lag_episodes == lag
     assert config.changed(**{"schedule.lag_episodes": 0}) == plain, "and nothing else is changed"
 
 
-def test_from_pixels_it_is_shortened_and_lags_too(tmp_path: Path) -> None:
+def test_from_pixels_it_is_shortened_and_may_lag_too(tmp_path: Path) -> None:
     """Pins a schedule that is replaced instead of shortened."""
-    schedule = load_config(demo._for_demo(tmp_path, "weighted_sum", pixels=True)).schedule
+    schedule = load_config(demo._for_demo(tmp_path, "weighted_sum", True, 1)).schedule
     assert (schedule.lag_episodes, schedule.budget_steps, schedule.utd) == (1, demo.PIXELS_STEPS, 0.25)

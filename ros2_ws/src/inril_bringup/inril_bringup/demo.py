@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from inril_core.finetune.config import load_config
 
     contract = CONTRACTS[arguments.obs]
-    preset = str(_for_demo(run_dir, arguments.preset, arguments.obs == "pixels"))
+    preset = str(_for_demo(run_dir, arguments.preset, arguments.obs == "pixels", arguments.lag_episodes))
     config = load_config(preset)
     steps = config.schedule.budget_steps if arguments.steps is None else arguments.steps
     common = {"contract": contract, "seed": arguments.seed, "arm_at_start": "true", "unattended": "true"}
@@ -105,7 +105,8 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
     """A run that goes on must go on as it was begun."""
     path = run_dir / "demo.json"
     settings = {
-        k: getattr(arguments, k) for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise")
+        k: getattr(arguments, k)
+        for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise", "lag_episodes")
     }
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode() + b"\n")
@@ -118,16 +119,15 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
         )
 
 
-def _for_demo(run_dir: Path, preset: str, pixels: bool) -> Path:
-    """The preset as the demo runs it: where its method allows that, it learns while the next episode runs."""
+def _for_demo(run_dir: Path, preset: str, pixels: bool, lag_episodes: int) -> Path:
+    """The preset as the demo runs it."""
     from inril_core.finetune.config import load_config
 
     config = load_config(preset)
-    lags = config.rl.collection == "off_policy" and config.guard is None and config.gate is None
     changed: dict[str, Any] = {
         "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
         "name": config.name,
-        "schedule": {"lag_episodes": int(lags)},
+        "schedule": {"lag_episodes": lag_episodes},
     }
     if pixels:
         changed |= _for_pixels(config, changed["schedule"])
