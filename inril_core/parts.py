@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from inril_core.calibration import rigid
 from inril_core.calibration.camera import Camera
@@ -93,7 +93,7 @@ class PartTracker:
         gain = 1.0
         if self._smoothing_s > 0.0:
             gain = 1.0 - math.exp(-(stamp_s - old.seen_s) / self._smoothing_s)
-        turn = Rotation.from_matrix(old.T[:3, :3].T @ T[:3, :3]).as_rotvec()
+        turn = scipy.spatial.transform.Rotation.from_matrix(old.T[:3, :3].T @ T[:3, :3]).as_rotvec()
         step = np.concatenate([gain * turn, gain * (old.T[:3, :3].T @ (T[:3, 3] - old.T[:3, 3]))])
         self._tracks[name] = _Track(rigid.moved(old.T, step), stamp_s, quality)
 

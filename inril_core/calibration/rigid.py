@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy  # its parts are loaded at first use
 
 
 def inverse(T: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def nearest_rotation(M: np.ndarray) -> np.ndarray:
 
 def moved(T: np.ndarray, step: np.ndarray) -> np.ndarray:
     """``T`` turned and shifted in its own frame by ``step``: rotation vector (rad), then translation (m)."""
-    return np.asarray(T @ compose(Rotation.from_rotvec(step[:3]).as_matrix(), step[3:]))
+    return np.asarray(T @ compose(scipy.spatial.transform.Rotation.from_rotvec(step[:3]).as_matrix(), step[3:]))
 
 
 def cross_matrix(v: np.ndarray) -> np.ndarray:
@@ -74,5 +74,5 @@ def rotation_spread_rad(T: np.ndarray) -> np.ndarray:
     One axis alone gives (x, 0, 0); pure translation gives zeros.
     """
     mean = nearest_rotation(T[:, :3, :3].mean(axis=0))
-    turns = Rotation.from_matrix(mean.T @ T[:, :3, :3]).as_rotvec()
+    turns = scipy.spatial.transform.Rotation.from_matrix(mean.T @ T[:, :3, :3]).as_rotvec()
     return np.asarray(np.linalg.svd(turns, compute_uv=False)) / np.sqrt(len(T))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+import scipy  # its parts are loaded at first use
 import yaml
 from pydantic import Field, ValidationError, model_validator
-from scipy.spatial.transform import Rotation
 
 from inril_core.calibration.camera import Camera
 from inril_core.calibration.refused import CalibrationRefused
@@ -105,7 +105,7 @@ class Stored(Settings):
     def quaternion_xyzw(self) -> list[float]:
         """Of T, as messages carry it."""
         assert self.T is not None
-        return [float(q) for q in Rotation.from_matrix(np.array(self.T)[:3, :3]).as_quat()]
+        return [float(q) for q in scipy.spatial.transform.Rotation.from_matrix(np.array(self.T)[:3, :3]).as_quat()]
 
 
 def software_version() -> str:

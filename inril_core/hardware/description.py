@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy  # its parts are loaded at first use
 
 from inril_core.errors import ConfigError
 from inril_core.sim.urdf import panda_urdf
@@ -61,9 +61,9 @@ class Joint:
 
     def transform(self, value: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Child in parent at a joint's position (rad or m): translation [m] and quaternion xyzw."""
-        at = Rotation.from_quat(self.quat_xyzw)
+        at = scipy.spatial.transform.Rotation.from_quat(self.quat_xyzw)
         if self.turns:
-            turned = (at * Rotation.from_rotvec(value * np.array(self.axis))).as_quat()
+            turned = (at * scipy.spatial.transform.Rotation.from_rotvec(value * np.array(self.axis))).as_quat()
             return self.xyz_m, tuple(turned.tolist())
         if self.kind == "prismatic":
             moved = np.array(self.xyz_m) + at.apply(value * np.array(self.axis))
@@ -104,7 +104,7 @@ def _joint(element: xml.Element) -> Joint:
     if parent is None or child is None:
         raise ConfigError(f"urdf: joint {name!r} has no parent or no child")
     place = {} if origin is None else origin.attrib
-    rotation = Rotation.from_euler("xyz", _numbers(name, place.get("rpy", "0 0 0")))
+    rotation = scipy.spatial.transform.Rotation.from_euler("xyz", _numbers(name, place.get("rpy", "0 0 0")))
     direction = np.array(_numbers(name, "1 0 0" if axis is None else axis.get("xyz", "1 0 0")))
     length = float(np.linalg.norm(direction))
     if length < 1e-9:

@@ -8,7 +8,7 @@ from importlib import resources
 
 import mujoco
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy  # its parts are loaded at first use
 
 from inril_core.errors import ConfigError
 
@@ -89,7 +89,7 @@ def _add_visuals(link: xml.Element, model: mujoco.MjModel, geom: int) -> None:
         length = {"radius": f"{size[0]:g}", "length": f"{2.0 * size[1]:g}"}
         _add_visual(link, "cylinder", length, pos, quat, colour)
         if shape == "capsule":  # URDF has none
-            axis = Rotation.from_quat(quat, scalar_first=True).apply([0.0, 0.0, size[1]])
+            axis = scipy.spatial.transform.Rotation.from_quat(quat, scalar_first=True).apply([0.0, 0.0, size[1]])
             for end in (pos + axis, pos - axis):
                 _add_visual(link, "sphere", {"radius": f"{size[0]:g}"}, end, quat, colour)
 
@@ -113,7 +113,7 @@ def _add_origin(element: xml.Element, pos: np.ndarray, quat: np.ndarray) -> None
     """quat: wxyz, as MuJoCo has it. URDF's rpy are rotations about fixed x, y, z."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where pitch is a right angle many rpy say the same; any of them is right
-        rpy = Rotation.from_quat(quat, scalar_first=True).as_euler("xyz")
+        rpy = scipy.spatial.transform.Rotation.from_quat(quat, scalar_first=True).as_euler("xyz")
     xml.SubElement(element, "origin", xyz=_text(pos), rpy=_text(rpy))
 
 

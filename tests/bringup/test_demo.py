@@ -10,6 +10,7 @@ import pytest
 from inril_bringup import demo
 
 from inril_core.errors import ConfigError
+from inril_core.finetune.config import load_config
 from inril_core.run import open_run
 from inril_core.session.ledger import EpisodeResult, Ledger
 
@@ -47,7 +48,7 @@ PARENT = f"""
 import sys
 from inril_bringup.demo import _run_child
 try:
-    sys.exit(_run_child([sys.executable, "-c", {CHILD!r}]))
+    sys.exit(_run_child(lambda: exec({CHILD!r})))
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -84,3 +85,16 @@ def test_the_time_of_each_part_is_noted(monkeypatch: pytest.MonkeyPatch) -> None
         with demo._stage(1, "text", took_s, name):
             now_s[0] += seconds
     assert took_s == {"cloning": 12.3, "report": 5.0}
+
+
+@pytest.mark.parametrize(("preset", "lag"), [("weighted_sum", 1), ("weighted_sum", 0), ("residual_ppo", 0)])
+def test_the_demo_has_the_lag_that_was_asked_for(preset: str, lag: int, tmp_path: Path) -> None:
+    config, plain = load_config(demo._for_demo(tmp_path, preset, False, lag)), load_config(preset)
+    assert config.schedule.lag_episodes == lag
+    assert config.changed(**{"schedule.lag_episodes": 0}) == plain, "and nothing else is changed"
+
+
+def test_from_pixels_it_is_shortened_and_may_lag_too(tmp_path: Path) -> None:
+    """Pins a schedule that is replaced instead of shortened."""
+    schedule = load_config(demo._for_demo(tmp_path, "weighted_sum", True, 1)).schedule
+    assert (schedule.lag_episodes, schedule.budget_steps, schedule.utd) == (1, demo.PIXELS_STEPS, 0.25)

@@ -63,11 +63,13 @@ def test_who_stamps_what_is_recorded_follows_the_cells_clock(name: str, factor: 
 
 @pytest.mark.parametrize(("factor", "lockstep"), [(0.0, True), (1.0, False), (2.0, False)])
 def test_a_learner_knows_whether_the_graph_waits_for_it(factor: float, lockstep: bool) -> None:
-    """Pins a learner that takes the cores of a graph in real time, or of an arm's."""
+    """Pins a learner that takes the cores of a graph in real time, or of an arm's; and one that a busy machine lets
+    wait, while a graph waits for it."""
     given = {"run_dir": "run", "demos": "demos", "initial_weights": "x.inril", "real_time_factor": factor}
-    assert load_graph("finetune").resolve(given).nodes["learner_node"].parameters["lockstep"] is lockstep
+    learner = load_graph("finetune").resolve(given).nodes["learner_node"]
+    assert learner.parameters["lockstep"] is lockstep and learner.nice == (0 if lockstep else 10)
     alone = load_graph("finetune_learner").resolve({name: given[name] for name in list(given)[:3]})
-    assert alone.nodes["learner_node"].parameters["lockstep"] is False
+    assert alone.nodes["learner_node"].parameters["lockstep"] is False and alone.nodes["learner_node"].nice == 10
 
 
 def test_an_arm_has_the_systems_clock(tmp_path: Path) -> None:

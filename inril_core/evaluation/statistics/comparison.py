@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scipy.optimize import brentq
-from scipy.stats import barnard_exact, binomtest, fisher_exact, norm
+import scipy  # its parts are loaded at first use, or every learner would load them for a second
 
 from inril_core.errors import ConfigError
 from inril_core.evaluation.statistics.proportions import Interval, check_confidence, check_counts, wilson
@@ -78,9 +77,9 @@ def compare_unpaired(
     (k1, n1), (k2, n2) = policy, control
     table = [[k1, k2], [n1 - k1, n2 - k2]]
     if max(n1, n2) <= BARNARD_MAX_TRIALS_N:
-        test, p_value = "Barnard's exact test", float(barnard_exact(table).pvalue)
+        test, p_value = "Barnard's exact test", float(scipy.stats.barnard_exact(table).pvalue)
     else:
-        test, p_value = "Fisher's exact test", float(fisher_exact(table).pvalue)
+        test, p_value = "Fisher's exact test", float(scipy.stats.fisher_exact(table).pvalue)
     p_value = min(p_value, 1.0)
     difference = k1 / n1 - k2 / n2
     interval = newcombe(policy, control, confidence)
@@ -138,7 +137,7 @@ def compare_paired(pairs: Pairs, confidence: float = 0.95, relevant: float | Non
     """
     check_confidence(confidence)
     differing = pairs.wins + pairs.losses
-    p_value = float(binomtest(pairs.wins, differing, 0.5).pvalue) if differing else 1.0
+    p_value = float(scipy.stats.binomtest(pairs.wins, differing, 0.5).pvalue) if differing else 1.0
     interval = tango(pairs, confidence)
     verdict = judge(interval, p_value, 1.0 - confidence, relevant)
     difference = (pairs.wins - pairs.losses) / pairs.pairs_n
@@ -148,7 +147,7 @@ def compare_paired(pairs: Pairs, confidence: float = 0.95, relevant: float | Non
 def tango(pairs: Pairs, confidence: float) -> Interval:
     """Score interval of the difference of two success rates on the same starts."""
     n, b, c = pairs.pairs_n, pairs.wins, pairs.losses
-    z = float(norm.isf((1.0 - confidence) / 2.0))
+    z = float(scipy.stats.norm.isf((1.0 - confidence) / 2.0))
     estimate = (b - c) / n
 
     def score(delta: float) -> float:
@@ -160,7 +159,7 @@ def tango(pairs: Pairs, confidence: float) -> Interval:
         gap = b - c - n * delta
         return gap / math.sqrt(variance) if variance > 1e-12 else math.copysign(math.inf, gap) if gap else 0.0
 
-    edge = 1.0 - 1e-9
+    edge, brentq = 1.0 - 1e-9, scipy.optimize.brentq
     low = -1.0 if score(-edge) <= z else brentq(lambda d: score(d) - z, -edge, estimate - 1e-12 if b < n else edge)
     high = 1.0 if score(edge) >= -z else brentq(lambda d: score(d) + z, estimate + 1e-12 if c < n else -edge, edge)
     return Interval(float(low), float(high))

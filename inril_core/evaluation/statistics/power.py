@@ -6,7 +6,7 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy.stats import binom, norm
+import scipy
 
 from inril_core.errors import ConfigError
 from inril_core.evaluation.statistics.proportions import check_confidence
@@ -42,7 +42,7 @@ def unpaired_trials_n(baseline: float, difference: float, power: float = 0.8, co
     check_confidence(confidence)
     p1, p2 = baseline, baseline + difference
     mean = 0.5 * (p1 + p2)
-    alarm, found = float(norm.isf((1 - confidence) / 2)), float(norm.ppf(power))
+    alarm, found = float(scipy.stats.norm.isf((1 - confidence) / 2)), float(scipy.stats.norm.ppf(power))
     spread = alarm * math.sqrt(2 * mean * (1 - mean)) + found * math.sqrt(p1 * (1 - p1) + p2 * (1 - p2))
     ratio = min(spread / difference, float(MAX_TRIALS_N))  # a difference next to 0 would need an infinite number
     return _bounded(max(2, math.ceil(ratio**2 - 1e-9)), difference)
@@ -78,18 +78,18 @@ def paired_power(pairs_n: int, baseline: float, difference: float, confidence: f
     wins, losses = better * (1 - baseline), baseline * (1 - better)
     differing = wins + losses
     counts = np.arange(pairs_n + 1)
-    chance = binom.pmf(counts, pairs_n, differing)
+    chance = scipy.stats.binom.pmf(counts, pairs_n, differing)
     needed = np.array([_wins_needed(int(d), 1 - confidence) for d in counts])
-    return float(chance @ binom.sf(needed - 1, counts, wins / differing if differing else 0.0))
+    return float(chance @ scipy.stats.binom.sf(needed - 1, counts, wins / differing if differing else 0.0))
 
 
 @cache
 def _wins_needed(differing_n: int, alpha: float) -> int:
     """Least wins among this many pairs that differ with which the two-sided exact test says "better"."""
-    wins = int(binom.isf(alpha / 2, differing_n, 0.5)) + 1
-    while wins > 0 and 2 * binom.sf(wins - 2, differing_n, 0.5) <= alpha:
+    wins = int(scipy.stats.binom.isf(alpha / 2, differing_n, 0.5)) + 1
+    while wins > 0 and 2 * scipy.stats.binom.sf(wins - 2, differing_n, 0.5) <= alpha:
         wins -= 1
-    while 2 * binom.sf(wins - 1, differing_n, 0.5) > alpha and wins <= differing_n:
+    while 2 * scipy.stats.binom.sf(wins - 1, differing_n, 0.5) > alpha and wins <= differing_n:
         wins += 1
     return wins
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import NamedTuple
 
-from scipy.stats import binomtest
+import scipy
 
 from inril_core.errors import ConfigError
 
@@ -70,5 +70,5 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
 def _interval(successes: int, trials: int, confidence: float, method: str) -> Interval:
     check_counts(successes, trials)
     check_confidence(confidence)
-    found = binomtest(int(successes), int(trials)).proportion_ci(confidence, method=method)
+    found = scipy.stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, method=method)
     return Interval(float(found.low), float(found.high))

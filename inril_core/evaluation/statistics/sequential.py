@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
+import scipy
 
 from inril_core.errors import ConfigError
 from inril_core.evaluation.statistics.comparison import Comparison, Pairs, Verdict, judge
@@ -38,7 +38,7 @@ def log_capital(wins: Array | int, ties: Array | int, losses: Array | int, mean:
     downwards = (
         w * np.log1p(-share) + t * np.log1p(share * (0.5 / other - 1)) + lost * np.log1p(share * (1 / other - 1))
     )
-    both = logsumexp(np.stack([upwards, downwards], -1), axis=(-2, -1))
+    both = scipy.special.logsumexp(np.stack([upwards, downwards], -1), axis=(-2, -1))
     return np.asarray(both - np.log(2 * SHARES_N))
 
 
@@ -50,7 +50,7 @@ def log_capital_if_worse(wins: int, losses: int) -> float:
     the policy is not worse.
     """
     share = (np.arange(SHARES_N) + 0.5) / SHARES_N
-    return float(logsumexp(wins * np.log1p(-share) + losses * np.log1p(share)) - np.log(SHARES_N))
+    return float(scipy.special.logsumexp(wins * np.log1p(-share) + losses * np.log1p(share)) - np.log(SHARES_N))
 
 
 @cache

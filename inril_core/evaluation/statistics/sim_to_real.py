@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, pearsonr
+import scipy
 
 from inril_core.errors import ConfigError
 from inril_core.evaluation.statistics.proportions import Interval, check_confidence
@@ -40,7 +40,7 @@ def agreement(real: npt.ArrayLike, simulated: npt.ArrayLike) -> Agreement:
     gap = np.abs(r[:, None] - r[None, :])
     wrong = (s[:, None] < s[None, :]) != (r[:, None] < r[None, :])
     constant = np.ptp(r) == 0 or np.ptp(s) == 0
-    pearson = math.nan if constant else float(pearsonr(r, s).statistic)
+    pearson = math.nan if constant else float(scipy.stats.pearsonr(r, s).statistic)
     return Agreement(pearson, float((gap * wrong).max(axis=1).mean()), float((s - r).mean()))
 
 
@@ -87,7 +87,7 @@ def prediction_powered(
     share = 0.0 if spread == 0.0 else min(1.0, max(0.0, covariance / ((1.0 + n / many) * spread)))
     rate = share * float(g.mean()) + float((y - share * f).mean())
     variance = share**2 * float(np.var(g)) / many + float(np.var(y - share * f)) / n
-    half = float(norm.isf((1.0 - confidence) / 2.0)) * math.sqrt(variance)
+    half = float(scipy.stats.norm.isf((1.0 - confidence) / 2.0)) * math.sqrt(variance)
     alone = float(np.var(y))
     saved = 0 if variance == 0.0 else max(0, round(alone / variance) - n)
     bounds = Interval(max(0.0, rate - half), min(1.0, rate + half))

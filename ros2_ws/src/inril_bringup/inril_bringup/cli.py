@@ -234,17 +234,22 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         "rate_hz: 30, smoothing_s: 0.1}'",
     )
     parser.add_argument(
-        "--demos", type=int, default=None, help="demonstrations to record (default: 12, 60 from pixels)"
+        "--lag-episodes",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="1: learn from an episode while the next one runs (faster; schedule.lag_episodes; default: %(default)s)",
     )
+    parser.add_argument("--demos", type=int, help="demonstrations to record (default: 12, or 60 from pixels)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(
         "--eval-episodes",
         type=int,
-        default=100,
+        default=50,
         help="evaluation episodes before and after fine-tuning (default: %(default)s)",
     )
     parser.add_argument(
-        "--real-time-seconds", type=int, default=60, help="length of the part in real time, s (default: %(default)s)"
+        "--real-time-seconds", type=int, default=30, help="length of the part in real time, s (default: %(default)s)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of demonstrations and training (default: %(default)s)"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -25,6 +28,9 @@ from inril_core.session.offline import mark_offline
 from inril_core.session.plan import parse_plan
 from inril_core.session.states import ExitCode
 from inril_core.vocabulary import Mark
+
+if TYPE_CHECKING:
+    from inril_core.finetune.config import FineTuneConfig
 
 CONTRACTS = {"state": "insert_leg", "pixels": "insert_leg_pixels"}
 """What the policy is given: poses, as a tracker says them, or two pictures."""
@@ -47,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from inril_core.finetune.config import load_config
 
     contract = CONTRACTS[arguments.obs]
-    preset = arguments.preset if arguments.obs == "state" else str(_for_pixels(run_dir, arguments.preset))
+    preset = str(_for_demo(run_dir, arguments.preset, arguments.obs == "pixels", arguments.lag_episodes))
     config = load_config(preset)
     steps = config.schedule.budget_steps if arguments.steps is None else arguments.steps
     common = {"contract": contract, "seed": arguments.seed, "arm_at_start": "true", "unattended": "true"}
@@ -111,7 +117,8 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
     """A run that goes on must go on as it was begun."""
     path = run_dir / "demo.json"
     settings = {
-        k: getattr(arguments, k) for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise")
+        k: getattr(arguments, k)
+        for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise", "lag_episodes")
     }
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode() + b"\n")
@@ -133,22 +140,32 @@ def _mark_looking_around(demos_dir: Path) -> None:
             mark_offline(demos_dir, entry.episode_id, (0, last), "inril demo", time.time_ns(), Mark.FAILURE)
 
 
-def _for_pixels(run_dir: Path, preset: str) -> Path:
-    """The preset with encoders that are fitted on their own before cloning, and fixed."""
+def _for_demo(run_dir: Path, preset: str, pixels: bool, lag_episodes: int) -> Path:
+    """The preset as the demo runs it."""
     from inril_core.finetune.config import load_config
 
     config = load_config(preset)
-    seeing: dict[str, object] = {"encoder": {"trained_by": "key_poses"}}
-    parts = {name for name in ("base",) if hasattr(config.policy, name)}
-    changed = {
+    changed: dict[str, Any] = {
         "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
-        "name": f"{Path(preset).stem}_pixels",
-        "policy": {**seeing, **{name: seeing for name in parts}},
-        "pretrain": {"encoder": {"updates": min(config.pretrain.encoder.updates, PIXELS_ENCODER_UPDATES)}},
+        "name": config.name,
+        "schedule": {"lag_episodes": lag_episodes},
     }
-    path = run_dir / "pixels.yaml"
+    if pixels:
+        changed |= _for_pixels(config)
+    path = run_dir / "preset.yaml"
     write_atomically(path, yaml.safe_dump(changed, sort_keys=False).encode())
     return path
+
+
+def _for_pixels(config: FineTuneConfig) -> dict[str, Any]:
+    """Encoders that are fitted on their own before cloning, and fixed."""
+    seeing: dict[str, Any] = {"encoder": {"trained_by": "key_poses"}}
+    parts = {"base": seeing} if hasattr(config.policy, "base") else {}
+    return {
+        "name": f"{config.name}_pixels",
+        "policy": {**seeing, **parts},
+        "pretrain": {"encoder": {"updates": min(config.pretrain.encoder.updates, PIXELS_ENCODER_UPDATES)}},
+    }
 
 
 def _graph(name: str, values: dict[str, object], may_be_cut: bool = False) -> int:
@@ -167,47 +184,66 @@ def _graph(name: str, values: dict[str, object], may_be_cut: bool = False) -> in
 
 
 def _inril(*words: str, allowed: Sequence[int] = (0,)) -> int:
-    """Run an `inril` command in a process of its own; its output is ours.
+    """Run an `inril` command in a process of its own, which has loaded what we have; its output is ours.
 
     Raises:
         ConfigError: its exit code is not one of those allowed.
     """
-    code = _run_child([sys.executable, "-m", "inril_bringup.cli", *words])
+    from inril_bringup.cli import main
+
+    code = _run_child(partial(main, words))
     if code not in allowed:
         raise ConfigError(f"`inril {' '.join(words[:2])}` ended with {code}; its last lines above say why")
     return code
 
 
-def _run_child(command: Sequence[str]) -> int:
-    """Run a command to its end. Whatever ends us ends it in order: Ctrl-C, SIGTERM, a closed terminal, kill -9."""
+def _run_child(command: Callable[[], object]) -> int:
+    """Run a command to its end in a fork of this process. Whatever ends us ends it in order: Ctrl-C, SIGTERM, a closed
+    terminal, kill -9. Nothing may have been computed here before that leaves threads behind.
+    """
     told: list[int] = []
-    child: subprocess.Popen[bytes] | None = None
+    child: multiprocessing.process.BaseProcess | None = None
 
     def pass_on(number: int, _frame: object) -> None:
         told.append(number)
         if child is not None:
-            child.send_signal(signal.SIGTERM)
+            child.terminate()
 
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = [signal.signal(number, pass_on) for number in numbers]
+    prepare = die_with_parent(number=signal.SIGTERM)
+
+    def in_child() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        prepare()
+        os.environ["PYTHONUNBUFFERED"] = "1"
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(line_buffering=True)
+        command()
+
+    sys.stdout.flush()
     try:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        child = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent(number=signal.SIGTERM))
+        started = multiprocessing.get_context("fork").Process(target=in_child)
+        started.start()
+        child = started
         if told:  # between the two lines above
-            child.send_signal(signal.SIGTERM)
-        code = child.wait()
+            child.terminate()
+        child.join()
     except KeyboardInterrupt:
         # The terminal has sent Ctrl-C to the child as well: it is stopping in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if child is not None:
-            child.wait()
+            child.join()
         raise
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     if told:
         raise KeyboardInterrupt
-    return code
+    assert child.exitcode is not None
+    return child.exitcode
 
 
 @contextlib.contextmanager

@@ -176,7 +176,8 @@ def _fill_node(node: NodeSpec, values: Mapping[str, ParameterValue | None]) -> N
     parameters = {key: _fill(value, values) for key, value in node.parameters.items()}
     remappings = {key: str(_fill(value, values)) for key, value in node.remappings.items()}
     kept = {key: value for key, value in parameters.items() if value is not None}
-    return node.model_copy(update={"parameters": kept, "remappings": remappings})
+    nice = 0 if values.get(LOCKSTEP) else node.nice  # there all wait for it
+    return node.model_copy(update={"parameters": kept, "remappings": remappings, "nice": nice})
 
 
 def _fill(value: ParameterValue, values: Mapping[str, ParameterValue | None]) -> ParameterValue | None:
