@@ -94,7 +94,10 @@ def test_the_demo_has_the_lag_that_was_asked_for(preset: str, lag: int, tmp_path
     assert config.changed(**{"schedule.lag_episodes": 0}) == plain, "and nothing else is changed"
 
 
-def test_from_pixels_it_is_shortened_and_may_lag_too(tmp_path: Path) -> None:
-    """Pins a schedule that is replaced instead of shortened."""
-    schedule = load_config(demo._for_demo(tmp_path, "weighted_sum", True, 1)).schedule
-    assert (schedule.lag_episodes, schedule.budget_steps, schedule.utd) == (1, demo.PIXELS_STEPS, 0.25)
+@pytest.mark.parametrize("preset", ["weighted_sum", "residual_ppo"])
+def test_from_pixels_encoders_are_fitted_on_their_own(preset: str, tmp_path: Path) -> None:
+    """Pins a residual whose base sees in another way, and a schedule that is replaced."""
+    config, plain = load_config(demo._for_demo(tmp_path, preset, True, 0)), load_config(preset)
+    assert config.policy.encoder.trained_by == "key_poses" and config.schedule == plain.schedule
+    assert all(part.encoder.trained_by == "key_poses" for part in config.policy.within())
+    assert config.pretrain.encoder.updates == demo.PIXELS_ENCODER_UPDATES

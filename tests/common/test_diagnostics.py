@@ -71,6 +71,20 @@ def test_a_request_that_fails_is_answered(node: Turned) -> None:
     assert not response.success and "ZeroDivisionError: by zero" in response.message
 
 
+def test_what_comes_after_the_end_is_left_out_and_a_node_that_begins_again_hears(node: Turned) -> None:
+    """Pins: weights announced while a node ends, which meet what was closed; an error in the log of every good run."""
+    heard: list[str] = []
+    hear = node.guarded(heard.append)
+    serve = node.guarded(lambda request, response: response)
+    node.diagnostics.close()
+    hear("late")
+    response = serve(Arm.Request(), Arm.Response(success=True))
+    assert not heard and not node.logged and not response.success and "turned has ended" in response.message
+    node.guarded(print)
+    hear("again")
+    assert heard == ["again"]
+
+
 def test_a_node_may_still_finish(node: Turned) -> None:
     def finish() -> None:
         raise NodeFinished

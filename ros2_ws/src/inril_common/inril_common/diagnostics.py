@@ -76,6 +76,16 @@ class _Event:
         self._report(*self._arguments, event)
 
 
+def _refusal(arguments: tuple[Any, ...], reason: str) -> Any:
+    """The reply to a service's request, which says that nothing was done; None to a message."""
+    response = arguments[1] if len(arguments) == 2 else None
+    if hasattr(response, "success"):
+        response.success = False
+    if hasattr(response, "message"):
+        response.message = reason
+    return response
+
+
 class Diagnostics:
     """A node's lines of /diagnostics. It publishes as soon as there is a line.
 
@@ -96,6 +106,7 @@ class Diagnostics:
         self._logged_ns: dict[str, int] = {}
         self._publisher: Any = None
         self._timer: Any = None
+        self._closed = False
 
     def link(self, name: str, timeout_s: float, idle: Callable[[], bool]) -> LinkMonitor:
         """Watch a link."""
@@ -122,13 +133,16 @@ class Diagnostics:
     def guarded(self, callback: Callable[..., Any], on_caught: Callable[[str], None]) -> Callable[..., Any]:
         """`callback` at the boundary of the node: what it raises is logged and counted, and ends nothing.
 
-        A service's request is answered with success = False and the reason where its reply has these fields.
+        A service's request is answered with success = False and the reason where its reply has these fields. What comes
+        after `close`, while the executor still has it in hand, finds nothing to work with: it is left out.
         on_caught: called with the callback's name while its exception is handled.
         """
         name = getattr(callback, "__qualname__", type(callback).__name__).replace("<locals>.", "")
         self._begin()
 
         def boundary(*arguments: Any) -> Any:
+            if self._closed:
+                return _refusal(arguments, f"{self._node.get_name()} has ended")
             try:
                 return callback(*arguments)
             except self._passing:
@@ -136,7 +150,8 @@ class Diagnostics:
             except Exception as error:
                 self._catch(name, error)
                 on_caught(name)
-            return self._apology(name, arguments)
+            newest = self._caught[name].newest
+            return _refusal(arguments, f"{name}: {newest}; the node's log has the traceback")
 
         return boundary
 
@@ -177,10 +192,12 @@ class Diagnostics:
             self._node.destroy_timer(self._timer)
             self._node.destroy_publisher(self._publisher)
             self._timer = None
+        self._closed = True
         for kept in (self._links, self._lines, self._caught, self._unfit):
             kept.clear()
 
     def _begin(self) -> None:
+        self._closed = False
         if self._timer is None:
             self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
             self._timer = self._node.steady_timer(PERIOD_S, self._publish)
@@ -198,14 +215,6 @@ class Diagnostics:
             f"callback {name}",
             f"{name} failed ({caught.count} times so far) and goes on with what comes next:\n{traceback.format_exc()}",
         )
-
-    def _apology(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        response = arguments[1] if len(arguments) == 2 else None
-        if hasattr(response, "success"):
-            response.success = False
-        if hasattr(response, "message"):
-            response.message = f"{name}: {self._caught[name].newest}; the node's log has the traceback"
-        return response
 
     def _callbacks(self) -> Health:
         fresh = [f"{name}: {caught.newest}" for name, caught in self._caught.items() if caught.fresh]
