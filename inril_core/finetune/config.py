@@ -58,11 +58,6 @@ class ScheduleConfig(Settings):
     """Environment steps collected by the pre-trained policy before the first update."""
     critic_warmup_updates: int = Field(2000, ge=0)
     """Critic-only updates at the end of the warm-up, on top of ``utd``."""
-    lag_episodes: int = Field(0, ge=0, le=1)
-    """By how many training episodes the weights that act are behind, where robot and learner wait for each other (in
-    lockstep, and in one process). 0: the next episode begins when the updates that the last one calls for are made.
-    1: they are made while the next one runs, and act in the one after it. Of off-policy methods, without guard and
-    gate; in real time nobody waits."""
     rewards_before_actor: int = Field(3, ge=0)
     """Steps that tell good from bad (successes, or what else the reward method calls informative) that critics must
     have been given, off-policy in replay, on-policy in full rollouts, before the actor is trained. Critics that never
@@ -136,7 +131,6 @@ class FineTuneConfig(Settings):
                     )
             method.check(self)
         self._refuse_replay_of_a_planning_base()
-        self._refuse_lag()
         if self.guard is not None and self.gate is not None:
             raise ConfigError(
                 "guard with gate: the guard looks at versions that act, the gate lets none act that is shown worse; "
@@ -175,25 +169,6 @@ class FineTuneConfig(Settings):
                 "both train, or set combine.method to 'rl_only'"
             )
 
-    def _refuse_lag(self) -> None:
-        """Refuse weights that lag where the version that acts must be the newest.
-
-        Raises:
-            ConfigError: a lag, and an on-policy method, a guard or a gate.
-        """
-        if not self.schedule.lag_episodes:
-            return
-        if self.rl.collection == "on_policy":
-            raise ConfigError(
-                f"schedule.lag_episodes with rl.method = {self.rl.method!r}, which learns from steps of the newest "
-                "version alone; set it to 0"
-            )
-        if self.guard is not None or self.gate is not None:
-            raise ConfigError(
-                "schedule.lag_episodes with guard or gate, which judge the newest version before the next episode; "
-                "set it to 0, or leave that section out"
-            )
-
     def _refuse_replay_of_a_planning_base(self) -> None:
         """Off-policy, a residual's inputs are asked of its base again as it learns: of one that plans they cannot be.
 
@@ -211,13 +186,11 @@ class FineTuneConfig(Settings):
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The usual machine, no lag, and guard or gate that are not there, are not mentioned: digests and checkpoints
-        of such runs stay what they were."""
+        """The usual machine, and guard or gate that are not there, are not mentioned: digests and checkpoints of such
+        runs stay what they were."""
         values: dict[str, Any] = handler(self)
         if self.compute == ComputeConfig():
             values.pop("compute", None)
-        if not self.schedule.lag_episodes and "schedule" in values:
-            values["schedule"].pop("lag_episodes", None)
         for name in ("guard", "gate"):
             if values.get(name) is None:
                 values.pop(name, None)

@@ -1,8 +1,7 @@
 """Fine-tuning in one process, without the graph: the same learner on any task, for tuning and comparison.
 
 As in the graph in lockstep: each training episode acts with exploration on the newest weights, the next one starts
-when the updates it made due are done, and evaluation does not explore and feeds nothing. With
-``schedule.lag_episodes`` 1 an episode acts with the weights that the graph's would: those before these updates.
+when the updates it made due are done, and evaluation does not explore and feeds nothing.
 """
 
 import copy
@@ -266,8 +265,6 @@ def fine_tune(
 ) -> tuple[Learner, Curve]:
     """Fine-tune ``policy`` in place until the step budget is spent; with a gate it ends as the newest that passed.
 
-    Evaluations are of the version that acts.
-
     Args:
         first_seed: of the training episodes; they count up from it.
         eval_seeds: evaluated on every ``eval_every_steps`` steps, before the first update and at the end.
@@ -298,17 +295,9 @@ def fine_tune(
         guard.keep_peak()  # what training begins with is the first peak
         curve.guard = guard.checks
     gated = None if config.gate is None else _Gated(config.gate, learner)
-    lags = config.schedule.lag_episodes > 0
-    acts = gated.acts if gated is not None else copy.deepcopy(policy) if lags else policy
+    acts = policy if gated is None else gated.acts
     curve.gate = [] if gated is None else gated.judged
     next_eval, seed = config.schedule.warmup_steps, first_seed
-
-    def let_act() -> None:
-        """What was trained so far acts from here on."""
-        if lags:
-            acts.load_state_dict(policy.state_dict())
-        if gated is None and learner.updates != learner.version:
-            learner.published(learner.updates)
 
     def measure() -> None:
         if eval_seeds:
@@ -321,8 +310,6 @@ def fine_tune(
         acting = policy_actor(acts, seed, True, intervener)
         episode = run_episode(task, acting, seed, "train", True, config.name, learner.version, asked)
         seed += 1
-        if lags:  # trained while the episode ran
-            let_act()
         learner.ingest(episode)
         curve.episodes.append((learner.ingested_steps, bool(episode.success)))
         if learner.ingested_steps >= next_eval:
@@ -334,12 +321,10 @@ def fine_tune(
                 curve.metrics.append((learner.updates, metrics))
             if gated is not None:
                 gated.judge_if_due()
-        if not lags:
-            let_act()
+        if gated is None and learner.updates != learner.version:
+            learner.published(learner.updates)
         if guard is not None and guard.due and guard.keep_peak():
             break
-    if lags:
-        let_act()
     measure()
     if gated is not None:
         gated.end()

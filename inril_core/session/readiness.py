@@ -92,7 +92,7 @@ class Readiness:
         if not arbiter.armed:
             return Wait("the arm is not armed: look at the cell, then `inril arm`", person=True)
         if self._expected.learner and purpose != "demo" and not laid_out:
-            return Wait(self._learner_behind(now_ns, trains_on=purpose == "train"))
+            return Wait(self._learner_behind(now_ns))
         return NOTHING
 
     def _missing(self, need_policy: bool, now_ns: int) -> str:
@@ -120,11 +120,8 @@ class Readiness:
                 return f"policy_node has no weights: {self._policy.last_rejection or 'give initial_weights'}"
         return ""
 
-    def _learner_behind(self, now_ns: int, trains_on: bool) -> str:
-        """In lockstep the learner's lag is part of the experiment: wait for it to come up, and while it lives.
-
-        trains_on: another training episode follows, so it may be behind by `LearnerNews.lag_episodes`.
-        """
+    def _learner_behind(self, now_ns: int) -> str:
+        """In lockstep the learner's lag is part of the experiment: wait for it to come up, and while it lives."""
         if not self._lockstep:
             return ""
         learner = self._learner
@@ -137,11 +134,8 @@ class Readiness:
             return f"learner_node to pull the last episode ({learner.ingested_steps} of {self._trained_steps} steps)"
         if learner.state == CHECKING:
             return f"learner_node: {learner.reason}"
-        if not (trains_on and learner.lag_episodes):
-            if learner.updates + 1 <= learner.target_updates:
-                return f"learner_node: {learner.updates} of {learner.target_updates:.0f} updates done"
-            if learner.lag_episodes and learner.unpublished:
-                return "learner_node to publish what it has trained"
+        if learner.updates + 1 <= learner.target_updates:
+            return f"learner_node: {learner.updates} of {learner.target_updates:.0f} updates done"
         if self._policy is not None and not self._policy.pinned:
             newest = max(self._policy.active_n, self._policy.pending_n, self._policy.last_rejected_n)
             if newest < learner.published_n:
@@ -209,7 +203,7 @@ class Readiness:
             silent = self._age_s(RecorderNews, now_ns) > self._limits.recorder_s
             if not silent and self._recorder.state != RecorderState.IDLE:
                 return Wait("recorder_node to finish the last episode")
-        return Wait(self._learner_behind(now_ns, trains_on=False)) if self._expected.learner else NOTHING
+        return Wait(self._learner_behind(now_ns)) if self._expected.learner else NOTHING
 
     @property
     def active_version(self) -> int:

@@ -50,8 +50,6 @@ class LearnerNews:
     updates: int = 0
     target_updates: float = 0.0
     published_n: int = -1
-    unpublished: bool = False
-    lag_episodes: int = 0
     updates_per_s: float = 0.0
 
 

@@ -87,17 +87,10 @@ def test_the_time_of_each_part_is_noted(monkeypatch: pytest.MonkeyPatch) -> None
     assert took_s == {"cloning": 12.3, "report": 5.0}
 
 
-@pytest.mark.parametrize(("preset", "lag"), [("weighted_sum", 1), ("weighted_sum", 0), ("residual_ppo", 0)])
-def test_the_demo_has_the_lag_that_was_asked_for(preset: str, lag: int, tmp_path: Path) -> None:
-    config, plain = load_config(demo._for_demo(tmp_path, preset, False, lag)), load_config(preset)
-    assert config.schedule.lag_episodes == lag
-    assert config.changed(**{"schedule.lag_episodes": 0}) == plain, "and nothing else is changed"
-
-
 @pytest.mark.parametrize("preset", ["weighted_sum", "residual_ppo"])
 def test_from_pixels_encoders_are_fitted_on_their_own(preset: str, tmp_path: Path) -> None:
     """Pins a residual whose base sees in another way, and a schedule that is replaced."""
-    config, plain = load_config(demo._for_demo(tmp_path, preset, True, 0)), load_config(preset)
+    config, plain = load_config(demo._for_pixels(tmp_path, preset)), load_config(preset)
     assert config.policy.encoder.trained_by == "key_poses" and config.schedule == plain.schedule
     assert all(part.encoder.trained_by == "key_poses" for part in config.policy.within())
     assert config.pretrain.encoder.updates == demo.PIXELS_ENCODER_UPDATES

@@ -63,14 +63,6 @@ def test_a_file_may_change_a_preset(tmp_path) -> None:
         load_config(tmp_path / "bad.yaml")
 
 
-def test_without_a_lag_a_run_is_what_it_was(tmp_path) -> None:
-    """Pins: checkpoints of runs that knew of no lag, which are refused for it."""
-    dumped = load_config("interleave").changed(**{"schedule.lag_episodes": 0}).model_dump(mode="json")
-    assert "lag_episodes" not in dumped["schedule"]
-    lagging = load_config("interleave").changed(**{"schedule.lag_episodes": 1})
-    assert lagging.model_dump(mode="json")["schedule"]["lag_episodes"] == 1
-
-
 def test_a_pair_that_cannot_work_is_refused_with_the_reason(monkeypatch) -> None:
     """Pins: a combination that fails in the middle of a run."""
     from inril_core.finetune.rl import rlpd
@@ -114,9 +106,6 @@ RESIDUAL = {"kind": "residual", "base": {"kind": "gaussian"}}
         ("csil", {"schedule.demos_in_replay": True}, "schedule.demos_in_replay with rewards.method = 'csil'"),
         ("interleave", {"rl.batch": 64, "rl.demo_share": 0.995}, "rl.batch = 64 with rl.demo_share = 0.995"),
         ("idql", {"rl.batch": 64, "rl.demo_share": 0.995}, "rl.batch = 64 with rl.demo_share = 0.995"),
-        ("residual_ppo", {"schedule.lag_episodes": 1}, "schedule.lag_episodes with rl.method = 'ppo'"),
-        ("interleave", {"schedule.lag_episodes": 1, "guard": {}}, "schedule.lag_episodes with guard or gate"),
-        ("interleave", {"schedule.lag_episodes": 1, "gate": {}}, "schedule.lag_episodes with guard or gate"),
         ("interleave", {"rl.target_range": [-1.0, 0.5]}, "cuts off values of rewards.method = 'task'"),
         ("interleave", {"rl.target_range": [0.0, 0.5], "rewards": {"method": "label"}}, "cuts off the reward of a"),
     ],

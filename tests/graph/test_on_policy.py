@@ -42,11 +42,6 @@ schedule: {budget_steps: 240, rewards_before_actor: 0, warmup_steps: 60, critic_
 combine: {rl_per_il: 2}
 metrics_every_updates: 2
 """,
-    "with_a_lag": """
-base: interleave
-schedule:
-  {budget_steps: 240, rewards_before_actor: 0, warmup_steps: 60, critic_warmup_updates: 20, utd: 2.0, lag_episodes: 1}
-""",
 }
 
 

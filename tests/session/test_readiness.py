@@ -79,45 +79,6 @@ def test_in_lockstep_nothing_is_trained_on_while_the_guard_looks_at_what_acts() 
     assert not ready.blocked_by("train", 0)
 
 
-def lockstep_with(learner: LearnerNews) -> Readiness:
-    """All is well but, perhaps, with the learner; two episodes of 20 steps were trained on."""
-    ready = Readiness(load_contract("insert_leg"), Expected(), lockstep=True, now_ns=0)
-    for news in (RecorderNews(boot_id="r"), PolicyNews(active_n=3), ArbiterNews("a", armed=True, recorder_boot_id="r")):
-        ready.hear(news, 0)
-    ready.hear(learner, 0)
-    ready.note_trained(40)
-    return ready
-
-
-BEHIND = {"ingested_steps": 40, "updates": 30, "target_updates": 40.0, "published_n": 3}
-
-
-def test_with_a_lag_the_next_training_episode_does_not_wait_for_the_updates() -> None:
-    assert "30 of 40 updates" in lockstep_with(LearnerNews(**BEHIND)).blocked_by("train", 0).text
-    ready = lockstep_with(LearnerNews(**BEHIND, lag_episodes=1))
-    assert not ready.blocked_by("train", 0)
-    for waits in (ready.blocked_by("eval", 0), ready.drained(0)):
-        assert "30 of 40 updates" in waits.text, "what follows training acts with all that was trained"
-
-
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [({"ingested_steps": 20}, "to pull the last episode"), ({"published_n": 4}, "to take version 4")],
-)
-def test_with_a_lag_it_waits_for_the_updates_of_the_episode_before_and_their_weights(changed, told: str) -> None:
-    """Pins: a robot that gets further ahead of a slow learner, so that the numbers depend on the machine."""
-    assert told in lockstep_with(LearnerNews(**BEHIND | changed, lag_episodes=1)).blocked_by("train", 0).text
-
-
-def test_what_was_trained_last_is_published_before_anything_but_training_goes_on() -> None:
-    done = {**BEHIND, "updates": 40, "lag_episodes": 1}
-    ready = lockstep_with(LearnerNews(**done, unpublished=True))
-    assert "to publish" in ready.blocked_by("eval", 0).text and "to publish" in ready.drained(0).text
-    assert not ready.blocked_by("train", 0)
-    ready.hear(LearnerNews(**done), 0)
-    assert not ready.blocked_by("eval", 0) and not ready.drained(0)
-
-
 def test_the_news_are_fields_of_the_messages() -> None:
     """Pins: a field that is renamed in the message and stays at its default in the session for ever."""
     messages = pytest.importorskip("inril_msgs.msg")

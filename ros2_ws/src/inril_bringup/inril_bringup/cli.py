@@ -233,19 +233,12 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         help="see the parts as a tracker does, e.g. '{position_m: 0.001, rotation_rad: 0.017, delay_s: 0.05, "
         "rate_hz: 30, smoothing_s: 0.1}'",
     )
-    parser.add_argument(
-        "--lag-episodes",
-        type=int,
-        choices=(0, 1),
-        default=0,
-        help="1: learn from an episode while the next one runs (faster; schedule.lag_episodes; default: %(default)s)",
-    )
     parser.add_argument("--demos", type=int, help="demonstrations to record (default: 12, or 60 from pixels)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the preset's budget)")
     parser.add_argument(
         "--eval-episodes",
         type=int,
-        default=50,
+        default=100,
         help="evaluation episodes before and after fine-tuning (default: %(default)s)",
     )
     parser.add_argument(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -28,9 +28,6 @@ from inril_core.session.offline import mark_offline
 from inril_core.session.plan import parse_plan
 from inril_core.session.states import ExitCode
 from inril_core.vocabulary import Mark
-
-if TYPE_CHECKING:
-    from inril_core.finetune.config import FineTuneConfig
 
 CONTRACTS = {"state": "insert_leg", "pixels": "insert_leg_pixels"}
 """What the policy is given: poses, as a tracker says them, or two pictures."""
@@ -53,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from inril_core.finetune.config import load_config
 
     contract = CONTRACTS[arguments.obs]
-    preset = str(_for_demo(run_dir, arguments.preset, arguments.obs == "pixels", arguments.lag_episodes))
+    preset = arguments.preset if arguments.obs == "state" else str(_for_pixels(run_dir, arguments.preset))
     config = load_config(preset)
     steps = config.schedule.budget_steps if arguments.steps is None else arguments.steps
     common = {"contract": contract, "seed": arguments.seed, "arm_at_start": "true", "unattended": "true"}
@@ -117,8 +114,7 @@ def _same_settings(run_dir: Path, arguments: argparse.Namespace) -> None:
     """A run that goes on must go on as it was begun."""
     path = run_dir / "demo.json"
     settings = {
-        k: getattr(arguments, k)
-        for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise", "lag_episodes")
+        k: getattr(arguments, k) for k in ("preset", "demos", "steps", "eval_episodes", "seed", "obs", "part_noise")
     }
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode() + b"\n")
@@ -140,32 +136,22 @@ def _mark_looking_around(demos_dir: Path) -> None:
             mark_offline(demos_dir, entry.episode_id, (0, last), "inril demo", time.time_ns(), Mark.FAILURE)
 
 
-def _for_demo(run_dir: Path, preset: str, pixels: bool, lag_episodes: int) -> Path:
-    """The preset as the demo runs it."""
+def _for_pixels(run_dir: Path, preset: str) -> Path:
+    """The preset with encoders that are fitted on their own before cloning, and fixed."""
     from inril_core.finetune.config import load_config
 
     config = load_config(preset)
-    changed: dict[str, Any] = {
-        "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
-        "name": config.name,
-        "schedule": {"lag_episodes": lag_episodes},
-    }
-    if pixels:
-        changed |= _for_pixels(config)
-    path = run_dir / "preset.yaml"
-    write_atomically(path, yaml.safe_dump(changed, sort_keys=False).encode())
-    return path
-
-
-def _for_pixels(config: FineTuneConfig) -> dict[str, Any]:
-    """Encoders that are fitted on their own before cloning, and fixed."""
     seeing: dict[str, Any] = {"encoder": {"trained_by": "key_poses"}}
     parts = {"base": seeing} if hasattr(config.policy, "base") else {}
-    return {
+    changed = {
+        "base": str(Path(preset).absolute()) if preset.endswith((".yaml", ".yml")) else preset,
         "name": f"{config.name}_pixels",
         "policy": {**seeing, **parts},
         "pretrain": {"encoder": {"updates": min(config.pretrain.encoder.updates, PIXELS_ENCODER_UPDATES)}},
     }
+    path = run_dir / "pixels.yaml"
+    write_atomically(path, yaml.safe_dump(changed, sort_keys=False).encode())
+    return path
 
 
 def _graph(name: str, values: dict[str, object], may_be_cut: bool = False) -> int:

@@ -36,7 +36,6 @@ class EpisodePull:
         on_episode: gets each pulled file and its announcement; the file is its to remove, and MUST NOT be written to.
             False: it is pulled and given again later, before any that follow.
         on_trouble: gets the reason when a request fails; a later `step` tries again.
-        takes: whether `on_episode` may be called now; until then what was pulled waits.
     """
 
     def __init__(
@@ -48,12 +47,10 @@ class EpisodePull:
         wanted: Callable[[EpisodeReady], bool],
         on_episode: Callable[[Path, EpisodeReady], bool],
         on_trouble: Callable[[str], None],
-        takes: Callable[[], bool] = lambda: True,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._calls, self._folder, self._key, self._timeout_s = calls, folder, key, timeout_s
         self._wanted, self._on_episode, self._on_trouble = wanted, on_episode, on_trouble
-        self._takes = takes
         self._next_index = self._after_line = 0
         self._address = ""
         self._queue: deque[EpisodeReady] = deque()
@@ -77,7 +74,7 @@ class EpisodePull:
 
     def step(self, now_ns: int) -> None:
         """Take what has come, and start what is due. `now_ns` is monotonic."""
-        if self._coming is not None and self._coming.done() and self._takes():
+        if self._coming is not None and self._coming.done():
             coming, self._coming = self._coming, None
             self._came(coming, now_ns)
         if self._asking or self._coming is not None or now_ns < self._not_before_ns:

@@ -19,7 +19,7 @@ from inril_common.node import InrilPlainNode
 from inril_common.process import run_node
 from inril_common.qos import LATCHED
 from inril_common.realtime import parse_cores
-from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyStatus, PolicyWeights, SessionStatus
+from inril_msgs.msg import EpisodeReady, LearnerStatus, PolicyStatus, PolicyWeights
 from rclpy.clock import Clock, ClockType
 
 from inril_core import distributed
@@ -47,7 +47,7 @@ from inril_core.policies import load_policy
 from inril_core.policies.client import RemoteError
 from inril_core.run import default_key_path, open_run
 from inril_core.vocabulary import Purpose
-from inril_core.weights import Hashed, Offer, WeightsRefused, load_or_create_key, unpack, write_pack
+from inril_core.weights import Offer, load_or_create_key, write_pack
 from inril_learner.episode_pull import EpisodePull, said_of
 from inril_learner.guarding import gate_of, guard_of
 
@@ -65,9 +65,8 @@ class LearnerNode(InrilPlainNode):
 
     Training runs in the node's own thread, in slices between which it listens. It pushes every
     ``push_every_updates`` of the preset, and whenever it has caught up with the data, and hears on /policy_status what
-    became of it. In lockstep with ``schedule.lag_episodes`` it takes in an episode when the updates for the one before
-    are made, and pushes them then; so which weights act does not depend on how fast it is. Under torchrun the first
-    process is the node, and the others share its training.
+    became of it. Under torchrun the first process
+    is the node, and the others share its training.
     """
 
     def __init__(self) -> None:
@@ -82,17 +81,17 @@ class LearnerNode(InrilPlainNode):
     def setup(self) -> None:
         """Load demonstrations and policy, resume if the run has a checkpoint, and begin."""
         use_one_thread()
-        lockstep = self.param("lockstep", False, "the graph waits between episodes for the updates that are due")
+        lockstep = self.param(
+            "lockstep", False, "the graph waits between episodes until the updates that are due are made"
+        )
         if not lockstep and os.nice(0) == 0:
             os.nice(5)
+        if lockstep:
+            use_kernel_threads(min(LOCKSTEP_THREADS, len(parse_cores(self.cores))))
         self.contract = self.contract_param()
         self._run = open_run(self.param("run_dir", "runs/run", "folder of this run"))
         self._folder = self._run.paths.learner
         self._learner = self._make_learner()
-        self._lag_episodes = self._learner.config.schedule.lag_episodes if lockstep else 0
-        if lockstep and not self._lag_episodes:  # or the arm's nodes need the other core
-            use_kernel_threads(min(LOCKSTEP_THREADS, len(parse_cores(self.cores))))
-        self._segment = Purpose.TRAIN.word
         tensorboard = self.param("tensorboard", True, "write TensorBoard scalars")
         self._people = PeopleCurve()
         rewards = self._learner.config.rewards
@@ -105,6 +104,7 @@ class LearnerNode(InrilPlainNode):
         self._blobs = BlobServer(self._key, host)
         self._served: deque[tuple[bytes, Path]] = deque()
         self._push_not_before_ns = 0
+        self._withdraw_pushed()
         self._guard = guard_of(self._learner, self.contract, self._folder)
         self._gate = gate_of(self._learner, self.contract, self._folder)
         # what was pushed before a restart may not have arrived: push again once caught up
@@ -120,13 +120,8 @@ class LearnerNode(InrilPlainNode):
         self._calls = Calls(self)
         timeout_s = self.param("pull_timeout_s", 10.0, "s to wait for an answer of the store", 0.1, 60.0)
         self._pull = EpisodePull(
-            *(self._calls, self._folder / "pulled", self._key, timeout_s),
-            *(self._wanted, self._ingest, self._trouble, self._takes),
+            self._calls, self._folder / "pulled", self._key, timeout_s, self._wanted, self._ingest, self._trouble
         )
-        if self._lag_episodes:
-            self._offer_again()
-            self.create_subscription(SessionStatus, "session_status", self._on_session, LATCHED)
-        self._withdraw_pushed()
         self.diagnose("clocks", self._clock_health)
         self.create_subscription(EpisodeReady, "episode_ready", self._announced, LATCHED)
         self.create_subscription(PolicyStatus, "policy_status", self._heard, LATCHED)
@@ -192,20 +187,9 @@ class LearnerNode(InrilPlainNode):
         refused = self._refused.get(ready.episode_id, (0, ""))[1] == said
         return ready.purpose == Purpose.TRAIN and not known and not refused
 
-    def _takes(self) -> bool:
-        """With a lag, updates for an episode must not see the next one, however early it comes."""
-        return not self._lag_episodes or self._learner.updates >= self._learner.updates_due
-
-    def _on_session(self, status: SessionStatus) -> None:
-        self._segment = status.segment
-
     def _ingest(self, path: Path, ready: EpisodeReady) -> bool:
         try:
             episode = self._read(path, ready)
-            if self._lag_episodes and self._unpublished and not self._learner.knows(ready.episode_id):
-                self._push()  # trained while this episode ran: acts in the next
-                if self._unpublished:
-                    return False
             if self._learner.knows(ready.episode_id):
                 if self._learner.revise(episode):
                     self.get_logger().info(f"episode {ready.episode_id}: what was said of it since is taken in")
@@ -371,20 +355,16 @@ class LearnerNode(InrilPlainNode):
         self._push()
         return True
 
-    @property
-    def _unpublished(self) -> bool:
-        return self._learner.actor_updates > 0 and self._learner.updates != self._pushed_updates
-
     def _push_due(self) -> bool:
         """Whether the policy has changed since the last push, for long enough or as far as the data goes; with a gate,
         whether it is the next to be judged."""
         if self._gate is not None:
             return self._gate.due
         learner = self._learner
-        if not self._unpublished or not learner.may_publish or self.mono_ns() < self._push_not_before_ns:
+        if learner.actor_updates == 0 or learner.updates == self._pushed_updates or not learner.may_publish:
             return False
-        if self._lag_episodes:  # see `_ingest`; what is trained last acts at once
-            return self._segment != Purpose.TRAIN.word and learner.updates >= learner.updates_due
+        if self.mono_ns() < self._push_not_before_ns:
+            return False
         overdue = learner.updates - self._pushed_updates >= learner.config.push_every_updates
         return overdue or learner.updates >= learner.updates_due
 
@@ -427,26 +407,6 @@ class LearnerNode(InrilPlainNode):
             self._push_not_before_ns = self.mono_ns() + PUSH_RETRY_NS
             self._trouble(f"version {n} is not pushed: {path}: {error.strerror}; free some space")
             return
-        self._offer(n, size, digest, path)
-        self._withdraw_pushed()
-        self._pushed_updates = learner.updates
-        if self._gate is not None:
-            self._gate.offered()
-        learner.published(n)
-
-    def _offer_again(self) -> None:
-        """Offer the newest pack once more: it may not have arrived before a restart, and with a lag the weights as they
-        are now may be newer than what is to act. A policy that has it knows the offer."""
-        n = self._versions.newest
-        path = self._folder / f"push-{n:08d}.pack"
-        try:
-            pack = Hashed.of(np.fromfile(path, np.uint8))
-            unpack(pack.data)
-        except (OSError, WeightsRefused):
-            return  # none was pushed, or it was cut while it was written
-        self._offer(n, len(pack.data), pack.digest, path)
-
-    def _offer(self, n: int, size: int, digest: bytes, path: Path) -> None:
         offer = Offer.signed(self._key, self._run.run_id, n, size, digest)
         message = PolicyWeights(
             run_id=offer.run_id,
@@ -460,6 +420,11 @@ class LearnerNode(InrilPlainNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._weights.publish(message)
         self._served.append((digest, path))
+        self._withdraw_pushed()
+        self._pushed_updates = learner.updates
+        if self._gate is not None:
+            self._gate.offered()
+        learner.published(n)
         self._loop.pushed(n)
 
     def _withdraw_pushed(self) -> None:
@@ -504,8 +469,6 @@ class LearnerNode(InrilPlainNode):
             refused_steps=sum(steps for steps, _ in self._refused.values()),
             target_updates=float(learner.updates if pinned else learner.updates_due),
             published_n=self._versions.newest if self._versions.newest else -1,
-            unpublished=self._unpublished,
-            lag_episodes=self._lag_episodes,
             updates_per_s=self._updates_per_s,
             gradient_cosine=learner.last_metrics.get("gradient_cosine", math.nan),
         )
