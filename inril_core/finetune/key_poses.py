@@ -24,6 +24,7 @@ from inril_core.finetune.memory.transitions import GRIPPED, MOTIONS
 from inril_core.networks.encoder import KeyPoseEncoder, key_pose_row, key_position_m
 from inril_core.networks.flat import Adam, FlatParameters
 from inril_core.policies import Policy
+from inril_core.transforms import pose_problem
 
 _RISE = 0.05
 _HELD_OUT = 10
@@ -64,7 +65,16 @@ def key_steps(episode: Episode) -> npt.NDArray[np.int64]:
 
 
 def key_poses(episode: Episode) -> Tensor:
-    """What a `KeyPoseEncoder` is to tell at each observation, ``[T + 1, 9]``."""
+    """What a `KeyPoseEncoder` is to tell at each observation, ``[T + 1, 9]``.
+
+    Raises:
+        ConfigError: a tool pose is none.
+    """
+    for step, pose in enumerate(episode.tool_pose.tolist()):
+        if problem := pose_problem(pose):
+            raise ConfigError(
+                f"episode {episode.episode_id}, step {step}: tool pose: {problem}; leave it out (`inril data drop`)"
+            )
     then = episode.tool_pose[key_steps(episode)]
     turned = Rotation.from_quat(episode.tool_pose[:, 3:]).inv()
     position = turned.apply(then[:, :3] - episode.tool_pose[:, :3])
@@ -82,18 +92,20 @@ def fit_encoder(
     """Fit the encoder of ``policy``, and of policies within it, on whole demonstrations, also on steps that are marked.
 
     Args:
-        demos: successful ones; the gripper's commands are behind the six motions of an action.
+        demos: successful ones; the gripper's commands are behind the six motions of an action. One that was cut off is
+            left out: where it would have ended is not known.
         on_update: told each update's index and loss.
 
     Returns:
         How good it is; None where the policy has no such encoder.
 
     Raises:
-        ConfigError: the recordings hold no tool poses, or an image is missing.
+        ConfigError: the recordings hold no moving tool poses, a broken one, or none of an image.
     """
     encoder = policy.key_pose_encoder
     if encoder is None:
         return None
+    demos = [demo for demo in demos if demo.complete]
     if all(np.ptp(demo.tool_pose, axis=0).max() == 0.0 for demo in demos):
         raise ConfigError(
             "policy.encoder.trained_by = 'key_poses': the demonstrations hold no moving tool poses to learn from; set "

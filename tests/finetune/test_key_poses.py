@@ -23,6 +23,7 @@ from inril_core.policies import load_policy, policy_config, policy_from_manifest
 from tests.finetune.dot_task import ReachTask, dot_config
 
 TASK = ReachTask()
+GENERATOR = torch.Generator()
 SMALL = {"channels": [8, 8], "strides": [1, 1], "shift_px": 0, "trained_by": "key_poses"}
 
 
@@ -183,13 +184,27 @@ def test_recordings_without_tool_poses_are_refused(demo: Episode) -> None:
     still = replace(demo, tool_pose=np.tile(line(1), (demo.steps + 1, 1)))
     settings = policy_config({"kind": "gaussian", "encoder": SMALL}).seeing(TASK.interface.image_shapes)
     with pytest.raises(ConfigError, match="no moving tool poses"):
-        fit_encoder(settings.build(769, 2), [still], EncoderFitConfig(updates=1), torch.Generator())
+        fit_encoder(settings.build(769, 2), [still], EncoderFitConfig(updates=1), GENERATOR)
+
+
+def test_a_tool_pose_that_was_never_filled_is_named(demo: Episode) -> None:
+    poses = line(4)
+    poses[2, 3:] = 0.0
+    with pytest.raises(ConfigError, match=r"step 2: tool pose"):
+        key_poses(moved(demo, poses))
+
+
+def test_a_demonstration_that_was_cut_off_is_left_out(demo: Episode) -> None:
+    """Pins: labels of where a recording broke off."""
+    settings = policy_config({"kind": "gaussian", "encoder": SMALL}).seeing(TASK.interface.image_shapes)
+    with pytest.raises(ConfigError, match="no moving tool poses"):
+        fit_encoder(settings.build(769, 2), [replace(demo, complete=False)], EncoderFitConfig(updates=1), GENERATOR)
 
 
 def test_without_images_nothing_is_fitted(demo: Episode) -> None:
     policy = policy_config({"kind": "gaussian", "encoder": SMALL}).build(5, 2)
     assert policy.input_size == 5
-    assert fit_encoder(policy, [demo], EncoderFitConfig(updates=1), torch.Generator()) is None
+    assert fit_encoder(policy, [demo], EncoderFitConfig(updates=1), GENERATOR) is None
 
 
 def test_images_are_told_apart_by_their_place() -> None:
