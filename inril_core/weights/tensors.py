@@ -21,6 +21,9 @@ from inril_core.weights.refusal import Refusal, WeightsRefused
 MAX_HEADER_BYTES = 16 << 20
 MAX_AXES = 16
 ALIGN_BYTES = 64
+_VECTOR_BYTES = 16
+"""Matrix products round differently where weights lie askew to it, on some processors: the policy would not act as the
+learner's does, to the last bit."""
 _SIZE_BYTES = 8
 _DTYPES = {
     "F64": torch.float64,
@@ -43,7 +46,7 @@ def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
     Raises:
         ValueError: a type that the format does not have.
     """
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    ordered = sorted(tensors.items(), key=lambda item: (-_evenness(item[1].nbytes), item[0]))
     header: dict[str, Any] = {}
     end = 0
     for name, tensor in ordered:
@@ -56,6 +59,11 @@ def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
     yield memoryview(len(text).to_bytes(_SIZE_BYTES, "little") + text)
     for _, tensor in ordered:
         yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _evenness(size_bytes: int) -> int:
+    """The largest power of two, up to `ALIGN_BYTES`, that divides it: sorted so, few tensors lie askew."""
+    return min(size_bytes & -size_bytes, ALIGN_BYTES) or ALIGN_BYTES
 
 
 def tensors_in(data: NDArray[np.uint8]) -> dict[str, Tensor]:
@@ -110,7 +118,7 @@ def _sizes(values: Any, most: int) -> list[int] | None:
 def _tensor(data: NDArray[np.uint8], dtype: torch.dtype, shape: list[int]) -> Tensor:
     if not len(data):
         return torch.empty(shape, dtype=dtype)
-    if data.ctypes.data % dtype.itemsize:
+    if data.ctypes.data % _VECTOR_BYTES:
         data = data.copy()
     return torch.from_numpy(data).view(dtype).reshape(shape)
 

@@ -282,7 +282,8 @@ def test_a_page_shows_what_was_said_of_trials_and_no_policys_name(tmp_path: Path
         source, reason = ("cell", "") if number == 0 else ("safety", "safety stop: limit_stop")
         ledger.append(
             EpisodeResult(
-                *(0, "eval:4:episodes", number, f"e{number}", "eval", 700_000, 9, number == 0, True, source, reason),
+                *(0, "eval:4:episodes", number, f"e{number}", "eval", folder.plan.trials[number].seed, 9, number == 0),
+                *(True, source, reason),
                 *(0, 0, 1.0, 1.0, True),
             )
         )

@@ -40,7 +40,7 @@ def test_what_was_packed_comes_out_and_is_no_copy(make):
     assert manifest["shapes"] == {"head.bias": [6], "head.weight": [6, 4]}
     ends = data.ctypes.data, data.ctypes.data + len(data)
     assert all(ends[0] <= tensor.data_ptr() < ends[1] for tensor in state.values())
-    assert all(tensor.data_ptr() % tensor.element_size() == 0 for tensor in state.values())
+    assert all(tensor.data_ptr() % 16 == 0 for tensor in state.values())
 
 
 def test_arrays_and_gradient_tensors_can_be_packed_and_one_input_gives_one_pack(make, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import with_config
 
+from inril_core import vocabulary
 from inril_core.errors import ConfigError
 from inril_core.evaluation.session.plan import Plan, read_plan, read_unlocked, write_plan
 from inril_core.evaluation.session.sealed import Sealed, read_sealed
@@ -214,8 +215,7 @@ class SessionFolder:
         word = Label(trial, episode_id, success, tag, by, unix_s)
         with _alone(self.root):
             if self.unsealed is not None:
-                said = {None: "unknown", True: "success", False: "failure"}[success]
-                what = f"trial {trial} labelled {said} when the names were known"
+                what = f"trial {trial} labelled {vocabulary.Label.of(success).word} when the names were known"
                 self.note_deviation(what, "seen when it was labelled", by, unix_s)
             _append(self.root / LABELS, word)
         return word
