@@ -174,9 +174,8 @@ def collect_demos(task: Task, expert: Expert, seeds: Sequence[int], look_around_
             f"look_around_steps = {look_around_steps} on task {task.interface.task!r}, whose tool is not moved by a "
             "contract's actions; set it to 0"
         )
-    return [
-        _after_looking_around(task, expert, seed, LookingAround(task.interface, look_around_steps)) for seed in seeds
-    ]
+    looking = LookingAround(task.interface, look_around_steps)
+    return [_after_looking_around(task, expert, seed, looking) for seed in seeds]
 
 
 def _after_looking_around(task: Task, expert: Expert, seed: int, looking: LookingAround) -> Episode:

@@ -58,6 +58,9 @@ def executed_action(action: np.ndarray, size: int, ended: bool) -> tuple[np.ndar
 class Task(Protocol):
     """One episode after another. A seed and a purpose decide an episode's start, alone.
 
+    A task that moves a tool may have ``tool_pose``, float64[7] behind the last observation (base frame, m and xyzw); an
+    encoder of key poses learns from it.
+
     A task comes from a family: a function ``make(rest: str) -> Task`` that is given what follows the family's name and
     a colon. Families are files of `inril_core.tasks.families`, entry points ``inril.tasks``, or ``module:function``;
     see `inril_core.tasks.make_task`.
